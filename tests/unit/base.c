@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ground floor: buffers, maps, strings, paths, descriptors, loop and pool. */
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/map.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "loop/loop.h"
+#include "loop/pool.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+Test(buf, keeps_its_limit_and_order)
+{
+	struct buf b;
+	char out[64];
+	unsigned i, want = 0;
+
+	buf_init(&b, 64);
+	for (i = 0; i < 10000; i++) {
+		unsigned char c = (unsigned char)i;
+
+		cr_assert_eq(buf_append(&b, &c, 1), 0);
+		if (buf_len(&b) == 64) {
+			cr_assert_eq(buf_append(&b, "x", 1), -E2BIG);
+			memcpy(out, buf_span(&b).p, 40);
+			for (size_t k = 0; k < 40; k++)
+				cr_assert_eq((unsigned char)out[k], (unsigned char)want++);
+			buf_consume(&b, 40);
+		}
+	}
+	buf_fini(&b);
+}
+
+Test(buf, str_and_printf)
+{
+	struct buf b;
+
+	buf_init(&b, 8);
+	cr_assert_eq(buf_printf(&b, "%s", "1234567"), 0);
+	cr_assert_str_eq(buf_str(&b), "1234567");
+	cr_assert_lt(buf_printf(&b, "%s", "89"), 0);
+	cr_assert(b.failed);
+	buf_fini(&b);
+}
+
+Test(map, holds_what_was_put)
+{
+	struct map m = MAP_NULL;
+	static int values[5000];
+	char key[32];
+	int i;
+
+	for (i = 0; i < 5000; i++) {
+		snprintf(key, sizeof(key), "key-%d", i);
+		cr_assert_null(map_put(&m, span_str(key), &values[i]));
+		cr_assert_null(map_put_u64(&m, (uint64_t)i, &values[i]));
+	}
+	for (i = 0; i < 5000; i += 2) {
+		snprintf(key, sizeof(key), "key-%d", i);
+		cr_assert_eq(map_remove(&m, span_str(key)), &values[i]);
+	}
+	for (i = 0; i < 5000; i++) {
+		snprintf(key, sizeof(key), "key-%d", i);
+		cr_assert_eq(map_get(&m, span_str(key)), i % 2 ? &values[i] : NULL);
+		cr_assert_eq(map_get_u64(&m, (uint64_t)i), &values[i]);
+	}
+	cr_assert_eq(m.len, 7500);
+	map_fini(&m);
+}
+
+Test(str, numbers_are_strict)
+{
+	uint64_t v;
+	int64_t s;
+
+	cr_assert_eq(num_u64("18446744073709551615", UINT64_MAX, &v), 0);
+	cr_assert_eq(num_u64("18446744073709551616", UINT64_MAX, &v), -ERANGE);
+	cr_assert_eq(num_u64("", UINT64_MAX, &v), -EINVAL);
+	cr_assert_eq(num_u64("12x", UINT64_MAX, &v), -EINVAL);
+	cr_assert_eq(num_i64("-5", &s), 0);
+	cr_assert_eq(s, -5);
+	cr_assert_eq(num_size("512M", &v), 0);
+	cr_assert_eq(v, 512ULL << 20);
+	cr_assert_eq(num_size("M", &v), -EINVAL);
+	cr_assert_eq(num_duration_ms("2h", &v), 0);
+	cr_assert_eq(v, 7200000);
+	cr_assert_eq(num_duration_ms("7y", &v), -EINVAL);
+}
+
+Test(path, refuses_what_escapes)
+{
+	char *p = NULL;
+
+	cr_assert(path_name_ok(span_str("a")));
+	cr_assert(path_name_ok(span_str("...")));
+	cr_assert_not(path_name_ok(span_str("..")));
+	cr_assert_not(path_name_ok(span_str("a/b")));
+	cr_assert_not(path_name_ok(SPAN("a\0b", 3)));
+	cr_assert(path_ok(span_str("")));
+	cr_assert(path_ok(span_str("a/b")));
+	cr_assert_not(path_ok(span_str("/a")));
+	cr_assert_not(path_ok(span_str("a//b")));
+	cr_assert_not(path_ok(span_str("a/../b")));
+	cr_assert_not(path_ok(span_str("a/")));
+	cr_assert_eq(path_normalise("/workspace/a/./b//", "/workspace", &p), 0);
+	cr_assert_str_eq(p, "a/b");
+	str_free(&p);
+	cr_assert_eq(path_normalise("/workspacex", "/workspace", &p), -EINVAL);
+	cr_assert_eq(path_normalise("/etc/passwd", "/workspace", &p), -EINVAL);
+	cr_assert_eq(path_normalise("a/../../b", "/workspace", &p), -EINVAL);
+}
+
+Test(io, passes_descriptors)
+{
+	int sv[2], pipefd[2], got[2];
+	size_t n = 2;
+	char c = 0;
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
+	cr_assert_eq(pipe(pipefd), 0);
+	cr_assert_eq(io_send_fds(sv[0], "hi", 2, pipefd, 2), 0);
+	char word[2];
+	cr_assert_eq(io_recv_fds(sv[1], word, 2, got, &n), 2);
+	cr_assert_eq(n, 2);
+	cr_assert_eq(io_write_full(got[1], "z", 1), 0);
+	cr_assert_eq(io_read_full(pipefd[0], &c, 1), 0);
+	cr_assert_eq(c, 'z');
+	cr_assert_eq(io_send_fds(sv[0], "hi", 2, pipefd, 2), 0);
+	n = 1;
+	cr_assert_eq(io_recv_fds(sv[1], word, 2, got, &n), -EMSGSIZE);
+}
+
+struct tick {
+	struct loop *loop;
+	int fired[3], len;
+};
+
+static void fire_a(void *ctx)
+{
+	struct tick *t = ctx;
+
+	t->fired[t->len++] = 'a';
+}
+
+static void fire_stop(void *ctx)
+{
+	struct tick *t = ctx;
+
+	t->fired[t->len++] = 'z';
+	loop_stop(t->loop);
+}
+
+Test(loop, timers_fire_in_order_and_mail_arrives)
+{
+	struct tick t = { .len = 0 };
+	struct loop_timer *late, *early;
+
+	cr_assert_eq(loop_new(&t.loop, NULL), 0);
+	late = loop_timer(t.loop, clock_after_ms(5), fire_stop, &t);
+	early = loop_timer(t.loop, clock_after_ms(1), fire_a, &t);
+	loop_post(t.loop, fire_a, &t);
+	cr_assert_eq(loop_run(t.loop), 0);
+	cr_assert_eq(t.len, 3);
+	cr_assert_eq(t.fired[2], 'z');
+	loop_untimer(&late);
+	loop_untimer(&early);
+	loop_free(&t.loop);
+}
+
+struct count {
+	int next, broken;
+};
+
+struct step {
+	struct count *c;
+	int i;
+};
+
+static void step_run(void *ctx)
+{
+	struct step *s = ctx;
+
+	if (s->c->next++ != s->i)
+		s->c->broken++;
+}
+
+Test(pool, a_strand_keeps_its_order)
+{
+	struct pool *pool = NULL;
+	static struct step steps[4][1000];
+	struct count counts[4] = { 0 };
+	struct strand *strands[4];
+	int i, k;
+
+	cr_assert_eq(pool_new("test", 4, &pool, NULL), 0);
+	for (k = 0; k < 4; k++)
+		strands[k] = strand_new(pool);
+	for (i = 0; i < 1000; i++) {
+		for (k = 0; k < 4; k++) {
+			steps[k][i] = (struct step){ &counts[k], i };
+			strand_run(strands[k], step_run, &steps[k][i]);
+		}
+	}
+	for (k = 0; k < 4; k++) {
+		strand_free(&strands[k]);
+		cr_assert_eq(counts[k].next, 1000);
+		cr_assert_eq(counts[k].broken, 0);
+	}
+	pool_free(&pool);
+}
