@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_STORE_STORE_H
+#define HOST_STORE_STORE_H
+
+/*
+ * What is kept. One content environment for all workspaces (chunks, lists and tree nodes by hash) and one environment
+ * per workspace (inodes, entries, journal, roots). LMDB's only home is this room.
+ *
+ * Order that makes a crash harmless: content is durable before a workspace transaction that names it commits.
+ * store_settle() is the barrier between the two.
+ */
+#include "base/buf.h"
+#include "base/err.h"
+#include "seal/digest.h"
+
+#include <stdint.h>
+
+struct store;
+struct wsdb;
+struct txn;
+
+struct store_conf {
+	uint64_t map_size_b; /* of each environment, virtual; 0: 64 GiB */
+	bool create;	     /* make a new store when the directory is empty or missing */
+	bool read_only;	     /* for fsck and dump beside a stopped daemon */
+};
+
+/** store_open() - lock and open a store directory; starts the content writer thread.
+ * Return: 0; -EBUSY slug "store-in-use" (another process); -EPROTO slug "store-format" (unknown version);
+ *	   -ENOENT slug "no-store"; -errno. */
+int store_open(const char *dir, const struct store_conf *conf, struct store **ret, struct err *e) MUST_CHECK;
+/** store_close() - settle, close. All workspaces must be closed. */
+void store_close(struct store **store);
+
+/* --- content of regular files ---------------------------------------------------------------------------------- */
+
+/* A file's bytes: a plain value, 48 bytes, stored inside the inode record. All zeros is the empty file. Bytes that no
+ * chunk covers read as zeros (holes). */
+struct content {
+	uint64_t size;
+	uint32_t depth; /* 0: nothing but a hole; 1: root is a chunk; n: root is a list of depth n - 1 */
+	uint32_t reserved;
+	struct digest root;
+};
+
+struct content_writer;
+
+/** content_writer_new() - build a content, over @base (NULL: empty). Memory is bounded whatever is written. */
+struct content_writer *content_writer_new(struct store *store, const struct content *base);
+void content_writer_free(struct content_writer **w);
+/** content_write() - put bytes at an offset, any order (ascending is fast); grows the size when needed.
+ * Return: 0; -EFBIG; -errno of reading the base or of the writer (ENOSPC). */
+int content_write(struct content_writer *w, uint64_t offset, struct span data) MUST_CHECK;
+/** content_resize() - set the size: cut, or grow by a hole. */
+int content_resize(struct content_writer *w, uint64_t size) MUST_CHECK;
+/** content_hole() - make a range read as zeros without storing them, size unchanged. */
+int content_hole(struct content_writer *w, uint64_t offset, uint64_t len) MUST_CHECK;
+/** content_finish() - hand all chunks to the writer thread and yield the value. It may be committed in a workspace only
+ * after store_settle(). */
+int content_finish(struct content_writer *w, struct content *ret) MUST_CHECK;
+/** store_settle() - wait until everything handed over before is durable (group commit). No locks may be held.
+ * Return: 0; -ENOSPC slug "store-full"; -EIO; the first failure of anything handed over since this thread's last call
+ * counts for everybody: nobody is told "durable" wrongly. */
+int store_settle(struct store *store, struct err *e) MUST_CHECK;
+/** content_read() - Return: bytes copied (fewer only at the end of the content); -EIO slug-less when a chunk is missing or
+ * damaged (its hash is checked when @verify). Any thread. */
+ssize_t content_read(struct store *store, const struct content *c, uint64_t offset, void *to, size_t len, bool verify);
+/** content_next_data() - for SEEK_DATA: first offset >= @offset that a chunk covers. Return: 0 or -ENXIO. */
+int content_next_data(struct store *store, const struct content *c, uint64_t offset, uint64_t *ret);
+/** content_next_hole() - for SEEK_HOLE: first offset >= @offset that no chunk covers; the size at the latest. */
+int content_next_hole(struct store *store, const struct content *c, uint64_t offset, uint64_t *ret);
+
+/* --- workspaces -------------------------------------------------------------------------------------------------- */
+
+/** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by reference:
+ * a second open returns the same object. At most 256 are mapped at a time; idle ones are closed behind the scenes.
+ * Return: 0; -ENOENT slug "no-such-workspace" (without @create); -EEXIST with @create when it is there; -errno. */
+int wsdb_open(struct store *store, const char *id, bool create, struct wsdb **ret, struct err *e) MUST_CHECK;
+void wsdb_close(struct wsdb **db);
+/** wsdb_remove() - delete a workspace for good; nobody may have it open (-EBUSY). Its content stays until gc. */
+int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
+/** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
+int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
+
+enum { NODE_PENDING = 1 }; /* the inode is known to have changed, its content has not arrived yet */
+
+/* An inode of a workspace. Times in ns since 1970. */
+struct node {
+	uint64_t fid; /* identity: never 0 */
+	uint64_t ino;
+	uint64_t rdev, size, blocks;
+	int64_t mtime_ns, ctime_ns, atime_ns;
+	uint32_t mode, nlink, uid, gid;
+	uint32_t flags;	 /* NODE_* */
+	uint32_t reserved;
+	struct content content; /* regular files */
+	int64_t content_ctime_ns; /* ctime of the version that content holds */
+	uint64_t content_ship;	  /* number of the shipment that brought it, for deltas; 0: none */
+	uint64_t content_boot;	  /* the agent's life that number belongs to */
+};
+
+/* Transactions. A read transaction sees one state for its whole life: keep it short. A write transaction is one at a
+ * time per workspace and blocks others; commit makes it durable (fsync) before it returns. The first failure sticks:
+ * later calls do nothing and commit reports it. Belongs to the thread that began it. */
+int txn_read(struct wsdb *db, struct txn **ret, struct err *e) MUST_CHECK;
+int txn_write(struct wsdb *db, struct txn **ret, struct err *e) MUST_CHECK;
+/** txn_commit() - durable when it returns 0. The slot is nulled in any case.
+ * Return: 0; -ENOSPC slug "workspace-full" (map or disk full); -EIO; the sticky error. */
+int txn_commit(struct txn **txn, struct err *e) MUST_CHECK;
+/** txn_abort() - destructor: forget a write, end a read; NULL is fine. */
+void txn_abort(struct txn **txn);
+
+enum { STORE_E_NONE = 1 };
+
+/** node_get() - Return: 0; STORE_E_NONE; -errno. */
+int node_get(struct txn *t, uint64_t fid, struct node *ret) MUST_CHECK;
+void node_put(struct txn *t, const struct node *n);
+/** node_del() - inode, symlink target and xattrs; not its entries. */
+void node_del(struct txn *t, uint64_t fid);
+/** node_target() - a symlink's target; borrows from the transaction. Return: 0; STORE_E_NONE; -errno. */
+int node_target(struct txn *t, uint64_t fid, struct span *ret) MUST_CHECK;
+void node_set_target(struct txn *t, uint64_t fid, struct span target);
+
+/** entry_get() - Return: 0 and the fid that the name has; STORE_E_NONE; -errno. */
+int entry_get(struct txn *t, uint64_t parent, struct span name, uint64_t *ret_fid) MUST_CHECK;
+/** entry_put() - set a name; also kept in the reverse index. An older meaning of the name is replaced. */
+void entry_put(struct txn *t, uint64_t parent, struct span name, uint64_t fid);
+/** entry_del() - remove a name; no error when it is not there. */
+void entry_del(struct txn *t, uint64_t parent, struct span name);
+/** entry_next() - walk a directory in the order of names: the first entry after @after (empty: from the start).
+ * @ret_name borrows from the transaction until its next call on this directory or change.
+ * Return: 0; STORE_E_NONE at the end; -errno. */
+int entry_next(struct txn *t, uint64_t parent, struct span after, struct span *ret_name, uint64_t *ret_fid) MUST_CHECK;
+/** entry_of() - a name of an inode (the first of several hard links after @after_parent/@after_name).
+ * Return: 0; STORE_E_NONE; -errno. */
+int entry_of(struct txn *t, uint64_t fid, uint64_t after_parent, struct span after_name, uint64_t *ret_parent,
+	     struct span *ret_name) MUST_CHECK;
+/** node_path() - a path of an inode from the root ("" for the root itself), from the reverse index. Free with str_free().
+ * Return: 0; STORE_E_NONE (not linked, or deeper than 4095 bytes); -errno. */
+int node_path(struct txn *t, uint64_t fid, char **ret) MUST_CHECK;
+
+/** meta_get() / meta_put() - small facts of a workspace by a word ("root", "seq", "name"). Values up to 4 KiB. */
+int meta_get(struct txn *t, const char *key, struct span *ret) MUST_CHECK;
+void meta_put(struct txn *t, const char *key, struct span value);
+int meta_get_u64(struct txn *t, const char *key, uint64_t *ret) MUST_CHECK;
+void meta_put_u64(struct txn *t, const char *key, uint64_t value);
+/* The fid of the root directory, under meta "root-fid"; 0 while there is none. */
+uint64_t txn_root(struct txn *t);
+
+/* --- journal: what changed when, in order ------------------------------------------------------------------------ */
+
+enum journal_kind { JOURNAL_ENTRY = 1, JOURNAL_GONE = 2, JOURNAL_ATTR = 3, JOURNAL_CONTENT = 4, JOURNAL_NOTE = 5 };
+
+struct journal_row {
+	uint64_t seq; /* set by journal_append(): 1, 2, 3 … in this workspace */
+	int64_t wall_ns;
+	uint32_t kind; /* enum journal_kind */
+	uint32_t mode;
+	uint64_t fid, parent, size;
+	struct digest root; /* of the content, for JOURNAL_CONTENT */
+	struct span name;   /* of the entry, or the words of a note */
+};
+
+void journal_append(struct txn *t, struct journal_row *row);
+/** journal_next() - the first row with seq > @after. Return: 0; STORE_E_NONE; -errno. */
+int journal_next(struct txn *t, uint64_t after, struct journal_row *ret) MUST_CHECK;
+
+/* --- trees: a whole state as one hash ------------------------------------------------------------------------------ */
+
+/** tree_seal() - write the workspace's present state as immutable hashed nodes into the content environment and yield the
+ * root's hash; equal states have equal hashes. Only directories changed since the last seal are written anew.
+ * Records the root under meta "tree" in a transaction of its own, after settling. Refused (-EAGAIN) while an inode is
+ * NODE_PENDING. No transaction may be open on this thread. */
+int tree_seal(struct wsdb *db, struct digest *ret, struct err *e) MUST_CHECK;
+
+/* --- health ---------------------------------------------------------------------------------------------------------- */
+
+struct fsck_stats {
+	uint64_t workspaces, nodes, entries, chunks, bytes, orphans, problems;
+};
+
+/** store_fsck() - verify everything: formats, hashes, references from inodes and trees, entries against inodes and the
+ * reverse index, link counts, the journal's order. @say is called with one sentence per finding.
+ * Return: 0 when it could look at everything (see stats.problems); -errno. */
+int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), void *ctx, struct fsck_stats *ret,
+	       struct err *e) MUST_CHECK;
+
+struct store_stats {
+	uint64_t content_b, content_used_b, chunks, workspaces, queued_b;
+};
+int store_stat(struct store *store, struct store_stats *ret, struct err *e) MUST_CHECK;
+
+#endif

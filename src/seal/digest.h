@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SEAL_DIGEST_H
+#define SEAL_DIGEST_H
+
+/* Hashes, random bytes and comparison of secrets: what others need of libsodium. BLAKE2b-256. */
+#include "base/buf.h"
+
+enum { DIGEST_LEN = 32 };
+
+struct digest {
+	uint8_t b[DIGEST_LEN];
+};
+
+/** digest_setup() - once per process before anything else of this room. Return: 0 or -ENOSYS. */
+int digest_setup(void) MUST_CHECK;
+/** digest_of() - the hash of some bytes under a domain word of at most 16 characters ("chunk", "tree"), so that bytes of
+ * one kind never have the name of another kind. */
+struct digest digest_of(const char *domain, struct span data);
+bool digest_eq(const struct digest *a, const struct digest *b);
+bool digest_is_zero(const struct digest *d);
+/** random_bytes() - from the kernel's generator. */
+void random_bytes(void *p, size_t len);
+/** secret_eq() - constant-time comparison of @len bytes. */
+bool secret_eq(const void *a, const void *b, size_t len);
+
+#endif
