@@ -110,6 +110,16 @@ ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *t
 	return content_read(ws->conf.store, c, offset, to, len, false);
 }
 
+int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret)
+{
+	return content_next_data(ws->conf.store, c, offset, ret);
+}
+
+int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret)
+{
+	return offset >= c->size ? -ENXIO : content_next_hole(ws->conf.store, c, offset, ret);
+}
+
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
 {
 	AUTO(txn_abort) struct txn *t = NULL;

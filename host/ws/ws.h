@@ -89,6 +89,10 @@ int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, 
 /** ws_read() - from a content that ws_open_content() yielded. Return: bytes, -errno. */
 ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *to, size_t len);
 
+/** ws_next_data() / ws_next_hole() - as SEEK_DATA and SEEK_HOLE. Return: 0 or -ENXIO. */
+int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
+int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
+
 /* --- waiting and writing: any thread, answered on some other thread, exactly once --------------------------------------- */
 
 typedef void ws_done_fn(void *ctx, int result, const struct node *node);

@@ -206,25 +206,45 @@ int conn_new(struct loop *loop, int fd, size_t limit, const struct conn_events *
 	return 0;
 }
 
+/* What was appended behind @before goes out, or waits. */
+static void sent(struct conn *c, size_t before)
+{
+	struct span all = buf_span(&c->out);
+	const uint8_t *frame = (const uint8_t *)all.p + before;
+
+	trace_frame((unsigned)c->fd, '>', frame[4], SPAN(frame + FRAME_HEADER, all.len - before - FRAME_HEADER));
+	if (!before)
+		write_some(c);
+	if (buf_len(&c->out) >= CONN_MARK)
+		c->above = true;
+}
+
 int conn_send(struct conn *c, enum msg_type type, const void *m)
 {
 	size_t before = buf_len(&c->out);
-	struct span all;
 	int r;
 
 	if (c->why.code || c->finishing)
 		return -EPIPE;
 	r = frame_put(&c->out, type, m);
-	if (r < 0)
-		return r;
-	all = buf_span(&c->out);
-	trace_frame((unsigned)c->fd, '>', type,
-		    SPAN((const char *)all.p + before + FRAME_HEADER, all.len - before - FRAME_HEADER));
-	if (!before)
-		write_some(c);
-	if (buf_len(&c->out) >= CONN_MARK)
-		c->above = true;
-	return 0;
+	if (r == 0)
+		sent(c, before);
+	return r;
+}
+
+int conn_send_frame(struct conn *c, struct span frame)
+{
+	size_t before = buf_len(&c->out);
+	int r;
+
+	if (c->why.code || c->finishing)
+		return -EPIPE;
+	r = buf_append(&c->out, frame.p, frame.len);
+	if (r == 0)
+		sent(c, before);
+	else
+		c->out.failed = false;
+	return r;
 }
 
 size_t conn_pending(const struct conn *c)

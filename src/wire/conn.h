@@ -47,6 +47,8 @@ void conn_free(struct conn **slot);
  * Return: 0; -EINVAL (a field breaks its limit); -E2BIG (the queue is full: nothing was queued); -ENOMEM; -EPIPE (dead).
  */
 int conn_send(struct conn *c, enum msg_type type, const void *m) MUST_CHECK;
+/** conn_send_frame() - queue one whole frame that frame_put() made elsewhere. Return: as conn_send(). */
+int conn_send_frame(struct conn *c, struct span frame) MUST_CHECK;
 /** conn_pending() - bytes that wait to be written. */
 size_t conn_pending(const struct conn *c);
 /** conn_room() - true while less than CONN_MARK waits: a producer stops when it is false, and goes on in on_drain. */
