@@ -35,7 +35,8 @@ enum { HUB_NAME_MAX = 64 };
 struct hub_conf {
 	struct store *store;
 	struct loop *loop;
-	struct pool *work, *notify, *dial;
+	struct pool *work, *notify, *dial; /* of workspaces (ws.h) */
+	struct pool *api; /* may block for long: the ends of sandboxes */
 	struct priv *priv;
 	struct fs *fs;
 	int links_dirfd;	    /* of MOUNT/by-name; -1: no links */
