@@ -138,7 +138,7 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 {
 	const struct hub_conf *c = &hub->conf;
 	struct hub_info *i = &s->info;
-	uint64_t cpu, pids;
+	uint64_t cpu = 0, pids = 0;
 	int r;
 
 	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) || (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
