@@ -70,9 +70,5 @@ struct digest object_digest(enum content_table table, struct span data);
 /** object_put() - hash and hand an object over. Return: 0 or -errno. */
 int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch,
 	       struct digest *ret) MUST_CHECK;
-/** tree_each_ref() - what a tree node refers to. @fn gets tree nodes (@content NULL) or contents; non-zero stops.
- * Return: 0; what @fn returned; -EIO: no tree node. */
-int tree_each_ref(struct span node, int (*fn)(void *ctx, const struct digest *tree, const struct content *content),
-		  void *ctx) MUST_CHECK;
 
 #endif
