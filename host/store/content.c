@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+enum { AHEAD_MIN = 16384 };
+
 static const char *const domains[] = { [CT_CHUNK] = "chunk", [CT_LIST] = "list", [CT_TREE] = "tree" };
 
 struct view_copy {
@@ -193,12 +195,26 @@ static int copy_chunk(struct walk *w, uint64_t offset, uint8_t *to, size_t len)
 		return r;
 	if (data.len > skip) {
 		have = MIN(len, data.len - skip);
-		if (have > 8192)
-			db_ahead(data);
 		memcpy(to, (const uint8_t *)data.p + skip, have);
 	}
 	memset(to + have, 0, len - have);
 	return 0;
+}
+
+/* Ask for all that a long read is going to touch, so that the disk works while we copy. */
+static int ask_ahead(struct walk *w, uint64_t offset, size_t len)
+{
+	uint64_t chunk, last = (offset + len - 1) / CHUNK_LEN;
+	struct span data;
+	struct digest d;
+	int r = 0;
+
+	for (chunk = offset / CHUNK_LEN; chunk <= last && r == 0; chunk++) {
+		r = walk_to(w, chunk, &d);
+		if (r == 0 && !digest_is_zero(&d) && view_get(&w->v, CT_CHUNK, &d, false, &data) == 0)
+			db_ahead(data);
+	}
+	return r;
 }
 
 ssize_t content_read(struct store *store, const struct content *c, uint64_t offset, void *to, size_t len, bool verify)
@@ -211,6 +227,8 @@ ssize_t content_read(struct store *store, const struct content *c, uint64_t offs
 		return 0;
 	len = MIN(MIN(len, (size_t)INT64_MAX), c->size - offset);
 	r = walk_begin(&w, store, c, verify);
+	if (r == 0 && len >= AHEAD_MIN)
+		r = ask_ahead(&w, offset, len);
 	while (r == 0 && done < len) {
 		size_t part = MIN(len - done, CHUNK_LEN - (offset + done) % CHUNK_LEN);
 
