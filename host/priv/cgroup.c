@@ -175,6 +175,17 @@ int cgroup_init(struct cgroups *c, const char *name, struct err *e)
 	return 0;
 }
 
+void cgroup_fini(const struct cgroups *c)
+{
+	unsigned i;
+
+	for (i = 0; i < c->n; i++) {
+		AUTO(str_free) char *dir = str_printf("%s/%s", c->trees[i].path, c->name);
+
+		(void)!rmdir(dir);
+	}
+}
+
 static char *cgroup_dir(const struct cgroups *c, unsigned i, const char *id)
 {
 	return str_printf("%s/%s/%s", c->trees[i].path, c->name, id);

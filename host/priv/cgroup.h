@@ -32,6 +32,8 @@ struct cgroup_limits {
 /** cgroup_init() - read the mount table and make our directory in each tree.
  * Return: 0; -ENOTSUP slug "no-cgroup" when memory, cpu or pids can be limited nowhere; -errno. */
 int cgroup_init(struct cgroups *c, const char *name, struct err *e) MUST_CHECK;
+/** cgroup_fini() - remove our directory from the trees where no sandbox is left in it. */
+void cgroup_fini(const struct cgroups *c);
 /** cgroup_make() - a group for @id with @limits. Return: 0 or -errno; what was made stays, use cgroup_remove(). */
 int cgroup_make(const struct cgroups *c, const char *id, const struct cgroup_limits *limits, struct err *e) MUST_CHECK;
 /** cgroup_enter() - move the calling process into the group of @id. Return: 0 or -errno. */

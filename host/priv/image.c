@@ -189,7 +189,7 @@ static int set_flag(int fs, const char *flag)
 	return fsconfig(fs, FSCONFIG_SET_FLAG, flag, NULL, 0) < 0 ? -errno : 0;
 }
 
-static int mount_loop(enum image_kind kind, int loop, int *ret)
+static int mount_loop(enum image_kind kind, int number, int *ret)
 {
 	AUTO(fd_close) int fs = fsopen("ext4", FSOPEN_CLOEXEC);
 	char source[40];
@@ -197,7 +197,7 @@ static int mount_loop(enum image_kind kind, int loop, int *ret)
 
 	if (fs < 0)
 		return -errno;
-	snprintf(source, sizeof(source), "/proc/self/fd/%d", loop);
+	snprintf(source, sizeof(source), "/dev/loop%d", number);
 	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
 		return -errno;
 	/* Filling the inode tables in the background would write them all into the sparse file. */
@@ -223,7 +223,7 @@ int image_mount(enum image_kind kind, int dirfd, const char *name, int *ret_moun
 	r = attach(file, &loop, ret_loop);
 	if (r < 0)
 		return err_sys(e, r, "loop device for %s", name);
-	r = mount_loop(kind, loop, ret_mount);
+	r = mount_loop(kind, *ret_loop, ret_mount);
 	return r < 0 ? err_sys(e, r, "mounting %s", name) : 0;
 }
 

@@ -326,6 +326,7 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 		_exit(1);
 	serve_loop(&h, sock, signals);
 	if (mount_end(&h, &j.reply->err) < 0)
-		log_warn("priv", j.reply->err.text, NULL);
+		log_warn("priv", "mount not removed", "why=%s", j.reply->err.text);
+	cgroup_fini(&h.cgroups);
 	_exit(0);
 }
