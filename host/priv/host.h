@@ -19,6 +19,15 @@
 #include "host/priv/cgroup.h"
 #include "host/priv/priv.h"
 
+enum { HOST_BUILDS_MAX = 4 };
+
+/* A template that is being built. */
+struct host_build {
+	pid_t pid; /* also its process group; 0: none */
+	int pidfd; /* tells whether the number is still its own */
+	char name[PRIV_ID_MAX + 1];
+};
+
 struct host {
 	struct priv_conf conf;
 	struct cgroups cgroups;
@@ -26,6 +35,7 @@ struct host {
 	int templates;
 	int images;
 	int state;
+	struct host_build builds[HOST_BUILDS_MAX];
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 

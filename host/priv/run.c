@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +85,7 @@ static NORETURN void run_exec(const char *const *argv, int in, int out)
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	run_child();
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (dup2(in >= 0 ? in : null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
 		_exit(RUN_NOT_STARTED);
 	execvp(argv[0], (char *const *)(uintptr_t)argv);

@@ -325,6 +325,7 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
 	serve_loop(&h, sock, signals);
+	template_stop(&h);
 	if (mount_end(&h, &j.reply->err) < 0)
 		log_warn("priv", "mount not removed", "why=%s", j.reply->err.text);
 	cgroup_fini(&h.cgroups);

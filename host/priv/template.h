@@ -17,5 +17,7 @@ int template_remove(struct host *h, const char *name, struct err *e) MUST_CHECK;
 int template_open(const struct host *h, const char *name, int *ret_fd, uint64_t *ret_ino, struct err *e) MUST_CHECK;
 /** template_sweep() - remove what builds that did not end and replaced templates left. */
 void template_sweep(struct host *h);
+/** template_stop() - end the builds under way. */
+void template_stop(struct host *h);
 
 #endif
