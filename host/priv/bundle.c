@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a sandbox is, in the runtime's terms. The fence is the user namespace with a range of host ids of its own: root
+ * inside is nobody outside, so sudo may work, set-user-id programs of the template may run, and a bounded set of
+ * capabilities may be there; they count only inside. Everything that is not the template's root is mounted nosuid and
+ * nodev. The network namespace holds a loopback and nothing else.
+ *
+ * There are no control groups in here: the process enters them before the runtime starts, and the namespace of control
+ * groups makes them look like the root. Limits on file sizes are those of the file systems.
+ */
+#include "host/priv/bundle.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { NOFILE = 4096, OOM_SCORE = 500 };
+
+#define CAPABILITIES                                                                                             \
+	"CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP "           \
+	"CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_AUDIT_WRITE CAP_SYS_PTRACE"
+
+static const struct {
+	const char *to, *type, *options;
+} mounts[] = {
+	{ "/proc", "proc", "nosuid noexec nodev" },
+	{ "/dev", "tmpfs", "nosuid noexec strictatime mode=755 size=64k" },
+	{ "/dev/pts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5" },
+	{ "/dev/mqueue", "mqueue", "nosuid noexec nodev" },
+	{ "/sys", "sysfs", "nosuid noexec nodev ro" },
+	{ "/run", "tmpfs", "nosuid nodev mode=755 size=64m nr_inodes=65536" },
+};
+
+static void put_mount(struct json *j, const char *to, const char *type, const char *from, const char *options)
+{
+	json_open(j, NULL, '{');
+	json_str(j, "destination", to);
+	json_str(j, "type", type);
+	json_str(j, "source", from);
+	json_words(j, "options", options);
+	json_close(j, '}');
+}
+
+static void put_mounts(struct json *j, const struct bundle *b)
+{
+	char options[128];
+	size_t i;
+
+	json_open(j, "mounts", '[');
+	for (i = 0; i < ARRAY_LEN(mounts); i++)
+		put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type, mounts[i].options);
+	/* What lies here is memory of the sandbox; half of it, so that a full /tmp is ENOSPC and not its death. */
+	snprintf(options, sizeof(options), "nosuid nodev noexec mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
+	put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
+	snprintf(options, sizeof(options), "nosuid nodev mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
+	put_mount(j, "/tmp", "tmpfs", "tmpfs", options);
+	put_mount(j, "/workspace", "bind", b->workspace, "bind rw nosuid nodev");
+	put_mount(j, "/.berth/agent", "bind", b->agent, "bind ro nosuid nodev");
+	json_close(j, ']');
+}
+
+static void put_rlimit(struct json *j, const char *type, int64_t value)
+{
+	json_open(j, NULL, '{');
+	json_str(j, "type", type);
+	json_num(j, "soft", value);
+	json_num(j, "hard", value);
+	json_close(j, '}');
+}
+
+static void put_process(struct json *j, const struct bundle *b)
+{
+	json_open(j, "process", '{');
+	json_bool(j, "terminal", false);
+	json_open(j, "user", '{');
+	json_num(j, "uid", 0);
+	json_num(j, "gid", 0);
+	json_close(j, '}');
+	json_open(j, "args", '[');
+	json_str(j, NULL, "/.berth/agent");
+	json_str(j, NULL, "--listen");
+	json_str(j, NULL, "fd:3");
+	json_str(j, NULL, "--token-fd");
+	json_str(j, NULL, "4");
+	if (b->fanotify) {
+		json_str(j, NULL, "--fanotify-fd");
+		json_str(j, NULL, "5");
+	}
+	json_str(j, NULL, "--id");
+	json_str(j, NULL, b->id);
+	json_str(j, NULL, "--workspace");
+	json_str(j, NULL, "/workspace");
+	json_close(j, ']');
+	json_words(j, "env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8");
+	json_str(j, "cwd", "/");
+	json_open(j, "capabilities", '{');
+	json_words(j, "bounding", CAPABILITIES);
+	json_words(j, "effective", CAPABILITIES);
+	json_words(j, "permitted", CAPABILITIES);
+	json_close(j, '}');
+	json_open(j, "rlimits", '[');
+	put_rlimit(j, "RLIMIT_NOFILE", NOFILE);
+	put_rlimit(j, "RLIMIT_CORE", 0);
+	json_close(j, ']');
+	json_num(j, "oomScoreAdj", OOM_SCORE);
+	json_bool(j, "noNewPrivileges", false); /* sudo */
+	json_close(j, '}');
+}
+
+static void put_mapping(struct json *j, const char *key, uint32_t base)
+{
+	json_open(j, key, '[');
+	json_open(j, NULL, '{');
+	json_num(j, "containerID", 0);
+	json_num(j, "hostID", base);
+	json_num(j, "size", 65536);
+	json_close(j, '}');
+	json_close(j, ']');
+}
+
+static void put_linux(struct json *j, const struct bundle *b)
+{
+	static const char *const fresh[] = { "pid", "mount", "ipc", "uts", "cgroup", "network" };
+	size_t i;
+
+	json_open(j, "linux", '{');
+	json_open(j, "namespaces", '[');
+	json_open(j, NULL, '{');
+	json_str(j, "type", "user");
+	json_str(j, "path", b->userns);
+	json_close(j, '}');
+	for (i = 0; i < ARRAY_LEN(fresh); i++) {
+		json_open(j, NULL, '{');
+		json_str(j, "type", fresh[i]);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+	put_mapping(j, "uidMappings", b->uid_base);
+	put_mapping(j, "gidMappings", b->uid_base);
+	json_words(j, "maskedPaths",
+		   "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
+		   "/proc/scsi /proc/timer_list /proc/timer_stats /proc/kpagecount /proc/kpageflags /sys/firmware "
+		   "/sys/kernel /sys/fs /sys/devices/virtual/powercap");
+	json_words(j, "readonlyPaths", "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger");
+	profile_write(j);
+	json_close(j, '}');
+}
+
+int bundle_write(const struct bundle *bundle, struct buf *b)
+{
+	struct json j = { .b = b };
+
+	json_open(&j, NULL, '{');
+	json_str(&j, "ociVersion", "1.0.2");
+	put_process(&j, bundle);
+	json_open(&j, "root", '{');
+	json_str(&j, "path", bundle->root);
+	json_bool(&j, "readonly", false);
+	json_close(&j, '}');
+	json_str(&j, "hostname", bundle->id);
+	put_mounts(&j, bundle);
+	put_linux(&j, bundle);
+	json_close(&j, '}');
+	return b->failed ? -E2BIG : 0;
+}

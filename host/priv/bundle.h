@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_PRIV_BUNDLE_H
+#define HOST_PRIV_BUNDLE_H
+
+/* The description of a sandbox that the runtime reads. */
+#include "base/buf.h"
+#include "host/priv/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bundle {
+	const char *id;	       /* also the host name */
+	const char *root;      /* absolute paths on the host, in the namespace of the maker */
+	const char *workspace;
+	const char *agent;
+	const char *userns; /* path of the user namespace to join */
+	uint32_t uid_base;
+	uint64_t memory_b;
+	bool fanotify;
+};
+
+/** bundle_write() - append the whole of config.json to @b. Return: 0 or -E2BIG, -ENOMEM. */
+int bundle_write(const struct bundle *bundle, struct buf *b) MUST_CHECK;
+/** profile_write() - append the member "seccomp": which system calls programs inside may make. */
+void profile_write(struct json *j);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_PRIV_HOST_H
+#define HOST_PRIV_HOST_H
+
+/*
+ * What the privileged process knows about the machine: the configuration it was forked with, descriptors of the
+ * directories below the state directory, and where the control groups are. Everything else is on disk or in the kernel,
+ * so that a new process finds what an old one left.
+ *
+ * The state directory is root's, with the sticky bit and the daemon's group: the daemon may make entries of its own in
+ * it, but cannot rename or replace those of root.
+ *
+ *	STATE/agent           copy of the agent program, bound into every sandbox
+ *	STATE/boxes/ID/       one sandbox: images, bundle, mount points, record
+ *	STATE/crun/           state of the runtime
+ *	STATE/images/         empty file systems to copy from
+ *	STATE/templates/NAME/ root file systems
+ */
+#include "host/priv/cgroup.h"
+#include "host/priv/priv.h"
+
+enum { HOST_BUILDS_MAX = 4 };
+
+/* A template that is being built. */
+struct host_build {
+	pid_t pid; /* also its process group; 0: none */
+	int pidfd; /* tells whether the number is still its own */
+	char name[PRIV_ID_MAX + 1];
+};
+
+struct host {
+	struct priv_conf conf;
+	struct cgroups cgroups;
+	int boxes;     /* directories */
+	int templates;
+	int images;
+	int state;
+	struct host_build builds[HOST_BUILDS_MAX];
+	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
+};
+
+#define HOST_NULL ((struct host){ .boxes = -1, .templates = -1, .images = -1, .state = -1 })
+
+/** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
+int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;
+/** host_init() - check @conf, make the directories, copy the agent, find the control groups. Return: 0 or -errno. */
+int host_init(struct host *h, const struct priv_conf *conf, struct err *e) MUST_CHECK;
+/** host_reopen() - open the directories anew, in the mount namespace of the calling process. Return: 0 or -errno. */
+int host_reopen(struct host *h, struct err *e) MUST_CHECK;
+/** host_fini() - close what host_init() opened. */
+void host_fini(struct host *h);
+/** host_reap() - collect the children that have ended; never waits. */
+void host_reap(void);
+
+#endif

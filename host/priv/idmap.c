@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A namespace lives as long as somebody has it open; making one takes a process, mapping it takes another one with
+ * privileges outside. The child becomes the range's first id before it unshares: instances of inotify and the like are
+ * limited per user, namespaces count against whoever made them, and those of root would all share one limit with the host.
+ */
+#include "host/priv/idmap.h"
+
+#include "base/io.h"
+#include "host/priv/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static NORETURN void hold(uid_t base, int ready, int done)
+{
+	char c = 0;
+
+	if (setgroups(0, NULL) < 0 || setresgid(base, base, base) < 0 || setresuid(base, base, base) < 0)
+		_exit(1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (unshare(CLONE_NEWUSER) < 0 || write(ready, &c, 1) != 1)
+		_exit(1);
+	(void)!read(done, &c, 1);
+	_exit(0);
+}
+
+static int write_map(pid_t pid, const char *which, uid_t base)
+{
+	char path[64], text[64];
+	AUTO(fd_close) int fd = -1;
+	int n = snprintf(text, sizeof(text), "0 %u %u\n", base, (unsigned)IDMAP_LEN);
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, which);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, text, (size_t)n) != n ? -errno : 0;
+}
+
+static int map(pid_t pid, int ready, uid_t base, int *ret_fd, struct err *e)
+{
+	char path[64], c;
+	int r = io_read_full(ready, &c, 1);
+
+	if (r == 0)
+		r = write_map(pid, "uid_map", base);
+	if (r == 0)
+		r = write_map(pid, "gid_map", base);
+	if (r < 0)
+		return err_sys(e, r, "user namespace for %u", base);
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret_fd < 0 ? err_sys(e, -errno, "user namespace for %u", base) : 0;
+}
+
+int idmap_new(uid_t base, int *ret_fd, struct err *e)
+{
+	int ready[2] = { -1, -1 }, done[2] = { -1, -1 }, r;
+	pid_t pid;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "pipe");
+	if (pipe2(done, O_CLOEXEC) < 0) {
+		r = -errno;
+		close(ready[0]);
+		close(ready[1]);
+		return err_sys(e, r, "pipe");
+	}
+	pid = fork();
+	if (pid == 0) {
+		close(done[1]);
+		hold(base, ready[1], done[0]);
+	}
+	fd_close(&ready[1]);
+	fd_close(&done[0]);
+	r = pid < 0 ? err_sys(e, -errno, "fork") : map(pid, ready[0], base, ret_fd, e);
+	fd_close(&ready[0]);
+	fd_close(&done[1]);
+	if (pid > 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	return r;
+}

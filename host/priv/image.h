@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_PRIV_IMAGE_H
+#define HOST_PRIV_IMAGE_H
+
+/* File systems in files: formatted once per size, copied sparse, mounted through loop devices. */
+#include "host/priv/host.h"
+
+enum image_kind { IMAGE_WORKSPACE, IMAGE_ROOT };
+
+/** image_make() - file @name in @dirfd, a copy of the empty file system of @size bytes (formatted now if it is the first of
+ * this size). Return: 0; -ENOSPC; -errno. */
+int image_make(const struct host *h, enum image_kind kind, uint64_t size, int dirfd, const char *name,
+	       struct err *e) MUST_CHECK;
+/** image_mount() - attach file @name of @dirfd to a loop device and mount it, not yet attached anywhere. When the mount
+ * and all its copies are gone, so is the loop device. @ret_loop: number of the device. Return: 0 or -errno. */
+int image_mount(enum image_kind kind, int dirfd, const char *name, int *ret_mount, int *ret_loop,
+		struct err *e) MUST_CHECK;
+/** image_release() - wait until no loop device holds file @name of @dirfd; by force after some seconds.
+ * @loop: the number that image_mount() gave, or -1. Return: 0 (also when there is no such file); -EBUSY; -errno. */
+int image_release(int dirfd, const char *name, int loop, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A sandbox's file systems exist only in a mount namespace that this process makes for it: the workspace's image, the
+ * writable layer's image, the template seen through the sandbox's ids, the overlay of both. The runtime starts from
+ * there, its container keeps a copy of the mounts that it needs, and this process ends. So nothing is ever mounted on the
+ * host, one sandbox cannot see another's mounts, and undoing is not a list of unmounts that may fail half way: when the
+ * last process of the namespace dies, the kernel takes the mounts and the loop devices away, also if it was us.
+ *
+ * The steps are a table, in order; the first failure ends the process with its reason in the shared report. The process
+ * enters the sandbox's control groups first, so that all it costs is charged there.
+ *
+ * Descriptors of directories that were opened before the namespace was made belong to the host's mounts and cannot be
+ * mounted on; they are opened again.
+ */
+#include "host/priv/maker.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+#include "host/priv/bundle.h"
+#include "host/priv/idmap.h"
+#include "host/priv/image.h"
+#include "host/priv/run.h"
+#include "host/priv/template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/fanotify.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { USER_ID = 1000, FD_LISTEN = 3, FD_TOKEN = 4, FD_FANOTIFY = 5, FD_USERNS = 6, FD_HIGH = 32 };
+
+#define USERNS_PATH "/proc/self/fd/6"
+
+static int step_cgroup(struct maker *m, struct err *e)
+{
+	return cgroup_enter(&m->host.cgroups, m->spec->id, e);
+}
+
+static int step_namespace(struct maker *m, struct err *e)
+{
+	AUTO(str_free) char *box = str_printf("%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
+	unsigned i;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return err_sys(e, -errno, "mount namespace");
+	/* The runtime refuses a version 2 tree beside version 1 trees. It has no business with any of them. */
+	for (i = 0; i < m->host.cgroups.n; i++)
+		if (m->host.cgroups.trees[i].unified && m->host.cgroups.n > 1)
+			(void)!umount2(m->host.cgroups.trees[i].path, MNT_DETACH);
+	if (chdir(box) < 0)
+		return err_sys(e, -errno, "%s", box);
+	return host_reopen(&m->host, e);
+}
+
+static int step_workspace(struct maker *m, struct err *e)
+{
+	uid_t owner = m->base + USER_ID;
+	int r = image_mount(IMAGE_WORKSPACE, AT_FDCWD, "ws.img", &m->workspace, &m->report->loops[0], e);
+
+	if (r < 0)
+		return r;
+	if (unlinkat(m->workspace, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return err_sys(e, -errno, "lost+found");
+	if (fchownat(m->workspace, "", owner, owner, AT_EMPTY_PATH) < 0 ||
+	    move_mount(m->workspace, "", AT_FDCWD, "ws", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, -errno, "workspace");
+	return 0;
+}
+
+static int put_file(struct maker *m, int dir, const char *name, const char *text)
+{
+	AUTO(fd_close) int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd < 0 || fchown(fd, m->base, m->base) < 0)
+		return -errno;
+	return io_write_full(fd, text, strlen(text));
+}
+
+static int put_dir(struct maker *m, int at, const char *name, int *ret)
+{
+	if (mkdirat(at, name, 0755) < 0)
+		return -errno;
+	*ret = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*ret < 0 || fchown(*ret, m->base, m->base) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The writable layer is fresh here, so the names in it can be trusted; sudo waits for a resolver unless it finds the host
+ * name in this file. */
+static int fill_upper(struct maker *m)
+{
+	AUTO(str_free) char *hosts = str_printf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t%s\n",
+						m->spec->id);
+	AUTO(str_free) char *name = str_printf("%s\n", m->spec->id);
+	AUTO(fd_close) int upper = -1;
+	AUTO(fd_close) int work = -1;
+	AUTO(fd_close) int etc = -1;
+	int r = put_dir(m, m->disk, "upper", &upper);
+
+	if (r == 0)
+		r = put_dir(m, m->disk, "work", &work);
+	if (r == 0)
+		r = put_dir(m, upper, "etc", &etc);
+	if (r == 0)
+		r = put_file(m, etc, "hosts", hosts);
+	if (r == 0)
+		r = put_file(m, etc, "hostname", name);
+	if (r == 0)
+		r = put_file(m, etc, "resolv.conf", "");
+	return r;
+}
+
+static int step_disk(struct maker *m, struct err *e)
+{
+	int r = image_mount(IMAGE_ROOT, AT_FDCWD, "root.img", &m->disk, &m->report->loops[1], e);
+
+	if (r < 0)
+		return r;
+	r = fill_upper(m);
+	if (r < 0)
+		return err_sys(e, r, "writable layer");
+	if (move_mount(m->disk, "", AT_FDCWD, "disk", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, -errno, "writable layer");
+	return 0;
+}
+
+static int step_idmap(struct maker *m, struct err *e)
+{
+	return idmap_new(m->base, &m->userns, e);
+}
+
+static int step_template(struct maker *m, struct err *e)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+				   .userns_fd = (unsigned)m->userns };
+	AUTO(fd_close) int root = -1;
+	AUTO(fd_close) int tree = -1;
+	int r = template_open(&m->host, m->spec->template_, &root, &m->report->template_ino, e);
+
+	if (r < 0)
+		return r;
+	tree = open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	if (tree < 0)
+		return err_sys(e, -errno, "template %s", m->spec->template_);
+	if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return err_set(e, -errno, "no-idmap", "mapping the ids of template %s: %s (does its file system support it?)",
+			       m->spec->template_, err_name(errno));
+	if (move_mount(tree, "", AT_FDCWD, "low", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return err_sys(e, -errno, "template %s", m->spec->template_);
+	return 0;
+}
+
+/* volatile: nothing of the layer is wanted after a crash, so fsync in it costs nothing (package managers love fsync). */
+static int step_overlay(struct maker *m UNUSED, struct err *e)
+{
+	static const char *const options[] = { "lowerdir=low,upperdir=disk/upper,workdir=disk/work,volatile",
+					       "lowerdir=low,upperdir=disk/upper,workdir=disk/work" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(options); i++)
+		if (mount("overlay", "root", "overlay", MS_NODEV, options[i]) == 0)
+			return 0;
+	return err_sys(e, -errno, "overlay");
+}
+
+/* A group that is marked on a whole file system can only be made outside of the user namespace. How many groups a user
+ * may have is counted by the real id: let that be the range's, while the effective one keeps the right to mark. */
+static int step_watch(struct maker *m, struct err *e UNUSED)
+{
+	const unsigned flags = FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC |
+			       FAN_UNLIMITED_QUEUE;
+	const uint64_t mask = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_CLOSE_WRITE | FAN_MODIFY | FAN_ATTRIB | FAN_ONDIR;
+	AUTO(fd_close) int top = openat(m->workspace, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO(fd_close) int fan = -1;
+
+	if (setresuid(m->base, (uid_t)-1, (uid_t)-1) == 0)
+		fan = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
+	if (setresuid(0, 0, 0) < 0)
+		return err_sys(e, -errno, "user");
+	/* An older kernel: the agent falls back to watching directories by itself. */
+	if (fan < 0 || top < 0 || fanotify_mark(fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask, top, NULL) < 0)
+		return 0;
+	m->report->fanotify = true;
+	m->fan_fd = fd_take(&fan);
+	return 0;
+}
+
+static int step_bundle(struct maker *m, struct err *e)
+{
+	AUTO(str_free) char *root = str_printf("%s/boxes/%s/root", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *ws = str_printf("%s/boxes/%s/ws", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *agent = str_printf("%s/agent", m->host.conf.state_dir);
+	AUTO(fd_close) int fd = openat(AT_FDCWD, "config.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	AUTO(buf_fini) struct buf b;
+	struct bundle bundle = { .id = m->spec->id,
+				 .root = root,
+				 .workspace = ws,
+				 .agent = agent,
+				 .userns = USERNS_PATH,
+				 .uid_base = m->base,
+				 .memory_b = m->spec->memory_b,
+				 .fanotify = m->fan_fd >= 0 };
+	int r;
+
+	buf_init(&b, 256 * 1024);
+	r = bundle_write(&bundle, &b);
+	if (r == 0 && fd < 0)
+		r = -errno;
+	if (r == 0)
+		r = io_write_full(fd, buf_span(&b).p, buf_len(&b));
+	return r < 0 ? err_sys(e, r, "description of the sandbox") : 0;
+}
+
+/* Move the descriptors that are handed on to the numbers they are promised at. They are lifted out of the way first, since
+ * each of them may stand where another one has to go. */
+static int place_fds(struct maker *m)
+{
+	const int to[] = { FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_USERNS };
+	int from[] = { m->listen_fd, m->token_fd, m->fan_fd, m->userns };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	size_t i;
+
+	if (null < 0)
+		return -errno;
+	for (i = 0; i < ARRAY_LEN(from); i++) {
+		/* Without a group its number must not be left to chance. */
+		from[i] = fcntl(from[i] >= 0 ? from[i] : null, F_DUPFD_CLOEXEC, FD_HIGH);
+		if (from[i] < 0)
+			return -errno;
+	}
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+		return -errno;
+	for (i = 0; i < ARRAY_LEN(to); i++)
+		if (dup2(from[i], to[i]) < 0)
+			return -errno;
+	return close_range(FD_HIGH, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static int step_runtime(struct maker *m, struct err *e)
+{
+	AUTO(str_free) char *root = str_printf("--root=%s/crun", m->host.conf.state_dir);
+	AUTO(str_free) char *log = str_printf("--log=%s/boxes/%s/crun.log", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *bundle = str_printf("--bundle=%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *pid = str_printf("--pid-file=%s/boxes/%s/pid", m->host.conf.state_dir, m->spec->id);
+	const char *argv[] = { "crun",	 root, log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=3",
+			       bundle, pid, m->spec->id, NULL };
+	int r = place_fds(m);
+
+	if (r == 0) {
+		execvp(argv[0], (char *const *)(uintptr_t)argv);
+		r = -errno;
+	}
+	if (r == -ENOENT)
+		return err_set(e, r, "no-crun", "the runtime crun is not installed");
+	return err_sys(e, r, "crun");
+}
+
+static const struct {
+	const char *name;
+	int (*fn)(struct maker *m, struct err *e);
+} steps[] = {
+	{ "cgroup", step_cgroup },     { "namespace", step_namespace }, { "workspace", step_workspace },
+	{ "disk", step_disk },	       { "idmap", step_idmap },		{ "template", step_template },
+	{ "overlay", step_overlay },   { "watch", step_watch },		{ "bundle", step_bundle },
+	{ "runtime", step_runtime },
+};
+
+unsigned maker_steps(void)
+{
+	return (unsigned)ARRAY_LEN(steps);
+}
+
+const char *maker_step_name(unsigned i)
+{
+	return i < ARRAY_LEN(steps) ? steps[i].name : "?";
+}
+
+NORETURN void maker_run(struct maker *m)
+{
+	struct maker_report *report = m->report;
+	unsigned i;
+	int r;
+
+	run_child();
+	m->workspace = m->disk = m->userns = m->fan_fd = -1;
+	for (i = 0; i < ARRAY_LEN(steps); i++) {
+		report->at[i] = clock_now();
+		report->steps = i + 1;
+		if (m->host.fail_at == i + 1)
+			r = err_set(&report->err, -EIO, "injected", "asked to fail at step %s", steps[i].name);
+		else
+			r = steps[i].fn(m, &report->err);
+		if (r < 0) {
+			if (report->err.code == 0)
+				err_sys(&report->err, r, "%s", steps[i].name);
+			break;
+		}
+	}
+	_exit(1);
+}

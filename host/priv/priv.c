@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's end. One lock makes requests queue up: a reply belongs to the request before it, so there is nothing to
+ * match. A reply that does not come is the death of the other process, which the daemon watches for on the same socket.
+ */
+#include "host/priv/priv.h"
+
+#include "base/io.h"
+#include "base/lock.h"
+#include "base/str.h"
+#include "host/priv/confine.h"
+#include "host/priv/host.h"
+#include "host/priv/req.h"
+#include "host/priv/serve.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct priv {
+	int sock;
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	struct lock lock; /* sock: one request and its reply */
+};
+
+static int receive(struct priv *p, struct reply *reply, int *fd, struct err *e)
+{
+	int fds[1] = { -1 };
+	size_t n = 1;
+	ssize_t len = io_recv_fds(p->sock, reply, sizeof(*reply), fds, &n);
+
+	if (len != (ssize_t)sizeof(*reply)) {
+		if (len > 0 && n)
+			close(fds[0]);
+		return err_set(e, -EPIPE, "priv-gone", "the privileged process is gone");
+	}
+	*fd = n ? fds[0] : -1;
+	if (reply->err.code) {
+		fd_close(fd);
+		if (e)
+			*e = reply->err;
+		return reply->err.code < 0 ? reply->err.code : -EIO;
+	}
+	return 0;
+}
+
+static int call(struct priv *p, enum req_op op, void *req, size_t len, const int *fds, size_t n, struct reply *reply,
+		int *ret_fd, struct err *e)
+{
+	struct req_head head = { .magic = REQ_MAGIC, .op = (uint32_t)op };
+	AUTO(fd_close) int fd = -1;
+	int r;
+
+	memcpy(req, &head, sizeof(head));
+	lock_take(&p->lock);
+	r = io_send_fds(p->sock, req, len, fds, n);
+	if (r < 0)
+		r = err_set(e, -EPIPE, "priv-gone", "the privileged process is gone (%s)", err_name(r));
+	else
+		r = receive(p, reply, &fd, e);
+	lock_drop(&p->lock);
+	if (r < 0)
+		return r;
+	if (ret_fd) {
+		if (fd < 0 && op != REQ_BOX_ALIVE)
+			return err_set(e, -EIO, "eio", "the privileged process sent no descriptor");
+		*ret_fd = fd_take(&fd);
+	}
+	return 0;
+}
+
+static int plain(struct priv *p, enum req_op op, int *ret_fd, struct err *e)
+{
+	struct req_plain q = { .head = { .op = 0 } };
+	struct reply reply;
+
+	return call(p, op, &q, sizeof(q), NULL, 0, &reply, ret_fd, e);
+}
+
+int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e)
+{
+	struct priv *p;
+	struct reply reply;
+	int pair[2], fd = -1, r;
+
+	if (geteuid() != 0)
+		return err_set(e, -EPERM, "not-root", "berthd must be started as root (it gives root up by itself)");
+	r = host_check_conf(conf, e);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, -errno, "socketpair");
+	p = NEW(struct priv);
+	*p = (struct priv){ .sock = pair[0], .uid = conf->uid, .gid = conf->gid };
+	lock_init(&p->lock, "priv", LOCK_PRIV);
+	p->pid = fork();
+	if (p->pid == 0) {
+		close(pair[0]);
+		serve_run(conf, pair[1]);
+	}
+	r = p->pid < 0 ? -errno : 0;
+	close(pair[1]);
+	r = r < 0 ? err_sys(e, r, "fork") : receive(p, &reply, &fd, e);
+	fd_close(&fd);
+	if (r < 0)
+		priv_close(&p);
+	else
+		*ret = p;
+	return r;
+}
+
+int priv_confine(struct priv *priv, struct err *e)
+{
+	return confine_self(priv->uid, priv->gid, e);
+}
+
+void priv_close(struct priv **priv)
+{
+	struct priv *p = *priv;
+
+	*priv = NULL;
+	if (!p)
+		return;
+	fd_close(&p->sock);
+	if (p->pid > 0)
+		while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	lock_fini(&p->lock);
+	mem_free(&p);
+}
+
+int priv_fd(const struct priv *priv)
+{
+	return priv->sock;
+}
+
+int priv_mount(struct priv *priv, int *ret_fd, struct err *e)
+{
+	return plain(priv, REQ_MOUNT, ret_fd, e);
+}
+
+int priv_mount_links(struct priv *priv, int *ret_dirfd, struct err *e)
+{
+	return plain(priv, REQ_MOUNT_LINKS, ret_dirfd, e);
+}
+
+int priv_unmount(struct priv *priv, struct err *e)
+{
+	return plain(priv, REQ_UNMOUNT, NULL, e);
+}
+
+int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
+		   struct priv_box_started *ret, struct err *e)
+{
+	struct req_box_start q = { .spec = *spec };
+	int fds[2] = { listen_fd, token_fd }, fd = -1, r;
+	struct reply reply;
+
+	r = call(priv, REQ_BOX_START, &q, sizeof(q), fds, 2, &reply, &fd, e);
+	if (r < 0)
+		return r;
+	*ret = (struct priv_box_started){
+		.pid = reply.pid, .pidfd = fd, .fanotify = reply.fanotify, .uid_base = reply.uid_base
+	};
+	return 0;
+}
+
+static int put_id(char *to, const char *id, struct err *e)
+{
+	return str_copy(to, PRIV_ID_MAX + 1, id) < 0 ? err_set(e, -EINVAL, "bad-request", "name too long") : 0;
+}
+
+int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e)
+{
+	struct req_box q = { .keep_image = keep_image };
+	struct reply reply;
+	int r = put_id(q.id, id, e);
+
+	return r < 0 ? r : call(priv, REQ_BOX_END, &q, sizeof(q), NULL, 0, &reply, NULL, e);
+}
+
+int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e)
+{
+	struct req_box q = { .keep_image = 0 };
+	AUTO(fd_close) int fd = -1;
+	struct reply reply;
+	int r = put_id(q.id, id, e);
+
+	if (r == 0)
+		r = call(priv, REQ_BOX_ALIVE, &q, sizeof(q), NULL, 0, &reply, &fd, e);
+	if (r < 0)
+		return r;
+	if (!reply.alive || fd < 0)
+		return 0;
+	*ret_pidfd = fd_take(&fd);
+	return 1;
+}
+
+int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)
+{
+	struct req_sweep *q;
+	struct reply reply;
+	int r;
+
+	if (n > REQ_KEEP_MAX)
+		return err_set(e, -E2BIG, "too-many", "more than %d sandboxes to keep", (int)REQ_KEEP_MAX);
+	q = NEW(struct req_sweep);
+	q->n = (uint32_t)n;
+	if (n)
+		memcpy(q->keep, keep, n * sizeof(*keep));
+	r = call(priv, REQ_SWEEP, q, sizeof(*q), NULL, 0, &reply, NULL, e);
+	mem_free(&q);
+	return r;
+}
+
+int priv_template_build(struct priv *priv, const struct priv_template_spec *spec, int tar_fd, int log_fd,
+			int *ret_pidfd, struct err *e)
+{
+	struct req_template_build q = { .spec = *spec };
+	int fds[2] = { log_fd, tar_fd };
+	struct reply reply;
+
+	return call(priv, REQ_TEMPLATE_BUILD, &q, sizeof(q), fds, tar_fd >= 0 ? 2 : 1, &reply, ret_pidfd, e);
+}
+
+int priv_template_remove(struct priv *priv, const char *name, struct err *e)
+{
+	struct req_template q = { .name = "" };
+	struct reply reply;
+	int r = put_id(q.name, name, e);
+
+	return r < 0 ? r : call(priv, REQ_TEMPLATE_REMOVE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_PRIV_REQ_H
+#define HOST_PRIV_REQ_H
+
+/*
+ * What crosses the socketpair between the daemon and the privileged process. One request is one datagram of exactly the
+ * size of its struct, with exactly the descriptors that its row in serve.c names; one reply answers it. Both ends are
+ * the same binary, so there are no versions and no byte order; but the daemon's end is not trusted, so every string must
+ * be terminated inside its field and every number is compared with a range before anything is done.
+ */
+#include "host/priv/priv.h"
+
+enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_FDS_MAX = 2 };
+
+enum req_op {
+	REQ_MOUNT = 1,
+	REQ_MOUNT_LINKS,
+	REQ_UNMOUNT,
+	REQ_BOX_START,
+	REQ_BOX_END,
+	REQ_BOX_ALIVE,
+	REQ_SWEEP,
+	REQ_TEMPLATE_BUILD,
+	REQ_TEMPLATE_REMOVE,
+};
+
+struct req_head {
+	uint32_t magic;
+	uint32_t op; /* enum req_op */
+};
+
+struct req_plain {
+	struct req_head head;
+};
+
+struct req_box_start {
+	struct req_head head;
+	struct priv_box_spec spec;
+};
+
+struct req_box {
+	struct req_head head;
+	char id[PRIV_ID_MAX + 1];
+	uint32_t keep_image;
+};
+
+struct req_sweep {
+	struct req_head head;
+	uint32_t n;
+	char keep[REQ_KEEP_MAX][PRIV_ID_MAX + 1];
+};
+
+struct req_template_build {
+	struct req_head head;
+	struct priv_template_spec spec;
+};
+
+struct req_template {
+	struct req_head head;
+	char name[PRIV_ID_MAX + 1];
+};
+
+union req {
+	struct req_head head;
+	struct req_plain plain;
+	struct req_box_start box_start;
+	struct req_box box;
+	struct req_sweep sweep;
+	struct req_template_build template_build;
+	struct req_template template_;
+};
+
+struct reply {
+	struct err err;	  /* err.code 0: done */
+	int32_t pid;	  /* box_start */
+	uint32_t fanotify;
+	uint32_t uid_base;
+	uint32_t alive;	  /* box_alive */
+	uint32_t has_fd;  /* one descriptor comes with it */
+};
+
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The privileged process: one thread, one request at a time, a closed list. Each operation has a row that says how large
+ * its request is, which descriptors must come with it, and what checks and does it. A request that does not fit its row
+ * is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
+ *
+ * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody waits
+ * on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the whole
+ * group are ignored, the daemon decides what they mean.
+ */
+#include "host/priv/serve.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "host/priv/box.h"
+#include "host/priv/mount.h"
+#include "host/priv/req.h"
+#include "host/priv/template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct job {
+	struct host *host;
+	const union req *req;
+	const int *fds; /* borrowed: the loop closes them */
+	size_t n_fds;
+	struct reply *reply;
+	int reply_fd; /* sent along when >= 0, then closed */
+};
+
+#define FIELD_OK(field) (memchr(field, '\0', sizeof(field)) != NULL)
+
+static const uint64_t MIB = 1024 * 1024;
+
+static int refuse(struct err *e, const char *what)
+{
+	return err_set(e, -EINVAL, "bad-request", "bad request to the privileged process: %s", what);
+}
+
+static bool id_ok(const char *field, size_t size)
+{
+	return memchr(field, '\0', size) && str_is_id(field, PRIV_ID_MAX);
+}
+
+static int do_mount(struct job *j)
+{
+	return mount_fuse(j->host, &j->reply_fd, &j->reply->err);
+}
+
+static int do_mount_links(struct job *j)
+{
+	return mount_links(j->host, &j->reply_fd, &j->reply->err);
+}
+
+static int do_unmount(struct job *j)
+{
+	return mount_end(j->host, &j->reply->err);
+}
+
+static int check_limits(const struct priv_box_spec *s, struct err *e)
+{
+	if (s->memory_b < 16 * MIB || s->memory_b > 1024 * 1024 * MIB)
+		return refuse(e, "memory must be 16M to 1T");
+	if (s->workspace_b < 16 * MIB || s->workspace_b > 1024 * 1024 * MIB)
+		return refuse(e, "the workspace must be 16M to 1T");
+	if (s->cpu_milli < 10 || s->cpu_milli > 1024 * 1000)
+		return refuse(e, "cpu must be 10 to 1024000 thousandths");
+	if (s->pids < 8 || s->pids > 1024 * 1024)
+		return refuse(e, "pids must be 8 to 1048576");
+	return 0;
+}
+
+static int check_box(const struct host *h, const struct priv_box_spec *s, struct err *e)
+{
+	if (!id_ok(s->id, sizeof(s->id)))
+		return refuse(e, "id of the sandbox");
+	if (s->kind == PRIV_BOX_FAKE)
+		return h->conf.allow_fake ? 0 : err_set(e, -EPERM, "fake-refused", "fake sandboxes are switched off");
+	if (s->kind != PRIV_BOX_OCI)
+		return refuse(e, "kind of sandbox");
+	if (!id_ok(s->template_, sizeof(s->template_)))
+		return refuse(e, "name of the template");
+	if (s->range >= h->conf.ranges)
+		return refuse(e, "index of the id range");
+	return check_limits(s, e);
+}
+
+static int do_box_start(struct job *j)
+{
+	const struct priv_box_spec *spec = &j->req->box_start.spec;
+	struct priv_box_started got = { .pid = 0 };
+	int r = check_box(j->host, spec, &j->reply->err);
+
+	if (r < 0)
+		return r;
+	r = box_start(j->host, spec, j->fds[0], j->fds[1], &got, &j->reply->err);
+	if (r < 0)
+		return r;
+	j->reply->pid = got.pid;
+	j->reply->fanotify = got.fanotify;
+	j->reply->uid_base = got.uid_base;
+	j->reply_fd = got.pidfd;
+	return 0;
+}
+
+static int do_box_end(struct job *j)
+{
+	const struct req_box *q = &j->req->box;
+
+	if (!id_ok(q->id, sizeof(q->id)) || q->keep_image > 1)
+		return refuse(&j->reply->err, "id of the sandbox");
+	return box_end(j->host, q->id, q->keep_image, &j->reply->err);
+}
+
+static int do_box_alive(struct job *j)
+{
+	const struct req_box *q = &j->req->box;
+	int r;
+
+	if (!id_ok(q->id, sizeof(q->id)))
+		return refuse(&j->reply->err, "id of the sandbox");
+	r = box_alive(j->host, q->id, &j->reply_fd, &j->reply->err);
+	j->reply->alive = r > 0;
+	return r < 0 ? r : 0;
+}
+
+static int do_sweep(struct job *j)
+{
+	const struct req_sweep *q = &j->req->sweep;
+	uint32_t i;
+
+	if (q->n > REQ_KEEP_MAX)
+		return refuse(&j->reply->err, "number of sandboxes");
+	for (i = 0; i < q->n; i++)
+		if (!id_ok(q->keep[i], sizeof(q->keep[i])))
+			return refuse(&j->reply->err, "id of a sandbox");
+	template_sweep(j->host);
+	return box_sweep(j->host, q->keep, q->n, &j->reply->err);
+}
+
+static int do_template_build(struct job *j)
+{
+	const struct priv_template_spec *s = &j->req->template_build.spec;
+	bool tar = j->n_fds == 2;
+
+	if (!id_ok(s->name, sizeof(s->name)))
+		return refuse(&j->reply->err, "name of the template");
+	if (!FIELD_OK(s->packages) || s->replace > 1)
+		return refuse(&j->reply->err, "list of packages");
+	if (tar ? s->packages[0] != '\0' : !template_packages_ok(s->packages))
+		return refuse(&j->reply->err, "list of packages");
+	return template_build(j->host, s, tar ? j->fds[1] : -1, j->fds[0], &j->reply_fd, &j->reply->err);
+}
+
+static int do_template_remove(struct job *j)
+{
+	const struct req_template *q = &j->req->template_;
+
+	if (!id_ok(q->name, sizeof(q->name)))
+		return refuse(&j->reply->err, "name of the template");
+	return template_remove(j->host, q->name, &j->reply->err);
+}
+
+static const struct row {
+	size_t size;
+	size_t fds_min, fds_max;
+	int (*fn)(struct job *j);
+} rows[] = {
+	[REQ_MOUNT] = { sizeof(struct req_plain), 0, 0, do_mount },
+	[REQ_MOUNT_LINKS] = { sizeof(struct req_plain), 0, 0, do_mount_links },
+	[REQ_UNMOUNT] = { sizeof(struct req_plain), 0, 0, do_unmount },
+	[REQ_BOX_START] = { sizeof(struct req_box_start), 2, 2, do_box_start },
+	[REQ_BOX_END] = { sizeof(struct req_box), 0, 0, do_box_end },
+	[REQ_BOX_ALIVE] = { sizeof(struct req_box), 0, 0, do_box_alive },
+	[REQ_SWEEP] = { sizeof(struct req_sweep), 0, 0, do_sweep },
+	[REQ_TEMPLATE_BUILD] = { sizeof(struct req_template_build), 1, 2, do_template_build },
+	[REQ_TEMPLATE_REMOVE] = { sizeof(struct req_template), 0, 0, do_template_remove },
+};
+
+static int serve_one(struct job *j, size_t len)
+{
+	struct err *e = &j->reply->err;
+	const struct req_head *head = &j->req->head;
+	const struct row *row;
+
+	if (len < sizeof(*head) || head->magic != REQ_MAGIC)
+		return refuse(e, "no header");
+	if (head->op == 0 || head->op >= ARRAY_LEN(rows))
+		return refuse(e, "unknown operation");
+	row = &rows[head->op];
+	if (len != row->size)
+		return refuse(e, "wrong size");
+	if (j->n_fds < row->fds_min || j->n_fds > row->fds_max)
+		return refuse(e, "wrong number of descriptors");
+	return row->fn(j);
+}
+
+static int answer(int sock, struct job *j, int r)
+{
+	if (r < 0 && j->reply->err.code == 0)
+		err_sys(&j->reply->err, r, "privileged process");
+	if (r == 0)
+		j->reply->err = ERR_NULL;
+	j->reply->has_fd = r == 0 && j->reply_fd >= 0;
+	r = io_send_fds(sock, j->reply, sizeof(*j->reply), &j->reply_fd, j->reply->has_fd ? 1 : 0);
+	fd_close(&j->reply_fd);
+	return r;
+}
+
+/* Return: 0 to go on, or -errno when the daemon is gone. */
+static int serve_request(struct host *h, int sock, union req *req)
+{
+	struct reply reply = { .pid = 0 };
+	int fds[IO_FDS_MAX];
+	size_t n = ARRAY_LEN(fds), i;
+	struct job j = { .host = h, .req = req, .fds = fds, .reply = &reply, .reply_fd = -1 };
+	ssize_t len;
+	int r;
+
+	memset(req, 0, sizeof(*req));
+	len = io_recv_fds(sock, req, sizeof(*req), fds, &n);
+	if (len == -EMSGSIZE) {
+		r = refuse(&reply.err, "wrong size");
+		return answer(sock, &j, r);
+	}
+	if (len <= 0)
+		return len < 0 ? (int)len : -EPIPE;
+	j.n_fds = n;
+	r = serve_one(&j, (size_t)len);
+	for (i = 0; i < n; i++)
+		close(fds[i]);
+	return answer(sock, &j, r);
+}
+
+static void serve_loop(struct host *h, int sock, int signals)
+{
+	struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
+	union req *req = NEW(union req);
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[1].revents && read(signals, &info, sizeof(info)) > 0)
+			host_reap();
+		if (p[0].revents && serve_request(h, sock, req) < 0)
+			break;
+	}
+	mem_free(&req);
+}
+
+static void clean_environment(void)
+{
+	static const char *const kept[] = { "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+					    "NO_PROXY" };
+	char *values[ARRAY_LEN(kept)];
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(kept); i++)
+		values[i] = must_strdup(getenv(kept[i]));
+	clearenv();
+	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
+	setenv("LC_ALL", "C.UTF-8", 1);
+	setenv("HOME", "/root", 1);
+	for (i = 0; i < ARRAY_LEN(kept); i++) {
+		if (values[i])
+			setenv(kept[i], values[i], 1);
+		str_free(&values[i]);
+	}
+}
+
+/* Only the socket and the standard descriptors stay; the standard ones must exist, so that nothing else takes their
+ * numbers. Return: the socket's new number. */
+static int tidy_descriptors(int sock)
+{
+	int null, i;
+
+	for (i = 0; i < 3; i++)
+		if (fcntl(i, F_GETFD) < 0 && (null = open("/dev/null", O_RDWR)) != i && null >= 0)
+			close(null);
+	if (sock != 3) {
+		if (dup3(sock, 3, O_CLOEXEC) < 0)
+			_exit(1);
+		sock = 3;
+	}
+	close_range(4, ~0U, 0);
+	return sock;
+}
+
+NORETURN void serve_run(const struct priv_conf *conf, int sock)
+{
+	struct job j = { .reply = &(struct reply){ .pid = 0 }, .reply_fd = -1 };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct host h = HOST_NULL;
+	sigset_t chld;
+	int signals, r;
+
+	prctl(PR_SET_NAME, "berth-priv", 0, 0, 0);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	sock = tidy_descriptors(sock);
+	sigaction(SIGINT, &ignore, NULL);
+	sigaction(SIGTERM, &ignore, NULL);
+	sigaction(SIGHUP, &ignore, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &chld, NULL);
+	umask(022);
+	clean_environment();
+	if (chdir("/") < 0)
+		_exit(1);
+	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
+	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
+	if (answer(sock, &j, r) < 0 || r < 0)
+		_exit(1);
+	serve_loop(&h, sock, signals);
+	template_stop(&h);
+	if (mount_end(&h, &j.reply->err) < 0)
+		log_warn("priv", "mount not removed", "why=%s", j.reply->err.text);
+	cgroup_fini(&h.cgroups);
+	_exit(0);
+}
