@@ -480,7 +480,18 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	return MIN(r, 0);
 }
 
-void hub_free(struct hub **slot)
+/* The sandbox goes on without us: what it wrote so far is made durable. */
+static void leave(struct sandbox *s)
+{
+	struct err e = ERR_NULL;
+
+	life_unwatch(s);
+	if (ws_sync(s->ws, clock_after_ms(LEAVE_SYNC_MS), &e) < 0)
+		log_warn("sandbox", "left without a sync", "id=%s why=%s", s->info.id, e.text);
+	ws_stop(s->ws);
+}
+
+void hub_free(struct hub **slot, bool end)
 {
 	struct hub *hub = take(slot);
 	struct list *pos;
@@ -498,7 +509,7 @@ void hub_free(struct hub **slot)
 		list_each(pos, &hub->list) {
 			struct sandbox *at = list_entry(pos, struct sandbox, node);
 
-			wait |= at->info.state == SANDBOX_CREATING || at->info.state == SANDBOX_STOPPING;
+			wait |= at->info.state == SANDBOX_CREATING || (end && at->info.state == SANDBOX_STOPPING);
 			if (at->info.state == SANDBOX_RUNNING)
 				s = at;
 		}
@@ -507,8 +518,10 @@ void hub_free(struct hub **slot)
 		else if (wait)
 			lock_wait(&hub->lock, &hub->cond, clock_after_ms(1000));
 		lock_drop(&hub->lock);
-		if (s)
+		if (s && end)
 			life_end(s, 2000, "the daemon ended", NULL);
+		else if (s)
+			leave(s);
 		else if (!wait)
 			break;
 	}

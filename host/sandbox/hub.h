@@ -53,8 +53,9 @@ struct hub_conf {
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_CHECK;
-/** hub_free() - stop every sandbox in order (what they wrote is made durable first), forget everything. */
-void hub_free(struct hub **hub);
+/** hub_free() - forget everything; what sandboxes wrote is made durable first. @end: end those that run; else they go on
+ * for the next daemon to adopt. */
+void hub_free(struct hub **hub, bool end);
 
 struct hub_create {
 	char template_[PRIV_ID_MAX + 1]; /* "": base */

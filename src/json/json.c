@@ -55,21 +55,21 @@ const char *json_text(const struct json *j)
 	return json_string_value(in(j));
 }
 
-const char *json_str(const struct json *j, const char *key, const char *otherwise)
+const char *json_get_str(const struct json *j, const char *key, const char *otherwise)
 {
 	const char *s = json_text(json_get(j, key));
 
 	return s ? s : otherwise;
 }
 
-uint64_t json_u64(const struct json *j, const char *key, uint64_t otherwise)
+uint64_t json_get_u64(const struct json *j, const char *key, uint64_t otherwise)
 {
 	const json_t *v = in(json_get(j, key));
 
 	return json_is_integer(v) && json_integer_value(v) >= 0 ? (uint64_t)json_integer_value(v) : otherwise;
 }
 
-bool json_bool(const struct json *j, const char *key, bool otherwise)
+bool json_get_bool(const struct json *j, const char *key, bool otherwise)
 {
 	const json_t *v = in(json_get(j, key));
 

@@ -17,9 +17,9 @@ int json_parse(struct span text, struct json **ret, struct err *e) MUST_CHECK;
 void json_free(struct json **j);
 
 /* Members of an object; NULL or @otherwise when it is absent. Wrong types are found with json_check(). Borrowed. */
-const char *json_str(const struct json *j, const char *key, const char *otherwise);
-uint64_t json_u64(const struct json *j, const char *key, uint64_t otherwise);
-bool json_bool(const struct json *j, const char *key, bool otherwise);
+const char *json_get_str(const struct json *j, const char *key, const char *otherwise);
+uint64_t json_get_u64(const struct json *j, const char *key, uint64_t otherwise);
+bool json_get_bool(const struct json *j, const char *key, bool otherwise);
 const struct json *json_get(const struct json *j, const char *key);
 /** json_len() / json_at() - of an array; 0 / NULL for anything else. */
 size_t json_len(const struct json *j);
