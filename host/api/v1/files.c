@@ -314,7 +314,22 @@ int v1_file_remove(void *ctx, struct http_req *req, struct http_res *res, struct
 	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
 }
 
-/* A directory with its parents: each one that is missing. */
+static int make_link(struct ws *ws, const char *path, const char *target, struct err *e)
+{
+	struct ws_wait *wait;
+	struct node dir;
+	const char *name;
+	int r = find_parent(ws, path, &dir, &name, e);
+
+	if (r < 0)
+		return r;
+	wait = ws_wait_new();
+	ws_make(ws, dir.fid, span_str(name), S_IFLNK | 0777, span_str(target), ws_wait_done, wait);
+	r = ws_wait_end(&wait, NULL);
+	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
+}
+
+/* A directory with its parents: each one that is missing; or a symlink in a directory that is there. */
 int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	AUTO(json_free) struct json *j = NULL;
@@ -323,12 +338,15 @@ int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct e
 	struct node at, next;
 	const char *p;
 	uint32_t mode;
-	int r = v1_body(req, "path:s mode:u", &j, e);
+	int r = v1_body(req, "path:s mode:u target:s", &j, e);
 
 	if (r == 0)
 		r = find(ctx, req, json_get_str(j, "path", NULL), &ws, &path, NULL, e);
 	if (r < 0)
 		return r;
+	buf_append(&res->body, "{}\n", 3);
+	if (json_get_str(j, "target", NULL))
+		return make_link(ws, path, json_get_str(j, "target", ""), e);
 	mode = (uint32_t)(json_get_u64(j, "mode", 0755) & 07777);
 	r = ws_resolve(ws, "", &at);
 	for (p = path; r == 0 && *p;) {
@@ -344,7 +362,6 @@ int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct e
 		at = next;
 		p += len + (p[len] == '/');
 	}
-	buf_append(&res->body, "{}\n", 3);
 	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
 }
 
