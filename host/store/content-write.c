@@ -379,10 +379,8 @@ int content_finish(struct content_writer *w, struct content *ret)
 {
 	if (w->code == 0)
 		w->code = close_below(w, w->depth);
-	if (w->code)
-		return w->code;
-	if (w->store->writer && writer_epoch(w->store->writer) != w->epoch)
-		w->code = -EIO;
+	if (w->code == 0 && w->store->writer)
+		w->code = writer_check(w->store->writer, w->epoch);
 	if (w->code)
 		return w->code;
 	*ret = (struct content){ .size = w->size, .root = w->root };

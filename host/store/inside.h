@@ -33,6 +33,8 @@ struct txn {
 
 /** store_ws_dir() - "DIR/ws/ID" on the heap. */
 char *store_ws_dir(const struct store *store, const char *id);
+/** store_sync_dir() - make the names in a directory durable. Return: 0 or -errno. */
+int store_sync_dir(const char *path) MUST_CHECK;
 /** store_format_put() / store_format_check() - the version of an environment, in its table @meta.
  * Return: 0; -EPROTO: missing or unknown. */
 void store_format_put(struct db_txn *t, size_t meta);

@@ -192,6 +192,16 @@ uint64_t writer_epoch(struct writer *w)
 	return epoch;
 }
 
+int writer_check(struct writer *w, uint64_t epoch)
+{
+	int r;
+
+	lock_take(&w->lock);
+	r = w->epoch == epoch ? 0 : w->code;
+	lock_drop(&w->lock);
+	return r;
+}
+
 /* Under the lock: until there is room, first come, first served. */
 static void wait_for_room(struct writer *w)
 {

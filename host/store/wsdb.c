@@ -10,12 +10,10 @@
  */
 #include "host/store/inside.h"
 
-#include "base/io.h"
 #include "base/str.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -76,9 +74,8 @@ static int open_env(struct store *store, const char *name, bool fresh, struct db
 static int sync_ws(struct store *store)
 {
 	AUTO(str_free) char *path = str_printf("%s/ws", store->dir);
-	AUTO(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	return store_sync_dir(path);
 }
 
 /* Make the environment under a name with a dot, then give it its own. Under store->lock. */
@@ -100,9 +97,11 @@ static int create(struct store *store, const char *id, struct err *e)
 	db_close(&db);
 	if (r)
 		return r;
-	if (rename(from, to) < 0)
-		return err_sys(e, -errno, "make workspace %s", id);
-	r = sync_ws(store);
+	r = store_sync_dir(from);
+	if (r == 0 && rename(from, to) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_ws(store);
 	return r ? err_sys(e, r, "make workspace %s", id) : 0;
 }
 

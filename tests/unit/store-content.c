@@ -210,6 +210,7 @@ Test(content, a_full_store_says_so_and_goes_on)
 	struct place small;
 	AUTO(mem_free) uint8_t *bytes = malloc(1 << 20);
 	struct content first, c;
+	struct fsck_stats st;
 	struct err e = ERR_NULL;
 	int i, r = 0;
 
@@ -233,6 +234,8 @@ Test(content, a_full_store_says_so_and_goes_on)
 	cr_assert_eq(place_open(&small, 64 << 20), 0);
 	cr_assert_eq(content_read(small.store, &first, 0, bytes, 1 << 20, true), 1 << 20);
 	cr_assert_eq(content_read(small.store, &c, 0, bytes, 9, true), 5);
+	cr_assert_eq(store_fsck(small.store, NULL, NULL, &st, NULL), 0);
+	cr_assert_eq(st.problems, 0);
 	fill(bytes, 1 << 20, 99);
 	cr_assert_eq(put_content(small.store, bytes, 1 << 20, &c), 0);
 	cr_assert_eq(store_settle(small.store, &e), 0);
