@@ -17,6 +17,7 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 
 enum { DB_IDLE_MAX = 32 };
 
@@ -216,9 +217,23 @@ void db_abort(struct db_txn **slot)
 		end_read(t);
 }
 
+/* LMDB calls a short write EIO; on a full disk the first failing write is a short one. */
+static int name_full_disk(struct db *db, int r)
+{
+	enum { NEARLY_NOTHING = 1 << 20 };
+	struct statvfs st;
+	int fd;
+
+	if (r == -EIO && mdb_env_get_fd(db->env, &fd) == 0 && fstatvfs(fd, &st) == 0 &&
+	    st.f_bavail * st.f_frsize < NEARLY_NOTHING)
+		return -ENOSPC;
+	return r;
+}
+
 int db_commit(struct db_txn **slot)
 {
 	struct db_txn *t = take(slot);
+	struct db *db = t->db;
 	size_t i;
 	int r = t->code;
 
@@ -231,7 +246,7 @@ int db_commit(struct db_txn **slot)
 			mdb_cursor_close(t->cursors[i]);
 		t->cursors[i] = NULL;
 	}
-	r = translate(mdb_txn_commit(t->txn));
+	r = name_full_disk(db, translate(mdb_txn_commit(t->txn)));
 	free(t);
 	return r;
 }

@@ -4,6 +4,9 @@
 
 #include "host/store/tree-dir.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 static struct place place;
 
 static void setup(void)
@@ -299,4 +302,60 @@ Test(tree, big_entries_fill_nodes_to_the_brim)
 	sum_nodes(&s, &hash);
 	cr_assert_eq(s.entries, 5000);
 	tree_dir_free(&d);
+}
+
+enum { CHANGES = 400 };
+
+struct changer {
+	struct wsdb *ws;
+	_Atomic bool done;
+};
+
+/* The state after all changes follows from their number alone. */
+static void *change(void *ctx)
+{
+	struct changer *c = ctx;
+	uint64_t i;
+
+	for (i = 0; i < CHANGES; i++) {
+		struct txn *t = begin(c->ws);
+		uint64_t dir = 100 + i % 7;
+		char name[32];
+
+		snprintf(name, sizeof(name), "d%d", (int)(i % 7));
+		if (i < 7)
+			put(t, i ? 100 + (i - 1) / 2 : 1, name, dir, S_IFDIR | 0755);
+		snprintf(name, sizeof(name), "f%d", (int)(i % 50));
+		if (i % 3)
+			put(t, dir, name, 1000 + i, S_IFREG | (i % 0777));
+		else
+			entry_del(t, dir, span_str(name));
+		commit(t);
+	}
+	c->done = true;
+	return NULL;
+}
+
+Test(tree, changes_during_a_seal_are_in_the_next, .timeout = 60)
+{
+	struct changer c = { .ws = new_ws("a") }, quiet = { .ws = new_ws("b") };
+	struct txn *t = begin(c.ws);
+	struct digest one, two;
+	pthread_t thread;
+
+	put(t, 0, NULL, 1, S_IFDIR | 0755);
+	commit(t);
+	t = begin(quiet.ws);
+	put(t, 0, NULL, 1, S_IFDIR | 0755);
+	commit(t);
+	pthread_create(&thread, NULL, change, &c);
+	while (!c.done)
+		seal(c.ws);
+	pthread_join(thread, NULL);
+	change(&quiet);
+	one = seal(c.ws);
+	two = seal(quiet.ws);
+	cr_assert(digest_eq(&one, &two));
+	wsdb_close(&c.ws);
+	wsdb_close(&quiet.ws);
 }
