@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Building a content. The builder holds one open chunk and one open list a level, the path from the chunk to the root: about
- * 130 KiB whatever is written. Going to another chunk closes what is not on its path: a changed part is trimmed of zeros at
- * its end, hashed, handed over, and its digest set in the list above, which is then changed itself.
+ * Building a content. The builder holds one open chunk and one open list a level, the path from the chunk to the root:
+ * about 130 KiB whatever is written. Going to another chunk closes what is not on its path: a changed part is trimmed
+ * of zeros at its end, hashed, handed over, and its digest set in the list above, which is then changed itself.
  *
- * Invariant: when level n is open, all levels above it are open and on its path. So parts are closed from below and opened
- * from above, and the order in which they are handed over is children first.
+ * Invariant: when level n is open, all levels above it are open and on its path. So parts are closed from below and
+ * opened from above, and the order in which they are handed over is children first.
  *
- * Bytes between the old and the new size are always holes, since chunks hold no zeros at their end and a cut clears what it
- * cuts off; growing therefore touches no data, it only puts lists on top of the root when the depth changes.
+ * Bytes between the old and the new size are always holes, since chunks hold no zeros at their end and a cut clears
+ * what it cuts off; growing therefore touches no data, it only puts lists on top of the root when the depth changes.
  */
 #include "host/store/inside.h"
 

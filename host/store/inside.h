@@ -66,7 +66,8 @@ struct view {
 int view_begin(struct view *v, struct store *store) MUST_CHECK;
 void view_end(struct view *v);
 /** view_get() - Return: 0; -EIO: the object is nowhere, or damaged (@verify). */
-int view_get(struct view *v, enum content_table table, const struct digest *d, bool verify, struct span *ret) MUST_CHECK;
+int view_get(struct view *v, enum content_table table, const struct digest *d, bool verify,
+	     struct span *ret) MUST_CHECK;
 /** object_digest() - the name of an object. */
 struct digest object_digest(enum content_table table, struct span data);
 /** object_put() - hash and hand an object over. Return: 0 or -errno. */

@@ -107,8 +107,11 @@ static int check_content(struct store *s, bool fresh, struct err *e)
 static int open_content(struct store *s, const char *name, bool fresh, struct err *e)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s", s->dir, name);
-	struct db_conf conf = { .path = path, .map_size_b = s->conf.map_size_b, .tables = content_tables,
-				.n_tables = CT_TABLES, .read_only = s->conf.read_only };
+	struct db_conf conf = { .path = path,
+				.map_size_b = s->conf.map_size_b,
+				.tables = content_tables,
+				.n_tables = CT_TABLES,
+				.read_only = s->conf.read_only };
 	int r = db_open(&conf, &s->content, e);
 
 	if (r == -EPROTO)
