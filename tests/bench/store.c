@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Figures of the store, one JSON line each: goal, unit, figure, peer, ratio (figure / peer, 0 without a peer). The peer
- *is a file for each content, named by its hash: written under a temporary name, fsynced, renamed, its directory
- *fsynced.
+ * is a file for each content, named by its hash: written under a temporary name, fsynced, renamed, its directory
+ * fsynced.
  *
  *	bench-store [DIR] [MIB]
  *
