@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsck, a workspace's half. Four passes over one state: the inodes (form, content, target, links), the entries against the
- * inodes and the reverse index, the reverse index against the entries, then a walk from the root that finds what it cannot
- * reach. At last the journal and the facts. Memory: one map entry an inode.
+ * fsck, a workspace's half. Four passes over one state: the inodes (form, content, target, links), the entries against
+ * the inodes and the reverse index, the reverse index against the entries, then a walk from the root that finds what it
+ * cannot reach. At last the journal and the facts. Memory: one map entry an inode.
  */
 #include "host/store/check.h"
 
@@ -87,7 +87,8 @@ static int node_row(struct ws_check *w, struct span key, struct span v)
 	map_put_u64(&w->nodes, fid, seen);
 	has_target = node_target(w->t, fid, &target) == 0;
 	if (S_ISLNK(node.mode) != has_target)
-		check_say(w->c, "inode %llu %s", n(fid), has_target ? "has a target and is no link" : "is a link without target");
+		check_say(w->c, "inode %llu %s", n(fid),
+			  has_target ? "has a target and is no link" : "is a link without target");
 	return S_ISREG(node.mode) ? check_file(w, &node) : 0;
 }
 
@@ -124,7 +125,8 @@ static int entry_row(struct ws_check *w, struct span key, struct span v)
 		check_say(w->c, "an entry is in inode %llu, which is no directory", n(parent));
 	key_name(&reverse, fid, parent, name);
 	if (db_get(w->t->t, WT_NAME, key_span(&reverse), &row))
-		check_say(w->c, "an entry of directory %llu for inode %llu is not in the reverse index", n(parent), n(fid));
+		check_say(w->c, "an entry of directory %llu for inode %llu is not in the reverse index", n(parent),
+			  n(fid));
 	return 0;
 }
 
@@ -136,7 +138,8 @@ static int name_row(struct ws_check *w, struct span key, UNUSED struct span v)
 	if (key_name_parse(key, &fid, &parent, &name))
 		check_say(w->c, "a row of the reverse index has a form that is unknown");
 	else if (entry_get(w->t, parent, name, &is) || is != fid)
-		check_say(w->c, "the reverse index names inode %llu in directory %llu, where it is not", n(fid), n(parent));
+		check_say(w->c, "the reverse index names inode %llu in directory %llu, where it is not", n(fid),
+			  n(parent));
 	return 0;
 }
 
@@ -170,7 +173,8 @@ static int tree_row(struct ws_check *w, struct span key, struct span v)
 	return r < 0 ? r : 0;
 }
 
-/* Everything that can be reached from the root. A directory that is met again has several parents or contains itself. */
+/* Everything that can be reached from the root. A directory that is met again has several parents or contains itself.
+ */
 static int walk_down(struct ws_check *w)
 {
 	VEC(uint64_t) todo = { 0 };

@@ -3,8 +3,9 @@
  * fsck, the content environment's half: every object has the name that its bytes ask for, and whatever it refers to is
  * there. With that, a reference from a workspace is sound when its root is there, and no tree has to be walked.
  *
- * Order matters when a daemon writes meanwhile: a workspace's state is opened before the state of the contents that it is
- * compared with (check-ws.c begins a new content transaction for each), since contents are durable before they are named.
+ * Order matters when a daemon writes meanwhile: a workspace's state is opened before the state of the contents that it
+ * is compared with (check-ws.c begins a new content transaction for each), since contents are durable before they are
+ * named.
  */
 #include "host/store/check.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Building a content. The builder holds one open chunk and one open list a level, the path from the chunk to the root: about
- * 130 KiB whatever is written. Going to another chunk closes what is not on its path: a changed part is trimmed of zeros at
- * its end, hashed, handed over, and its digest set in the list above, which is then changed itself.
+ * Building a content. The builder holds one open chunk and one open list a level, the path from the chunk to the root:
+ * about 130 KiB whatever is written. Going to another chunk closes what is not on its path: a changed part is trimmed
+ * of zeros at its end, hashed, handed over, and its digest set in the list above, which is then changed itself.
  *
- * Invariant: when level n is open, all levels above it are open and on its path. So parts are closed from below and opened
- * from above, and the order in which they are handed over is children first.
+ * Invariant: when level n is open, all levels above it are open and on its path. So parts are closed from below and
+ * opened from above, and the order in which they are handed over is children first.
  *
- * Bytes between the old and the new size are always holes, since chunks hold no zeros at their end and a cut clears what it
- * cuts off; growing therefore touches no data, it only puts lists on top of the root when the depth changes.
+ * Bytes between the old and the new size are always holes, since chunks hold no zeros at their end and a cut clears
+ * what it cuts off; growing therefore touches no data, it only puts lists on top of the root when the depth changes.
  */
 #include "host/store/inside.h"
 
@@ -379,10 +379,8 @@ int content_finish(struct content_writer *w, struct content *ret)
 {
 	if (w->code == 0)
 		w->code = close_below(w, w->depth);
-	if (w->code)
-		return w->code;
-	if (w->store->writer && writer_epoch(w->store->writer) != w->epoch)
-		w->code = -EIO;
+	if (w->code == 0 && w->store->writer)
+		w->code = writer_check(w->store->writer, w->epoch);
 	if (w->code)
 		return w->code;
 	*ret = (struct content){ .size = w->size, .root = w->root };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading contents. A content is a tree of fixed shape: a chunk covers CHUNK_LEN bytes at a fixed offset, a list of level n
- * covers LIST_FAN parts of level n - 1, and the depth follows from the size. A zero digest is a hole, as is everything past
- * the end of a list or of a chunk: zeros at the end of either are not stored. So equal bytes have equal digests, however
- * they came to be.
+ * Reading contents. A content is a tree of fixed shape: a chunk covers CHUNK_LEN bytes at a fixed offset, a list of
+ * level n covers LIST_FAN parts of level n - 1, and the depth follows from the size. A zero digest is a hole, as is
+ * everything past the end of a list or of a chunk: zeros at the end of either are not stored. So equal bytes have equal
+ * digests, however they came to be.
  *
  * A read walks down once a chunk and remembers the list it stood in at each level, for the next chunk of the same call.
  */

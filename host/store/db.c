@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An environment is opened with NOTLS (a read transaction belongs to an object, not to a thread), NORDAHEAD (the tables
- * are bigger than memory and read at random), never with WRITEMAP (a stray pointer would reach the file, a full disk would
- * be a SIGBUS), and with both fsyncs of a commit: a reader that sees a state may rely on its being durable.
+ * are bigger than memory and read at random), never with WRITEMAP (a stray pointer would reach the file, a full disk
+ * would be a SIGBUS), and with both fsyncs of a commit: a reader that sees a state may rely on its being durable.
  *
- * Read transactions are kept when they end: reset, so that they pin no pages, and renewed for the next caller, which costs
- * a store into their slot of the reader table. Their cursors are kept with them.
+ * Read transactions are kept when they end: reset, so that they pin no pages, and renewed for the next caller, which
+ * costs a store into their slot of the reader table. Their cursors are kept with them.
  *
  * A write transaction remembers its first failure. LMDB itself would let some later calls succeed and refuse others.
  */
@@ -17,6 +17,7 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 
 enum { DB_IDLE_MAX = 32 };
 
@@ -216,9 +217,23 @@ void db_abort(struct db_txn **slot)
 		end_read(t);
 }
 
+/* LMDB calls a short write EIO; on a full disk the first failing write is a short one. */
+static int name_full_disk(struct db *db, int r)
+{
+	enum { NEARLY_NOTHING = 1 << 20 };
+	struct statvfs st;
+	int fd;
+
+	if (r == -EIO && mdb_env_get_fd(db->env, &fd) == 0 && fstatvfs(fd, &st) == 0 &&
+	    st.f_bavail * st.f_frsize < NEARLY_NOTHING)
+		return -ENOSPC;
+	return r;
+}
+
 int db_commit(struct db_txn **slot)
 {
 	struct db_txn *t = take(slot);
+	struct db *db = t->db;
 	size_t i;
 	int r = t->code;
 
@@ -231,7 +246,7 @@ int db_commit(struct db_txn **slot)
 			mdb_cursor_close(t->cursors[i]);
 		t->cursors[i] = NULL;
 	}
-	r = translate(mdb_txn_commit(t->txn));
+	r = name_full_disk(db, translate(mdb_txn_commit(t->txn)));
 	free(t);
 	return r;
 }
@@ -268,7 +283,9 @@ int db_get(struct db_txn *t, size_t table, struct span key, struct span *ret)
 
 int db_put(struct db_txn *t, size_t table, struct span key, struct span value, enum db_put_how how)
 {
-	static const unsigned flags[] = { [DB_PUT_SET] = 0, [DB_PUT_NEW] = MDB_NOOVERWRITE, [DB_PUT_APPEND] = MDB_APPEND };
+	static const unsigned flags[] = {
+		[DB_PUT_SET] = 0, [DB_PUT_NEW] = MDB_NOOVERWRITE, [DB_PUT_APPEND] = MDB_APPEND
+	};
 	MDB_val k = val_of(key), v = val_of(value);
 	int r;
 
@@ -308,7 +325,9 @@ static int bind_cursor(struct db_txn *t, size_t table)
 int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from, struct span *ret_key,
 	    struct span *ret_value)
 {
-	static const MDB_cursor_op ops[] = { [DB_AT_LEAST] = MDB_SET_RANGE, [DB_NEXT] = MDB_NEXT, [DB_LAST] = MDB_LAST };
+	static const MDB_cursor_op ops[] = {
+		[DB_AT_LEAST] = MDB_SET_RANGE, [DB_NEXT] = MDB_NEXT, [DB_LAST] = MDB_LAST
+	};
 	MDB_val k = val_of(from), v;
 	MDB_cursor_op op = ops[step];
 	int r;

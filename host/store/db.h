@@ -3,8 +3,8 @@
 #define HOST_STORE_DB_H
 
 /*
- * LMDB's door. An environment with a fixed list of tables, transactions with a sticky error, and LMDB's codes translated
- * into ours; nobody else includes <lmdb.h>. Bytes that come out borrow from the transaction.
+ * LMDB's door. An environment with a fixed list of tables, transactions with a sticky error, and LMDB's codes
+ * translated into ours; nobody else includes <lmdb.h>. Bytes that come out borrow from the transaction.
  */
 #include "base/buf.h"
 #include "base/err.h"
@@ -32,8 +32,8 @@ int db_open(const struct db_conf *conf, struct db **ret, struct err *e) MUST_CHE
 /** db_close() - destructor. No transaction may be alive. */
 void db_close(struct db **db);
 
-/** db_begin() - a read transaction (a pooled one is renewed: no system call, no allocation) or the write transaction (waits
- * for the one before; belongs to this thread). Return: 0; -EROFS; -EAGAIN (too many readers); -errno. */
+/** db_begin() - a read transaction (a pooled one is renewed: no system call, no allocation) or the write transaction
+ * (waits for the one before; belongs to this thread). Return: 0; -EROFS; -EAGAIN (too many readers); -errno. */
 int db_begin(struct db *db, bool write, struct db_txn **ret, struct err *e) MUST_CHECK;
 /** db_commit() - durable when it returns 0; the slot is nulled in any case. Return: 0; -ENOSPC; the sticky error. */
 int db_commit(struct db_txn **txn) MUST_CHECK;
@@ -52,8 +52,8 @@ int db_get(struct db_txn *t, size_t table, struct span key, struct span *ret) MU
 int db_put(struct db_txn *t, size_t table, struct span key, struct span value, enum db_put_how how);
 /** db_del() - Return: 0; DB_E_NONE; -errno, which sticks. */
 int db_del(struct db_txn *t, size_t table, struct span key);
-/** db_walk() - one step of the table's cursor in this transaction: to the first key not below @from, to the next one, to
- * the last one (@from unused). In a write transaction any change ends a walk: begin the next step with DB_AT_LEAST.
+/** db_walk() - one step of the table's cursor in this transaction: to the first key not below @from, to the next one,
+ * to the last one (@from unused). In a write transaction any change ends a walk: begin the next step with DB_AT_LEAST.
  * Return: 0; DB_E_NONE; -errno. */
 int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from, struct span *ret_key,
 	    struct span *ret_value) MUST_CHECK;
@@ -61,7 +61,8 @@ int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from,
 int db_count(struct db_txn *t, size_t table, uint64_t *ret) MUST_CHECK;
 /** db_usage() - bytes of the file, and those of them that are not on the free list. Return: 0 or -errno. */
 int db_usage(struct db *db, uint64_t *ret_file_b, uint64_t *ret_used_b) MUST_CHECK;
-/** db_ahead() - ask the kernel to read a large value from disk in one go; costs a system call, needs none to be right. */
+/** db_ahead() - ask the kernel to read a large value from disk in one go; costs a system call, needs none to be right.
+ */
 void db_ahead(struct span value);
 
 #endif

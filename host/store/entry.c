@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names. Every entry (parent, name -> fid) has a row in the reverse index (fid, parent, name), put and removed in the same
- * transaction; paths are found through it. A walk of a read transaction leaves the cursor on the entry that it yielded
- * last, so that the next step is one step and not a search.
+ * Names. Every entry (parent, name -> fid) has a row in the reverse index (fid, parent, name), put and removed in the
+ * same transaction; paths are found through it. A walk of a read transaction leaves the cursor on the entry that it
+ * yielded last, so that the next step is one step and not a search.
  */
 #include "host/store/inside.h"
 

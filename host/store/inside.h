@@ -33,6 +33,8 @@ struct txn {
 
 /** store_ws_dir() - "DIR/ws/ID" on the heap. */
 char *store_ws_dir(const struct store *store, const char *id);
+/** store_sync_dir() - make the names in a directory durable. Return: 0 or -errno. */
+int store_sync_dir(const char *path) MUST_CHECK;
 /** store_format_put() / store_format_check() - the version of an environment, in its table @meta.
  * Return: 0; -EPROTO: missing or unknown. */
 void store_format_put(struct db_txn *t, size_t meta);
@@ -64,7 +66,8 @@ struct view {
 int view_begin(struct view *v, struct store *store) MUST_CHECK;
 void view_end(struct view *v);
 /** view_get() - Return: 0; -EIO: the object is nowhere, or damaged (@verify). */
-int view_get(struct view *v, enum content_table table, const struct digest *d, bool verify, struct span *ret) MUST_CHECK;
+int view_get(struct view *v, enum content_table table, const struct digest *d, bool verify,
+	     struct span *ret) MUST_CHECK;
 /** object_digest() - the name of an object. */
 struct digest object_digest(enum content_table table, struct span data);
 /** object_put() - hash and hand an object over. Return: 0 or -errno. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Numbers are big endian so that memcmp() order is number order: rows of one directory lie together, sorted by name, and
- * the journal is in order of time. Every record begins with a version byte; a reader refuses what it does not know.
+ * Numbers are big endian so that memcmp() order is number order: rows of one directory lie together, sorted by name,
+ * and the journal is in order of time. Every record begins with a version byte; a reader refuses what it does not know.
  */
 #include "host/store/key.h"
 
@@ -15,8 +15,15 @@ const char *const content_tables[CT_TABLES] = {
 	[CT_CHUNK] = "chunk", [CT_LIST] = "list", [CT_TREE] = "tree", [CT_META] = "meta"
 };
 const char *const ws_tables[WT_TABLES] = {
-	[WT_NODE] = "node", [WT_TARGET] = "target",   [WT_ENTRY] = "entry", [WT_NAME] = "name",	    [WT_META] = "meta",
-	[WT_JOURNAL] = "journal", [WT_DIRTY] = "dirty", [WT_TREE] = "tree",   [WT_LINKED] = "linked"
+	[WT_NODE] = "node",
+	[WT_TARGET] = "target",
+	[WT_ENTRY] = "entry",
+	[WT_NAME] = "name",
+	[WT_META] = "meta",
+	[WT_JOURNAL] = "journal",
+	[WT_DIRTY] = "dirty",
+	[WT_TREE] = "tree",
+	[WT_LINKED] = "linked",
 };
 
 void key_u64(struct key *k, uint64_t v)

@@ -81,6 +81,8 @@ static int prepare(struct store *s, struct err *e)
 	r = make_dir(s->dir_fd, "ws");
 	if (r == 0)
 		r = make_dir(s->dir_fd, "content.new");
+	(void)unlinkat(s->dir_fd, "content.new/data.mdb", 0);
+	(void)unlinkat(s->dir_fd, "content.new/lock.mdb", 0);
 	return r ? err_sys(e, r, "make the store %s", s->dir) : 0;
 }
 
@@ -105,8 +107,11 @@ static int check_content(struct store *s, bool fresh, struct err *e)
 static int open_content(struct store *s, const char *name, bool fresh, struct err *e)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s", s->dir, name);
-	struct db_conf conf = { .path = path, .map_size_b = s->conf.map_size_b, .tables = content_tables,
-				.n_tables = CT_TABLES, .read_only = s->conf.read_only };
+	struct db_conf conf = { .path = path,
+				.map_size_b = s->conf.map_size_b,
+				.tables = content_tables,
+				.n_tables = CT_TABLES,
+				.read_only = s->conf.read_only };
 	int r = db_open(&conf, &s->content, e);
 
 	if (r == -EPROTO)
@@ -114,14 +119,25 @@ static int open_content(struct store *s, const char *name, bool fresh, struct er
 	return r ? r : check_content(s, fresh, e);
 }
 
+int store_sync_dir(const char *path)
+{
+	AUTO(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
 /* A new environment gets its name when it has its format. */
 static int create_content(struct store *s, struct err *e)
 {
+	AUTO(str_free) char *path = str_printf("%s/content.new", s->dir);
 	int r = open_content(s, "content.new", true, e);
 
 	db_close(&s->content);
 	if (r)
 		return r;
+	r = store_sync_dir(path);
+	if (r)
+		return err_sys(e, r, "make the store %s", s->dir);
 	if (renameat(s->dir_fd, "content.new", s->dir_fd, "content") < 0 || fsync(s->dir_fd) < 0)
 		return err_sys(e, -errno, "name the content environment of %s", s->dir);
 	return 0;

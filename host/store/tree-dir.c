@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A directory of any size as nodes of at most NODE_MAX bytes: leaves of entries, and above them indexes of (hash, first
- * name), as many levels as it takes. Where a node ends follows from the names alone: behind a name whose hash says so, not
- * before CUT_MIN entries, about every CUT_MIN + CUT_EVERY; or when it is full. So an insertion changes one leaf and the path
- * above it, and two directories with the same entries have the same nodes, whatever was done to get there.
+ * name), as many levels as it takes. Where a node ends follows from the names alone: behind a name whose hash says so,
+ * not before CUT_MIN entries, about every CUT_MIN + CUT_EVERY; or when it is full. So an insertion changes one leaf and
+ * the path above it, and two directories with the same entries have the same nodes, whatever was done to get there.
  */
 #include "host/store/tree-dir.h"
 
@@ -24,7 +24,7 @@ struct tree_dir {
 	struct store *store; /* borrowed */
 	uint64_t epoch;
 	int code;
-	struct level levels[LEVELS];
+	struct level levels[LEVELS + 1]; /* the last one stays empty */
 };
 
 struct tree_dir *tree_dir_new(struct store *store, uint64_t epoch)
@@ -74,57 +74,43 @@ static int close_node(struct tree_dir *d, uint32_t n, struct digest *ret)
 	return r;
 }
 
-/* Append a record; a node that is full goes up first, one that ends here goes up after. */
+static int append(struct tree_dir *d, uint32_t n, struct span rec, struct span name);
+
+/* Close the node of a level and name it in the level above. */
+static int lift(struct tree_dir *d, uint32_t n)
+{
+	struct level *l = &d->levels[n];
+	struct span first = SPAN(l->first, l->first_len);
+	uint8_t rec[TREE_INDEX_MAX];
+	struct digest digest;
+	int r = close_node(d, n, &digest);
+
+	l->had = true;
+	return r ? r : append(d, n + 1, SPAN(rec, tree_index_pack(&digest, first, rec)), first);
+}
+
 static int append(struct tree_dir *d, uint32_t n, struct span rec, struct span name)
 {
-	struct level *l;
+	struct level *l = &d->levels[n];
 	int r = 0;
 
-	/* One loop step a level: what goes up is the index record of the node that was closed. */
-	uint8_t up[TREE_INDEX_MAX];
-
-	for (; n < LEVELS; n++) {
-		bool full, ends;
-		struct digest digest;
-
-		l = &d->levels[n];
-		if (!l->node)
-			l->node = must_calloc(1, NODE_MAX);
-		full = l->count && l->len + rec.len > NODE_MAX;
-		if (full) {
-			uint8_t first[255];
-			struct span first_name = SPAN(first, l->first_len);
-
-			memcpy(first, l->first, l->first_len);
-			r = close_node(d, n, &digest);
-			l->had = true;
-			if (r == 0) {
-				uint8_t index[TREE_INDEX_MAX];
-
-				r = append(d, n + 1, SPAN(index, tree_index_pack(&digest, first_name, index)), first_name);
-			}
-			if (r)
-				return r;
-		}
-		if (!l->count) {
-			l->len = TREE_HEAD;
-			l->first_len = name.len;
-			memcpy(l->first, name.p, name.len);
-		}
-		memcpy(l->node + l->len, rec.p, rec.len);
-		l->len += rec.len;
-		l->count++;
-		ends = l->count >= CUT_MIN && is_cut(name);
-		if (!ends)
-			return 0;
-		r = close_node(d, n, &digest);
-		if (r)
-			return r;
-		l->had = true;
-		name = SPAN(l->first, l->first_len);
-		rec = SPAN(up, tree_index_pack(&digest, name, up));
+	if (n == LEVELS)
+		return -EFBIG;
+	if (l->count && l->len + rec.len > NODE_MAX)
+		r = lift(d, n);
+	if (r)
+		return r;
+	if (!l->node)
+		l->node = must_calloc(1, NODE_MAX);
+	if (!l->count) {
+		l->len = TREE_HEAD;
+		l->first_len = name.len;
+		memcpy(l->first, name.p, name.len);
 	}
-	return -EFBIG;
+	memcpy(l->node + l->len, rec.p, rec.len);
+	l->len += rec.len;
+	l->count++;
+	return l->count >= CUT_MIN && is_cut(name) ? lift(d, n) : 0;
 }
 
 void tree_dir_add(struct tree_dir *d, const struct tree_entry *en)
@@ -150,23 +136,15 @@ static void reset(struct tree_dir *d)
 int tree_dir_finish(struct tree_dir *d, struct digest *ret)
 {
 	struct digest digest = { .b = { 0 } };
-	uint32_t n;
+	uint32_t n = 0;
 	int r = d->code;
 
-	for (n = 0; n < LEVELS && r == 0; n++) {
-		struct level *l = &d->levels[n];
-		bool is_top = !l->had;
-
-		if (l->count || (is_top && n == 0)) {
-			uint8_t rec[TREE_INDEX_MAX];
-			struct span first = SPAN(l->first, l->first_len);
-
-			r = close_node(d, n, &digest);
-			if (r || is_top)
-				break;
-			r = append(d, n + 1, SPAN(rec, tree_index_pack(&digest, first, rec)), first);
-		}
-	}
+	/* Up through the levels that had more than one node; the first that had one only is the top. */
+	for (; r == 0 && d->levels[n].had; n++)
+		if (d->levels[n].count)
+			r = lift(d, n);
+	if (r == 0)
+		r = close_node(d, n, &digest);
 	reset(d);
 	if (r == 0)
 		*ret = digest;

@@ -39,8 +39,8 @@ void tree_root_pack(const struct tree_root *root, uint8_t *to);
 int tree_root_unpack(struct span node, struct tree_root *ret) MUST_CHECK;
 
 typedef int (*tree_ref_fn)(void *ctx, const struct digest *tree, const struct content *content);
-/** tree_each_ref() - check a node's form and call @fn with all that it refers to: a tree node, or a content (the other is
- * NULL). Return: 0; the first that @fn returned other than 0; -EIO: damaged. */
+/** tree_each_ref() - check a node's form and call @fn with all that it refers to: a tree node, or a content (the other
+ * is NULL). Return: 0; the first that @fn returned other than 0; -EIO: damaged. */
 int tree_each_ref(struct span node, tree_ref_fn fn, void *ctx) MUST_CHECK;
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A workspace's state as one hash. In it: names, modes, owners, mtimes, device numbers, targets, contents, and which paths
- * are one file. Not in it: inode numbers, fids, ctime, atime, blocks, sizes of directories: they differ between states that
- * a user calls equal. Groups of hard links are a list of paths beside the tree, as a content, so that a new link changes the
- * directory it is in and that list, and not every directory that comes later in some numbering.
+ * A workspace's state as one hash. In it: names, modes, owners, mtimes, device numbers, targets, contents, and which
+ * paths are one file. Not in it: inode numbers, fids, ctime, atime, blocks, sizes of directories: they differ between
+ * states that a user calls equal. Groups of hard links are a list of paths beside the tree, as a content, so that a new
+ * link changes the directory it is in and that list, and not every directory that comes later in some numbering.
  *
- * What is new since the last seal follows from the marks in "dirty": a marked directory, the directories that name a marked
- * inode, and all above them are built again, the deepest first; everybody else's hash is in "tree". Marks are numbered with
- * the transaction that made them, and only those that the sealed state held are taken away afterwards. A mark of something
- * that is there and not reachable stays: it may be linked in later.
+ * What is new since the last seal follows from the marks in "dirty": a marked directory, the directories that name a
+ * marked inode, and all above them are built again, the deepest first; everybody else's hash is in "tree". Marks are
+ * numbered with the transaction that made them, and only those that the sealed state held are taken away afterwards. A
+ * mark of something that is there and not reachable stays: it may be linked in later.
  *
  * One read transaction sees the whole state; then the nodes are made durable; then the root is recorded.
  */

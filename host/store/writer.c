@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Producers hash on their own threads and hand objects over; one thread writes them in groups. An fsync costs as much as
- * megabytes of data, so the thread takes all that is queued, up to GROUP_B, into one transaction: while it waits for the
- * disk the next group gathers by itself. It begins when somebody waits in settle or when EAGER_B have gathered.
+ * Producers hash on their own threads and hand objects over; one thread writes them in groups. An fsync costs as much
+ * as megabytes of data, so the thread takes all that is queued, up to GROUP_B, into one transaction: while it waits for
+ * the disk the next group gathers by itself. It begins when somebody waits in settle or when EAGER_B have gathered.
  *
  * Fairness comes from two bounds and first-come-first-served. The queue holds QUEUE_B; a producer that finds it full
  * draws a ticket and blocks, so that a flood has one object waiting for room and everybody else stands right behind it.
@@ -10,8 +10,9 @@
  *
  * A group that fails (map or disk full) takes the queue with it: its later objects may be lists of the parts that were
  * lost. The epoch is counted up; a content begun in an older epoch can hand nothing more over, whoever settles is told
- * once, and the store goes on. Objects stay findable until they are durable, so that there is no moment in which a reader
- * can see them neither in the queue nor in the environment (it looks in this order: environment, queue, environment).
+ * once, and the store goes on. Objects stay findable until they are durable, so that there is no moment in which a
+ * reader can see them neither in the queue nor in the environment (it looks in this order: environment, queue,
+ * environment).
  */
 #include "host/store/writer.h"
 
@@ -190,6 +191,16 @@ uint64_t writer_epoch(struct writer *w)
 	epoch = w->epoch;
 	lock_drop(&w->lock);
 	return epoch;
+}
+
+int writer_check(struct writer *w, uint64_t epoch)
+{
+	int r;
+
+	lock_take(&w->lock);
+	r = w->epoch == epoch ? 0 : w->code;
+	lock_drop(&w->lock);
+	return r;
 }
 
 /* Under the lock: until there is room, first come, first served. */

@@ -14,8 +14,10 @@ int writer_start(struct db *db, struct writer **ret, struct err *e) MUST_CHECK;
 void writer_stop(struct writer **w);
 /** writer_epoch() - how many groups have failed so far. What was begun in one epoch cannot be continued in another. */
 uint64_t writer_epoch(struct writer *w);
-/** writer_submit() - hand an object over (copied); nothing happens when it is durable or queued already. Blocks while the
- * queue is full. Objects become durable in the order of submission, so that no list is there without its parts.
+/** writer_check() - Return: 0 while @epoch lasts, else the code of the failure that ended it. */
+int writer_check(struct writer *w, uint64_t epoch) MUST_CHECK;
+/** writer_submit() - hand an object over (copied); nothing happens when it is durable or queued already. Blocks while
+ * the queue is full. Objects become durable in the order of submission, so that no list is there without its parts.
  * Return: 0; the code of the failure when @epoch has passed. */
 int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data,
 		  uint64_t epoch) MUST_CHECK;

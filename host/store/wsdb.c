@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of workspaces. A struct wsdb is there while somebody has it open or its environment is mapped; so a second open
- * finds the first, and LMDB's rule that a process opens a file once is kept. Mapped is not the same as open: every
+ * The table of workspaces. A struct wsdb is there while somebody has it open or its environment is mapped; so a second
+ * open finds the first, and LMDB's rule that a process opens a file once is kept. Mapped is not the same as open: every
  * transaction maps the environment when it must (wsdb_map) and says when it is done, and when MAPPED_MAX are mapped the
  * one that was used the longest ago, and by nobody now, is closed. A process has address space for 2,000 maps at most.
  *
- * Locks: store->lock guards the table and every change of ws->db; ws->lock guards busy against it. Whoever holds ws->lock
- * and sees a mapped environment may count itself in without the table's lock: that is the way of nearly all transactions.
+ * Locks: store->lock guards the table and every change of ws->db; ws->lock guards busy against it. Whoever holds
+ * ws->lock and sees a mapped environment may count itself in without the table's lock: that is the way of nearly all
+ * transactions.
  */
 #include "host/store/inside.h"
 
-#include "base/io.h"
 #include "base/str.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,8 +44,11 @@ static int check_id(const char *id, struct err *e)
 static int open_env(struct store *store, const char *name, bool fresh, struct db **ret, struct err *e)
 {
 	AUTO(str_free) char *path = store_ws_dir(store, name);
-	struct db_conf conf = { .path = path, .map_size_b = store->conf.map_size_b, .tables = ws_tables,
-				.n_tables = WT_TABLES, .read_only = store->conf.read_only };
+	struct db_conf conf = { .path = path,
+				.map_size_b = store->conf.map_size_b,
+				.tables = ws_tables,
+				.n_tables = WT_TABLES,
+				.read_only = store->conf.read_only };
 	AUTO(db_close) struct db *db = NULL;
 	AUTO(db_abort) struct db_txn *t = NULL;
 	int r;
@@ -66,7 +68,8 @@ static int open_env(struct store *store, const char *name, bool fresh, struct db
 		db_abort(&t);
 	}
 	if (r == -EPROTO)
-		return err_set(e, r, "workspace-format", "workspace %s has a format that this version does not know", name);
+		return err_set(e, r, "workspace-format", "workspace %s has a format that this version does not know",
+			       name);
 	if (r)
 		return err_sys(e, r, "open workspace %s", name);
 	*ret = take(&db);
@@ -76,9 +79,8 @@ static int open_env(struct store *store, const char *name, bool fresh, struct db
 static int sync_ws(struct store *store)
 {
 	AUTO(str_free) char *path = str_printf("%s/ws", store->dir);
-	AUTO(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	return store_sync_dir(path);
 }
 
 /* Make the environment under a name with a dot, then give it its own. Under store->lock. */
@@ -100,9 +102,11 @@ static int create(struct store *store, const char *id, struct err *e)
 	db_close(&db);
 	if (r)
 		return r;
-	if (rename(from, to) < 0)
-		return err_sys(e, -errno, "make workspace %s", id);
-	r = sync_ws(store);
+	r = store_sync_dir(from);
+	if (r == 0 && rename(from, to) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_ws(store);
 	return r ? err_sys(e, r, "make workspace %s", id) : 0;
 }
 
@@ -117,7 +121,8 @@ static void destroy(struct wsdb *ws)
 	free(ws);
 }
 
-/* Close the environment that was used the longest ago and by nobody now. Under store->lock. Return: false: all are busy. */
+/* Close the environment that was used the longest ago and by nobody now. Under store->lock. Return: false: all are
+ * busy. */
 static bool evict(struct store *store)
 {
 	struct wsdb *oldest = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BLAKE2b-256 with the domain word in the personalisation field: two kinds of bytes never share a name, and no prefix has
- * to be copied in front of the data. Comparison of digests need not be constant-time; that of secrets is.
+ * BLAKE2b-256 with the domain word in the personalisation field: two kinds of bytes never share a name, and no prefix
+ * has to be copied in front of the data. Comparison of digests need not be constant-time; that of secrets is.
  */
 #include "seal/digest.h"
 

@@ -210,6 +210,7 @@ Test(content, a_full_store_says_so_and_goes_on)
 	struct place small;
 	AUTO(mem_free) uint8_t *bytes = malloc(1 << 20);
 	struct content first, c;
+	struct fsck_stats st;
 	struct err e = ERR_NULL;
 	int i, r = 0;
 
@@ -233,6 +234,8 @@ Test(content, a_full_store_says_so_and_goes_on)
 	cr_assert_eq(place_open(&small, 64 << 20), 0);
 	cr_assert_eq(content_read(small.store, &first, 0, bytes, 1 << 20, true), 1 << 20);
 	cr_assert_eq(content_read(small.store, &c, 0, bytes, 9, true), 5);
+	cr_assert_eq(store_fsck(small.store, NULL, NULL, &st, NULL), 0);
+	cr_assert_eq(st.problems, 0);
 	fill(bytes, 1 << 20, 99);
 	cr_assert_eq(put_content(small.store, bytes, 1 << 20, &c), 0);
 	cr_assert_eq(store_settle(small.store, &e), 0);
@@ -250,4 +253,59 @@ Test(content, a_store_is_used_by_one_process)
 	conf.create = false;
 	cr_assert_eq(store_open("/tmp/berth-no-such-dir", &conf, &second, &e), -ENOENT);
 	cr_assert_str_eq(e.slug, "no-store");
+}
+
+enum { BLOCKS = 300 };
+
+/* A file far bigger than memory would like, known by the blocks that are not zero. */
+struct block {
+	uint64_t at;
+	uint64_t seed;
+};
+
+static void put_blocks(struct content_writer *w, const struct block *blocks, size_t step, size_t start)
+{
+	uint8_t bytes[4096];
+	size_t i;
+
+	for (i = 0; i < BLOCKS; i++) {
+		const struct block *b = &blocks[(start + i * step) % BLOCKS];
+
+		fill(bytes, sizeof(bytes), b->seed);
+		cr_assert_eq(content_write(w, b->at, SPAN(bytes, sizeof(bytes))), 0);
+	}
+}
+
+Test(content, a_huge_file_is_the_same_in_any_order)
+{
+	struct content_writer *w = content_writer_new(place.store, NULL), *v = content_writer_new(place.store, NULL);
+	uint64_t size = UINT64_C(100) << 30, cut = size / 3;
+	static struct block blocks[BLOCKS];
+	struct content a, b;
+	uint8_t want[4096], got[4096];
+	size_t i;
+
+	for (i = 0; i < BLOCKS; i++)
+		blocks[i] = (struct block){ .at = dice(size / 4096) * 4096, .seed = i + 1 };
+	cr_assert_eq(content_resize(w, size), 0);
+	put_blocks(w, blocks, 1, 0);
+	cr_assert_eq(content_finish(w, &a), 0);
+	/* Another order, with a cut in between that is filled again, and a hole that is. */
+	put_blocks(v, blocks, 7, 3);
+	cr_assert_eq(content_resize(v, cut), 0);
+	cr_assert_eq(content_hole(v, 12345, cut / 2), 0);
+	put_blocks(v, blocks, 11, 5);
+	cr_assert_eq(content_resize(v, size * 5), 0);
+	cr_assert_eq(content_write(v, size * 4, span_str("far out")), 0);
+	cr_assert_eq(content_resize(v, size), 0);
+	cr_assert_eq(content_finish(v, &b), 0);
+	cr_assert_eq(memcmp(&a, &b, sizeof(a)), 0);
+	cr_assert_eq(store_settle(place.store, NULL), 0);
+	for (i = 0; i < BLOCKS; i++) {
+		fill(want, sizeof(want), blocks[i].seed);
+		cr_assert_eq(content_read(place.store, &a, blocks[i].at, got, sizeof(got), true), 4096);
+		cr_assert_eq(memcmp(got, want, sizeof(got)), 0);
+	}
+	content_writer_free(&w);
+	content_writer_free(&v);
 }

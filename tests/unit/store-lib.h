@@ -68,8 +68,13 @@ static inline int put_content(struct store *s, const void *p, size_t len, struct
 
 static inline struct node make_node(uint64_t fid, uint32_t mode)
 {
-	return (struct node){ .fid = fid, .ino = fid + 1000, .mode = mode, .nlink = S_ISDIR(mode) ? 2 : 1,
-			      .uid = 1000, .gid = 1000, .mtime_ns = 1700000000000000000 + (int64_t)fid };
+	return (struct node){ .fid = fid,
+			      .ino = fid + 1000,
+			      .mode = mode,
+			      .nlink = S_ISDIR(mode) ? 2 : 1,
+			      .uid = 1000,
+			      .gid = 1000,
+			      .mtime_ns = 1700000000000000000 + (int64_t)fid };
 }
 
 #endif

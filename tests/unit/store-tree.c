@@ -4,6 +4,9 @@
 
 #include "host/store/tree-dir.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 static struct place place;
 
 static void setup(void)
@@ -299,4 +302,108 @@ Test(tree, big_entries_fill_nodes_to_the_brim)
 	sum_nodes(&s, &hash);
 	cr_assert_eq(s.entries, 5000);
 	tree_dir_free(&d);
+}
+
+enum { CHANGES = 400 };
+
+struct changer {
+	struct wsdb *ws;
+	_Atomic bool done;
+};
+
+/* The state after all changes follows from their number alone. */
+static void *change(void *ctx)
+{
+	struct changer *c = ctx;
+	uint64_t i;
+
+	for (i = 0; i < CHANGES; i++) {
+		struct txn *t = begin(c->ws);
+		uint64_t dir = 100 + i % 7;
+		char name[32];
+
+		snprintf(name, sizeof(name), "d%d", (int)(i % 7));
+		if (i < 7)
+			put(t, i ? 100 + (i - 1) / 2 : 1, name, dir, S_IFDIR | 0755);
+		snprintf(name, sizeof(name), "f%d", (int)(i % 50));
+		if (i % 3)
+			put(t, dir, name, 1000 + i, S_IFREG | (i % 0777));
+		else
+			entry_del(t, dir, span_str(name));
+		commit(t);
+	}
+	c->done = true;
+	return NULL;
+}
+
+Test(tree, changes_during_a_seal_are_in_the_next, .timeout = 60)
+{
+	struct changer c = { .ws = new_ws("a") }, quiet = { .ws = new_ws("b") };
+	struct txn *t = begin(c.ws);
+	struct digest one, two;
+	pthread_t thread;
+
+	put(t, 0, NULL, 1, S_IFDIR | 0755);
+	commit(t);
+	t = begin(quiet.ws);
+	put(t, 0, NULL, 1, S_IFDIR | 0755);
+	commit(t);
+	pthread_create(&thread, NULL, change, &c);
+	while (!c.done)
+		seal(c.ws);
+	pthread_join(thread, NULL);
+	change(&quiet);
+	one = seal(c.ws);
+	two = seal(quiet.ws);
+	cr_assert(digest_eq(&one, &two));
+	wsdb_close(&c.ws);
+	wsdb_close(&quiet.ws);
+}
+
+static void expect_hex(const struct digest *d, const char *want)
+{
+	char hex[2 * DIGEST_LEN + 1];
+
+	str_hex(d->b, DIGEST_LEN, hex);
+	cr_assert_str_eq(hex, want);
+}
+
+/* The format is a promise: these are the hashes that version 1 gives. */
+Test(tree, hashes_stay_what_they_are)
+{
+	static uint8_t bytes[300000];
+	struct wsdb *ws = new_ws("a");
+	struct txn *t = begin(ws);
+	struct content c;
+	struct digest d;
+	struct node n;
+	char name[300];
+	int i;
+
+	fill(bytes, sizeof(bytes), 1);
+	cr_assert_eq(put_content(place.store, bytes, sizeof(bytes), &c), 0);
+	cr_assert_eq(store_settle(place.store, NULL), 0);
+	put(t, 0, NULL, 1, S_IFDIR | 0755);
+	put(t, 1, "dir", 2, S_IFDIR | 0700);
+	put(t, 1, "link", 3, S_IFLNK | 0777);
+	node_set_target(t, 3, span_str("dir/../dir"));
+	n = make_node(4, S_IFREG | 0644);
+	n.content = c;
+	n.nlink = 2;
+	node_put(t, &n);
+	entry_put(t, 1, span_str("big"), 4);
+	entry_put(t, 2, span_str("big too"), 4);
+	n = make_node(5, S_IFCHR | 0600);
+	n.rdev = 0x103;
+	node_put(t, &n);
+	entry_put(t, 2, span_str("null"), 5);
+	for (i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "%d-%0*d", i * 7919 % 3000, i % 200, i);
+		put(t, 2, name, (uint64_t)i + 10, S_IFREG | 0644);
+	}
+	commit(t);
+	expect_hex(&c.root, "0f77a184fd80802d4d971846766dc7379bd965d684c5ee12e614bb411e50b167");
+	d = seal(ws);
+	expect_hex(&d, "28773e0aafc6c584236f2e5e05101e7fc9af732007c4fd26764648d1f203de9a");
+	wsdb_close(&ws);
 }

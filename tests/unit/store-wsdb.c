@@ -2,6 +2,8 @@
 /* Workspaces: names, inodes, facts, journal, and what happens at the limits. */
 #include "store-lib.h"
 
+#include <pthread.h>
+
 static struct place place;
 static struct wsdb *ws;
 
@@ -287,4 +289,65 @@ Test(wsdb, a_full_workspace_says_so_and_goes_on)
 	}
 	wsdb_close(&w);
 	place_free(&small);
+}
+
+enum { MANY = 270, TURNS = 1500 };
+
+static struct wsdb *many[MANY];
+
+static void *use_many(void *ctx)
+{
+	uint64_t seed = (uint64_t)(uintptr_t)ctx;
+	struct txn *t = NULL;
+	uint64_t v;
+	int i;
+
+	for (i = 0; i < TURNS; i++) {
+		struct wsdb *w;
+
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		w = many[(seed >> 33) % MANY];
+		if (seed >> 60 == 0) {
+			if (txn_write(w, &t, NULL))
+				return (void *)1;
+			if (meta_get_u64(t, "n", &v) < 0)
+				return (void *)2;
+			meta_put_u64(t, "n", v + 1);
+			if (txn_commit(&t, NULL))
+				return (void *)3;
+		} else {
+			if (txn_read(w, &t, NULL))
+				return (void *)4;
+			if (meta_get_u64(t, "n", &v))
+				return (void *)5;
+			txn_abort(&t);
+		}
+	}
+	return NULL;
+}
+
+Test(wsdb, threads_share_what_is_mapped, .timeout = 120)
+{
+	pthread_t threads[4];
+	uint64_t i;
+	void *bad;
+	char id[16];
+
+	for (i = 0; i < MANY; i++) {
+		struct txn *t = NULL;
+
+		snprintf(id, sizeof(id), "w%d", (int)i);
+		cr_assert_eq(wsdb_open(place.store, id, true, &many[i], NULL), 0);
+		cr_assert_eq(txn_write(many[i], &t, NULL), 0);
+		meta_put_u64(t, "n", 1);
+		cr_assert_eq(txn_commit(&t, NULL), 0);
+	}
+	for (i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, use_many, (void *)(uintptr_t)(i + 1));
+	for (i = 0; i < 4; i++) {
+		pthread_join(threads[i], &bad);
+		cr_assert_null(bad, "%d", (int)(uintptr_t)bad);
+	}
+	for (i = 0; i < MANY; i++)
+		wsdb_close(&many[i]);
 }
