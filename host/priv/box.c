@@ -26,6 +26,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -278,6 +279,13 @@ int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 	return r;
 }
 
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) != 0;
+}
+
 int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
 {
 	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -285,16 +293,17 @@ int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
 	struct record rec = RECORD_NULL;
 	uint64_t start;
 
-	host_reap();
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
+	host_reap();
 	if (record_read(dir, &rec) < 0 || rec.pid <= 0)
 		return 0;
 	pidfd = pidfd_open(rec.pid, 0);
 	if (pidfd < 0)
 		return 0;
-	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. */
-	if (record_start_time(rec.pid, &start) < 0 || start != rec.start)
+	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. One that has ended but was
+	 * not reaped yet (by us, or by the host's init after a restart) does not count. */
+	if (record_start_time(rec.pid, &start) < 0 || start != rec.start || has_ended(pidfd))
 		return 0;
 	*ret_pidfd = fd_take(&pidfd);
 	return 1;

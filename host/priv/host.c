@@ -26,9 +26,17 @@ static bool terminated(const char *s, size_t size)
 	return memchr(s, '\0', size) != NULL;
 }
 
+/* Blanks and the like would be escaped in the mount table. */
 static bool is_absolute(const char *s, size_t size)
 {
-	return terminated(s, size) && s[0] == '/' && s[1] && path_ok(span_str(s + 1));
+	const char *p;
+
+	if (!terminated(s, size) || s[0] != '/' || !s[1] || !path_ok(span_str(s + 1)))
+		return false;
+	for (p = s; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == '\\')
+			return false;
+	return true;
 }
 
 int host_check_conf(const struct priv_conf *c, struct err *e)

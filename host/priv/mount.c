@@ -141,13 +141,12 @@ int mount_links(const struct host *h, int *ret_dirfd, struct err *e)
 	return *ret_dirfd < 0 ? err_sys(e, -errno, "by-name") : 0;
 }
 
+/* Lazily and from the top: that takes the links along. To walk to them by name would ask the server, which by now may be
+ * gone, or be waiting for us. */
 int mount_end(const struct host *h, struct err *e)
 {
-	AUTO(str_free) char *links = str_printf("%s/by-name", h->conf.mount_dir);
 	int i;
 
-	/* The links first: below a dead FUSE mount the walk to them fails, and detaching the whole takes them along. */
-	(void)!umount2(links, MNT_DETACH | UMOUNT_NOFOLLOW);
 	for (i = 0; i < STALE_MAX; i++) {
 		AUTO(buf_fini) struct buf b;
 		AUTO(str_free) char *mine = str_printf(" %s ", h->conf.mount_dir);

@@ -95,6 +95,21 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 	return check_limits(s, e);
 }
 
+static bool is_kind(int fd, mode_t a, mode_t b)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && ((st.st_mode & S_IFMT) == a || (st.st_mode & S_IFMT) == b);
+}
+
+/* Open for reading by whoever sent it: we read it as root, so a mere path to a file must not do. */
+static bool is_readable(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY;
+}
+
 static int do_box_start(struct job *j)
 {
 	const struct priv_box_spec *spec = &j->req->box_start.spec;
@@ -103,6 +118,8 @@ static int do_box_start(struct job *j)
 
 	if (r < 0)
 		return r;
+	if (!is_kind(j->fds[0], S_IFSOCK, S_IFSOCK) || !is_kind(j->fds[1], S_IFIFO, S_IFREG) || !is_readable(j->fds[1]))
+		return refuse(&j->reply->err, "kinds of descriptors");
 	r = box_start(j->host, spec, j->fds[0], j->fds[1], &got, &j->reply->err);
 	if (r < 0)
 		return r;
@@ -159,6 +176,8 @@ static int do_template_build(struct job *j)
 		return refuse(&j->reply->err, "list of packages");
 	if (tar ? s->packages[0] != '\0' : !template_packages_ok(s->packages))
 		return refuse(&j->reply->err, "list of packages");
+	if (tar && (!is_readable(j->fds[1]) || !is_kind(j->fds[1], S_IFIFO, S_IFREG)))
+		return refuse(&j->reply->err, "the archive must be a file or a pipe open for reading");
 	return template_build(j->host, s, tar ? j->fds[1] : -1, j->fds[0], &j->reply_fd, &j->reply->err);
 }
 

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DAEMON_ID = 64999, GUEST_ID = 64998, RANGE_FIRST = 70 * 65536, SH_S = 60 };
+enum { DAEMON_ID = 64999, GUEST_ID = 64998, RANGES = 64, SLOTS = 900, SH_S = 60 };
 
 static const char *find_program(const char *name)
 {
@@ -62,8 +62,9 @@ void rig_init(struct rig *rig)
 	rig->conf.uid = rig->conf.gid = DAEMON_ID;
 	rig->conf.guest_uid = GUEST_ID;
 	rig->conf.guest_gid = DAEMON_ID;
-	rig->conf.range_first = RANGE_FIRST;
-	rig->conf.ranges = 64;
+	/* Tests run side by side: each has ids of its own. */
+	rig->conf.range_first = (1 + (uid_t)getpid() % SLOTS) * RANGES * 65536;
+	rig->conf.ranges = RANGES;
 	rig->conf.allow_fake = true;
 }
 
@@ -155,7 +156,7 @@ const char *rig_sh(struct rig *rig, const char *command)
 	cr_assert_eq(io_write_full(fd, line, strlen(line)), 0);
 	while ((n = read(fd, out + len, sizeof(out) - 1 - len)) > 0)
 		len += (size_t)n;
-	while (len && out[len - 1] == '\n')
+	while (len && (out[len - 1] == '\n' || out[len - 1] == ' '))
 		len--;
 	out[len] = '\0';
 	return out;
@@ -195,8 +196,21 @@ static void census_dir(struct buf *b, const char *path, bool deep)
 		closedir(d);
 }
 
-/* Processes whose ids lie in the ranges of this rig. */
-static void census_processes(struct buf *b)
+static bool is_zombie(const char *pid)
+{
+	AUTO(str_free) char *path = str_printf("/proc/%s/stat", pid);
+	AUTO(buf_fini) struct buf b;
+	const char *p;
+
+	buf_init(&b, 4096);
+	if (io_read_file(AT_FDCWD, path, &b) < 0)
+		return true;
+	p = strrchr(buf_str(&b), ')');
+	return p && p[1] && p[2] == 'Z';
+}
+
+/* Processes whose ids lie in the ranges of this rig. One that only waits for the host's init to reap it is gone. */
+static void census_processes(struct buf *b, const struct rig *rig)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *de;
@@ -204,7 +218,8 @@ static void census_processes(struct buf *b)
 
 	while ((de = readdir(d)))
 		if (de->d_name[0] >= '0' && de->d_name[0] <= '9' && fstatat(dirfd(d), de->d_name, &st, 0) == 0 &&
-		    st.st_uid >= RANGE_FIRST)
+		    st.st_uid >= rig->conf.range_first && st.st_uid < rig->conf.range_first + RANGES * 65536 &&
+		    !is_zombie(de->d_name))
 			buf_printf(b, "process: %s\n", de->d_name);
 	closedir(d);
 }
@@ -240,7 +255,7 @@ char *rig_census(const struct rig *rig)
 	}
 	census_dir(&b, boxes, true);
 	census_dir(&b, crun, false);
-	census_processes(&b);
+	census_processes(&b, rig);
 	text = must_strdup(buf_str(&b));
 	buf_fini(&b);
 	return text;
