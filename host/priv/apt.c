@@ -90,6 +90,16 @@ static void take_entry(struct reader *r, const struct entry *en)
 	}
 }
 
+/* Length of @s without blanks at its end. */
+static size_t trimmed(const char *s)
+{
+	size_t n = strlen(s);
+
+	while (n && strchr(" \t\r", s[n - 1]))
+		n--;
+	return n;
+}
+
 /* "deb [a=b signed-by=F] URI SUITE COMPONENTS…" */
 static void take_line(struct reader *r, char *line)
 {
@@ -98,15 +108,15 @@ static void take_line(struct reader *r, char *line)
 
 	line[strcspn(line, "#\n")] = '\0';
 	options = strchr(line, '[');
-	if (options && (p = strchr(options, ']'))) {
-		*p = '\0';
-		*options = ' ';
-		memmove(p, p + 1, strlen(p + 1) + 1);
-		p = strstr(options, "signed-by=");
+	p = options ? strchr(options, ']') : NULL;
+	if (p) {
+		char text[FIELD_MAX];
+
+		snprintf(text, sizeof(text), "%.*s", (int)(p - options), options);
+		memset(options, ' ', (size_t)(p - options) + 1);
+		p = strstr(text, "signed-by=");
 		if (p)
 			snprintf(en.signed_by, sizeof(en.signed_by), "%.*s", (int)strcspn(p + 10, " \t"), p + 10);
-		p = options + strlen(options);
-		memset(options, ' ', strcspn(options, "/"));
 	}
 	p = strtok_r(line, " \t", &save);
 	if (!p || !str_eq(p, "deb"))
@@ -117,7 +127,8 @@ static void take_line(struct reader *r, char *line)
 	p = strtok_r(NULL, " \t", &save);
 	snprintf(en.suites, sizeof(en.suites), "%s", p ? p : "");
 	p = strtok_r(NULL, "", &save);
-	snprintf(en.components, sizeof(en.components), "%s", p ? p + strspn(p, " \t") : "");
+	p = p ? p + strspn(p, " \t") : line + strlen(line);
+	snprintf(en.components, sizeof(en.components), "%.*s", (int)trimmed(p), p);
 	take_entry(r, &en);
 }
 
@@ -137,7 +148,7 @@ static void take_field(struct entry *en, const char *name, size_t len, const cha
 	value += strspn(value, " \t");
 	for (i = 0; i < ARRAY_LEN(fields); i++)
 		if (strlen(fields[i].name) == len && strncasecmp(fields[i].name, name, len) == 0)
-			snprintf(fields[i].to, fields[i].size, "%s", value);
+			snprintf(fields[i].to, fields[i].size, "%.*s", (int)trimmed(value), value);
 	if (len == 7 && strncasecmp(name, "enabled", len) == 0)
 		en->disabled = strncasecmp(value, "no", 2) == 0;
 }
