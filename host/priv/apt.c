@@ -60,7 +60,8 @@ static void keep(struct reader *r, const struct entry *en, const char *uri, cons
 		return;
 	/* A key may also be spelled out in place of a file's name; then the host's trusted keys have to do. */
 	if (en->signed_by[0] == '/')
-		n = snprintf(line, sizeof(line), "deb [signed-by=%s] %s %s %s", en->signed_by, uri, suite, en->components);
+		n = snprintf(line, sizeof(line), "deb [signed-by=%s] %s %s %s", en->signed_by, uri, suite,
+			     en->components);
 	else
 		n = snprintf(line, sizeof(line), "deb %s %s %s", uri, suite, en->components);
 	if (n < 0 || (size_t)n >= sizeof(line))
@@ -103,7 +104,7 @@ static size_t trimmed(const char *s)
 /* "deb [a=b signed-by=F] URI SUITE COMPONENTS…" */
 static void take_line(struct reader *r, char *line)
 {
-	struct entry en = { .disabled = false };
+	struct entry en = {.disabled = false};
 	char *save = NULL, *options, *p;
 
 	line[strcspn(line, "#\n")] = '\0';
@@ -138,11 +139,11 @@ static void take_field(struct entry *en, const char *name, size_t len, const cha
 		const char *name;
 		char *to;
 		size_t size;
-	} fields[] = { { "types", en->types, sizeof(en->types) },
-		       { "uris", en->uris, sizeof(en->uris) },
-		       { "suites", en->suites, sizeof(en->suites) },
-		       { "components", en->components, sizeof(en->components) },
-		       { "signed-by", en->signed_by, sizeof(en->signed_by) } };
+	} fields[] = {{"types", en->types, sizeof(en->types)},
+		      {"uris", en->uris, sizeof(en->uris)},
+		      {"suites", en->suites, sizeof(en->suites)},
+		      {"components", en->components, sizeof(en->components)},
+		      {"signed-by", en->signed_by, sizeof(en->signed_by)}};
 	size_t i;
 
 	value += strspn(value, " \t");
@@ -155,7 +156,7 @@ static void take_field(struct entry *en, const char *name, size_t len, const cha
 
 static void take_stanzas(struct reader *r, char *text)
 {
-	struct entry en = { .disabled = false };
+	struct entry en = {.disabled = false};
 	char *line, *next, *colon;
 
 	for (line = text; line; line = next) {
@@ -166,7 +167,7 @@ static void take_stanzas(struct reader *r, char *text)
 			continue;
 		if (line[strspn(line, " \t\r")] == '\0') {
 			take_entry(r, &en);
-			en = (struct entry){ .disabled = false };
+			en = (struct entry){.disabled = false};
 			continue;
 		}
 		colon = strchr(line, ':');
@@ -203,7 +204,7 @@ static int is_source(const struct dirent *de)
 int apt_read(const char *dir, const char *codename, struct apt_sources *ret, struct err *e)
 {
 	AUTO(str_free) char *parts = str_printf("%s/sources.list.d", dir);
-	struct reader r = { .codename = codename, .to = ret };
+	struct reader r = {.codename = codename, .to = ret};
 	struct dirent **names = NULL;
 	int i, n;
 
@@ -216,7 +217,8 @@ int apt_read(const char *dir, const char *codename, struct apt_sources *ret, str
 	}
 	free(names);
 	if (ret->n == 0 || !strstr(ret->lines[0], r.codename))
-		return err_set(e, -ENOENT, "no-mirror", "the apt configuration of this host names no mirror for its release");
+		return err_set(e, -ENOENT, "no-mirror",
+			       "the apt configuration of this host names no mirror for its release");
 	(void)!str_copy(ret->suite, sizeof(ret->suite), r.codename);
 	return 0;
 }

@@ -54,7 +54,8 @@ int host_check_conf(const struct priv_conf *c, struct err *e)
 	if (c->uid == 0 || c->gid == 0)
 		return err_set(e, -EINVAL, "bad-config", "the daemon cannot keep running as root");
 	if ((c->uid >= c->range_first && c->uid < end) || (c->gid >= c->range_first && c->gid < end))
-		return err_set(e, -EINVAL, "bad-config", "the daemon's account lies inside the ranges of the sandboxes");
+		return err_set(e, -EINVAL, "bad-config",
+			       "the daemon's account lies inside the ranges of the sandboxes");
 	return 0;
 }
 
@@ -89,7 +90,8 @@ static int check_parents(const char *path, struct err *e)
 			return err_sys(e, -errno, "%s", copy);
 		if (!(st.st_mode & S_IXOTH))
 			return err_set(e, -EACCES, "state-dir-private",
-				       "%s is closed to others: sandboxes could not reach their root below %s", copy, path);
+				       "%s is closed to others: sandboxes could not reach their root below %s", copy,
+				       path);
 	}
 	return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one thing that happens in the host's own mount namespace, since the host's people must see it. A mount whose server
- * died answers ENOTCONN to everything, so it is recognised by asking, and taken away before a new one is made. Asking a
- * server that lives but is stuck would hang us with it: a child asks, and one that has not come back in time counts as
- * alive.
+ * The one thing that happens in the host's own mount namespace, since the host's people must see it. A mount whose
+ * server died answers ENOTCONN to everything, so it is recognised by asking, and taken away before a new one is made.
+ * Asking a server that lives but is stuck would hang us with it: a child asks, and one that has not come back in time
+ * counts as alive.
  *
  * The mount point is walked as root, so its parents must be places that only root can change.
  */
@@ -141,8 +141,8 @@ int mount_links(const struct host *h, int *ret_dirfd, struct err *e)
 	return *ret_dirfd < 0 ? err_sys(e, -errno, "by-name") : 0;
 }
 
-/* Lazily and from the top: that takes the links along. To walk to them by name would ask the server, which by now may be
- * gone, or be waiting for us. */
+/* Lazily and from the top: that takes the links along. To walk to them by name would ask the server, which by now may
+ * be gone, or be waiting for us. */
 int mount_end(const struct host *h, struct err *e)
 {
 	int i;

@@ -25,7 +25,7 @@ enum { KILL_MS = 2000 };
 
 void run_child(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
+	struct sigaction sa = {.sa_handler = SIG_DFL};
 	sigset_t none;
 	int s;
 
@@ -39,7 +39,7 @@ void run_child(void)
 int run_wait(pid_t pid, uint64_t until)
 {
 	AUTO(fd_close) int pidfd = pidfd_open(pid, 0);
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 	bool late = false;
 	int status, n;
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The privileged process: one thread, one request at a time, a closed list. Each operation has a row that says how large
- * its request is, which descriptors must come with it, and what checks and does it. A request that does not fit its row
- * is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
+ * The privileged process: one thread, one request at a time, a closed list. Each operation has a row that says how
+ * large its request is, which descriptors must come with it, and what checks and does it. A request that does not fit
+ * its row is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
  *
- * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody waits
- * on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the whole
- * group are ignored, the daemon decides what they mean.
+ * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody
+ * waits on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the
+ * whole group are ignored, the daemon decides what they mean.
  */
 #include "host/priv/serve.h"
 
@@ -113,7 +113,7 @@ static bool is_readable(int fd)
 static int do_box_start(struct job *j)
 {
 	const struct priv_box_spec *spec = &j->req->box_start.spec;
-	struct priv_box_started got = { .pid = 0 };
+	struct priv_box_started got = {.pid = 0};
 	int r = check_box(j->host, spec, &j->reply->err);
 
 	if (r < 0)
@@ -195,15 +195,15 @@ static const struct row {
 	size_t fds_min, fds_max;
 	int (*fn)(struct job *j);
 } rows[] = {
-	[REQ_MOUNT] = { sizeof(struct req_plain), 0, 0, do_mount },
-	[REQ_MOUNT_LINKS] = { sizeof(struct req_plain), 0, 0, do_mount_links },
-	[REQ_UNMOUNT] = { sizeof(struct req_plain), 0, 0, do_unmount },
-	[REQ_BOX_START] = { sizeof(struct req_box_start), 2, 2, do_box_start },
-	[REQ_BOX_END] = { sizeof(struct req_box), 0, 0, do_box_end },
-	[REQ_BOX_ALIVE] = { sizeof(struct req_box), 0, 0, do_box_alive },
-	[REQ_SWEEP] = { sizeof(struct req_sweep), 0, 0, do_sweep },
-	[REQ_TEMPLATE_BUILD] = { sizeof(struct req_template_build), 1, 2, do_template_build },
-	[REQ_TEMPLATE_REMOVE] = { sizeof(struct req_template), 0, 0, do_template_remove },
+	[REQ_MOUNT] = {sizeof(struct req_plain), 0, 0, do_mount},
+	[REQ_MOUNT_LINKS] = {sizeof(struct req_plain), 0, 0, do_mount_links},
+	[REQ_UNMOUNT] = {sizeof(struct req_plain), 0, 0, do_unmount},
+	[REQ_BOX_START] = {sizeof(struct req_box_start), 2, 2, do_box_start},
+	[REQ_BOX_END] = {sizeof(struct req_box), 0, 0, do_box_end},
+	[REQ_BOX_ALIVE] = {sizeof(struct req_box), 0, 0, do_box_alive},
+	[REQ_SWEEP] = {sizeof(struct req_sweep), 0, 0, do_sweep},
+	[REQ_TEMPLATE_BUILD] = {sizeof(struct req_template_build), 1, 2, do_template_build},
+	[REQ_TEMPLATE_REMOVE] = {sizeof(struct req_template), 0, 0, do_template_remove},
 };
 
 static int serve_one(struct job *j, size_t len)
@@ -239,10 +239,10 @@ static int answer(int sock, struct job *j, int r)
 /* Return: 0 to go on, or -errno when the daemon is gone. */
 static int serve_request(struct host *h, int sock, union req *req)
 {
-	struct reply reply = { .pid = 0 };
+	struct reply reply = {.pid = 0};
 	int fds[IO_FDS_MAX];
 	size_t n = ARRAY_LEN(fds), i;
-	struct job j = { .host = h, .req = req, .fds = fds, .reply = &reply, .reply_fd = -1 };
+	struct job j = {.host = h, .req = req, .fds = fds, .reply = &reply, .reply_fd = -1};
 	ssize_t len;
 	int r;
 
@@ -263,7 +263,7 @@ static int serve_request(struct host *h, int sock, union req *req)
 
 static void serve_loop(struct host *h, int sock, int signals)
 {
-	struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
+	struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	union req *req = NEW(union req);
 	struct signalfd_siginfo info;
 
@@ -280,8 +280,8 @@ static void serve_loop(struct host *h, int sock, int signals)
 
 static void clean_environment(void)
 {
-	static const char *const kept[] = { "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
-					    "NO_PROXY" };
+	static const char *const kept[] = {"http_proxy", "https_proxy", "no_proxy",
+					   "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"};
 	char *values[ARRAY_LEN(kept)];
 	size_t i;
 
@@ -318,8 +318,8 @@ static int tidy_descriptors(int sock)
 
 NORETURN void serve_run(const struct priv_conf *conf, int sock)
 {
-	struct job j = { .reply = &(struct reply){ .pid = 0 }, .reply_fd = -1 };
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct job j = {.reply = &(struct reply){.pid = 0}, .reply_fd = -1};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	struct host h = HOST_NULL;
 	sigset_t chld;
 	int signals, r;

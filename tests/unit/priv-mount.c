@@ -37,7 +37,7 @@ TestSuite(priv_mount, .init = begin, .fini = end, .timeout = 60);
 static void answer(int fd, uint64_t unique, int error, const void *p, size_t len)
 {
 	char out[4096];
-	struct fuse_out_header h = { .len = (uint32_t)(sizeof(h) + len), .error = error, .unique = unique };
+	struct fuse_out_header h = {.len = (uint32_t)(sizeof(h) + len), .error = error, .unique = unique};
 
 	memcpy(out, &h, sizeof(h));
 	if (len)
@@ -54,11 +54,11 @@ static void *serve(void *arg)
 	for (;;) {
 		ssize_t n = read(fd, in, sizeof(in));
 		const struct fuse_in_header *h = (const void *)in;
-		struct fuse_attr attr = { .mode = S_IFDIR | 0755, .nlink = 2 };
-		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 4096 };
-		struct fuse_entry_out entry = { .nodeid = 2 };
-		struct fuse_attr_out attrs = { .attr_valid = 0 };
-		struct fuse_statfs_out stats = { .st.bsize = 512 };
+		struct fuse_attr attr = {.mode = S_IFDIR | 0755, .nlink = 2};
+		struct fuse_init_out init = {.major = 7, .minor = 31, .max_write = 4096};
+		struct fuse_entry_out entry = {.nodeid = 2};
+		struct fuse_attr_out attrs = {.attr_valid = 0};
+		struct fuse_statfs_out stats = {.st.bsize = 512};
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -36,7 +36,7 @@ TestSuite(priv_serve, .init = begin, .fini = end, .timeout = 120);
 /* Send bytes as they are. Return: the code of the answer. */
 static int raw(const void *p, size_t len, const int *fds, size_t n)
 {
-	int got[2] = { -1, -1 };
+	int got[2] = {-1, -1};
 	size_t room = 2, i;
 	struct reply reply;
 
@@ -49,7 +49,7 @@ static int raw(const void *p, size_t len, const int *fds, size_t n)
 
 static struct req_head head(uint32_t op)
 {
-	return (struct req_head){ .magic = REQ_MAGIC, .op = op };
+	return (struct req_head){.magic = REQ_MAGIC, .op = op};
 }
 
 static void still_alive(void)
@@ -84,11 +84,22 @@ Test(priv_serve, refuses_wrong_sizes_and_operations)
 
 Test(priv_serve, refuses_bad_names)
 {
-	static const char *const bad[] = { "", ".", "..", "../x", "a/b", "/abs", "a b", "UPPER", "-a", "a-", "a\nb",
-					   "a;b",
-					   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" "a" };
-	struct req_box box = { .head = head(REQ_BOX_END) };
-	struct req_template t = { .head = head(REQ_TEMPLATE_REMOVE) };
+	static const char *const bad[] = {"",
+					  ".",
+					  "..",
+					  "../x",
+					  "a/b",
+					  "/abs",
+					  "a b",
+					  "UPPER",
+					  "-a",
+					  "a-",
+					  "a\nb",
+					  "a;b",
+					  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+					  "a"};
+	struct req_box box = {.head = head(REQ_BOX_END)};
+	struct req_template t = {.head = head(REQ_TEMPLATE_REMOVE)};
 	struct req_sweep *sweep = NEW(struct req_sweep);
 	size_t i;
 
@@ -119,8 +130,8 @@ Test(priv_serve, refuses_bad_names)
 
 Test(priv_serve, refuses_starts_out_of_range)
 {
-	int fds[2] = { -1, -1 }, token;
-	struct req_box_start q = { .head = head(REQ_BOX_START) }, good;
+	int fds[2] = {-1, -1}, token;
+	struct req_box_start q = {.head = head(REQ_BOX_START)}, good;
 	AUTO(str_free) char *before = rig_census(&rig);
 	AUTO(str_free) char *after = NULL;
 
@@ -129,11 +140,11 @@ Test(priv_serve, refuses_starts_out_of_range)
 	fds[1] = token;
 	q.spec = rig_spec("x");
 	good = q;
-#define BAD(change) \
-	do { \
-		q = good; \
-		change; \
-		cr_expect_eq(raw(&q, sizeof(q), fds, 2), -EINVAL, #change); \
+#define BAD(change)                                                                                                    \
+	do {                                                                                                           \
+		q = good;                                                                                              \
+		change;                                                                                                \
+		cr_expect_eq(raw(&q, sizeof(q), fds, 2), -EINVAL, #change);                                            \
 	} while (0)
 	BAD(q.spec.kind = 0);
 	BAD(q.spec.kind = 77);
@@ -164,10 +175,10 @@ Test(priv_serve, refuses_starts_out_of_range)
 
 Test(priv_serve, refuses_bad_templates)
 {
-	static const char *const bad[] = { "", " ", "a", "ab ", " ab", "ab  cd", "--foo", "ab;cd", "ab,cd", "../x", "AB",
-					   "ab\ncd", "-ab", "ab\tcd" };
-	struct req_template_build q = { .head = head(REQ_TEMPLATE_BUILD), .spec = { .name = "new" } };
-	int fds[2] = { open("/dev/null", O_RDWR), open("/etc/shadow", O_PATH) };
+	static const char *const bad[] = {"",	   " ",	    "a",    "ab ", " ab",    "ab  cd", "--foo",
+					  "ab;cd", "ab,cd", "../x", "AB",  "ab\ncd", "-ab",    "ab\tcd"};
+	struct req_template_build q = {.head = head(REQ_TEMPLATE_BUILD), .spec = {.name = "new"}};
+	int fds[2] = {open("/dev/null", O_RDWR), open("/etc/shadow", O_PATH)};
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(bad); i++) {
@@ -220,7 +231,7 @@ static pid_t child_of(pid_t parent)
 
 Test(priv_serve, the_daemon_hears_of_its_death)
 {
-	struct pollfd p = { .fd = priv_fd(rig.priv), .events = POLLIN };
+	struct pollfd p = {.fd = priv_fd(rig.priv), .events = POLLIN};
 	pid_t pid = child_of(getpid());
 	struct err e = ERR_NULL;
 
@@ -268,11 +279,11 @@ Test(priv_serve, refuses_bad_configurations)
 	struct priv_conf good = rig.conf, c;
 	struct priv *p = NULL;
 
-#define WRONG(change) \
-	do { \
-		c = good; \
-		change; \
-		cr_expect_eq(priv_fork(&c, &p, NULL), -EINVAL, #change); \
+#define WRONG(change)                                                                                                  \
+	do {                                                                                                           \
+		c = good;                                                                                              \
+		change;                                                                                                \
+		cr_expect_eq(priv_fork(&c, &p, NULL), -EINVAL, #change);                                               \
 	} while (0)
 	WRONG(strcpy(c.state_dir, "relative"));
 	WRONG(strcpy(c.state_dir, "/a/../b"));

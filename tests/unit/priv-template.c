@@ -39,7 +39,7 @@ TestSuite(priv_template, .init = begin, .fini = end, .timeout = 120);
 static int archive(const char *path, const char *how)
 {
 	AUTO(str_free) char *file = str_printf("%s/archive", rig.dir);
-	const char *argv[] = { "tar", how, file, "--numeric-owner", "-C", path, ".", NULL };
+	const char *argv[] = {"tar", how, file, "--numeric-owner", "-C", path, ".", NULL};
 	struct err e = ERR_NULL;
 	int fd;
 
@@ -55,8 +55,8 @@ static const char *build(const char *name, int tar, bool replace)
 	static char last[512];
 	AUTO(fd_close) int log = memfd_create("log", 0);
 	AUTO(fd_close) int pidfd = -1;
-	struct priv_template_spec spec = { .replace = replace };
-	struct pollfd p = { .events = POLLIN };
+	struct priv_template_spec spec = {.replace = replace};
+	struct pollfd p = {.events = POLLIN};
 	struct err e = ERR_NULL;
 
 	cr_assert_eq(str_copy(spec.name, sizeof(spec.name), name), 0);
@@ -76,7 +76,7 @@ Test(priv_template, an_archive_becomes_a_template_that_sandboxes_run_on)
 {
 	AUTO(str_free) char *tiny = in_root("tiny", "");
 	AUTO(fd_close) int tar = archive(tiny, "-czf");
-	struct priv_template_spec again = { .name = "made" };
+	struct priv_template_spec again = {.name = "made"};
 	struct priv_box_spec spec = rig_spec("on-made");
 	struct priv_box_started got;
 	struct err e = ERR_NULL;
@@ -169,9 +169,10 @@ Test(priv_template, both_forms_of_apt_sources_are_read)
 	cr_assert_eq(io_mkdir_p(parts, 0755), 0);
 	cr_expect_eq(apt_read(rig.dir, "rel", &s, &e), -ENOENT);
 	cr_expect_str_eq(e.slug, "no-mirror");
-	put(deb822, "# comment\nTypes: deb deb-src\nURIs: http://a.invalid/debian\nSuites: rel rel-updates\nComponents: main "
-		    "contrib\nSigned-By: /k.gpg\n\nTypes: deb\nURIs: http://b.invalid/sec\nSuites: rel-security\n"
-		    "Components: main\n\nEnabled: no\nTypes: deb\nURIs: http://c.invalid/\nSuites: rel\nComponents: main\n");
+	put(deb822,
+	    "# comment\nTypes: deb deb-src\nURIs: http://a.invalid/debian\nSuites: rel rel-updates\nComponents: main "
+	    "contrib\nSigned-By: /k.gpg\n\nTypes: deb\nURIs: http://b.invalid/sec\nSuites: rel-security\n"
+	    "Components: main\n\nEnabled: no\nTypes: deb\nURIs: http://c.invalid/\nSuites: rel\nComponents: main\n");
 	put(other, "deb [arch=amd64] http://d.invalid/x nodistro main\n");
 	cr_assert_eq(apt_read(rig.dir, "rel", &s, &e), 0, "%s", e.text);
 	cr_assert_eq(s.n, 3);
