@@ -60,7 +60,8 @@ static void keep(struct reader *r, const struct entry *en, const char *uri, cons
 		return;
 	/* A key may also be spelled out in place of a file's name; then the host's trusted keys have to do. */
 	if (en->signed_by[0] == '/')
-		n = snprintf(line, sizeof(line), "deb [signed-by=%s] %s %s %s", en->signed_by, uri, suite, en->components);
+		n = snprintf(line, sizeof(line), "deb [signed-by=%s] %s %s %s", en->signed_by, uri, suite,
+			     en->components);
 	else
 		n = snprintf(line, sizeof(line), "deb %s %s %s", uri, suite, en->components);
 	if (n < 0 || (size_t)n >= sizeof(line))
@@ -90,23 +91,33 @@ static void take_entry(struct reader *r, const struct entry *en)
 	}
 }
 
+/* Length of @s without blanks at its end. */
+static size_t trimmed(const char *s)
+{
+	size_t n = strlen(s);
+
+	while (n && strchr(" \t\r", s[n - 1]))
+		n--;
+	return n;
+}
+
 /* "deb [a=b signed-by=F] URI SUITE COMPONENTS…" */
 static void take_line(struct reader *r, char *line)
 {
-	struct entry en = { .disabled = false };
+	struct entry en = {.disabled = false};
 	char *save = NULL, *options, *p;
 
 	line[strcspn(line, "#\n")] = '\0';
 	options = strchr(line, '[');
-	if (options && (p = strchr(options, ']'))) {
-		*p = '\0';
-		*options = ' ';
-		memmove(p, p + 1, strlen(p + 1) + 1);
-		p = strstr(options, "signed-by=");
+	p = options ? strchr(options, ']') : NULL;
+	if (p) {
+		char text[FIELD_MAX];
+
+		snprintf(text, sizeof(text), "%.*s", (int)(p - options), options);
+		memset(options, ' ', (size_t)(p - options) + 1);
+		p = strstr(text, "signed-by=");
 		if (p)
 			snprintf(en.signed_by, sizeof(en.signed_by), "%.*s", (int)strcspn(p + 10, " \t"), p + 10);
-		p = options + strlen(options);
-		memset(options, ' ', strcspn(options, "/"));
 	}
 	p = strtok_r(line, " \t", &save);
 	if (!p || !str_eq(p, "deb"))
@@ -117,7 +128,8 @@ static void take_line(struct reader *r, char *line)
 	p = strtok_r(NULL, " \t", &save);
 	snprintf(en.suites, sizeof(en.suites), "%s", p ? p : "");
 	p = strtok_r(NULL, "", &save);
-	snprintf(en.components, sizeof(en.components), "%s", p ? p + strspn(p, " \t") : "");
+	p = p ? p + strspn(p, " \t") : line + strlen(line);
+	snprintf(en.components, sizeof(en.components), "%.*s", (int)trimmed(p), p);
 	take_entry(r, &en);
 }
 
@@ -127,24 +139,24 @@ static void take_field(struct entry *en, const char *name, size_t len, const cha
 		const char *name;
 		char *to;
 		size_t size;
-	} fields[] = { { "types", en->types, sizeof(en->types) },
-		       { "uris", en->uris, sizeof(en->uris) },
-		       { "suites", en->suites, sizeof(en->suites) },
-		       { "components", en->components, sizeof(en->components) },
-		       { "signed-by", en->signed_by, sizeof(en->signed_by) } };
+	} fields[] = {{"types", en->types, sizeof(en->types)},
+		      {"uris", en->uris, sizeof(en->uris)},
+		      {"suites", en->suites, sizeof(en->suites)},
+		      {"components", en->components, sizeof(en->components)},
+		      {"signed-by", en->signed_by, sizeof(en->signed_by)}};
 	size_t i;
 
 	value += strspn(value, " \t");
 	for (i = 0; i < ARRAY_LEN(fields); i++)
 		if (strlen(fields[i].name) == len && strncasecmp(fields[i].name, name, len) == 0)
-			snprintf(fields[i].to, fields[i].size, "%s", value);
+			snprintf(fields[i].to, fields[i].size, "%.*s", (int)trimmed(value), value);
 	if (len == 7 && strncasecmp(name, "enabled", len) == 0)
 		en->disabled = strncasecmp(value, "no", 2) == 0;
 }
 
 static void take_stanzas(struct reader *r, char *text)
 {
-	struct entry en = { .disabled = false };
+	struct entry en = {.disabled = false};
 	char *line, *next, *colon;
 
 	for (line = text; line; line = next) {
@@ -155,7 +167,7 @@ static void take_stanzas(struct reader *r, char *text)
 			continue;
 		if (line[strspn(line, " \t\r")] == '\0') {
 			take_entry(r, &en);
-			en = (struct entry){ .disabled = false };
+			en = (struct entry){.disabled = false};
 			continue;
 		}
 		colon = strchr(line, ':');
@@ -192,7 +204,7 @@ static int is_source(const struct dirent *de)
 int apt_read(const char *dir, const char *codename, struct apt_sources *ret, struct err *e)
 {
 	AUTO(str_free) char *parts = str_printf("%s/sources.list.d", dir);
-	struct reader r = { .codename = codename, .to = ret };
+	struct reader r = {.codename = codename, .to = ret};
 	struct dirent **names = NULL;
 	int i, n;
 
@@ -205,7 +217,8 @@ int apt_read(const char *dir, const char *codename, struct apt_sources *ret, str
 	}
 	free(names);
 	if (ret->n == 0 || !strstr(ret->lines[0], r.codename))
-		return err_set(e, -ENOENT, "no-mirror", "the apt configuration of this host names no mirror for its release");
+		return err_set(e, -ENOENT, "no-mirror",
+			       "the apt configuration of this host names no mirror for its release");
 	(void)!str_copy(ret->suite, sizeof(ret->suite), r.codename);
 	return 0;
 }

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is left of a sandbox can always be found from its id: its directory, its control groups, the runtime's state. So
- * there is one function that takes all of it away, whatever is there, and it serves for the end, for a start that failed
- * at any point, and for what a dead daemon left. It kills first (the control group, in one step where the kernel can),
- * then waits for the kernel to let go of the images, and removes the files last.
- *
- * The record in the directory says which process is the agent. A process number alone may have been given to somebody
- * else; with the moment of its start it is an identity. Records need not survive a power loss: nothing they name does.
+ * Starting a sandbox: the parts that outlive the making are made here (directory, images, control groups, record),
+ * those that live in its namespace by the maker, a child. A step that fails ends the start; what was made until then is
+ * taken away by box_end(), which finds everything by the id.
  */
 #include "host/priv/box.h"
 
@@ -20,10 +16,7 @@
 #include "host/priv/maker.h"
 #include "host/priv/record.h"
 #include "host/priv/run.h"
-#include "host/priv/template.h"
-#include "host/priv/tree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,7 +27,8 @@
 
 enum { RUNTIME_S = 30, AFTER_MAKER = 3 };
 
-static const uint64_t ROOT_B = 8ULL * 1024 * 1024 * 1024; /* most that a sandbox may write outside of /workspace and /tmp */
+static const uint64_t ROOT_B =
+	8ULL * 1024 * 1024 * 1024; /* most that a sandbox may write outside of /workspace and /tmp */
 
 static int injected(const struct host *h, unsigned step, struct err *e)
 {
@@ -43,7 +37,7 @@ static int injected(const struct host *h, unsigned step, struct err *e)
 
 static int make_files(const struct host *h, const struct priv_box_spec *spec, int dir, struct err *e)
 {
-	static const char *const points[] = { "ws", "disk", "low", "root" };
+	static const char *const points[] = {"ws", "disk", "low", "root"};
 	size_t i;
 	int r;
 
@@ -80,12 +74,12 @@ static int judge(const struct maker_report *report, int status, int dir, struct 
 static int run_maker(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd, int dir,
 		     struct maker_report *report, struct err *e)
 {
-	struct maker m = { .host = *h,
-			   .spec = spec,
-			   .listen_fd = listen_fd,
-			   .token_fd = token_fd,
-			   .report = report,
-			   .base = h->conf.range_first + spec->range * IDMAP_LEN };
+	struct maker m = {.host = *h,
+			  .spec = spec,
+			  .listen_fd = listen_fd,
+			  .token_fd = token_fd,
+			  .report = report,
+			  .base = h->conf.range_first + spec->range * IDMAP_LEN};
 	pid_t pid = fork();
 
 	if (pid < 0)
@@ -125,7 +119,7 @@ static int read_pid(int dir, pid_t *ret)
 static int start_oci(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd, int dir,
 		     struct maker_report *report, struct record *rec, struct err *e)
 {
-	struct cgroup_limits limits = { .memory_b = spec->memory_b, .cpu_milli = spec->cpu_milli, .pids = spec->pids };
+	struct cgroup_limits limits = {.memory_b = spec->memory_b, .cpu_milli = spec->cpu_milli, .pids = spec->pids};
 	uint64_t begun = clock_now(), files;
 	int r = make_files(h, spec, dir, e);
 
@@ -175,21 +169,20 @@ static int finish_start(const struct host *h, const struct priv_box_spec *spec, 
 	return 0;
 }
 
-static int check_free(const struct host *h, const struct priv_box_spec *spec, struct err *e);
-
 int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 	      struct priv_box_started *ret, struct err *e)
 {
 	struct maker_report *report;
 	struct record rec = RECORD_NULL;
 	AUTO(fd_close) int dir = -1;
-	int r = check_free(h, spec, e);
+	int r;
 
-	if (r < 0)
-		return r;
+	/* Two sandboxes with the same ids would not be fenced off from each other: not left to the daemon's books. */
+	if (spec->kind == PRIV_BOX_OCI && box_uses_range(h, spec->range))
+		return err_set(e, -EBUSY, "range-busy", "id range %u belongs to another sandbox", spec->range);
 	if (mkdirat(h->boxes, spec->id, 0711) < 0)
-		return errno == EEXIST ? err_set(e, -EEXIST, "box-exists", "sandbox %s is there already", spec->id) :
-					 err_sys(e, -errno, "directory of the sandbox");
+		return errno == EEXIST ? err_set(e, -EEXIST, "box-exists", "sandbox %s is there already", spec->id)
+				       : err_sys(e, -errno, "directory of the sandbox");
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	dir = openat(h->boxes, spec->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 || report == MAP_FAILED) {
@@ -221,171 +214,4 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 	if (report != MAP_FAILED)
 		munmap(report, sizeof(*report));
 	return r;
-}
-
-/* Files of a sandbox in its directory; the mount points are empty on this side. */
-static int remove_files(const struct host *h, const char *id, bool keep_image, struct err *e)
-{
-	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int r;
-
-	if (dir < 0)
-		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
-	r = tree_empty(dir, keep_image ? "ws.img" : NULL);
-	if (r == 0 && !(keep_image && faccessat(dir, "ws.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0) &&
-	    unlinkat(h->boxes, id, AT_REMOVEDIR) < 0)
-		r = -errno;
-	return r < 0 ? err_sys(e, r, "removing the directory of %s", id) : 0;
-}
-
-static int release_images(const struct host *h, const char *id, struct err *e)
-{
-	static const char *const names[] = { "ws.img", "root.img" };
-	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct record rec = RECORD_NULL;
-	size_t i;
-	int r = 0;
-
-	if (dir < 0)
-		return 0;
-	(void)!record_read(dir, &rec);
-	for (i = 0; i < ARRAY_LEN(names) && r == 0; i++)
-		r = image_release(dir, names[i], rec.loops[i], e);
-	return r;
-}
-
-static int remove_runtime_state(const struct host *h, const char *id, struct err *e)
-{
-	AUTO(fd_close) int crun = openat(h->state, "crun", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int r = crun < 0 ? -errno : tree_remove(crun, id);
-
-	return r < 0 && r != -ENOENT ? err_sys(e, r, "the runtime's state of %s", id) : 0;
-}
-
-int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
-{
-	int r = cgroup_kill(&h->cgroups, id, e);
-
-	if (r == 0)
-		r = cgroup_remove(&h->cgroups, id, e);
-	if (r == 0)
-		r = remove_runtime_state(h, id, e);
-	if (r == 0)
-		r = release_images(h, id, e);
-	if (r == 0)
-		r = remove_files(h, id, keep_image, e);
-	host_reap();
-	return r;
-}
-
-int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
-{
-	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	AUTO(fd_close) int pidfd = -1;
-	struct record rec = RECORD_NULL;
-	uint64_t start;
-
-	host_reap();
-	if (dir < 0)
-		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
-	if (record_read(dir, &rec) < 0 || rec.pid <= 0)
-		return 0;
-	pidfd = pidfd_open(rec.pid, 0);
-	if (pidfd < 0)
-		return 0;
-	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. */
-	if (record_start_time(rec.pid, &start) < 0 || start != rec.start)
-		return 0;
-	*ret_pidfd = fd_take(&pidfd);
-	return 1;
-}
-
-typedef int each_fn(void *ctx, const char *id, const struct record *rec);
-
-/* Call @fn for every directory of a sandbox. Return: 0 or the first non-zero of @fn. */
-static int each_box(const struct host *h, each_fn *fn, void *ctx)
-{
-	int fd = openat(h->boxes, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-
-	if (!d) {
-		fd_close(&fd);
-		return 0;
-	}
-	while (r == 0 && (de = readdir(d))) {
-		AUTO(fd_close) int dir = -1;
-		struct record rec = RECORD_NULL;
-
-		if (!str_is_id(de->d_name, PRIV_ID_MAX))
-			continue;
-		dir = openat(h->boxes, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir >= 0)
-			(void)!record_read(dir, &rec);
-		r = fn(ctx, de->d_name, &rec);
-	}
-	closedir(d);
-	return r;
-}
-
-static int same_range(void *ctx, const char *id UNUSED, const struct record *rec)
-{
-	return rec->pid > 0 && rec->kind == PRIV_BOX_OCI && rec->range == *(const uint32_t *)ctx;
-}
-
-/* Two sandboxes with the same ids would not be fenced off from each other: that is not left to the daemon's books. */
-static int check_free(const struct host *h, const struct priv_box_spec *spec, struct err *e)
-{
-	uint32_t range = spec->range;
-
-	if (spec->kind == PRIV_BOX_OCI && each_box(h, same_range, &range))
-		return err_set(e, -EBUSY, "range-busy", "id range %u belongs to another sandbox", range);
-	return 0;
-}
-
-static int same_template(void *ctx, const char *id UNUSED, const struct record *rec)
-{
-	return rec->pid > 0 && rec->template_ino == *(const uint64_t *)ctx;
-}
-
-bool box_uses_template(const struct host *h, uint64_t ino)
-{
-	return each_box(h, same_template, &ino) != 0;
-}
-
-struct sweep {
-	struct host *host;
-	const char (*keep)[PRIV_ID_MAX + 1];
-	size_t n;
-	int result;
-	struct err *e;
-};
-
-static int sweep_one(void *ctx, const char *id)
-{
-	struct sweep *s = ctx;
-	size_t i;
-	int r;
-
-	for (i = 0; i < s->n; i++)
-		if (str_eq(s->keep[i], id))
-			return 0;
-	r = box_end(s->host, id, false, s->e);
-	if (r < 0)
-		s->result = r; /* the others go on */
-	return 0;
-}
-
-static int sweep_box(void *ctx, const char *id, const struct record *rec UNUSED)
-{
-	return sweep_one(ctx, id);
-}
-
-int box_sweep(struct host *h, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)
-{
-	struct sweep s = { .host = h, .keep = keep, .n = n, .e = e };
-
-	each_box(h, sweep_box, &s);
-	cgroup_each(&h->cgroups, sweep_one, &s);
-	return s.result;
 }

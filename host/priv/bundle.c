@@ -15,19 +15,19 @@
 
 enum { NOFILE = 4096, OOM_SCORE = 500 };
 
-#define CAPABILITIES                                                                                             \
-	"CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP "           \
+#define CAPABILITIES                                                                                                   \
+	"CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP "                 \
 	"CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_AUDIT_WRITE CAP_SYS_PTRACE"
 
 static const struct {
 	const char *to, *type, *options;
 } mounts[] = {
-	{ "/proc", "proc", "nosuid noexec nodev" },
-	{ "/dev", "tmpfs", "nosuid noexec strictatime mode=755 size=64k" },
-	{ "/dev/pts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5" },
-	{ "/dev/mqueue", "mqueue", "nosuid noexec nodev" },
-	{ "/sys", "sysfs", "nosuid noexec nodev ro" },
-	{ "/run", "tmpfs", "nosuid nodev mode=755 size=64m nr_inodes=65536" },
+	{"/proc", "proc", "nosuid noexec nodev"},
+	{"/dev", "tmpfs", "nosuid noexec strictatime mode=755 size=64k"},
+	{"/dev/pts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"},
+	{"/dev/mqueue", "mqueue", "nosuid noexec nodev"},
+	{"/sys", "sysfs", "nosuid noexec nodev ro"},
+	{"/run", "tmpfs", "nosuid nodev mode=755 size=64m nr_inodes=65536"},
 };
 
 static void put_mount(struct json *j, const char *to, const char *type, const char *from, const char *options)
@@ -49,7 +49,8 @@ static void put_mounts(struct json *j, const struct bundle *b)
 	for (i = 0; i < ARRAY_LEN(mounts); i++)
 		put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type, mounts[i].options);
 	/* What lies here is memory of the sandbox; half of it, so that a full /tmp is ENOSPC and not its death. */
-	snprintf(options, sizeof(options), "nosuid nodev noexec mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
+	snprintf(options, sizeof(options), "nosuid nodev noexec mode=1777 size=%llu",
+		 (unsigned long long)b->memory_b / 2);
 	put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
 	snprintf(options, sizeof(options), "nosuid nodev mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
 	put_mount(j, "/tmp", "tmpfs", "tmpfs", options);
@@ -90,7 +91,8 @@ static void put_process(struct json *j, const struct bundle *b)
 	json_str(j, NULL, "--workspace");
 	json_str(j, NULL, "/workspace");
 	json_close(j, ']');
-	json_words(j, "env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8");
+	json_words(j, "env",
+		   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8");
 	json_str(j, "cwd", "/");
 	json_open(j, "capabilities", '{');
 	json_words(j, "bounding", CAPABILITIES);
@@ -119,7 +121,7 @@ static void put_mapping(struct json *j, const char *key, uint32_t base)
 
 static void put_linux(struct json *j, const struct bundle *b)
 {
-	static const char *const fresh[] = { "pid", "mount", "ipc", "uts", "cgroup", "network" };
+	static const char *const fresh[] = {"pid", "mount", "ipc", "uts", "cgroup", "network"};
 	size_t i;
 
 	json_open(j, "linux", '{');
@@ -136,10 +138,11 @@ static void put_linux(struct json *j, const struct bundle *b)
 	json_close(j, ']');
 	put_mapping(j, "uidMappings", b->uid_base);
 	put_mapping(j, "gidMappings", b->uid_base);
-	json_words(j, "maskedPaths",
-		   "/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
-		   "/proc/scsi /proc/timer_list /proc/timer_stats /proc/kpagecount /proc/kpageflags /sys/firmware "
-		   "/sys/kernel /sys/fs /sys/devices/virtual/powercap");
+	json_words(
+		j, "maskedPaths",
+		"/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
+		"/proc/scsi /proc/timer_list /proc/timer_stats /proc/kpagecount /proc/kpageflags /sys/firmware "
+		"/sys/kernel /sys/fs /sys/devices/virtual/powercap");
 	json_words(j, "readonlyPaths", "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger");
 	profile_write(j);
 	json_close(j, '}');
@@ -147,7 +150,7 @@ static void put_linux(struct json *j, const struct bundle *b)
 
 int bundle_write(const struct bundle *bundle, struct buf *b)
 {
-	struct json j = { .b = b };
+	struct json j = {.b = b};
 
 	json_open(&j, NULL, '{');
 	json_str(&j, "ociVersion", "1.0.2");

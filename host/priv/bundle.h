@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 struct bundle {
-	const char *id;	       /* also the host name */
-	const char *root;      /* absolute paths on the host, in the namespace of the maker */
+	const char *id;	  /* also the host name */
+	const char *root; /* absolute paths on the host, in the namespace of the maker */
 	const char *workspace;
 	const char *agent;
 	const char *userns; /* path of the user namespace to join */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hosts come in three kinds: all controllers in the one tree of version 2; a tree per controller of version 1; and the
- * mixture, version 1 for the limits with a version 2 tree beside it that has few controllers or none but still kills and
- * freezes. So we read the mount table once and keep a list of trees with the controllers that each of them has; every
- * operation then walks the list. A sandbox has the same path in all of them, /NAME/ID, and its first process is in all
- * of them before it runs anything of the template: what it forks can never be outside.
+ * mixture, version 1 for the limits with a version 2 tree beside it that has few controllers or none but still kills
+ * and freezes. So we read the mount table once and keep a list of trees with the controllers that each of them has;
+ * every operation then walks the list. A sandbox has the same path in all of them, /NAME/ID, and its first process is
+ * in all of them before it runs anything of the template: what it forks can never be outside.
  *
  * We write the groups ourselves and tell the runtime to keep its hands off: that is one code path for three kinds of
  * host, works where the runtime refuses the mixture, and lets the end of a sandbox be cgroup.kill.
@@ -75,7 +75,7 @@ static unsigned unified_controllers(const char *path, const char *ours)
 	static const struct {
 		const char *on;
 		unsigned bit;
-	} wanted[] = { { "+memory", CGROUP_MEMORY }, { "+cpu", CGROUP_CPU }, { "+pids", CGROUP_PIDS } };
+	} wanted[] = {{"+memory", CGROUP_MEMORY}, {"+cpu", CGROUP_CPU}, {"+pids", CGROUP_PIDS}};
 	AUTO(str_free) char *file = str_printf("%s/cgroup.controllers", path);
 	AUTO(str_free) char *dir = str_printf("%s/%s", path, ours);
 	AUTO(buf_fini) struct buf b;
@@ -99,7 +99,7 @@ static unsigned unified_controllers(const char *path, const char *ours)
 static int add_tree(struct cgroups *c, const char *path, bool unified, const char *options)
 {
 	AUTO(str_free) char *dir = str_printf("%s/%s", path, c->name);
-	struct cgroup_tree t = { .unified = unified };
+	struct cgroup_tree t = {.unified = unified};
 	unsigned i;
 
 	for (i = 0; i < c->n; i++)
@@ -149,7 +149,7 @@ int cgroup_init(struct cgroups *c, const char *name, struct err *e)
 	char *line, *save = NULL, *text;
 	int r;
 
-	*c = (struct cgroups){ .n = 0 };
+	*c = (struct cgroups){.n = 0};
 	buf_init(&b, 4 * 1024 * 1024);
 	r = str_copy(c->name, sizeof(c->name), name);
 	if (r == 0)
@@ -169,7 +169,8 @@ int cgroup_init(struct cgroups *c, const char *name, struct err *e)
 	for (i = 0; i < c->n; i++)
 		have |= c->trees[i].controllers;
 	if ((have & (CGROUP_MEMORY | CGROUP_CPU | CGROUP_PIDS)) != (CGROUP_MEMORY | CGROUP_CPU | CGROUP_PIDS))
-		return err_set(e, -ENOTSUP, "no-cgroup", "the memory, cpu and pids controllers are needed (found: %s%s%s)",
+		return err_set(e, -ENOTSUP, "no-cgroup",
+			       "the memory, cpu and pids controllers are needed (found: %s%s%s)",
 			       have & CGROUP_MEMORY ? "memory " : "", have & CGROUP_CPU ? "cpu " : "",
 			       have & CGROUP_PIDS ? "pids" : "");
 	return 0;
@@ -289,7 +290,7 @@ static int kill_round(const char *dir)
 
 static int kill_tree(const char *dir, bool unified, uint64_t until)
 {
-	const struct timespec nap = { .tv_nsec = 500000 };
+	const struct timespec nap = {.tv_nsec = 500000};
 	int n;
 
 	if (unified)
@@ -330,7 +331,7 @@ int cgroup_kill(const struct cgroups *c, const char *id, struct err *e)
 int cgroup_remove(const struct cgroups *c, const char *id, struct err *e)
 {
 	uint64_t until = clock_after_ms(CGROUP_END_S * 1000);
-	const struct timespec nap = { .tv_nsec = 500000 };
+	const struct timespec nap = {.tv_nsec = 500000};
 	unsigned i;
 
 	for (i = 0; i < c->n; i++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order matters: the bounding set can only be lowered with CAP_SETPCAP, groups only with CAP_SETGID, so those go
- * before the change of user; the change of user empties the capability sets unless somebody set a securebit, so they are
- * emptied once more by hand and then read back. The filter comes last, since it refuses most of what stands above it.
+ * before the change of user; the change of user empties the capability sets unless somebody set a securebit, so they
+ * are emptied once more by hand and then read back. The filter comes last, since it refuses most of what stands above
+ * it.
  */
 #include "host/priv/confine.h"
 
@@ -32,8 +33,8 @@ static int drop_bounding(void)
 
 static int drop_capabilities(void)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct none[2] = { { .effective = 0 } }, now[2];
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{.effective = 0}}, now[2];
 
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 || syscall(SYS_capset, &head, none) < 0)
 		return -errno;
@@ -61,7 +62,7 @@ static int change_user(uid_t uid, gid_t gid)
 
 int confine_self(uid_t uid, gid_t gid, struct err *e)
 {
-	const struct rlimit none = { 0, 0 };
+	const struct rlimit none = {0, 0};
 	int r = drop_bounding();
 
 	if (r < 0)

@@ -7,8 +7,9 @@
 
 #include <sys/types.h>
 
-/** confine_self() - become @uid and @gid for good: no groups, no capabilities, no_new_privs, not dumpable, no core files,
- * and the filter of seccomp.h. Call with one thread. Return: 0 or -errno; after a failure the caller must end. */
+/** confine_self() - become @uid and @gid for good: no groups, no capabilities, no_new_privs, not dumpable, no core
+ * files, and the filter of seccomp.h. Call with one thread. Return: 0 or -errno; after a failure the caller must end.
+ */
 int confine_self(uid_t uid, gid_t gid, struct err *e) MUST_CHECK;
 
 #endif

@@ -35,17 +35,17 @@ static NORETURN void become_agent(const struct host *h, const struct priv_box_sp
 {
 	AUTO(str_free) char *ws = str_printf("%s/boxes/%s/ws", h->conf.state_dir, spec->id);
 	AUTO(str_free) char *agent = str_printf("%s/agent", h->conf.state_dir);
-	const char *argv[] = { "berth-agent", "--listen", "fd:3", "--token-fd", "4", "--id", spec->id, "--workspace", ws,
-			       NULL };
+	const char *argv[] = {"berth-agent", "--listen", "fd:3",	"--token-fd", "4",
+			      "--id",	     spec->id,	 "--workspace", ws,	      NULL};
 	int up = fcntl(report, F_DUPFD_CLOEXEC, FD_HIGH), r;
 
 	run_child();
 	r = up < 0 ? -errno : cgroup_enter(&h->cgroups, spec->id, NULL);
 	if (r == 0 && (setsid() < 0 || chdir(ws) < 0))
 		r = -errno;
-	if (r == 0 && (setgroups(0, NULL) < 0 || setresgid(h->conf.gid, h->conf.gid, h->conf.gid) < 0 ||
-		       setresuid(h->conf.uid, h->conf.uid, h->conf.uid) < 0 ||
-		       prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0))
+	if (r == 0 &&
+	    (setgroups(0, NULL) < 0 || setresgid(h->conf.gid, h->conf.gid, h->conf.gid) < 0 ||
+	     setresuid(h->conf.uid, h->conf.uid, h->conf.uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0))
 		r = -errno;
 	if (r == 0)
 		r = place_fds(listen_fd, token_fd);
@@ -60,7 +60,7 @@ static NORETURN void become_agent(const struct host *h, const struct priv_box_sp
 int fake_start(const struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd, int dir,
 	       struct record *rec, struct err *e)
 {
-	const struct cgroup_limits none = { .memory_b = 0 };
+	const struct cgroup_limits none = {.memory_b = 0};
 	int report[2], r = cgroup_make(&h->cgroups, spec->id, &none, e), why = 0;
 	pid_t pid;
 

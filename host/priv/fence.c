@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tar as root on an archive that a stranger made: it is careful about links and "..", but it need not be believed. The
- * bounding set keeps what owners, modes and attributes need; CAP_MKNOD is not in it, so a device node in the archive is an
- * error. Landlock then allows every change below the target directory and none elsewhere; files that are open already are
- * not affected. A kernel without it, or with its first version (which cannot link across directories), does without.
+ * bounding set keeps what owners, modes and attributes need; CAP_MKNOD is not in it, so a device node in the archive is
+ * an error. Landlock then allows every change below the target directory and none elsewhere; files that are open
+ * already are not affected. A kernel without it, or with its first version (which cannot link across directories), does
+ * without.
  */
 #include "host/priv/fence.h"
 
@@ -21,7 +22,8 @@ enum { CAPS_MAX = 64, LANDLOCK_REFERS = 2 };
 
 static bool needed(int cap)
 {
-	static const int kept[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP };
+	static const int kept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
+				   CAP_FOWNER, CAP_FSETID,	 CAP_SETFCAP};
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(kept); i++)
@@ -44,11 +46,11 @@ static int restrict_writes(int dirfd)
 {
 	const uint64_t writes = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
 				LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
-				LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
-				LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-				LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER;
-	struct landlock_ruleset_attr attr = { .handled_access_fs = writes };
-	struct landlock_path_beneath_attr below = { .allowed_access = writes, .parent_fd = dirfd };
+				LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+				LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+				LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER;
+	struct landlock_ruleset_attr attr = {.handled_access_fs = writes};
+	struct landlock_path_beneath_attr below = {.allowed_access = writes, .parent_fd = dirfd};
 	AUTO(fd_close) int rules = -1;
 
 	if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < LANDLOCK_REFERS)

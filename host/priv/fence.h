@@ -6,7 +6,8 @@
 #include "base/err.h"
 
 /** fence_unpacking() - for the rest of this process and what it runs: only the capabilities that unpacking an archive
- * takes (none that makes device nodes), and, where the kernel can, no new writing anywhere but below @dirfd. Return: 0 or -errno. */
+ * takes (none that makes device nodes), and, where the kernel can, no new writing anywhere but below @dirfd. Return: 0
+ * or -errno. */
 int fence_unpacking(int dirfd, struct err *e) MUST_CHECK;
 
 #endif

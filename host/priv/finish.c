@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A root may come from a stranger's archive, so every path in it is resolved as if it were the root of the world: a link
- * /etc -> /../../etc ends inside. Files are replaced, not written through, unless they are added to.
+ * A root may come from a stranger's archive, so every path in it is resolved as if it were the root of the world: a
+ * link /etc -> /../../etc ends inside. Files are replaced, not written through, unless they are added to.
  */
 #include "host/priv/finish.h"
 
@@ -19,9 +19,9 @@ enum { USER_ID = 1000, ACCOUNTS_MAX = 1024 * 1024 };
 
 static int open_in(int root, const char *path, uint64_t flags, mode_t mode)
 {
-	struct open_how how = { .flags = flags | O_CLOEXEC,
-				.mode = flags & O_CREAT ? mode : 0,
-				.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = {.flags = flags | O_CLOEXEC,
+			       .mode = flags & O_CREAT ? mode : 0,
+			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 	long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
 
 	return fd < 0 ? -errno : (int)fd;
@@ -116,13 +116,13 @@ static int put_accounts(int root)
 		mode_t mode;
 		const char *name, *line;
 	} rows[] = {
-		{ "etc/passwd", 0644, "root", "root:x:0:0:root:/root:/bin/sh\n" },
-		{ "etc/passwd", 0644, "user", "user:x:1000:1000::/home/user:/bin/bash\n" },
-		{ "etc/group", 0644, "root", "root:x:0:\n" },
-		{ "etc/group", 0644, "tty", "tty:x:5:\n" },
-		{ "etc/group", 0644, "user", "user:x:1000:\n" },
-		{ "etc/shadow", 0640, "root", "root:*:19000:0:99999:7:::\n" },
-		{ "etc/shadow", 0640, "user", "user:*:19000:0:99999:7:::\n" },
+		{"etc/passwd", 0644, "root", "root:x:0:0:root:/root:/bin/sh\n"},
+		{"etc/passwd", 0644, "user", "user:x:1000:1000::/home/user:/bin/bash\n"},
+		{"etc/group", 0644, "root", "root:x:0:\n"},
+		{"etc/group", 0644, "tty", "tty:x:5:\n"},
+		{"etc/group", 0644, "user", "user:x:1000:\n"},
+		{"etc/shadow", 0640, "root", "root:*:19000:0:99999:7:::\n"},
+		{"etc/shadow", 0640, "user", "user:*:19000:0:99999:7:::\n"},
 	};
 	size_t i;
 	int r = 0;
@@ -159,9 +159,12 @@ static int put_dirs(int root)
 		uid_t owner;
 		mode_t mode;
 	} rows[] = {
-		{ ".berth", 0, 0755 },	 { "workspace", USER_ID, 0755 }, { "home", 0, 0755 }, { "home/user", USER_ID, 0755 },
-		{ "root", 0, 0700 },	 { "proc", 0, 0555 },		 { "sys", 0, 0555 },  { "dev", 0, 0755 },
-		{ "run", 0, 0755 },	 { "tmp", 0, 01777 },		 { "etc", 0, 0755 },
+		{".berth", 0, 0755}, {"workspace", USER_ID, 0755},
+		{"home", 0, 0755},   {"home/user", USER_ID, 0755},
+		{"root", 0, 0700},   {"proc", 0, 0555},
+		{"sys", 0, 0555},    {"dev", 0, 0755},
+		{"run", 0, 0755},    {"tmp", 0, 01777},
+		{"etc", 0, 0755},
 	};
 	size_t i;
 	int r = 0;

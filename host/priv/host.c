@@ -26,9 +26,17 @@ static bool terminated(const char *s, size_t size)
 	return memchr(s, '\0', size) != NULL;
 }
 
+/* Blanks and the like would be escaped in the mount table. */
 static bool is_absolute(const char *s, size_t size)
 {
-	return terminated(s, size) && s[0] == '/' && s[1] && path_ok(span_str(s + 1));
+	const char *p;
+
+	if (!terminated(s, size) || s[0] != '/' || !s[1] || !path_ok(span_str(s + 1)))
+		return false;
+	for (p = s; *p; p++)
+		if ((unsigned char)*p <= ' ' || *p == '\\')
+			return false;
+	return true;
 }
 
 int host_check_conf(const struct priv_conf *c, struct err *e)
@@ -46,7 +54,8 @@ int host_check_conf(const struct priv_conf *c, struct err *e)
 	if (c->uid == 0 || c->gid == 0)
 		return err_set(e, -EINVAL, "bad-config", "the daemon cannot keep running as root");
 	if ((c->uid >= c->range_first && c->uid < end) || (c->gid >= c->range_first && c->gid < end))
-		return err_set(e, -EINVAL, "bad-config", "the daemon's account lies inside the ranges of the sandboxes");
+		return err_set(e, -EINVAL, "bad-config",
+			       "the daemon's account lies inside the ranges of the sandboxes");
 	return 0;
 }
 
@@ -81,7 +90,8 @@ static int check_parents(const char *path, struct err *e)
 			return err_sys(e, -errno, "%s", copy);
 		if (!(st.st_mode & S_IXOTH))
 			return err_set(e, -EACCES, "state-dir-private",
-				       "%s is closed to others: sandboxes could not reach their root below %s", copy, path);
+				       "%s is closed to others: sandboxes could not reach their root below %s", copy,
+				       path);
 	}
 	return 0;
 }

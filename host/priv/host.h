@@ -31,7 +31,7 @@ struct host_build {
 struct host {
 	struct priv_conf conf;
 	struct cgroups cgroups;
-	int boxes;     /* directories */
+	int boxes; /* directories */
 	int templates;
 	int images;
 	int state;
@@ -39,7 +39,7 @@ struct host {
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
-#define HOST_NULL ((struct host){ .boxes = -1, .templates = -1, .images = -1, .state = -1 })
+#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;

@@ -2,7 +2,8 @@
 /*
  * A namespace lives as long as somebody has it open; making one takes a process, mapping it takes another one with
  * privileges outside. The child becomes the range's first id before it unshares: instances of inotify and the like are
- * limited per user, namespaces count against whoever made them, and those of root would all share one limit with the host.
+ * limited per user, namespaces count against whoever made them, and those of root would all share one limit with the
+ * host.
  */
 #include "host/priv/idmap.h"
 
@@ -61,7 +62,7 @@ static int map(pid_t pid, int ready, uid_t base, int *ret_fd, struct err *e)
 
 int idmap_new(uid_t base, int *ret_fd, struct err *e)
 {
-	int ready[2] = { -1, -1 }, done[2] = { -1, -1 }, r;
+	int ready[2] = {-1, -1}, done[2] = {-1, -1}, r;
 	pid_t pid;
 
 	if (pipe2(ready, O_CLOEXEC) < 0)

@@ -10,8 +10,9 @@
 
 enum { IDMAP_LEN = 65536 };
 
-/** idmap_new() - a user namespace in which 0 to 65535 are the host's @base to @base + 65535, made under the name of @base,
- * so that what the kernel counts per user is not counted against root. Yields its descriptor. Return: 0 or -errno. */
+/** idmap_new() - a user namespace in which 0 to 65535 are the host's @base to @base + 65535, made under the name of
+ * @base, so that what the kernel counts per user is not counted against root. Yields its descriptor. Return: 0 or
+ * -errno. */
 int idmap_new(uid_t base, int *ret_fd, struct err *e) MUST_CHECK;
 
 #endif

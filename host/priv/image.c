@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Formatting takes tens of milliseconds, copying an empty file system hardly one: mkfs leaves a sparse file in which only
- * a few hundred blocks are written, so one image per size is kept and its data is copied. A workspace has a journal,
- * because what is in it may be wanted after a crash of the host; the writable layer of a root has none, it dies with its
- * sandbox. Both are limited in bytes and inodes by being file systems of their own, and removing one is unlinking a file:
- * root never walks a tree that a guest made.
+ * Formatting takes tens of milliseconds, copying an empty file system hardly one: mkfs leaves a sparse file in which
+ * only a few hundred blocks are written, so one image per size is kept and its data is copied. A workspace has a
+ * journal, because what is in it may be wanted after a crash of the host; the writable layer of a root has none, it
+ * dies with its sandbox. Both are limited in bytes and inodes by being file systems of their own, and removing one is
+ * unlinking a file: root never walks a tree that a guest made.
  *
- * Loop devices are taken in two steps (ask for a free number, then claim it), and somebody else may claim it first: then
- * ask again. AUTOCLEAR makes the kernel let go when the last mount has gone, whoever dies.
+ * Loop devices are taken in two steps (ask for a free number, then claim it), and somebody else may claim it first:
+ * then ask again. AUTOCLEAR makes the kernel let go when the last mount has gone, whoever dies.
  */
 #include "host/priv/image.h"
 
@@ -36,10 +36,25 @@ static int format(const struct host *h, enum image_kind kind, uint64_t size, con
 	AUTO(str_free) char *path = str_printf("%s/images/%s", h->conf.state_dir, tmp);
 	const char *journal = size >= 1024 * MIB ? "size=16" : "size=4";
 	bool ws = kind == IMAGE_WORKSPACE;
-	const char *argv[] = { "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-i", "8192", "-I", "256", "-O",
-			       ws ? "has_journal,^resize_inode" : "^has_journal,^resize_inode", "-E",
-			       "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", ws ? "-J" : path,
-			       ws ? journal : NULL, ws ? path : NULL, NULL };
+	const char *argv[] = {"mkfs.ext4",
+			      "-q",
+			      "-F",
+			      "-b",
+			      "4096",
+			      "-m",
+			      "0",
+			      "-i",
+			      "8192",
+			      "-I",
+			      "256",
+			      "-O",
+			      ws ? "has_journal,^resize_inode" : "^has_journal,^resize_inode",
+			      "-E",
+			      "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0",
+			      ws ? "-J" : path,
+			      ws ? journal : NULL,
+			      ws ? path : NULL,
+			      NULL};
 	AUTO(fd_close) int fd = openat(h->images, tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
@@ -146,7 +161,7 @@ static int open_loop(int number)
 
 static int claim(int loop, int file, uint32_t flags)
 {
-	struct loop_config c = { .fd = (uint32_t)file, .block_size = BLOCK, .info = { .lo_flags = flags } };
+	struct loop_config c = {.fd = (uint32_t)file, .block_size = BLOCK, .info = {.lo_flags = flags}};
 
 	return ioctl(loop, LOOP_CONFIGURE, &c) < 0 ? -errno : 0;
 }
@@ -239,7 +254,7 @@ static int holds(int loop, const struct stat *st)
 
 int image_release(int dirfd, const char *name, int loop, struct err *e)
 {
-	const struct timespec nap = { .tv_nsec = 500000 };
+	const struct timespec nap = {.tv_nsec = 500000};
 	uint64_t until = clock_after_ms(RELEASE_S * 1000);
 	struct stat st;
 	char path[64];

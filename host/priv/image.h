@@ -7,8 +7,8 @@
 
 enum image_kind { IMAGE_WORKSPACE, IMAGE_ROOT };
 
-/** image_make() - file @name in @dirfd, a copy of the empty file system of @size bytes (formatted now if it is the first of
- * this size). Return: 0; -ENOSPC; -errno. */
+/** image_make() - file @name in @dirfd, a copy of the empty file system of @size bytes (formatted now if it is the
+ * first of this size). Return: 0; -ENOSPC; -errno. */
 int image_make(const struct host *h, enum image_kind kind, uint64_t size, int dirfd, const char *name,
 	       struct err *e) MUST_CHECK;
 /** image_mount() - attach file @name of @dirfd to a loop device and mount it, not yet attached anywhere. When the mount

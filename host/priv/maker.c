@@ -2,9 +2,9 @@
 /*
  * A sandbox's file systems exist only in a mount namespace that this process makes for it: the workspace's image, the
  * writable layer's image, the template seen through the sandbox's ids, the overlay of both. The runtime starts from
- * there, its container keeps a copy of the mounts that it needs, and this process ends. So nothing is ever mounted on the
- * host, one sandbox cannot see another's mounts, and undoing is not a list of unmounts that may fail half way: when the
- * last process of the namespace dies, the kernel takes the mounts and the loop devices away, also if it was us.
+ * there, its container keeps a copy of the mounts that it needs, and this process ends. So nothing is ever mounted on
+ * the host, one sandbox cannot see another's mounts, and undoing is not a list of unmounts that may fail half way: when
+ * the last process of the namespace dies, the kernel takes the mounts and the loop devices away, also if it was us.
  *
  * The steps are a table, in order; the first failure ends the process with its reason in the shared report. The process
  * enters the sandbox's control groups first, so that all it costs is charged there.
@@ -91,12 +91,12 @@ static int put_dir(struct maker *m, int at, const char *name, int *ret)
 	return 0;
 }
 
-/* The writable layer is fresh here, so the names in it can be trusted; sudo waits for a resolver unless it finds the host
- * name in this file. */
+/* The writable layer is fresh here, so the names in it can be trusted; sudo waits for a resolver unless it finds the
+ * host name in this file. */
 static int fill_upper(struct maker *m)
 {
-	AUTO(str_free) char *hosts = str_printf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t%s\n",
-						m->spec->id);
+	AUTO(str_free)
+	char *hosts = str_printf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t%s\n", m->spec->id);
 	AUTO(str_free) char *name = str_printf("%s\n", m->spec->id);
 	AUTO(fd_close) int upper = -1;
 	AUTO(fd_close) int work = -1;
@@ -137,8 +137,8 @@ static int step_idmap(struct maker *m, struct err *e)
 
 static int step_template(struct maker *m, struct err *e)
 {
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
-				   .userns_fd = (unsigned)m->userns };
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+				  .userns_fd = (unsigned)m->userns};
 	AUTO(fd_close) int root = -1;
 	AUTO(fd_close) int tree = -1;
 	int r = template_open(&m->host, m->spec->template_, &root, &m->report->template_ino, e);
@@ -149,18 +149,20 @@ static int step_template(struct maker *m, struct err *e)
 	if (tree < 0)
 		return err_sys(e, -errno, "template %s", m->spec->template_);
 	if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-		return err_set(e, -errno, "no-idmap", "mapping the ids of template %s: %s (does its file system support it?)",
+		return err_set(e, -errno, "no-idmap",
+			       "mapping the ids of template %s: %s (does its file system support it?)",
 			       m->spec->template_, err_name(errno));
 	if (move_mount(tree, "", AT_FDCWD, "low", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "template %s", m->spec->template_);
 	return 0;
 }
 
-/* volatile: nothing of the layer is wanted after a crash, so fsync in it costs nothing (package managers love fsync). */
+/* volatile: nothing of the layer is wanted after a crash, so fsync in it costs nothing (package managers love fsync).
+ */
 static int step_overlay(struct maker *m UNUSED, struct err *e)
 {
-	static const char *const options[] = { "lowerdir=low,upperdir=disk/upper,workdir=disk/work,volatile",
-					       "lowerdir=low,upperdir=disk/upper,workdir=disk/work" };
+	static const char *const options[] = {"lowerdir=low,upperdir=disk/upper,workdir=disk/work,volatile",
+					      "lowerdir=low,upperdir=disk/upper,workdir=disk/work"};
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(options); i++)
@@ -173,9 +175,10 @@ static int step_overlay(struct maker *m UNUSED, struct err *e)
  * may have is counted by the real id: let that be the range's, while the effective one keeps the right to mark. */
 static int step_watch(struct maker *m, struct err *e UNUSED)
 {
-	const unsigned flags = FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC |
-			       FAN_UNLIMITED_QUEUE;
-	const uint64_t mask = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_CLOSE_WRITE | FAN_MODIFY | FAN_ATTRIB | FAN_ONDIR;
+	const unsigned flags =
+		FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC | FAN_UNLIMITED_QUEUE;
+	const uint64_t mask =
+		FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_CLOSE_WRITE | FAN_MODIFY | FAN_ATTRIB | FAN_ONDIR;
 	AUTO(fd_close) int top = openat(m->workspace, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	AUTO(fd_close) int fan = -1;
 
@@ -198,14 +201,14 @@ static int step_bundle(struct maker *m, struct err *e)
 	AUTO(str_free) char *agent = str_printf("%s/agent", m->host.conf.state_dir);
 	AUTO(fd_close) int fd = openat(AT_FDCWD, "config.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	AUTO(buf_fini) struct buf b;
-	struct bundle bundle = { .id = m->spec->id,
-				 .root = root,
-				 .workspace = ws,
-				 .agent = agent,
-				 .userns = USERNS_PATH,
-				 .uid_base = m->base,
-				 .memory_b = m->spec->memory_b,
-				 .fanotify = m->fan_fd >= 0 };
+	struct bundle bundle = {.id = m->spec->id,
+				.root = root,
+				.workspace = ws,
+				.agent = agent,
+				.userns = USERNS_PATH,
+				.uid_base = m->base,
+				.memory_b = m->spec->memory_b,
+				.fanotify = m->fan_fd >= 0};
 	int r;
 
 	buf_init(&b, 256 * 1024);
@@ -217,12 +220,12 @@ static int step_bundle(struct maker *m, struct err *e)
 	return r < 0 ? err_sys(e, r, "description of the sandbox") : 0;
 }
 
-/* Move the descriptors that are handed on to the numbers they are promised at. They are lifted out of the way first, since
- * each of them may stand where another one has to go. */
+/* Move the descriptors that are handed on to the numbers they are promised at. They are lifted out of the way first,
+ * since each of them may stand where another one has to go. */
 static int place_fds(struct maker *m)
 {
-	const int to[] = { FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_USERNS };
-	int from[] = { m->listen_fd, m->token_fd, m->fan_fd, m->userns };
+	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_USERNS};
+	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->userns};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	size_t i;
 
@@ -248,8 +251,9 @@ static int step_runtime(struct maker *m, struct err *e)
 	AUTO(str_free) char *log = str_printf("--log=%s/boxes/%s/crun.log", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *bundle = str_printf("--bundle=%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *pid = str_printf("--pid-file=%s/boxes/%s/pid", m->host.conf.state_dir, m->spec->id);
-	const char *argv[] = { "crun",	 root, log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=3",
-			       bundle, pid, m->spec->id, NULL };
+	const char *argv[] = {
+		"crun", root,	     log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=3", bundle,
+		pid,	m->spec->id, NULL};
 	int r = place_fds(m);
 
 	if (r == 0) {
@@ -265,10 +269,9 @@ static const struct {
 	const char *name;
 	int (*fn)(struct maker *m, struct err *e);
 } steps[] = {
-	{ "cgroup", step_cgroup },     { "namespace", step_namespace }, { "workspace", step_workspace },
-	{ "disk", step_disk },	       { "idmap", step_idmap },		{ "template", step_template },
-	{ "overlay", step_overlay },   { "watch", step_watch },		{ "bundle", step_bundle },
-	{ "runtime", step_runtime },
+	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"workspace", step_workspace}, {"disk", step_disk},
+	{"idmap", step_idmap},	 {"template", step_template},	{"overlay", step_overlay},     {"watch", step_watch},
+	{"bundle", step_bundle}, {"runtime", step_runtime},
 };
 
 unsigned maker_steps(void)

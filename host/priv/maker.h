@@ -9,11 +9,11 @@ enum { MAKER_LOOPS = 2, MAKER_STEPS_MAX = 16 };
 
 /* In memory that the maker shares with its parent; written by the maker only. */
 struct maker_report {
-	struct err err;		   /* code 0 while nothing failed */
-	int loops[MAKER_LOOPS];	   /* loop devices taken, -1: none */
+	struct err err;		/* code 0 while nothing failed */
+	int loops[MAKER_LOOPS]; /* loop devices taken, -1: none */
 	bool fanotify;
 	uint64_t template_ino;
-	unsigned steps;		   /* begun so far */
+	unsigned steps;		      /* begun so far */
 	uint64_t at[MAKER_STEPS_MAX]; /* when each began, clock.h; the last is the runtime */
 };
 

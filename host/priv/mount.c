@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one thing that happens in the host's own mount namespace, since the host's people must see it. A mount whose server
- * died answers ENOTCONN to everything, so it is recognised by asking, and taken away before a new one is made. Asking a
- * server that lives but is stuck would hang us with it: a child asks, and one that has not come back in time counts as
- * alive.
+ * The one thing that happens in the host's own mount namespace, since the host's people must see it. A mount whose
+ * server died answers ENOTCONN to everything, so it is recognised by asking, and taken away before a new one is made.
+ * Asking a server that lives but is stuck would hang us with it: a child asks, and one that has not come back in time
+ * counts as alive.
  *
  * The mount point is walked as root, so its parents must be places that only root can change.
  */
@@ -141,13 +141,12 @@ int mount_links(const struct host *h, int *ret_dirfd, struct err *e)
 	return *ret_dirfd < 0 ? err_sys(e, -errno, "by-name") : 0;
 }
 
+/* Lazily and from the top: that takes the links along. To walk to them by name would ask the server, which by now may
+ * be gone, or be waiting for us. */
 int mount_end(const struct host *h, struct err *e)
 {
-	AUTO(str_free) char *links = str_printf("%s/by-name", h->conf.mount_dir);
 	int i;
 
-	/* The links first: below a dead FUSE mount the walk to them fails, and detaching the whole takes them along. */
-	(void)!umount2(links, MNT_DETACH | UMOUNT_NOFOLLOW);
 	for (i = 0; i < STALE_MAX; i++) {
 		AUTO(buf_fini) struct buf b;
 		AUTO(str_free) char *mine = str_printf(" %s ", h->conf.mount_dir);

@@ -28,7 +28,7 @@ struct priv {
 
 static int receive(struct priv *p, struct reply *reply, int *fd, struct err *e)
 {
-	int fds[1] = { -1 };
+	int fds[1] = {-1};
 	size_t n = 1;
 	ssize_t len = io_recv_fds(p->sock, reply, sizeof(*reply), fds, &n);
 
@@ -50,7 +50,7 @@ static int receive(struct priv *p, struct reply *reply, int *fd, struct err *e)
 static int call(struct priv *p, enum req_op op, void *req, size_t len, const int *fds, size_t n, struct reply *reply,
 		int *ret_fd, struct err *e)
 {
-	struct req_head head = { .magic = REQ_MAGIC, .op = (uint32_t)op };
+	struct req_head head = {.magic = REQ_MAGIC, .op = (uint32_t)op};
 	AUTO(fd_close) int fd = -1;
 	int r;
 
@@ -74,7 +74,7 @@ static int call(struct priv *p, enum req_op op, void *req, size_t len, const int
 
 static int plain(struct priv *p, enum req_op op, int *ret_fd, struct err *e)
 {
-	struct req_plain q = { .head = { .op = 0 } };
+	struct req_plain q = {.head = {.op = 0}};
 	struct reply reply;
 
 	return call(p, op, &q, sizeof(q), NULL, 0, &reply, ret_fd, e);
@@ -94,7 +94,7 @@ int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(e, -errno, "socketpair");
 	p = NEW(struct priv);
-	*p = (struct priv){ .sock = pair[0], .uid = conf->uid, .gid = conf->gid };
+	*p = (struct priv){.sock = pair[0], .uid = conf->uid, .gid = conf->gid};
 	lock_init(&p->lock, "priv", LOCK_PRIV);
 	p->pid = fork();
 	if (p->pid == 0) {
@@ -155,16 +155,15 @@ int priv_unmount(struct priv *priv, struct err *e)
 int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 		   struct priv_box_started *ret, struct err *e)
 {
-	struct req_box_start q = { .spec = *spec };
-	int fds[2] = { listen_fd, token_fd }, fd = -1, r;
+	struct req_box_start q = {.spec = *spec};
+	int fds[2] = {listen_fd, token_fd}, fd = -1, r;
 	struct reply reply;
 
 	r = call(priv, REQ_BOX_START, &q, sizeof(q), fds, 2, &reply, &fd, e);
 	if (r < 0)
 		return r;
 	*ret = (struct priv_box_started){
-		.pid = reply.pid, .pidfd = fd, .fanotify = reply.fanotify, .uid_base = reply.uid_base
-	};
+		.pid = reply.pid, .pidfd = fd, .fanotify = reply.fanotify, .uid_base = reply.uid_base};
 	return 0;
 }
 
@@ -175,7 +174,7 @@ static int put_id(char *to, const char *id, struct err *e)
 
 int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e)
 {
-	struct req_box q = { .keep_image = keep_image };
+	struct req_box q = {.keep_image = keep_image};
 	struct reply reply;
 	int r = put_id(q.id, id, e);
 
@@ -184,7 +183,7 @@ int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err 
 
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e)
 {
-	struct req_box q = { .keep_image = 0 };
+	struct req_box q = {.keep_image = 0};
 	AUTO(fd_close) int fd = -1;
 	struct reply reply;
 	int r = put_id(q.id, id, e);
@@ -219,8 +218,8 @@ int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n,
 int priv_template_build(struct priv *priv, const struct priv_template_spec *spec, int tar_fd, int log_fd,
 			int *ret_pidfd, struct err *e)
 {
-	struct req_template_build q = { .spec = *spec };
-	int fds[2] = { log_fd, tar_fd };
+	struct req_template_build q = {.spec = *spec};
+	int fds[2] = {log_fd, tar_fd};
 	struct reply reply;
 
 	return call(priv, REQ_TEMPLATE_BUILD, &q, sizeof(q), fds, tar_fd >= 0 ? 2 : 1, &reply, ret_pidfd, e);
@@ -228,7 +227,7 @@ int priv_template_build(struct priv *priv, const struct priv_template_spec *spec
 
 int priv_template_remove(struct priv *priv, const char *name, struct err *e)
 {
-	struct req_template q = { .name = "" };
+	struct req_template q = {.name = ""};
 	struct reply reply;
 	int r = put_id(q.name, name, e);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's filter, as data for the runtime. Like the daemon's: allowed, refused with EPERM, and ENOSYS for all that the
- * list does not know. The user namespace is the fence; this takes away the parts of the kernel that a program inside has
- * no business with, above all those that would let it make namespaces and mounts of its own.
+ * The guest's filter, as data for the runtime. Like the daemon's: allowed, refused with EPERM, and ENOSYS for all that
+ * the list does not know. The user namespace is the fence; this takes away the parts of the kernel that a program
+ * inside has no business with, above all those that would let it make namespaces and mounts of its own.
  *
- * Rules that look at arguments allow some values, and anything they do not match falls to ENOSYS; where another answer is
- * expected (an address family that is not there) further rules give it. "All terminal commands but three" is said as the
- * list of bit patterns that none of the three has.
+ * Rules that look at arguments allow some values, and anything they do not match falls to ENOSYS; where another answer
+ * is expected (an address family that is not there) further rules give it. "All terminal commands but three" is said as
+ * the list of bit patterns that none of the three has.
  */
 #include "host/priv/bundle.h"
 
@@ -22,8 +22,8 @@ struct call {
 };
 
 static const struct call calls[] = {
-#define ALLOW(name) { #name, true },
-#define REFUSE(name) { #name, false },
+#define ALLOW(name) {#name, true},
+#define REFUSE(name) {#name, false},
 #include "host/priv/guest-calls.def"
 #undef ALLOW
 #undef REFUSE
@@ -79,7 +79,7 @@ static void put_rule(struct json *j, const char *name, int code, const struct ar
 
 static void put_eq(struct json *j, const char *name, int code, uint64_t value)
 {
-	struct arg a = { .op = "SCMP_CMP_EQ", .value = value };
+	struct arg a = {.op = "SCMP_CMP_EQ", .value = value};
 
 	put_rule(j, name, code, &a, 1);
 }
@@ -88,9 +88,9 @@ static void put_eq(struct json *j, const char *name, int code, uint64_t value)
  * programs that try netlink's audit or packet sockets know how to live with. */
 static void put_sockets(struct json *j)
 {
-	struct arg route[2] = { { 0, "SCMP_CMP_EQ", AF_NETLINK, 0 }, { 2, "SCMP_CMP_EQ", 0, 0 } };
-	struct arg other[2] = { { 0, "SCMP_CMP_EQ", AF_NETLINK, 0 }, { 2, "SCMP_CMP_NE", 0, 0 } };
-	struct arg above = { 0, "SCMP_CMP_GT", AF_NETLINK, 0 };
+	struct arg route[2] = {{0, "SCMP_CMP_EQ", AF_NETLINK, 0}, {2, "SCMP_CMP_EQ", 0, 0}};
+	struct arg other[2] = {{0, "SCMP_CMP_EQ", AF_NETLINK, 0}, {2, "SCMP_CMP_NE", 0, 0}};
+	struct arg above = {0, "SCMP_CMP_GT", AF_NETLINK, 0};
 	unsigned family;
 
 	for (family = 0; family < AF_NETLINK; family++) {
@@ -113,7 +113,7 @@ static void put_ioctl(struct json *j, const uint32_t *refused, size_t n)
 	for (i = 0; i < n; i++)
 		for (bit = 0; bit < 32; bit++) {
 			uint32_t mask = ~((1U << bit) - 1), value = (refused[i] ^ (1U << bit)) & mask;
-			struct arg a = { 1, "SCMP_CMP_MASKED_EQ", mask, value };
+			struct arg a = {1, "SCMP_CMP_MASKED_EQ", mask, value};
 			bool clear = true;
 
 			for (k = 0; k < n; k++) {
@@ -129,11 +129,11 @@ static void put_ioctl(struct json *j, const uint32_t *refused, size_t n)
 
 static void put_special(struct json *j)
 {
-	static const uint64_t persona[] = { 0, 8, 0x20000, 0x20008, 0xffffffff };
-	static const uint32_t commands[] = { TIOCSTI, TIOCLINUX, TIOCSETD };
+	static const uint64_t persona[] = {0, 8, 0x20000, 0x20008, 0xffffffff};
+	static const uint32_t commands[] = {TIOCSTI, TIOCLINUX, TIOCSETD};
 	const uint64_t namespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
 				    CLONE_NEWPID | CLONE_NEWNET;
-	struct arg plain = { 0, "SCMP_CMP_MASKED_EQ", namespaces, 0 };
+	struct arg plain = {0, "SCMP_CMP_MASKED_EQ", namespaces, 0};
 	size_t i;
 
 	put_rule(j, "clone", 0, &plain, 1);
@@ -147,10 +147,10 @@ static const char *architecture(void)
 {
 	static const struct {
 		const char *machine, *name;
-	} known[] = { { "x86_64", "SCMP_ARCH_X86_64" },
-		      { "aarch64", "SCMP_ARCH_AARCH64" },
-		      { "riscv64", "SCMP_ARCH_RISCV64" },
-		      { "ppc64le", "SCMP_ARCH_PPC64LE" } };
+	} known[] = {{"x86_64", "SCMP_ARCH_X86_64"},
+		     {"aarch64", "SCMP_ARCH_AARCH64"},
+		     {"riscv64", "SCMP_ARCH_RISCV64"},
+		     {"ppc64le", "SCMP_ARCH_PPC64LE"}};
 	struct utsname u;
 	size_t i;
 

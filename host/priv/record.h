@@ -14,7 +14,7 @@ struct record {
 	uint64_t template_ino;
 };
 
-#define RECORD_NULL ((struct record){ .loops = { -1, -1 } })
+#define RECORD_NULL ((struct record){.loops = {-1, -1}})
 
 /** record_write() - into the sandbox's directory @dir. Return: 0 or -errno. */
 int record_write(int dir, const struct record *rec) MUST_CHECK;

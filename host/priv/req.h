@@ -5,8 +5,8 @@
 /*
  * What crosses the socketpair between the daemon and the privileged process. One request is one datagram of exactly the
  * size of its struct, with exactly the descriptors that its row in serve.c names; one reply answers it. Both ends are
- * the same binary, so there are no versions and no byte order; but the daemon's end is not trusted, so every string must
- * be terminated inside its field and every number is compared with a range before anything is done.
+ * the same binary, so there are no versions and no byte order; but the daemon's end is not trusted, so every string
+ * must be terminated inside its field and every number is compared with a range before anything is done.
  */
 #include "host/priv/priv.h"
 
@@ -71,12 +71,12 @@ union req {
 };
 
 struct reply {
-	struct err err;	  /* err.code 0: done */
-	int32_t pid;	  /* box_start */
+	struct err err; /* err.code 0: done */
+	int32_t pid;	/* box_start */
 	uint32_t fanotify;
 	uint32_t uid_base;
-	uint32_t alive;	  /* box_alive */
-	uint32_t has_fd;  /* one descriptor comes with it */
+	uint32_t alive;	 /* box_alive */
+	uint32_t has_fd; /* one descriptor comes with it */
 };
 
 #endif

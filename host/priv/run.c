@@ -21,9 +21,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { KILL_MS = 2000 };
+
 void run_child(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
+	struct sigaction sa = {.sa_handler = SIG_DFL};
 	sigset_t none;
 	int s;
 
@@ -37,7 +39,7 @@ void run_child(void)
 int run_wait(pid_t pid, uint64_t until)
 {
 	AUTO(fd_close) int pidfd = pidfd_open(pid, 0);
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 	bool late = false;
 	int status, n;
 
@@ -49,6 +51,9 @@ int run_wait(pid_t pid, uint64_t until)
 	if (n == 0) {
 		late = true;
 		pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+		/* Stuck in the kernel even so: it is reaped when it comes back. */
+		if (poll(&p, 1, KILL_MS) == 0)
+			return -ETIMEDOUT;
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A list of what is allowed, a list of what is refused by name, and ENOSYS for the rest: calls that are younger than the
- * list look like those of an older kernel, for which libraries have a fallback, while a refusal that a person may have to
- * understand says EPERM. Nothing is killed: a library's harmless probe must not take the daemon down.
+ * A list of what is allowed, a list of what is refused by name, and ENOSYS for the rest: calls that are younger than
+ * the list look like those of an older kernel, for which libraries have a fallback, while a refusal that a person may
+ * have to understand says EPERM. Nothing is killed: a library's harmless probe must not take the daemon down.
  *
  * clone may only make threads. clone3 has its flags behind a pointer, which a filter cannot see, so it does not exist.
  * Sockets are those of the wire and of HTTP. The sanitizers' runtime needs a tracer and helper processes of its own at
@@ -23,9 +23,9 @@ struct call {
 };
 
 static const struct call calls[] = {
-#define ALLOW(name) { #name, CALL_ALLOW },
-#define REFUSE(name) { #name, CALL_REFUSE },
-#define SANITIZER(name) { #name, CALL_SANITIZER },
+#define ALLOW(name) {#name, CALL_ALLOW},
+#define REFUSE(name) {#name, CALL_REFUSE},
+#define SANITIZER(name) {#name, CALL_SANITIZER},
 #include "host/priv/daemon-calls.def"
 #undef ALLOW
 #undef REFUSE
@@ -43,7 +43,7 @@ static int add(scmp_filter_ctx ctx, uint32_t action, const char *name, unsigned 
 
 static int add_calls(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp none = { .arg = 0 };
+	const struct scmp_arg_cmp none = {.arg = 0};
 	size_t i;
 	int r;
 
@@ -61,7 +61,7 @@ static int add_calls(scmp_filter_ctx ctx)
  * that lists what is allowed. The kernel looks at 32 bits of the command, so we do too. */
 static int add_terminal(scmp_filter_ctx ctx)
 {
-	static const unsigned long refused[] = { TIOCSTI, TIOCLINUX, TIOCSETD };
+	static const unsigned long refused[] = {TIOCSTI, TIOCLINUX, TIOCSETD};
 	size_t i;
 	int r = 0;
 
@@ -73,15 +73,18 @@ static int add_terminal(scmp_filter_ctx ctx)
 /* Calls that depend on an argument. */
 static int add_special(scmp_filter_ctx ctx)
 {
-	static const int families[] = { AF_UNIX, AF_INET, AF_INET6 };
-	const uint64_t thread = CLONE_THREAD, any = 0;
+	static const int families[] = {AF_UNIX, AF_INET, AF_INET6};
+	const uint64_t thread = CLONE_THREAD;
+	const uint64_t all = thread | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
+			     CLONE_NEWPID | CLONE_NEWNET;
 	size_t i;
 	int r;
 
-	r = add(ctx, SCMP_ACT_ALLOW, "clone", 1, SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
-	if (r == 0)
-		r = add(ctx, BERTH_SANITIZED ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM), "clone", 1,
-			SCMP_A0(SCMP_CMP_MASKED_EQ, thread, any));
+	r = add(ctx, SCMP_ACT_ALLOW, "clone", 1, SCMP_A0(SCMP_CMP_MASKED_EQ, all, thread));
+	if (r == 0 && BERTH_SANITIZED)
+		r = add(ctx, SCMP_ACT_ALLOW, "clone", 1, SCMP_A0(SCMP_CMP_MASKED_EQ, all, 0));
+	if (r == 0 && !BERTH_SANITIZED)
+		r = add(ctx, SCMP_ACT_ERRNO(EPERM), "clone", 1, SCMP_A0(SCMP_CMP_MASKED_EQ, thread, 0));
 	for (i = 0; i < ARRAY_LEN(families) && r == 0; i++) {
 		scmp_datum_t family = (scmp_datum_t)families[i];
 

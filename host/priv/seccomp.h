@@ -5,9 +5,9 @@
 /* The door of libseccomp. The calls that the daemon may make are in daemon-calls.def. */
 #include "base/err.h"
 
-/** seccomp_confine() - install the daemon's filter on this process, its threads to come included. no_new_privs must be set.
- * A refused call fails with EPERM, one that the list does not know with ENOSYS.
- * Return: 0; -ENOTSUP (the kernel has no filters); -errno. */
+/** seccomp_confine() - install the daemon's filter on this process, its threads to come included. no_new_privs must be
+ * set. A refused call fails with EPERM, one that the list does not know with ENOSYS. Return: 0; -ENOTSUP (the kernel
+ * has no filters); -errno. */
 int seccomp_confine(struct err *e) MUST_CHECK;
 
 #endif

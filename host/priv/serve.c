@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The privileged process: one thread, one request at a time, a closed list. Each operation has a row that says how large
- * its request is, which descriptors must come with it, and what checks and does it. A request that does not fit its row
- * is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
+ * The privileged process: one thread, one request at a time, a closed list. Each operation has a row that says how
+ * large its request is, which descriptors must come with it, and what checks and does it. A request that does not fit
+ * its row is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
  *
- * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody waits
- * on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the whole
- * group are ignored, the daemon decides what they mean.
+ * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody
+ * waits on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the
+ * whole group are ignored, the daemon decides what they mean.
  */
 #include "host/priv/serve.h"
 
@@ -95,14 +95,31 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 	return check_limits(s, e);
 }
 
+static bool is_kind(int fd, mode_t a, mode_t b)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && ((st.st_mode & S_IFMT) == a || (st.st_mode & S_IFMT) == b);
+}
+
+/* Open for reading by whoever sent it: we read it as root, so a mere path to a file must not do. */
+static bool is_readable(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY;
+}
+
 static int do_box_start(struct job *j)
 {
 	const struct priv_box_spec *spec = &j->req->box_start.spec;
-	struct priv_box_started got = { .pid = 0 };
+	struct priv_box_started got = {.pid = 0};
 	int r = check_box(j->host, spec, &j->reply->err);
 
 	if (r < 0)
 		return r;
+	if (!is_kind(j->fds[0], S_IFSOCK, S_IFSOCK) || !is_kind(j->fds[1], S_IFIFO, S_IFREG) || !is_readable(j->fds[1]))
+		return refuse(&j->reply->err, "kinds of descriptors");
 	r = box_start(j->host, spec, j->fds[0], j->fds[1], &got, &j->reply->err);
 	if (r < 0)
 		return r;
@@ -159,6 +176,8 @@ static int do_template_build(struct job *j)
 		return refuse(&j->reply->err, "list of packages");
 	if (tar ? s->packages[0] != '\0' : !template_packages_ok(s->packages))
 		return refuse(&j->reply->err, "list of packages");
+	if (tar && (!is_readable(j->fds[1]) || !is_kind(j->fds[1], S_IFIFO, S_IFREG)))
+		return refuse(&j->reply->err, "the archive must be a file or a pipe open for reading");
 	return template_build(j->host, s, tar ? j->fds[1] : -1, j->fds[0], &j->reply_fd, &j->reply->err);
 }
 
@@ -176,15 +195,15 @@ static const struct row {
 	size_t fds_min, fds_max;
 	int (*fn)(struct job *j);
 } rows[] = {
-	[REQ_MOUNT] = { sizeof(struct req_plain), 0, 0, do_mount },
-	[REQ_MOUNT_LINKS] = { sizeof(struct req_plain), 0, 0, do_mount_links },
-	[REQ_UNMOUNT] = { sizeof(struct req_plain), 0, 0, do_unmount },
-	[REQ_BOX_START] = { sizeof(struct req_box_start), 2, 2, do_box_start },
-	[REQ_BOX_END] = { sizeof(struct req_box), 0, 0, do_box_end },
-	[REQ_BOX_ALIVE] = { sizeof(struct req_box), 0, 0, do_box_alive },
-	[REQ_SWEEP] = { sizeof(struct req_sweep), 0, 0, do_sweep },
-	[REQ_TEMPLATE_BUILD] = { sizeof(struct req_template_build), 1, 2, do_template_build },
-	[REQ_TEMPLATE_REMOVE] = { sizeof(struct req_template), 0, 0, do_template_remove },
+	[REQ_MOUNT] = {sizeof(struct req_plain), 0, 0, do_mount},
+	[REQ_MOUNT_LINKS] = {sizeof(struct req_plain), 0, 0, do_mount_links},
+	[REQ_UNMOUNT] = {sizeof(struct req_plain), 0, 0, do_unmount},
+	[REQ_BOX_START] = {sizeof(struct req_box_start), 2, 2, do_box_start},
+	[REQ_BOX_END] = {sizeof(struct req_box), 0, 0, do_box_end},
+	[REQ_BOX_ALIVE] = {sizeof(struct req_box), 0, 0, do_box_alive},
+	[REQ_SWEEP] = {sizeof(struct req_sweep), 0, 0, do_sweep},
+	[REQ_TEMPLATE_BUILD] = {sizeof(struct req_template_build), 1, 2, do_template_build},
+	[REQ_TEMPLATE_REMOVE] = {sizeof(struct req_template), 0, 0, do_template_remove},
 };
 
 static int serve_one(struct job *j, size_t len)
@@ -220,10 +239,10 @@ static int answer(int sock, struct job *j, int r)
 /* Return: 0 to go on, or -errno when the daemon is gone. */
 static int serve_request(struct host *h, int sock, union req *req)
 {
-	struct reply reply = { .pid = 0 };
+	struct reply reply = {.pid = 0};
 	int fds[IO_FDS_MAX];
 	size_t n = ARRAY_LEN(fds), i;
-	struct job j = { .host = h, .req = req, .fds = fds, .reply = &reply, .reply_fd = -1 };
+	struct job j = {.host = h, .req = req, .fds = fds, .reply = &reply, .reply_fd = -1};
 	ssize_t len;
 	int r;
 
@@ -244,7 +263,7 @@ static int serve_request(struct host *h, int sock, union req *req)
 
 static void serve_loop(struct host *h, int sock, int signals)
 {
-	struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
+	struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	union req *req = NEW(union req);
 	struct signalfd_siginfo info;
 
@@ -261,8 +280,8 @@ static void serve_loop(struct host *h, int sock, int signals)
 
 static void clean_environment(void)
 {
-	static const char *const kept[] = { "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
-					    "NO_PROXY" };
+	static const char *const kept[] = {"http_proxy", "https_proxy", "no_proxy",
+					   "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"};
 	char *values[ARRAY_LEN(kept)];
 	size_t i;
 
@@ -299,8 +318,8 @@ static int tidy_descriptors(int sock)
 
 NORETURN void serve_run(const struct priv_conf *conf, int sock)
 {
-	struct job j = { .reply = &(struct reply){ .pid = 0 }, .reply_fd = -1 };
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct job j = {.reply = &(struct reply){.pid = 0}, .reply_fd = -1};
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	struct host h = HOST_NULL;
 	sigset_t chld;
 	int signals, r;

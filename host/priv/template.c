@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A template is a directory NAME with the tree root/ in it. It is built under a name that starts with a dot, in a child of
- * its own, and appears under its own name by one rename when everything is on disk; so a name that can be seen is whole.
- * Sandboxes hold no name but mounts of the tree, and their record has the directory's inode number: replacing a template
- * that is in use sets the old tree aside (.NAME.old-…), removing it is refused. What was set aside, and what builds that
- * did not end left, is swept when the daemon starts.
+ * A template is a directory NAME with the tree root/ in it. It is built under a name that starts with a dot, in a child
+ * of its own, and appears under its own name by one rename when everything is on disk; so a name that can be seen is
+ * whole. Sandboxes hold no name but mounts of the tree, and their record has the directory's inode number: replacing a
+ * template that is in use sets the old tree aside (.NAME.old-…), removing it is refused. What was set aside, and what
+ * builds that did not end left, is swept when the daemon starts.
  *
- * Packages are installed with mmdebstrap, from where the host itself gets its packages. Their scripts run as root in the
- * new tree, as they would on any machine of that release. An archive is unpacked behind a fence: see fence.c.
+ * Packages are installed with mmdebstrap, from where the host itself gets its packages. Their scripts run as root in
+ * the new tree, as they would on any machine of that release. An archive is unpacked behind a fence: see fence.c.
  */
 #include "host/priv/template.h"
 
@@ -58,8 +58,8 @@ int template_open(const struct host *h, const char *name, int *ret_fd, uint64_t 
 	int fd;
 
 	if (dir < 0)
-		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-template", "there is no template %s", name) :
-					 err_sys(e, -errno, "template %s", name);
+		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-template", "there is no template %s", name)
+				       : err_sys(e, -errno, "template %s", name);
 	fd = openat(dir, "root", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(dir, &st) < 0)
 		return err_sys(e, -errno, "template %s", name);
@@ -80,11 +80,14 @@ struct build {
 
 static int install_packages(struct build *b, struct err *e)
 {
-	const char *argv[16 + APT_LINES_MAX] = { "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
-						 "--dpkgopt=path-exclude=/usr/share/doc/*",
-						 "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-						 "--dpkgopt=path-exclude=/usr/share/man/*",
-						 "--dpkgopt=path-exclude=/usr/share/locale/*" };
+	const char *argv[16 + APT_LINES_MAX] = {"mmdebstrap",
+						"--mode=root",
+						"--variant=minbase",
+						"--format=directory",
+						"--dpkgopt=path-exclude=/usr/share/doc/*",
+						"--dpkgopt=path-include=/usr/share/doc/*/copyright",
+						"--dpkgopt=path-exclude=/usr/share/man/*",
+						"--dpkgopt=path-exclude=/usr/share/locale/*"};
 	AUTO(str_free) char *include = str_printf("--include=%s", b->spec->packages);
 	struct apt_sources sources;
 	char codename[64], *p;
@@ -115,9 +118,21 @@ static int unpack(struct build *b, int root, struct err *e)
 	struct stat st;
 	/* tar recognises a compressed archive only where it can seek. */
 	bool file = fstat(b->tar_fd, &st) == 0 && S_ISREG(st.st_mode);
-	const char *argv[] = { "tar",	       "-x",	   "-f",	 file ? "/proc/self/fd/0" : "-", "-C", b->root,
-			       "--numeric-owner", "--same-owner", "--same-permissions", "--xattrs",
-			       "--xattrs-include=*", "--exclude=dev/*", "--exclude=./dev/*", "--exclude=/dev/*", NULL };
+	const char *argv[] = {"tar",
+			      "-x",
+			      "-f",
+			      file ? "/proc/self/fd/0" : "-",
+			      "-C",
+			      b->root,
+			      "--numeric-owner",
+			      "--same-owner",
+			      "--same-permissions",
+			      "--xattrs",
+			      "--xattrs-include=*",
+			      "--exclude=dev/*",
+			      "--exclude=./dev/*",
+			      "--exclude=/dev/*",
+			      NULL};
 	pid_t pid = fork();
 	int r;
 
@@ -135,7 +150,8 @@ static int unpack(struct build *b, int root, struct err *e)
 	}
 	r = run_wait(pid, CLOCK_NEVER);
 	if (r != 0)
-		return err_set(e, r < 0 ? r : -EIO, "bad-archive", "the archive could not be unpacked (see the lines above)");
+		return err_set(e, r < 0 ? r : -EIO, "bad-archive",
+			       "the archive could not be unpacked (see the lines above)");
 	return 0;
 }
 
@@ -211,12 +227,13 @@ static NORETURN void build_run(struct build *b)
 	_exit(1);
 }
 
-/* --- asked by the daemon -------------------------------------------------------------------------------------------- */
+/* --- asked by the daemon --------------------------------------------------------------------------------------------
+ */
 
 /* A number may be somebody else's once its process was reaped; the descriptor knows. */
 static void forget_if_ended(struct host_build *b)
 {
-	struct pollfd p = { .fd = b->pidfd, .events = POLLIN };
+	struct pollfd p = {.fd = b->pidfd, .events = POLLIN};
 
 	if (b->pid > 0 && poll(&p, 1, 0) != 0) {
 		b->pid = 0;
@@ -249,7 +266,7 @@ static struct host_build *free_place(struct host *h, const char *name, struct er
 int template_build(struct host *h, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,
 		   struct err *e)
 {
-	struct build b = { .host = h, .spec = spec, .tar_fd = tar_fd, .log_fd = log_fd };
+	struct build b = {.host = h, .spec = spec, .tar_fd = tar_fd, .log_fd = log_fd};
 	struct host_build *place;
 	struct stat st;
 	pid_t pid;
@@ -297,8 +314,8 @@ int template_remove(struct host *h, const char *name, struct err *e)
 	struct stat st;
 
 	if (fstatat(h->templates, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-template", "there is no template %s", name) :
-					 err_sys(e, -errno, "template %s", name);
+		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-template", "there is no template %s", name)
+				       : err_sys(e, -errno, "template %s", name);
 	if (box_uses_template(h, st.st_ino))
 		return err_set(e, -EBUSY, "template-busy", "a sandbox stands on template %s", name);
 	snprintf(old, sizeof(old), ".%s.old-%llx", name, (unsigned long long)clock_wall());

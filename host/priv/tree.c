@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The trees removed here are templates and directories of ours, but strangers chose what templates hold. Everything goes
- * through openat2, which refuses links and mount points by itself; a path is never put together. Recursion is bounded: it
- * holds two descriptors a level.
+ * The trees removed here are templates and directories of ours, but strangers chose what templates hold. Everything
+ * goes through openat2, which refuses links and mount points by itself; a path is never put together. Recursion is
+ * bounded: it holds two descriptors a level.
  */
 #include "host/priv/tree.h"
 
@@ -22,8 +22,8 @@ static int remove_entry(int dirfd, const char *name, int depth);
 
 static int open_below(int dirfd, const char *name)
 {
-	struct open_how how = { .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV };
+	struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
 	long fd = syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
 
 	return fd < 0 ? -errno : (int)fd;

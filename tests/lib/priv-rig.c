@@ -17,11 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DAEMON_ID = 64999, GUEST_ID = 64998, RANGE_FIRST = 70 * 65536, SH_S = 60 };
+enum { DAEMON_ID = 64999, GUEST_ID = 64998, RANGES = 64, SLOTS = 900, SH_S = 60 };
 
 static const char *find_program(const char *name)
 {
-	static const char *const dirs[] = { "/usr/bin", "/bin", "/usr/sbin", "/sbin" };
+	static const char *const dirs[] = {"/usr/bin", "/bin", "/usr/sbin", "/sbin"};
 	static char path[64];
 	size_t i;
 
@@ -40,7 +40,7 @@ void rig_init(struct rig *rig)
 	char self[256];
 	ssize_t n;
 
-	*rig = (struct rig){ .listen = -1 };
+	*rig = (struct rig){.listen = -1};
 	if (geteuid() != 0)
 		cr_skip_test("needs root");
 	if (!find_program("crun") || !find_program("busybox"))
@@ -62,8 +62,9 @@ void rig_init(struct rig *rig)
 	rig->conf.uid = rig->conf.gid = DAEMON_ID;
 	rig->conf.guest_uid = GUEST_ID;
 	rig->conf.guest_gid = DAEMON_ID;
-	rig->conf.range_first = RANGE_FIRST;
-	rig->conf.ranges = 64;
+	/* Tests run side by side: each has ids of its own. */
+	rig->conf.range_first = (1 + (uid_t)getpid() % SLOTS) * RANGES * 65536;
+	rig->conf.ranges = RANGES;
 	rig->conf.allow_fake = true;
 }
 
@@ -81,8 +82,8 @@ void rig_tiny(struct rig *rig)
 	AUTO(str_free) char *etc = str_printf("%s/etc", root);
 	AUTO(str_free) char *usr = str_printf("%s/usr/bin", root);
 	AUTO(str_free) char *box = str_printf("%s/busybox", usr);
-	const char *copy[] = { "cp", find_program("busybox"), box, NULL };
-	const char *install[] = { "chroot", root, "/usr/bin/busybox", "--install", "-s", "/bin", NULL };
+	const char *copy[] = {"cp", find_program("busybox"), box, NULL};
+	const char *install[] = {"chroot", root, "/usr/bin/busybox", "--install", "-s", "/bin", NULL};
 	struct err e = ERR_NULL;
 
 	cr_assert_eq(io_mkdir_p(bin, 0755), 0);
@@ -107,12 +108,12 @@ void rig_fini(struct rig *rig)
 
 struct priv_box_spec rig_spec(const char *id)
 {
-	struct priv_box_spec s = { .kind = PRIV_BOX_OCI,
-				   .template_ = "tiny",
-				   .memory_b = 64 << 20,
-				   .workspace_b = 64 << 20,
-				   .cpu_milli = 1000,
-				   .pids = 64 };
+	struct priv_box_spec s = {.kind = PRIV_BOX_OCI,
+				  .template_ = "tiny",
+				  .memory_b = 64 << 20,
+				  .workspace_b = 64 << 20,
+				  .cpu_milli = 1000,
+				  .pids = 64};
 
 	cr_assert_eq(str_copy(s.id, sizeof(s.id), id), 0);
 	return s;
@@ -155,7 +156,7 @@ const char *rig_sh(struct rig *rig, const char *command)
 	cr_assert_eq(io_write_full(fd, line, strlen(line)), 0);
 	while ((n = read(fd, out + len, sizeof(out) - 1 - len)) > 0)
 		len += (size_t)n;
-	while (len && out[len - 1] == '\n')
+	while (len && (out[len - 1] == '\n' || out[len - 1] == ' '))
 		len--;
 	out[len] = '\0';
 	return out;
@@ -195,8 +196,21 @@ static void census_dir(struct buf *b, const char *path, bool deep)
 		closedir(d);
 }
 
-/* Processes whose ids lie in the ranges of this rig. */
-static void census_processes(struct buf *b)
+static bool is_zombie(const char *pid)
+{
+	AUTO(str_free) char *path = str_printf("/proc/%s/stat", pid);
+	AUTO(buf_fini) struct buf b;
+	const char *p;
+
+	buf_init(&b, 4096);
+	if (io_read_file(AT_FDCWD, path, &b) < 0)
+		return true;
+	p = strrchr(buf_str(&b), ')');
+	return p && p[1] && p[2] == 'Z';
+}
+
+/* Processes whose ids lie in the ranges of this rig. One that only waits for the host's init to reap it is gone. */
+static void census_processes(struct buf *b, const struct rig *rig)
 {
 	DIR *d = opendir("/proc");
 	struct dirent *de;
@@ -204,7 +218,8 @@ static void census_processes(struct buf *b)
 
 	while ((de = readdir(d)))
 		if (de->d_name[0] >= '0' && de->d_name[0] <= '9' && fstatat(dirfd(d), de->d_name, &st, 0) == 0 &&
-		    st.st_uid >= RANGE_FIRST)
+		    st.st_uid >= rig->conf.range_first && st.st_uid < rig->conf.range_first + RANGES * 65536 &&
+		    !is_zombie(de->d_name))
 			buf_printf(b, "process: %s\n", de->d_name);
 	closedir(d);
 }
@@ -227,7 +242,7 @@ char *rig_census(const struct rig *rig)
 		census_grep(&b, file, rig->dir);
 	}
 	if (stat(rig->conf.state_dir, &st) == 0) {
-		static const char *const trees[] = { "memory", "cpu", "pids", "freezer", "cpuacct", "unified", "." };
+		static const char *const trees[] = {"memory", "cpu", "pids", "freezer", "cpuacct", "unified", "."};
 		size_t t;
 
 		snprintf(group, sizeof(group), "berth-%llx-%llx", (unsigned long long)st.st_dev,
@@ -240,7 +255,7 @@ char *rig_census(const struct rig *rig)
 	}
 	census_dir(&b, boxes, true);
 	census_dir(&b, crun, false);
-	census_processes(&b);
+	census_processes(&b, rig);
 	text = must_strdup(buf_str(&b));
 	buf_fini(&b);
 	return text;

@@ -2,8 +2,8 @@
 #ifndef TESTS_LIB_PRIV_RIG_H
 #define TESTS_LIB_PRIV_RIG_H
 
-/* A place of its own for each test of the privileged process: a state directory, a mount point, accounts, and a template
- * made of busybox. All functions end the test when something fails. */
+/* A place of its own for each test of the privileged process: a state directory, a mount point, accounts, and a
+ * template made of busybox. All functions end the test when something fails. */
 #include "base/buf.h"
 #include "host/priv/priv.h"
 

@@ -24,6 +24,7 @@ static void serve(int conn)
 	dup2(conn, 0);
 	dup2(conn, 1);
 	dup2(conn, 2);
+	close(conn);
 	signal(SIGCHLD, SIG_DFL);
 	execl("/bin/sh", "sh", "-c", line, (char *)NULL);
 	printf("no shell: %s\n", strerror(errno));

@@ -3,13 +3,18 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/priv/box.h"
+#include "host/priv/maker.h"
 #include "tests/lib/priv-rig.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct rig rig;
@@ -50,11 +55,216 @@ Test(priv_box, runs_a_program_in_its_own_world)
 
 	start("one", &got);
 	cr_assert_gt(got.pid, 0);
-	cr_assert_eq(got.uid_base, rig.conf.range_first);
-	cr_expect_str_eq(rig_sh(&rig, "id -u; hostname; echo $$ $PPID | wc -w"), "0\none\n2");
-	cr_expect_str_eq(rig_sh(&rig, "cat /etc/hostname"), "one");
-	cr_expect_str_eq(rig_sh(&rig, "stat -c '%u %a' /workspace"), "1000 755");
-	cr_expect_str_eq(rig_sh(&rig, "ls -A /workspace"), "");
-	cr_expect_str_eq(rig_sh(&rig, "ping -c1 -W1 127.0.0.1 >/dev/null 2>&1; ip -o link | wc -l"), "1");
+	cr_expect_eq(got.uid_base, rig.conf.range_first);
+	cr_expect_str_eq(rig_sh(&rig, "id -u; hostname; cat /etc/hostname"), "0\none\none");
+	cr_expect_str_eq(rig_sh(&rig, "stat -c '%u %a' /workspace; ls -A /workspace"), "1000 755");
+	cr_expect_str_eq(rig_sh(&rig, "ip -o link | wc -l; ip -o addr show lo | grep -c 127.0.0.1"), "1\n1");
+	cr_expect_str_eq(rig_sh(&rig, "echo x >/workspace/f && stat -c %u:%s /workspace/f"), "0:2");
+	cr_expect_str_eq(rig_sh(&rig, "cat /proc/1/cmdline | tr '\\0' ' '"),
+			 got.fanotify ? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --id one --workspace "
+					"/workspace"
+				      : "/.berth/agent --listen fd:3 --token-fd 4 --id one --workspace /workspace");
 	finish("one", &got);
+}
+
+Test(priv_box, is_fenced_in)
+{
+	struct priv_box_started got;
+
+	start("fence", &got);
+	cr_expect_str_eq(rig_sh(&rig, "grep -E 'CapBnd|Seccomp:' /proc/self/status | tr -d '\\t'"),
+			 "CapBnd:00000000200c05fb\nSeccomp:2");
+	/* Nothing but what was promised is open in the agent. */
+	cr_expect_str_eq(rig_sh(&rig, "ls /proc/1/fd | tr '\\n' ' '"), got.fanotify ? "0 1 2 3 4 5" : "0 1 2 3 4");
+	cr_expect_str_eq(rig_sh(&rig, "mount -t tmpfs x /mnt 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "unshare -r true 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "mknod /tmp/sda b 8 0 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "hostname other 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "(echo 1 >/proc/sys/kernel/panic) 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "(echo x >/.berth/agent) 2>/dev/null || echo no"), "no");
+	cr_expect_str_eq(rig_sh(&rig, "for m in /workspace /tmp /run /dev/shm; do grep \" $m \" /proc/mounts | "
+				      "grep -c nosuid,nodev; done"),
+			 "1\n1\n1\n1");
+	/* The kernel counts its file systems, not the host's. */
+	cr_expect_str_eq(rig_sh(&rig, "df -m /workspace | tail -1 | awk '{ print $2 < 64 }'"), "1");
+	finish("fence", &got);
+}
+
+Test(priv_box, leaves_nothing_in_twenty_rounds)
+{
+	AUTO(str_free) char *before = rig_census(&rig);
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		struct priv_box_started got;
+		AUTO(str_free) char *after = NULL;
+
+		start("round", &got);
+		/* Processes, files and directories of its own must not hold it up. */
+		rig_sh(&rig, "cd /workspace; mkdir -p a/b; echo x >a/b/c; sleep 1000 </dev/null >/dev/null 2>&1 &");
+		finish("round", &got);
+		after = rig_census(&rig);
+		cr_assert_str_eq(after, before);
+	}
+}
+
+Test(priv_box, memory_limit_holds)
+{
+	struct priv_box_started got;
+
+	start("memory", &got);
+	/* tail keeps the line: one of 200 megabytes does not fit into 64. */
+	cr_expect_str_eq(rig_sh(&rig, "(head -c 200000000 /dev/zero | tail >/dev/null) 2>/dev/null; echo $?"), "137");
+	cr_expect_str_eq(rig_sh(&rig, "echo alive"), "alive");
+	finish("memory", &got);
+}
+
+Test(priv_box, process_limit_holds)
+{
+	struct priv_box_started got;
+	const char *out;
+
+	start("pids", &got);
+	out = rig_sh(&rig, "i=0; while [ $i -lt 100 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done; echo all");
+	cr_expect_not_null(strstr(out, "fork"), "%s", out);
+	finish("pids", &got);
+}
+
+Test(priv_box, workspace_size_holds)
+{
+	struct priv_box_started got;
+
+	start("size", &got);
+	cr_expect_str_eq(rig_sh(&rig, "dd if=/dev/zero of=/workspace/big bs=1M count=100 2>&1 | grep -c 'No space'"),
+			 "1");
+	finish("size", &got);
+}
+
+Test(priv_box, the_descriptor_tells_when_the_agent_ends)
+{
+	struct priv_box_started got;
+	struct pollfd p = {.events = POLLIN};
+	int fd = -1;
+
+	start("mortal", &got);
+	p.fd = got.pidfd;
+	cr_assert_eq(poll(&p, 1, 0), 0);
+	cr_assert_eq(priv_box_alive(rig.priv, "mortal", &fd, NULL), 1);
+	fd_close(&fd);
+	kill(got.pid, SIGKILL);
+	cr_assert_eq(poll(&p, 1, 60000), 1);
+	cr_assert_eq(priv_box_alive(rig.priv, "mortal", &fd, NULL), 0);
+	finish("mortal", &got);
+	cr_assert_eq(priv_box_alive(rig.priv, "mortal", &fd, NULL), 0);
+}
+
+Test(priv_box, refuses_what_cannot_be)
+{
+	struct priv_box_spec spec = rig_spec("bad");
+	struct priv_box_started got, other;
+	struct err e = ERR_NULL;
+
+	cr_assert_eq(str_copy(spec.template_, sizeof(spec.template_), "nowhere"), 0);
+	cr_expect_eq(rig_start(&rig, &spec, &got, &e), -ENOENT);
+	cr_expect_str_eq(e.slug, "no-such-template");
+	start("bad", &got);
+	spec = rig_spec("bad");
+	spec.range = 1;
+	cr_expect_eq(rig_start(&rig, &spec, &other, &e), -EEXIST);
+	cr_expect_str_eq(e.slug, "box-exists");
+	spec = rig_spec("other");
+	cr_expect_eq(rig_start(&rig, &spec, &other, &e), -EBUSY);
+	cr_expect_str_eq(e.slug, "range-busy");
+	finish("bad", &got);
+	cr_expect_eq(priv_box_end(rig.priv, "bad", false, &e), 0, "nothing there is fine");
+}
+
+Test(priv_box, keeps_the_image_when_asked)
+{
+	AUTO(str_free) char *image = str_printf("%s/boxes/kept/ws.img", rig.conf.state_dir);
+	AUTO(str_free) char *root = str_printf("%s/boxes/kept/root.img", rig.conf.state_dir);
+	struct priv_box_started got;
+	struct stat st;
+
+	start("kept", &got);
+	cr_assert_eq(priv_box_end(rig.priv, "kept", true, NULL), 0);
+	cr_expect_eq(stat(image, &st), 0);
+	cr_expect_eq(stat(root, &st), -1);
+	finish("kept", &got);
+	cr_expect_eq(stat(image, &st), -1);
+}
+
+Test(priv_box, outlives_the_daemon_and_is_adopted)
+{
+	static const char keep[1][PRIV_ID_MAX + 1] = {"adopted"};
+	AUTO(str_free) char *before = rig_census(&rig);
+	AUTO(str_free) char *after = NULL;
+	struct priv_box_started got, lost;
+	struct priv_box_spec spec = rig_spec("lost");
+	int fd = -1;
+
+	spec.range = 1;
+	cr_assert_eq(rig_start(&rig, &spec, &lost, NULL), 0);
+	start("adopted", &got);
+	rig_sh(&rig, "echo kept >/workspace/f");
+	priv_close(&rig.priv);
+	rig_fork(&rig);
+	cr_assert_eq(priv_sweep(rig.priv, keep, 1, NULL), 0);
+	cr_expect_eq(priv_box_alive(rig.priv, "lost", &fd, NULL), 0);
+	cr_assert_eq(priv_box_alive(rig.priv, "adopted", &fd, NULL), 1);
+	cr_expect_str_eq(rig_sh(&rig, "cat /workspace/f"), "kept");
+	fd_close(&fd);
+	fd_close(&lost.pidfd);
+	finish("adopted", &got);
+	after = rig_census(&rig);
+	cr_expect_str_eq(after, before);
+}
+
+Test(priv_box, fake_kind_is_a_plain_process)
+{
+	AUTO(str_free) char *before = rig_census(&rig);
+	AUTO(str_free) char *after = NULL;
+	struct priv_box_spec spec = {.kind = PRIV_BOX_FAKE, .id = "fake"};
+	struct priv_box_started got;
+	struct err e = ERR_NULL;
+
+	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s", e.text);
+	cr_expect_eq(got.uid_base, 0);
+	cr_expect(!got.fanotify);
+	cr_expect_str_eq(rig_sh(&rig, "id -u"), "64999");
+	cr_expect_str_eq(rig_sh(&rig, "basename $PWD; echo x >f && cat f"), "ws\nx");
+	finish("fake", &got);
+	after = rig_census(&rig);
+	cr_expect_str_eq(after, before);
+}
+
+/* Played by this process itself, so that it can ask for failures. */
+Test(priv_box_steps, a_failure_at_any_step_leaves_nothing, .timeout = 120)
+{
+	struct host h = HOST_NULL;
+	struct err e = ERR_NULL;
+	AUTO(str_free) char *before = NULL;
+	unsigned step;
+
+	rig_init(&rig);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	cr_assert_eq(host_init(&h, &rig.conf, &e), 0, "%s", e.text);
+	rig_tiny(&rig);
+	before = rig_census(&rig);
+	for (step = 1; step <= maker_steps() + 3; step++) {
+		struct priv_box_spec spec = rig_spec("failing");
+		struct priv_box_started got;
+		AUTO(str_free) char *after = NULL;
+		AUTO(fd_close) int token = -1;
+
+		h.fail_at = step;
+		rig_listen(&rig, &token);
+		cr_assert_eq(box_start(&h, &spec, rig.listen, token, &got, &e), -EIO, "step %u", step);
+		cr_expect_str_eq(e.slug, "injected", "%s", e.text);
+		after = rig_census(&rig);
+		cr_assert_str_eq(after, before, "step %u", step);
+	}
+	cgroup_fini(&h.cgroups);
+	host_fini(&h);
+	rig_fini(&rig);
 }

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is left of a sandbox can always be found from its id: its directory, its control groups, the runtime's state. So
+ * there is one function that takes all of it away, whatever is there, and it serves for the end, for a start that
+ * failed at any point, and for what a dead daemon left. It kills first (the control group, in one step where the kernel
+ * can), then waits for the kernel to let go of the images, and removes the files last.
+ *
+ * The record in the directory says which process is the agent. A process number alone may have been given to somebody
+ * else; with the moment of its start it is an identity. Records need not survive a power loss: nothing they name does.
+ */
+#include "host/priv/box.h"
+
+#include "base/io.h"
+#include "base/str.h"
+#include "host/priv/image.h"
+#include "host/priv/record.h"
+#include "host/priv/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+/* Files of a sandbox in its directory; the mount points are empty on this side. */
+static int remove_files(const struct host *h, const char *id, bool keep_image, struct err *e)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
+	r = tree_empty(dir, keep_image ? "ws.img" : NULL);
+	if (r == 0 && !(keep_image && faccessat(dir, "ws.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0) &&
+	    unlinkat(h->boxes, id, AT_REMOVEDIR) < 0)
+		r = -errno;
+	return r < 0 ? err_sys(e, r, "removing the directory of %s", id) : 0;
+}
+
+static int release_images(const struct host *h, const char *id, struct err *e)
+{
+	static const char *const names[] = {"ws.img", "root.img"};
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct record rec = RECORD_NULL;
+	size_t i;
+	int r = 0;
+
+	if (dir < 0)
+		return 0;
+	(void)!record_read(dir, &rec);
+	for (i = 0; i < ARRAY_LEN(names) && r == 0; i++)
+		r = image_release(dir, names[i], rec.loops[i], e);
+	return r;
+}
+
+static int remove_runtime_state(const struct host *h, const char *id, struct err *e)
+{
+	AUTO(fd_close) int crun = openat(h->state, "crun", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r = crun < 0 ? -errno : tree_remove(crun, id);
+
+	return r < 0 && r != -ENOENT ? err_sys(e, r, "the runtime's state of %s", id) : 0;
+}
+
+int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
+{
+	int r = cgroup_kill(&h->cgroups, id, e);
+
+	if (r == 0)
+		r = cgroup_remove(&h->cgroups, id, e);
+	if (r == 0)
+		r = remove_runtime_state(h, id, e);
+	if (r == 0)
+		r = release_images(h, id, e);
+	if (r == 0)
+		r = remove_files(h, id, keep_image, e);
+	host_reap();
+	return r;
+}
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) != 0;
+}
+
+int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int pidfd = -1;
+	struct record rec = RECORD_NULL;
+	uint64_t start;
+
+	if (dir < 0)
+		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
+	host_reap();
+	if (record_read(dir, &rec) < 0 || rec.pid <= 0)
+		return 0;
+	pidfd = pidfd_open(rec.pid, 0);
+	if (pidfd < 0)
+		return 0;
+	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. One that has ended but
+	 * was not reaped yet (by us, or by the host's init after a restart) does not count. */
+	if (record_start_time(rec.pid, &start) < 0 || start != rec.start || has_ended(pidfd))
+		return 0;
+	*ret_pidfd = fd_take(&pidfd);
+	return 1;
+}
+
+typedef int each_fn(void *ctx, const char *id, const struct record *rec);
+
+/* Call @fn for every directory of a sandbox. Return: 0 or the first non-zero of @fn. */
+static int each_box(const struct host *h, each_fn *fn, void *ctx)
+{
+	int fd = openat(h->boxes, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	if (!d) {
+		fd_close(&fd);
+		return 0;
+	}
+	while (r == 0 && (de = readdir(d))) {
+		AUTO(fd_close) int dir = -1;
+		struct record rec = RECORD_NULL;
+
+		if (!str_is_id(de->d_name, PRIV_ID_MAX))
+			continue;
+		dir = openat(h->boxes, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir >= 0)
+			(void)!record_read(dir, &rec);
+		r = fn(ctx, de->d_name, &rec);
+	}
+	closedir(d);
+	return r;
+}
+
+static int same_range(void *ctx, const char *id UNUSED, const struct record *rec)
+{
+	return rec->pid > 0 && rec->kind == PRIV_BOX_OCI && rec->range == *(const uint32_t *)ctx;
+}
+
+bool box_uses_range(const struct host *h, uint32_t range)
+{
+	return each_box(h, same_range, &range) != 0;
+}
+
+static int same_template(void *ctx, const char *id UNUSED, const struct record *rec)
+{
+	return rec->pid > 0 && rec->template_ino == *(const uint64_t *)ctx;
+}
+
+bool box_uses_template(const struct host *h, uint64_t ino)
+{
+	return each_box(h, same_template, &ino) != 0;
+}
+
+struct sweep {
+	struct host *host;
+	const char (*keep)[PRIV_ID_MAX + 1];
+	size_t n;
+	int result;
+	struct err *e;
+};
+
+static int sweep_one(void *ctx, const char *id)
+{
+	struct sweep *s = ctx;
+	size_t i;
+	int r;
+
+	for (i = 0; i < s->n; i++)
+		if (str_eq(s->keep[i], id))
+			return 0;
+	r = box_end(s->host, id, false, s->e);
+	if (r < 0)
+		s->result = r; /* the others go on */
+	return 0;
+}
+
+static int sweep_box(void *ctx, const char *id, const struct record *rec UNUSED)
+{
+	return sweep_one(ctx, id);
+}
+
+int box_sweep(struct host *h, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)
+{
+	struct sweep s = {.host = h, .keep = keep, .n = n, .e = e};
+
+	each_box(h, sweep_box, &s);
+	cgroup_each(&h->cgroups, sweep_one, &s);
+	return s.result;
+}

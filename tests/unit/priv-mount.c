@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The FUSE mount, with a server of a few lines in a thread. */
+#include "base/io.h"
+#include "base/str.h"
+#include "tests/lib/priv-rig.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct rig rig;
+
+static void begin(void)
+{
+	if (access("/dev/fuse", R_OK | W_OK) < 0)
+		cr_skip_test("needs /dev/fuse");
+	rig_init(&rig);
+	rig_fork(&rig);
+}
+
+static void end(void)
+{
+	rig_fini(&rig);
+}
+
+TestSuite(priv_mount, .init = begin, .fini = end, .timeout = 60);
+
+static void answer(int fd, uint64_t unique, int error, const void *p, size_t len)
+{
+	char out[4096];
+	struct fuse_out_header h = {.len = (uint32_t)(sizeof(h) + len), .error = error, .unique = unique};
+
+	memcpy(out, &h, sizeof(h));
+	if (len)
+		memcpy(out + sizeof(h), p, len);
+	(void)!write(fd, out, h.len);
+}
+
+/* A root with one directory "by-name". Ends when the descriptor does. */
+static void *serve(void *arg)
+{
+	int fd = *(int *)arg;
+	static char in[2 * 1024 * 1024];
+
+	for (;;) {
+		ssize_t n = read(fd, in, sizeof(in));
+		const struct fuse_in_header *h = (const void *)in;
+		struct fuse_attr attr = {.mode = S_IFDIR | 0755, .nlink = 2};
+		struct fuse_init_out init = {.major = 7, .minor = 31, .max_write = 4096};
+		struct fuse_entry_out entry = {.nodeid = 2};
+		struct fuse_attr_out attrs = {.attr_valid = 0};
+		struct fuse_statfs_out stats = {.st.bsize = 512};
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return NULL;
+		attr.ino = h->nodeid;
+		attrs.attr = attr;
+		entry.attr = attr;
+		entry.attr.ino = 2;
+		if (h->opcode == FUSE_INIT)
+			answer(fd, h->unique, 0, &init, sizeof(init));
+		else if (h->opcode == FUSE_GETATTR)
+			answer(fd, h->unique, 0, &attrs, sizeof(attrs));
+		else if (h->opcode == FUSE_STATFS)
+			answer(fd, h->unique, 0, &stats, sizeof(stats));
+		else if (h->opcode == FUSE_LOOKUP && strcmp(in + sizeof(*h), "by-name") == 0)
+			answer(fd, h->unique, 0, &entry, sizeof(entry));
+		else if (h->opcode != FUSE_FORGET && h->opcode != FUSE_BATCH_FORGET)
+			answer(fd, h->unique, h->opcode == FUSE_LOOKUP ? -ENOENT : -ENOSYS, NULL, 0);
+	}
+}
+
+static bool mounted(const char *below)
+{
+	AUTO(str_free) char *path = str_printf(" %s%s ", rig.conf.mount_dir, below);
+	struct buf b;
+	bool is;
+
+	buf_init(&b, 4 << 20);
+	cr_assert_eq(io_read_file(AT_FDCWD, "/proc/self/mountinfo", &b), 0);
+	is = strstr(buf_str(&b), path) != NULL;
+	buf_fini(&b);
+	return is;
+}
+
+Test(priv_mount, is_made_with_the_promised_flags_and_taken_away)
+{
+	AUTO(str_free) char *links = str_printf("%s/by-name", rig.conf.mount_dir);
+	AUTO(str_free) char *link = str_printf("%s/by-name/x", rig.conf.mount_dir);
+	struct err e = ERR_NULL;
+	pthread_t thread;
+	struct statvfs sv;
+	struct stat st;
+	int fd = -1, dir = -1, again;
+
+	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
+	pthread_create(&thread, NULL, serve, &fd);
+	cr_assert_eq(statvfs(rig.conf.mount_dir, &sv), 0);
+	cr_expect_eq(sv.f_flag & (ST_NOSUID | ST_NODEV), ST_NOSUID | ST_NODEV);
+	cr_expect_eq(priv_mount(rig.priv, &again, &e), -EBUSY);
+	cr_expect_str_eq(e.slug, "mount-busy");
+	cr_assert_eq(priv_mount_links(rig.priv, &dir, &e), 0, "%s", e.text);
+	cr_assert_eq(symlinkat("/etc/hostname", dir, "x"), 0);
+	cr_expect_eq(stat(link, &st), 0, "links on it are followed");
+	cr_assert_eq(stat(links, &st), 0);
+	cr_expect_eq(st.st_uid, rig.conf.uid);
+	cr_expect_eq(priv_mount_links(rig.priv, &again, &e), -EBUSY);
+	cr_assert_eq(priv_unmount(rig.priv, &e), 0, "%s", e.text);
+	cr_expect(!mounted("") && !mounted("/by-name"));
+	cr_expect_eq(priv_unmount(rig.priv, &e), 0, "twice is fine");
+	close(dir);
+	pthread_join(thread, NULL);
+	close(fd);
+}
+
+Test(priv_mount, a_dead_one_is_replaced)
+{
+	struct err e = ERR_NULL;
+	int fd = -1;
+
+	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
+	close(fd);
+	cr_assert(mounted(""));
+	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
+	close(fd);
+	cr_assert_eq(priv_unmount(rig.priv, &e), 0);
+	cr_expect(!mounted(""));
+}
+
+Test(priv_mount, goes_with_the_process)
+{
+	struct err e = ERR_NULL;
+	int fd = -1;
+
+	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
+	priv_close(&rig.priv); /* fd is open, nobody serves it: that must not hold anybody up */
+	cr_expect(!mounted(""));
+	close(fd);
+}
