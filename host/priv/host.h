@@ -35,11 +35,12 @@ struct host {
 	int templates;
 	int images;
 	int state;
+	int sock; /* to the daemon; borrowed, -1 in tests */
 	struct host_build builds[HOST_BUILDS_MAX];
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
-#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1})
+#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1, .sock = -1})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;
