@@ -46,7 +46,8 @@ struct mail {
 struct loop {
 	int epfd, mailfd;
 	pthread_t thread;
-	int stop; /* atomic */
+	int stop;    /* atomic */
+	int running; /* atomic */
 	struct list watches, graveyard;
 	struct loop_watch *mail_watch;
 	VEC(struct loop_timer *) heap;
@@ -281,6 +282,39 @@ void loop_stop(struct loop *l)
 	(void)!write(l->mailfd, &one, sizeof(one));
 }
 
+struct sync {
+	struct lock lock;
+	pthread_cond_t cond;
+	bool done;
+};
+
+static void sync_hit(void *ctx)
+{
+	struct sync *s = ctx;
+
+	lock_take(&s->lock);
+	s->done = true;
+	pthread_cond_broadcast(&s->cond);
+	lock_drop(&s->lock);
+}
+
+void loop_sync(struct loop *l)
+{
+	struct sync s = { .done = false };
+
+	if (!__atomic_load_n(&l->running, __ATOMIC_ACQUIRE))
+		return;
+	lock_init(&s.lock, "loop-sync", LOCK_LEAF);
+	lock_cond_init(&s.cond);
+	loop_post(l, sync_hit, &s);
+	lock_take(&s.lock);
+	while (!s.done)
+		lock_wait(&s.lock, &s.cond, CLOCK_NEVER);
+	lock_drop(&s.lock);
+	pthread_cond_destroy(&s.cond);
+	lock_fini(&s.lock);
+}
+
 bool loop_is_mine(const struct loop *l)
 {
 	return pthread_equal(l->thread, pthread_self()) != 0;
@@ -330,11 +364,14 @@ int loop_once(struct loop *l, int timeout_ms)
 int loop_run(struct loop *l)
 {
 	l->thread = pthread_self();
+	__atomic_store_n(&l->running, 1, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE)) {
 		int r = loop_once(l, -1);
 
 		if (r < 0)
 			return r;
 	}
+	__atomic_store_n(&l->running, 0, __ATOMIC_RELEASE);
+	loop_once(l, 0);
 	return 0;
 }

@@ -53,6 +53,9 @@ void loop_untimer(struct loop_timer **t);
 /** loop_post() - have @fn(@ctx) called on the loop's thread, soon, in order of posting. Any thread. Aborts when memory is
  * out. What @ctx points to must live until then. */
 void loop_post(struct loop *loop, loop_mail_fn *fn, void *ctx);
+/** loop_sync() - block until everything posted before has been called back; not on the loop's thread, no locks held.
+ * Returns at once when the loop does not run (it was stopped, or never started). */
+void loop_sync(struct loop *loop);
 /** loop_is_mine() - true on the thread that runs this loop (or, before it ran, on the one that made it). */
 bool loop_is_mine(const struct loop *loop);
 

@@ -26,6 +26,7 @@ struct pool {
 	pthread_cond_t idle; /* some strand became idle */
 	struct list jobs;
 	bool ending;
+	unsigned busy; /* jobs that run */
 	VEC(pthread_t) threads;
 };
 
@@ -50,12 +51,16 @@ static void *worker(void *ctx)
 			lock_wait(&p->lock, &p->wake, CLOCK_NEVER);
 			continue;
 		}
+		p->busy++;
 		lock_drop(&p->lock);
 		j = list_entry(node, struct job, node);
 		j->fn(j->ctx);
 		assert(lock_held() == 0);
 		free(j);
 		lock_take(&p->lock);
+		p->busy--;
+		if (!p->busy && list_empty(&p->jobs))
+			pthread_cond_broadcast(&p->idle);
 	}
 	lock_drop(&p->lock);
 	return NULL;
@@ -103,6 +108,14 @@ void pool_free(struct pool **slot)
 	pthread_cond_destroy(&p->idle);
 	lock_fini(&p->lock);
 	free(p);
+}
+
+void pool_drain(struct pool *p)
+{
+	lock_take(&p->lock);
+	while (p->busy || !list_empty(&p->jobs))
+		lock_wait(&p->lock, &p->idle, CLOCK_NEVER);
+	lock_drop(&p->lock);
 }
 
 static struct job *job_new(pool_job_fn *fn, void *ctx)

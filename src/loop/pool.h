@@ -20,6 +20,8 @@ typedef void pool_job_fn(void *ctx);
 int pool_new(const char *name, unsigned threads, struct pool **ret, struct err *e) MUST_CHECK;
 /** pool_free() - finish all queued jobs, join the threads. All strands must be freed first. */
 void pool_free(struct pool **pool);
+/** pool_drain() - block until no job is queued or running. Not from a job. */
+void pool_drain(struct pool *pool);
 /** pool_run() - run @fn(@ctx) on some worker. Any thread. */
 void pool_run(struct pool *pool, pool_job_fn *fn, void *ctx);
 

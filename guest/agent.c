@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. A connection is a stranger until its HELLO carries the token; strangers are few and have ten seconds. Then it
+ * is control, shipping (one of each: a newer one takes the place of the older, whose other end is probably dead), or the
+ * stream of one process. Everything that outlives connections hangs on struct agent.
+ */
+#include "guest/agent.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "wire/xport.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+enum { STRANGERS_MAX = 64, HELLO_MS = 10000, PEERS_MAX = 4096, OUT_MAX = 8 * 1024 * 1024 };
+
+struct peer {
+	struct list node;
+	struct agent *agent; /* borrowed: parent */
+	struct conn *conn;
+	struct loop_timer *deadline; /* for HELLO */
+	unsigned kind;		     /* 0: a stranger */
+	struct proc *proc;	     /* of an EXEC connection; borrowed */
+};
+
+static bool token_ok(const struct agent *a, struct span given)
+{
+	const volatile uint8_t *p = given.p;
+	uint8_t diff = 0;
+	size_t i;
+
+	if (given.len != WIRE_TOKEN_LEN)
+		return false;
+	for (i = 0; i < WIRE_TOKEN_LEN; i++)
+		diff |= p[i] ^ a->o.token[i];
+	return diff == 0;
+}
+
+/* The peer plays no role any more; its connection may still have to be written out. */
+static void peer_retire(struct peer *p)
+{
+	struct agent *a = p->agent;
+
+	if (!p->kind && p->deadline)
+		a->n_strangers--;
+	loop_untimer(&p->deadline);
+	if (a->control == p) {
+		a->control = NULL;
+		watch_detach(a->watch);
+		files_attach(&a->files, NULL);
+		syncs_drop(a);
+	}
+	if (a->shipping == p) {
+		a->shipping = NULL;
+		ship_detach(a->ship);
+	}
+	if (p->proc && p->proc->conn == p->conn)
+		proc_detach(p->proc);
+	p->proc = NULL;
+}
+
+static void peer_free(struct peer *p)
+{
+	peer_retire(p);
+	list_remove(&p->node);
+	conn_free(&p->conn);
+	free(p);
+}
+
+/* Say why, then close. */
+static void peer_refuse(struct peer *p, const struct err *e)
+{
+	reply_error(p->conn, 0, e);
+	peer_retire(p);
+	conn_finish(p->conn);
+}
+
+struct conn *agent_control(const struct agent *a)
+{
+	return a->control ? a->control->conn : NULL;
+}
+
+/* --- EXEC -------------------------------------------------------------------------------------------------------- */
+
+static struct peer *peer_of(struct agent *a, const struct conn *c)
+{
+	struct list *node;
+
+	list_each(node, &a->peers)
+		if (list_entry(node, struct peer, node)->conn == c)
+			return list_entry(node, struct peer, node);
+	return NULL;
+}
+
+static void attach(struct peer *p, struct proc *proc, const struct msg_ATTACH *m)
+{
+	struct peer *old = proc->conn ? peer_of(p->agent, proc->conn) : NULL;
+
+	if (old)
+		old->proc = NULL;
+	p->proc = proc;
+	proc_attach(proc, p->conn, m->out_from, m->err_from, m->credit);
+}
+
+static int exec_first(struct peer *p, const struct frame *f, struct err *e)
+{
+	struct agent *a = p->agent;
+	struct msg_ATTACH at = { .credit = 0 };
+	struct proc *proc;
+	int r;
+
+	if (f->type == MSG_EXEC) {
+		struct msg_EXEC m;
+
+		r = msg_decode(f->type, f->payload, &m, e);
+		if (r < 0)
+			return r;
+		proc = procs_find(&a->procs, m.id);
+		r = proc ? 0 : procs_start(&a->procs, &m, &proc, e);
+		if (r < 0)
+			return r;
+		at.credit = m.credit;
+	} else if (f->type == MSG_ATTACH) {
+		r = msg_decode(f->type, f->payload, &at, e);
+		if (r < 0)
+			return r;
+		proc = procs_find(&a->procs, at.id);
+		if (!proc)
+			return err_set(e, -ESRCH, "no-such-process", "no process of this id is known");
+	} else {
+		return err_set(e, -EPROTO, "bad-message", "an EXEC connection begins with EXEC or ATTACH");
+	}
+	attach(p, proc, &at);
+	return 0;
+}
+
+static int exec_frame(struct peer *p, const struct frame *f, struct err *e)
+{
+	int r = p->proc ? proc_frame(p->proc, f, e) : exec_first(p, f, e);
+
+	if (r != PROC_E_GONE)
+		return r;
+	p->proc = NULL;
+	conn_finish(p->conn);
+	return 0;
+}
+
+/* --- HELLO ------------------------------------------------------------------------------------------------------- */
+
+static void hello_reply(struct peer *p, const struct msg_HELLO *m)
+{
+	struct agent *a = p->agent;
+	struct msg_HELLO answer = {
+		.generation = MIN(m->generation, (uint64_t)WIRE_GENERATION),
+		.kind = m->kind,
+		.token = SPAN(a->o.token, WIRE_TOKEN_LEN),
+		.id = m->id,
+		.boot = a->boot,
+		.wall_ns = clock_wall(),
+	};
+
+	(void)!conn_send(p->conn, MSG_HELLO, &answer);
+}
+
+static void replace(struct peer **slot, struct peer *p)
+{
+	struct peer *old = *slot;
+
+	if (old) {
+		peer_retire(old);
+		conn_finish(old->conn);
+	}
+	*slot = p;
+}
+
+static int hello(struct peer *p, const struct frame *f, struct err *e)
+{
+	struct agent *a = p->agent;
+	struct msg_HELLO m;
+
+	if (f->type != MSG_HELLO || msg_decode(f->type, f->payload, &m, e) < 0)
+		return -EBADMSG;
+	if (!token_ok(a, m.token))
+		return -EACCES;
+	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > WIRE_SHIP)
+		return -EPROTO;
+	if (m.id.len && !span_eq(m.id, span_str(a->o.id)))
+		return err_set(e, -EPERM, "wrong-sandbox", "this is another sandbox");
+	a->n_strangers--;
+	loop_untimer(&p->deadline);
+	p->kind = (unsigned)m.kind;
+	hello_reply(p, &m);
+	if (p->kind == WIRE_CONTROL) {
+		replace(&a->control, p);
+		files_attach(&a->files, p->conn);
+	} else if (p->kind == WIRE_SHIP) {
+		replace(&a->shipping, p);
+		ship_attach(a->ship, p->conn);
+	}
+	return 0;
+}
+
+/* --- connections ------------------------------------------------------------------------------------------------- */
+
+static void on_frame(void *ctx, const struct frame *f)
+{
+	struct peer *p = ctx;
+	struct err e = ERR_NULL;
+	int r = 0;
+
+	if (!p->kind) {
+		r = hello(p, f, &e);
+		if (r < 0 && r != -EPERM) { /* a stranger learns nothing */
+			peer_retire(p);
+			conn_finish(p->conn);
+			return;
+		}
+	} else if (p->kind == WIRE_CONTROL && p == p->agent->control) {
+		r = control_frame(p->agent, f, &e);
+		if (!conn_room(p->conn))
+			conn_pause(p->conn);
+	} else if (p->kind == WIRE_SHIP && p == p->agent->shipping) {
+		r = ship_frame(p->agent->ship, f);
+		if (r < 0)
+			err_set(&e, r, "bad-message", "%s has no place here", msg_name(f->type));
+	} else if (p->kind == WIRE_EXEC) {
+		r = exec_frame(p, f, &e);
+	}
+	if (r < 0)
+		peer_refuse(p, &e);
+}
+
+static void on_close(void *ctx, const struct err *why)
+{
+	(void)why;
+	peer_free(ctx);
+}
+
+static void on_drain(void *ctx)
+{
+	struct peer *p = ctx;
+	struct agent *a = p->agent;
+
+	if (p == a->control) {
+		files_go_on(&a->files);
+		watch_go_on(a->watch);
+		conn_resume(p->conn);
+	} else if (p == a->shipping) {
+		ship_go_on(a->ship);
+	} else if (p->proc) {
+		proc_pump(p->proc);
+		out_read(&p->proc->out[0]);
+		out_read(&p->proc->out[1]);
+		proc_pump(p->proc);
+	}
+}
+
+static const struct conn_events peer_events = { .on_frame = on_frame, .on_close = on_close, .on_drain = on_drain };
+
+static void on_hello_late(void *ctx)
+{
+	peer_free(ctx);
+}
+
+static void on_accept(void *ctx, int fd, unsigned events)
+{
+	struct agent *a = ctx;
+	AUTO(fd_close) int got = -1;
+	struct peer *p;
+
+	(void)events;
+	if (xport_accept(fd, &got) < 0)
+		return;
+	if (a->n_strangers >= STRANGERS_MAX)
+		return; /* closed: who has the token tries again */
+	p = NEW(struct peer);
+	p->agent = a;
+	if (conn_new(a->loop, got, OUT_MAX, &peer_events, p, &p->conn, NULL) < 0) {
+		free(p);
+		return;
+	}
+	(void)fd_take(&got);
+	p->deadline = loop_timer(a->loop, clock_after_ms(HELLO_MS), on_hello_late, p);
+	a->n_strangers++;
+	list_init(&p->node);
+	list_append(&a->peers, &p->node);
+}
+
+/* --- the whole --------------------------------------------------------------------------------------------------- */
+
+static bool on_written(void *ctx, uint64_t parent, struct span name, const struct node *n)
+{
+	return ship_add(((struct agent *)ctx)->ship, parent, name, n->fid);
+}
+
+static void on_seen(void *ctx, uint64_t parent, struct span name, const struct node *n)
+{
+	ship_seen(((struct agent *)ctx)->ship, parent, name, n->fid);
+}
+
+static const struct watch_events watch_events = { .written = on_written, .seen = on_seen };
+
+static void on_progress(void *ctx)
+{
+	syncs_check(ctx);
+}
+
+int agent_new(struct loop *loop, const struct agent_options *o, struct agent **ret, struct err *e)
+{
+	struct agent *a = NEW(struct agent);
+	int r;
+
+	*a = (struct agent){ .loop = loop, .o = *o };
+	list_init(&a->peers);
+	list_init(&a->syncs);
+	(void)!getrandom(&a->boot, sizeof(a->boot), GRND_NONBLOCK);
+	a->watch = watch_new(loop, o->tree, o->source, &watch_events, a);
+	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), on_progress, a);
+	files_init(&a->files, o->tree);
+	procs_init(&a->procs, loop, a->watch, o->workspace);
+	r = loop_watch(loop, o->listener, LOOP_READ, on_accept, a, &a->accepting);
+	if (r < 0) {
+		agent_free(&a);
+		return err_sys(e, r, "cannot wait for connections");
+	}
+	*ret = a;
+	return 0;
+}
+
+void agent_free(struct agent **slot)
+{
+	struct agent *a = take(slot);
+
+	if (!a)
+		return;
+	while (!list_empty(&a->peers))
+		peer_free(list_entry(a->peers.next, struct peer, node));
+	syncs_drop(a);
+	loop_unwatch(&a->accepting);
+	fd_close(&a->o.listener);
+	procs_fini(&a->procs);
+	ship_free(&a->ship);
+	watch_free(&a->watch);
+	source_free(&a->o.source);
+	loop_untimer(&a->sync_soon);
+	free(a);
+}

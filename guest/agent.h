@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_AGENT_H
+#define GUEST_AGENT_H
+
+/* The agent: who is connected, and which part of the house answers which message. */
+#include "guest/files.h"
+#include "guest/proc.h"
+#include "guest/ship.h"
+#include "guest/watch.h"
+#include "wire/wire.h"
+
+struct peer;
+
+struct agent_options {
+	int listener;
+	const char *id, *workspace;
+	struct source *source; /* taken over; NULL: no watcher */
+	const struct tree *tree;
+	uint8_t token[WIRE_TOKEN_LEN];
+};
+
+struct agent {
+	struct loop *loop; /* borrowed */
+	struct agent_options o;
+	uint64_t boot;
+	struct loop_watch *accepting;
+	struct list peers;
+	size_t n_strangers; /* connections that have not said HELLO */
+	struct peer *control, *shipping;
+	struct watch *watch;
+	struct ship *ship;
+	struct files files;
+	struct procs procs;
+	struct list syncs;
+	struct loop_timer *sync_soon;
+};
+
+/** agent_new() - everything but the loop's run. @o is copied, its source and listener are the agent's. Return: 0, -errno. */
+int agent_new(struct loop *loop, const struct agent_options *o, struct agent **ret, struct err *e) MUST_CHECK;
+void agent_free(struct agent **slot);
+/** agent_control() - the control connection, NULL while there is none. */
+struct conn *agent_control(const struct agent *a);
+
+/* control.c */
+/** control_frame() - a message of the control connection. Return: 0; -errno ends the connection. */
+int control_frame(struct agent *a, const struct frame *f, struct err *e) MUST_CHECK;
+/** reply_error() - answer a call, or end a stream with call 0. */
+void reply_error(struct conn *c, uint64_t call, const struct err *e);
+
+/* sync.c */
+void sync_start(struct agent *a, uint64_t call);
+/** syncs_check() - something was settled. */
+void syncs_check(struct agent *a);
+void syncs_drop(struct agent *a);
+/** census() - mark the files below the workspace that somebody has mapped shared and writable. */
+void census(struct agent *a);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of the control connection: a table from message to function; FS_* calls have a table of their own in files.c. */
+#include "guest/agent.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/io.h"
+
+enum { PS_MAX = 900 * 1024 };
+
+void reply_error(struct conn *c, uint64_t call, const struct err *e)
+{
+	struct msg_ERROR m = {
+		.call = call,
+		.name = span_str(err_name(e->code)),
+		.slug = span_str(*e->slug ? e->slug : "failed"),
+		.text = span_str(e->text),
+	};
+
+	(void)!conn_send(c, MSG_ERROR, &m);
+}
+
+static void reply_ok(struct agent *a, uint64_t call)
+{
+	(void)!conn_send(agent_control(a), MSG_OK, &(struct msg_OK){ .call = call });
+}
+
+static int on_ping(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_PING *m = msg;
+
+	(void)e;
+	(void)!conn_send(agent_control(a), MSG_PONG, &(struct msg_PONG){ .call = m->call });
+	return 0;
+}
+
+static int on_ps(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_PS *m = msg;
+	struct msg_PS_IS is = { .call = m->call };
+	struct msg_list list;
+
+	(void)e;
+	msg_list_init(&list, PS_MAX);
+	procs_list(&a->procs, &list);
+	is.procs = msg_list_span(&list);
+	(void)!conn_send(agent_control(a), MSG_PS_IS, &is);
+	msg_list_fini(&list);
+	return 0;
+}
+
+static int on_kill(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_KILL *m = msg;
+	struct proc *p = procs_find(&a->procs, m->id);
+	int r = p ? proc_signal(p, (int)m->signal) : -ESRCH;
+
+	if (r < 0) {
+		err_set(e, r, r == -ESRCH ? "no-such-process" : "failed", "the signal could not be sent");
+		reply_error(agent_control(a), m->call, e);
+	} else {
+		reply_ok(a, m->call);
+	}
+	return 0;
+}
+
+static void on_stopped(void *ctx, uint64_t call)
+{
+	struct agent *a = ctx;
+
+	if (agent_control(a))
+		reply_ok(a, call);
+}
+
+static int on_stop(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_STOP *m = msg;
+	int r = procs_stop(&a->procs, m->grace_ms, m->call, on_stopped, a);
+
+	if (r < 0) {
+		err_set(e, r, "already", "the sandbox is being stopped already");
+		reply_error(agent_control(a), m->call, e);
+	}
+	return 0;
+}
+
+static uint64_t resident(void)
+{
+	AUTO(buf_fini) struct buf b;
+	unsigned long size = 0, pages = 0;
+
+	buf_init(&b, 4096);
+	if (io_read_file(AT_FDCWD, "/proc/self/statm", &b) < 0 || sscanf(buf_str(&b), "%lu %lu", &size, &pages) != 2)
+		return 0;
+	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int on_info(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_INFO *m = msg;
+	struct msg_INFO_IS is = {
+		.call = m->call,
+		.version = span_str(PACKAGE_VERSION),
+		.watcher = span_str(a->o.source ? a->o.source->kind : "none"),
+		.rss_b = resident(),
+		.procs = a->procs.n_running + a->procs.n_records,
+		.dirty = watch_dirty(a->watch),
+		.backlog = ship_backlog(a->ship),
+	};
+
+	(void)e;
+	(void)!conn_send(agent_control(a), MSG_INFO_IS, &is);
+	return 0;
+}
+
+static int on_replicate(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_REPLICATE *m = msg;
+
+	if (m->root_fid && m->root_fid != a->o.tree->fid) {
+		err_set(e, -ESTALE, "root-changed", "the root of the workspace is not the one that the host knows");
+		reply_error(agent_control(a), m->call, e);
+		return 0;
+	}
+	reply_ok(a, m->call);
+	watch_replicate(a->watch, agent_control(a), m->root_fid == 0);
+	return 0;
+}
+
+static int on_changes_ack(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_CHANGES_ACK *m = msg;
+
+	if (watch_ack(a->watch, m->seq) < 0)
+		return err_set(e, -EPROTO, "bad-message", "a batch is acknowledged that was never told");
+	return 0;
+}
+
+static int on_fetch(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_FETCH *m = msg;
+
+	(void)e;
+	if (m->fid)
+		ship_fetch(a->ship, m->fid, m->path);
+	return 0;
+}
+
+static int on_sync(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_SYNC *m = msg;
+
+	(void)e;
+	sync_start(a, m->call);
+	return 0;
+}
+
+static const struct {
+	unsigned type;
+	int (*fn)(struct agent *a, const void *m, struct err *e);
+} calls[] = {
+	{ MSG_PING, on_ping },
+	{ MSG_PS, on_ps },
+	{ MSG_KILL, on_kill },
+	{ MSG_STOP, on_stop },
+	{ MSG_INFO, on_info },
+	{ MSG_REPLICATE, on_replicate },
+	{ MSG_CHANGES_ACK, on_changes_ack },
+	{ MSG_FETCH, on_fetch },
+	{ MSG_SYNC, on_sync },
+};
+
+int control_frame(struct agent *a, const struct frame *f, struct err *e)
+{
+	union {
+		struct msg_KILL kill; /* the largest of them */
+		struct msg_FETCH fetch;
+		struct msg_STOP stop;
+	} m;
+	size_t i;
+	int r;
+
+	for (i = 0; i < ARRAY_LEN(calls); i++) {
+		if (calls[i].type != f->type)
+			continue;
+		r = msg_decode(f->type, f->payload, &m, e);
+		return r < 0 ? r : calls[i].fn(a, &m, e);
+	}
+	r = files_frame(&a->files, f, e);
+	return r == -ENOSYS ? err_set(e, -EPROTO, "bad-message", "%s has no place here", msg_name(f->type)) : r;
+}

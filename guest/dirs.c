@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. The map may be behind or, where events were merged, even in contradiction with itself for a moment; so a walk
+ * to the root is bounded in steps, and a directory that was opened by its path counts only when its fid is the expected
+ * one. A descriptor, once checked, names the directory wherever it moves, which is why the last one is kept: most
+ * changes come many to a directory.
+ */
+#include "guest/dirs.h"
+
+#include "base/io.h"
+#include "base/vec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+enum { DEPTH_MAX = 2048, CHUNK = 3500 };
+
+void dirs_init(struct dirs *d, const struct tree *tree)
+{
+	bool is_new;
+
+	*d = (struct dirs){ .tree = tree, .cached_fd = -1 };
+	dirs_put(d, tree->fid, 0, SPAN_NULL, &is_new);
+}
+
+static void dir_free(struct dir *dir)
+{
+	free(dir->name);
+	free(dir);
+}
+
+void dirs_fini(struct dirs *d)
+{
+	struct dir *dir;
+
+	dirs_uncache(d);
+	while ((dir = map_take_any(&d->by_fid)))
+		dir_free(dir);
+	map_fini(&d->by_fid);
+}
+
+struct dir *dirs_get(const struct dirs *d, uint64_t fid)
+{
+	return map_get_u64(&d->by_fid, fid);
+}
+
+struct dir *dirs_put(struct dirs *d, uint64_t fid, uint64_t parent, struct span name, bool *ret_new)
+{
+	struct dir *dir = dirs_get(d, fid);
+
+	*ret_new = !dir;
+	if (!dir) {
+		dir = NEW(struct dir);
+		*dir = (struct dir){ .fid = fid, .parent = parent, .wd = -1, .name = span_dup(name), .round = d->round };
+		map_put_u64(&d->by_fid, fid, dir);
+	} else if (fid != d->tree->fid && (dir->parent != parent || !span_eq(span_str(dir->name), name))) {
+		char *copy = span_dup(name); /* the name may be borrowed from this very directory */
+
+		free(dir->name);
+		dir->name = copy;
+		dir->parent = parent;
+	}
+	return dir;
+}
+
+void dirs_remove(struct dirs *d, uint64_t fid)
+{
+	struct dir *dir = fid == d->tree->fid ? NULL : map_remove_u64(&d->by_fid, fid);
+
+	if (!dir)
+		return;
+	if (d->cached == fid)
+		dirs_uncache(d);
+	dir_free(dir);
+}
+
+/* Directories from @fid up to, but without, the root. */
+static int lineage(const struct dirs *d, uint64_t fid, const struct dir **line, size_t *ret_n)
+{
+	size_t n = 0;
+
+	while (fid != d->tree->fid) {
+		const struct dir *dir = dirs_get(d, fid);
+
+		if (!dir)
+			return -ENOENT;
+		if (n == DEPTH_MAX)
+			return -ELOOP;
+		line[n++] = dir;
+		fid = dir->parent;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+int dirs_path(const struct dirs *d, uint64_t fid, struct buf *b)
+{
+	const struct dir **line = must_calloc(DEPTH_MAX, sizeof(*line));
+	size_t n = 0, at = 0;
+	int r = lineage(d, fid, line, &n);
+
+	for (; n && r == 0; at++) {
+		const char *name = line[--n]->name;
+
+		if (at)
+			r = buf_append(b, "/", 1);
+		if (r == 0)
+			r = buf_append(b, name, strlen(name));
+	}
+	free(line);
+	return r;
+}
+
+/* Walk down in pieces, so that no path is too long for the kernel. */
+static int walk(const struct dirs *d, const struct dir **line, size_t n)
+{
+	AUTO(fd_close) int at = -1;
+	AUTO(buf_fini) struct buf path;
+
+	buf_init(&path, CHUNK + 512);
+	do {
+		int next;
+
+		while (n && buf_len(&path) < CHUNK) {
+			const char *name = line[--n]->name;
+
+			if (buf_append(&path, name, strlen(name)) < 0 || (n && buf_append(&path, "/", 1) < 0))
+				return -ENAMETOOLONG;
+		}
+		next = node_open(at < 0 ? d->tree->fd : at, buf_str(&path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
+				 false);
+		if (next < 0)
+			return next;
+		fd_close(&at);
+		at = next;
+		buf_consume(&path, buf_len(&path));
+	} while (n);
+	return fd_take(&at);
+}
+
+static bool is_dir(int fd, uint64_t fid)
+{
+	struct node *n = NEW(struct node);
+	bool same = node_of(fd, n) == 0 && n->fid == fid;
+
+	mem_free(&n);
+	return same;
+}
+
+int dirs_open(struct dirs *d, uint64_t fid)
+{
+	const struct dir **line;
+	AUTO(fd_close) int fd = -1;
+	size_t n = 0;
+	int r;
+
+	if (fid == d->tree->fid)
+		return d->tree->fd;
+	if (d->cached == fid && d->cached_fd >= 0)
+		return d->cached_fd;
+	line = must_calloc(DEPTH_MAX, sizeof(*line));
+	r = lineage(d, fid, line, &n);
+	if (r == 0)
+		fd = walk(d, line, n);
+	free(line);
+	if (r < 0)
+		return r;
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || (fd >= 0 && !is_dir(fd, fid)))
+		return -ESTALE;
+	if (fd < 0)
+		return fd;
+	dirs_uncache(d);
+	d->cached = fid;
+	d->cached_fd = fd_take(&fd);
+	return d->cached_fd;
+}
+
+void dirs_uncache(struct dirs *d)
+{
+	fd_close(&d->cached_fd);
+	d->cached = 0;
+}
+
+void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct dir *dir), void *ctx)
+{
+	VEC(struct dir *) old = { 0 };
+	struct map_slot *s;
+	size_t pos = 0, i;
+
+	while ((s = map_next(&d->by_fid, &pos))) {
+		struct dir *dir = s->value;
+
+		if (dir->round != round && dir->fid != d->tree->fid)
+			vec_push(&old, dir);
+	}
+	for (i = 0; i < old.len; i++) {
+		drop(ctx, old.v[i]);
+		dirs_remove(d, old.v[i]->fid);
+	}
+	vec_fini(&old);
+}

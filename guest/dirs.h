@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_DIRS_H
+#define GUEST_DIRS_H
+
+/*
+ * Which directories the workspace has: fid -> (fid of the parent, name). Inside a sandbox a file handle cannot be opened,
+ * so this is how a directory that an event names is found.
+ */
+#include "base/map.h"
+#include "guest/node.h"
+
+struct dir {
+	uint64_t fid, parent; /* the root's parent is 0 */
+	char *name;
+	unsigned round; /* of the last full scan that has listed it */
+	int wd;		/* inotify's watch, -1 when there is none */
+	bool stale;	/* an entry could not be looked at: list it when it is found again */
+};
+
+struct dirs {
+	const struct tree *tree; /* borrowed */
+	struct map by_fid;
+	unsigned round;	 /* number of the current full scan; new directories get it */
+	uint64_t cached; /* fid of the descriptor below */
+	int cached_fd;
+};
+
+void dirs_init(struct dirs *d, const struct tree *tree);
+void dirs_fini(struct dirs *d);
+/** dirs_get() - borrow a directory; NULL when it is not known. */
+struct dir *dirs_get(const struct dirs *d, uint64_t fid);
+/** dirs_put() - it is at (@parent, @name) now. Return: the directory, and whether it was not known before. */
+struct dir *dirs_put(struct dirs *d, uint64_t fid, uint64_t parent, struct span name, bool *ret_new);
+void dirs_remove(struct dirs *d, uint64_t fid);
+/** dirs_path() - its path from the root into @b. Return: 0, -ENOENT (not connected with the root), -E2BIG. */
+int dirs_path(const struct dirs *d, uint64_t fid, struct buf *b) MUST_CHECK;
+/** dirs_open() - a descriptor of it, identity checked. Borrowed: valid until the next call here or dirs_uncache().
+ * Return: a descriptor; -ESTALE (known, but not where we thought), -ENOENT (unknown), -errno. */
+int dirs_open(struct dirs *d, uint64_t fid) MUST_CHECK;
+/** dirs_uncache() - close the descriptor that dirs_open() keeps. */
+void dirs_uncache(struct dirs *d);
+/** dirs_sweep() - forget the directories that were last listed before @round; @drop is told of each. */
+void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+
+#endif

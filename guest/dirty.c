@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. Events are hints and state is truth, so of any number of events of a name one mark is enough. The order of
+ * first changes is kept: a directory is found before what was made in it. Ordinals tell a barrier when all that was
+ * marked before it has been told: a name that is marked again keeps its early place and is then told with later state.
+ */
+#include "guest/dirty.h"
+
+#include <string.h>
+
+enum { KEY_MAX = 8 + 256 };
+
+struct key {
+	char room[KEY_MAX];
+};
+
+static struct span key_of(struct key *k, uint64_t parent, struct span name)
+{
+	size_t len = MIN(name.len, (size_t)KEY_MAX - 8);
+
+	memcpy(k->room, &parent, 8);
+	if (len)
+		memcpy(k->room + 8, name.p, len);
+	return SPAN(k->room, 8 + len);
+}
+
+void dirty_init(struct dirty *d)
+{
+	*d = (struct dirty){ .by_name = MAP_NULL };
+	list_init(&d->marks);
+}
+
+void dirty_clear(struct dirty *d)
+{
+	struct list *node;
+
+	while ((node = list_shift(&d->marks)))
+		free(list_entry(node, struct mark, node));
+	map_fini(&d->by_name);
+}
+
+void dirty_fini(struct dirty *d)
+{
+	dirty_clear(d);
+}
+
+struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags)
+{
+	struct key k;
+	struct mark *m;
+
+	if (name.len > 255)
+		return NULL;
+	m = map_get(&d->by_name, key_of(&k, parent, name));
+	if (m) {
+		m->flags |= flags;
+		return m;
+	}
+	if (d->by_name.len >= DIRTY_MAX) {
+		dirty_clear(d);
+		d->overflowed = true;
+		return NULL;
+	}
+	m = must_calloc(1, sizeof(*m) + name.len + 1);
+	m->ord = ++d->ord;
+	m->parent = parent;
+	m->flags = flags;
+	m->len = (unsigned)name.len;
+	if (name.len)
+		memcpy(m->name, name.p, name.len);
+	list_init(&m->node);
+	list_append(&d->marks, &m->node);
+	map_put(&d->by_name, key_of(&k, parent, name), m);
+	return m;
+}
+
+unsigned dirty_flags(const struct dirty *d, uint64_t parent, struct span name)
+{
+	struct key k;
+	struct mark *m = map_get(&d->by_name, key_of(&k, parent, name));
+
+	return m ? m->flags : 0;
+}
+
+struct mark *dirty_first(const struct dirty *d)
+{
+	return list_empty(&d->marks) ? NULL : list_entry(d->marks.next, struct mark, node);
+}
+
+struct mark *dirty_take(struct dirty *d, struct mark *m)
+{
+	struct key k;
+
+	map_remove(&d->by_name, key_of(&k, m->parent, SPAN(m->name, m->len)));
+	list_remove(&m->node);
+	if (!d->by_name.len)
+		map_fini(&d->by_name); /* a burst leaves nothing behind */
+	return m;
+}
+
+size_t dirty_len(const struct dirty *d)
+{
+	return d->by_name.len;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_DIRTY_H
+#define GUEST_DIRTY_H
+
+/* Names that changed and were not told yet: each once, in the order in which they changed first. */
+#include "base/list.h"
+#include "base/map.h"
+
+#include <stdint.h>
+
+enum {
+	DIRTY_ENTRY = 1,   /* the name itself came, went or was given to another inode */
+	DIRTY_CREATED = 2, /* it is new */
+	DIRTY_WRITTEN = 4, /* its content may have changed */
+};
+
+enum { DIRTY_MAX = 262144 };
+
+struct mark {
+	struct list node;
+	uint64_t ord;	 /* ascending along the list */
+	uint64_t parent; /* fid of the directory */
+	uint64_t tag;	 /* for the owner of the set */
+	unsigned flags;
+	unsigned len;
+	char name[]; /* NUL-terminated; "" means the directory itself */
+};
+
+struct dirty {
+	struct list marks;
+	struct map by_name;
+	uint64_t ord;	 /* of the newest mark */
+	bool overflowed; /* more than DIRTY_MAX: all were dropped, a full scan is due */
+};
+
+void dirty_init(struct dirty *d);
+void dirty_fini(struct dirty *d);
+/** dirty_mark() - add flags to a name. Past DIRTY_MAX everything is dropped and overflowed is set.
+ * Return: the mark, borrowed; NULL when it was dropped. */
+struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags);
+/** dirty_flags() - flags of a name, 0 when it is not in. */
+unsigned dirty_flags(const struct dirty *d, uint64_t parent, struct span name);
+/** dirty_first() - borrow the oldest; NULL when there is none. */
+struct mark *dirty_first(const struct dirty *d);
+/** dirty_take() - out of the set; yours, free() it. */
+struct mark *dirty_take(struct dirty *d, struct mark *m);
+void dirty_clear(struct dirty *d);
+size_t dirty_len(const struct dirty *d);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_KILL_H
+#define GUEST_KILL_H
+
+/* Signals to more than one process. */
+#include <sys/types.h>
+
+/** kill_session() - to every process of a session, whatever group it is in. */
+void kill_session(pid_t session, int sig);
+/** kill_all() - to every process of the sandbox but ourselves: all of the namespace when we are its first process, else
+ * our descendants' sessions and orphans that came to us. */
+void kill_all(int sig);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. A process runs, is reaped (its status is known, the rest of its output is read, the barrier is under way), is
+ * complete (output read and host told of its changes), and is forgotten when the host acknowledged its EXIT, or when too
+ * many newer records push it out. Nothing of this depends on a connection: one may be attached at any time, and the
+ * EXIT goes to whoever is attached when it is complete and all output was sent to him.
+ */
+#include "guest/proc.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+#include "guest/kill.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { GRACE_MS = 30, BARRIER_MS = 30000, ARGV_MAX = 4096 };
+
+void procs_init(struct procs *ps, struct loop *loop, struct watch *watch, const char *cwd)
+{
+	*ps = (struct procs){ .loop = loop, .watch = watch, .cwd = cwd };
+	list_init(&ps->all);
+	list_init(&ps->sinks);
+}
+
+static void proc_free(struct proc *p)
+{
+	map_remove(&p->procs->by_id, span_str(p->id));
+	list_remove(&p->node);
+	if (p->reaped)
+		p->procs->n_records--;
+	else
+		p->procs->n_running--;
+	watch_unbarrier(&p->barrier);
+	loop_untimer(&p->timeout);
+	loop_untimer(&p->grace);
+	in_close(&p->in);
+	out_close(&p->out[0]);
+	out_close(&p->out[1]);
+	msg_list_fini(&p->argv);
+	free(p);
+}
+
+void procs_fini(struct procs *ps)
+{
+	while (!list_empty(&ps->all))
+		proc_free(list_entry(ps->all.next, struct proc, node));
+	sinks_fini(ps);
+	map_fini(&ps->by_id);
+}
+
+struct proc *procs_find(const struct procs *ps, struct span id)
+{
+	return map_get(&ps->by_id, id);
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+
+static void exit_send(struct proc *p)
+{
+	struct msg_EXIT m = {
+		.how = p->how, .code = p->code, .out_end = p->out[0].ring.end, .err_end = p->out[1].ring.end,
+	};
+
+	if (!p->conn || p->exit_sent || !p->reaped || !p->settled || !p->out[0].done || !p->out[1].done ||
+	    p->out[0].sent < m.out_end || p->out[1].sent < m.err_end)
+		return;
+	p->exit_sent = conn_send(p->conn, MSG_EXIT, &m) == 0;
+}
+
+void proc_pump(struct proc *p)
+{
+	out_send(&p->out[0]);
+	out_send(&p->out[1]);
+	exit_send(p);
+}
+
+static void on_settled(void *ctx)
+{
+	struct proc *p = ctx;
+
+	p->barrier = NULL;
+	p->settled = true;
+	proc_pump(p);
+}
+
+static void on_grace(void *ctx)
+{
+	struct proc *p = ctx;
+
+	p->out[0].last = true;
+	out_read(&p->out[0]);
+	proc_pump(p);
+}
+
+static void evict(struct procs *ps)
+{
+	struct list *node, *tmp;
+
+	list_each_safe(node, tmp, &ps->all) {
+		struct proc *p = list_entry(node, struct proc, node);
+
+		if (ps->n_records <= PROC_RECORDS_MAX)
+			return;
+		if (p->reaped && p->settled && !p->conn)
+			proc_free(p);
+	}
+}
+
+static void reaped(struct proc *p, int status)
+{
+	p->reaped = true;
+	p->procs->n_running--;
+	p->procs->n_records++;
+	loop_untimer(&p->timeout);
+	if (WIFSIGNALED(status)) {
+		p->how = p->how == WIRE_TIMED_OUT ? WIRE_TIMED_OUT : WIRE_SIGNALED;
+		p->code = (unsigned)WTERMSIG(status);
+	} else {
+		p->how = WIRE_EXITED;
+		p->code = (unsigned)WEXITSTATUS(status);
+	}
+	in_close(&p->in);
+	out_reaped(&p->out[0]);
+	out_reaped(&p->out[1]);
+	if (p->pty && !p->out[0].done)
+		p->grace = loop_timer(p->procs->loop, clock_after_ms(GRACE_MS), on_grace, p);
+	p->barrier = watch_barrier(p->procs->watch, clock_after_ms(BARRIER_MS), on_settled, p);
+	proc_pump(p);
+}
+
+bool procs_reap(struct procs *ps)
+{
+	for (;;) {
+		int status = 0;
+		pid_t pid = waitpid(-1, &status, WNOHANG);
+		struct list *node, *tmp;
+
+		if (pid < 0 && errno == EINTR)
+			continue;
+		if (pid <= 0) {
+			evict(ps);
+			return pid == 0;
+		}
+		list_each_safe(node, tmp, &ps->all) {
+			struct proc *p = list_entry(node, struct proc, node);
+
+			if (p->pid == pid && !p->reaped)
+				reaped(p, status);
+		}
+	}
+}
+
+/* --- the beginning ----------------------------------------------------------------------------------------------- */
+
+static void on_timeout(void *ctx)
+{
+	struct proc *p = ctx;
+
+	p->how = WIRE_TIMED_OUT;
+	kill(-p->pid, SIGKILL);
+	kill_session(p->pid, SIGKILL);
+}
+
+static void keep_argv(struct proc *p, struct span argv)
+{
+	struct span s;
+
+	msg_list_init(&p->argv, ARGV_MAX);
+	while (msg_strv_next(&argv, &s))
+		if (msg_list_str(&p->argv, s) < 0)
+			return;
+}
+
+static int id_check(const struct procs *ps, struct span id, struct err *e)
+{
+	AUTO(str_free) char *word = span_dup(id);
+
+	if (!str_is_id(word, PROC_ID_MAX))
+		return err_set(e, -EINVAL, "bad-request", "not an id for a process");
+	if (ps->n_running >= PROC_RUNNING_MAX || ps->stop)
+		return err_set(e, -EAGAIN, "limits", "%s",
+			       ps->stop ? "the sandbox is being stopped" : "too many processes");
+	return 0;
+}
+
+int procs_start(struct procs *ps, const struct msg_EXEC *m, struct proc **ret, struct err *e)
+{
+	struct child c;
+	struct proc *p;
+	int r = id_check(ps, m->id, e);
+
+	if (r == 0)
+		r = child_start(m, ps->cwd, &c, e);
+	if (r < 0)
+		return r;
+	p = NEW(struct proc);
+	*p = (struct proc){ .procs = ps, .pid = c.pid, .pty = c.pty, .start_ns = clock_wall() };
+	memcpy(p->id, m->id.p, m->id.len);
+	keep_argv(p, m->argv);
+	list_init(&p->node);
+	list_append(&ps->all, &p->node);
+	map_put(&ps->by_id, span_str(p->id), p);
+	ps->n_running++;
+	r = in_open(&p->in, p, c.in);
+	if (out_open(&p->out[0], p, WIRE_OUT, c.out) < 0 || out_open(&p->out[1], p, WIRE_ERR, c.err) < 0 || r < 0) {
+		kill(-p->pid, SIGKILL);
+		proc_free(p);
+		return err_set(e, -ENOSPC, "limits", "too many descriptors are watched");
+	}
+	if (m->timeout_ms)
+		p->timeout = loop_timer(ps->loop, clock_after_ms(m->timeout_ms), on_timeout, p);
+	*ret = p;
+	return 0;
+}
+
+/* --- the host ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t out_attach(struct out *o, uint64_t from, uint64_t credit)
+{
+	uint64_t at = MIN(MAX(from, o->ring.start), o->ring.end);
+
+	o->sent = at;
+	o->credit = o->window = credit;
+	return at > from ? at - from : 0;
+}
+
+void proc_attach(struct proc *p, struct conn *conn, uint64_t out_from, uint64_t err_from, uint64_t credit)
+{
+	struct msg_STARTED m = { .pid = (uint64_t)p->pid, .in_at = p->in.at };
+
+	if (p->conn && p->conn != conn)
+		conn_finish(p->conn);
+	p->conn = conn;
+	p->exit_sent = false;
+	m.out_lost = out_attach(&p->out[0], out_from, credit);
+	m.err_lost = out_attach(&p->out[1], err_from, credit);
+	m.out_at = p->out[0].sent;
+	m.err_at = p->out[1].sent;
+	(void)!conn_send(conn, MSG_STARTED, &m);
+	proc_pump(p);
+}
+
+void proc_detach(struct proc *p)
+{
+	p->conn = NULL;
+	out_read(&p->out[0]); /* nobody holds the ring back any more */
+	out_read(&p->out[1]);
+}
+
+int proc_signal(struct proc *p, int sig)
+{
+	if (p->reaped)
+		return -ESRCH;
+	return kill(-p->pid, sig) < 0 && kill(p->pid, sig) < 0 ? -errno : 0;
+}
+
+static int on_window(struct proc *p, const struct frame *f, struct err *e)
+{
+	struct msg_WINDOW m;
+	struct out *o;
+	int r = msg_decode(f->type, f->payload, &m, e);
+
+	if (r < 0)
+		return r;
+	if (m.stream != WIRE_OUT && m.stream != WIRE_ERR)
+		return err_set(e, -EPROTO, "bad-message", "WINDOW for a stream that is none");
+	o = &p->out[m.stream - 1];
+	o->credit = MIN(o->credit + m.bytes, (uint64_t)INT64_MAX);
+	out_send(o);
+	out_read(o);
+	proc_pump(p);
+	return 0;
+}
+
+int proc_frame(struct proc *p, const struct frame *f, struct err *e)
+{
+	struct msg_SIGNAL sig;
+	struct msg_RESIZE size;
+	int r = 0;
+
+	switch (f->type) {
+	case MSG_STDIN:
+	case MSG_STDIN_END:
+		return in_frame(p, f, e);
+	case MSG_WINDOW:
+		return on_window(p, f, e);
+	case MSG_SIGNAL:
+		r = msg_decode(f->type, f->payload, &sig, e);
+		if (r == 0)
+			(void)proc_signal(p, (int)sig.signal); /* it may have ended meanwhile: EXIT says so */
+		return r;
+	case MSG_RESIZE:
+		r = msg_decode(f->type, f->payload, &size, e);
+		if (r == 0 && p->pty && p->out[0].fd >= 0)
+			child_resize(p->out[0].fd, (unsigned)size.cols, (unsigned)size.rows);
+		return r;
+	case MSG_EXIT_ACK:
+		if (!p->exit_sent)
+			return err_set(e, -EPROTO, "bad-message", "EXIT_ACK before EXIT");
+		proc_free(p);
+		return PROC_E_GONE;
+	default:
+		return err_set(e, -EPROTO, "bad-message", "%s has no place here", msg_name(f->type));
+	}
+}
+
+void procs_list(const struct procs *ps, struct msg_list *to)
+{
+	struct list *node;
+
+	list_each(node, &ps->all) {
+		struct proc *p = list_entry(node, struct proc, node);
+		struct msg_PROC m = {
+			.id = span_str(p->id), .pid = (uint64_t)p->pid, .state = p->reaped,
+			.how = p->reaped ? p->how : 0, .code = p->code, .argv = msg_list_span(&p->argv),
+			.start_ns = p->start_ns,
+		};
+
+		if (msg_list_rec(to, MSG_PROC, &m) < 0)
+			return;
+	}
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. A stack of directories, and one that is open and half listed. Each begins with a record flagged ONLY, which
+ * tells the host that what it has there and is not told again is gone; the end of all listings is one END, so that jobs
+ * that come while a full scan runs simply join it. Between two steps anything may be moved: a directory that went from
+ * a part not yet listed into one already listed is met by its event, see watch.c.
+ *
+ * Entries of other file systems that are mounted below are told, but not entered.
+ */
+#include "guest/scan.h"
+
+#include "base/io.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { ROOM = 32 * 1024 };
+
+struct dent { /* as getdents64(2) has it */
+	uint64_t ino;
+	int64_t off;
+	unsigned short reclen;
+	unsigned char type;
+	char name[];
+};
+
+void scan_stop(struct scan *s)
+{
+	vec_fini(&s->todo);
+	fd_close(&s->fd);
+	free(s->room);
+	s->room = NULL;
+	s->at = s->len = 0;
+	s->running = s->full = s->written = false;
+}
+
+void scan_fini(struct scan *s)
+{
+	scan_stop(s);
+}
+
+void scan_dir(struct scan *s, uint64_t fid, bool deep)
+{
+	struct dir *dir = dirs_get(s->dirs, fid);
+
+	if (!dir)
+		return;
+	dir->round = s->dirs->round;
+	dir->stale = false;
+	vec_push(&s->todo, ((struct scan_job){ .fid = fid, .deep = deep }));
+	s->running = true;
+}
+
+void scan_full(struct scan *s, bool written)
+{
+	scan_stop(s);
+	s->dirs->round++;
+	s->full = true;
+	s->written = written;
+	scan_dir(s, s->dirs->tree->fid, true);
+}
+
+static void begin(struct scan *s)
+{
+	struct dir *dir;
+	int fd;
+
+	s->now = s->todo.v[--s->todo.len];
+	dir = dirs_get(s->dirs, s->now.fid);
+	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;
+	if (fd == -ESTALE)
+		dir->stale = true; /* moved: its event brings it back to us */
+	if (fd < 0)
+		return;
+	s->fd = node_open(fd, "", O_RDONLY | O_DIRECTORY, 0, false);
+	if (s->fd < 0 || node_of(s->fd, &s->scratch) < 0) {
+		fd_close(&s->fd);
+		return;
+	}
+	if (s->source)
+		s->source->dir_found(s->source, dir, s->fd);
+	tell_entry(s->tell, WIRE_CHG_SCAN, WIRE_ENT_ONLY, s->now.fid, SPAN_NULL, &s->scratch);
+	if (!s->room)
+		s->room = must_calloc(1, ROOM);
+	s->at = s->len = 0;
+}
+
+static void one(struct scan *s, const char *name)
+{
+	bool is_new;
+
+	if (node_at(s->fd, name, &s->scratch) < 0)
+		return;
+	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
+		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
+		if (s->now.deep || is_new)
+			scan_dir(s, s->scratch.fid, true);
+	}
+	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch);
+}
+
+/* Return: false when the directory is done. */
+static bool next(struct scan *s)
+{
+	struct dent d;
+	const char *name;
+
+	if (s->at >= s->len) {
+		long n = syscall(SYS_getdents64, s->fd, s->room, ROOM);
+
+		if (n <= 0)
+			return false;
+		s->at = 0;
+		s->len = (size_t)n;
+	}
+	memcpy(&d, s->room + s->at, sizeof(d));
+	name = s->room + s->at + offsetof(struct dent, name);
+	s->at += d.reclen;
+	if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+		one(s, name);
+	return true;
+}
+
+static void finish(struct scan *s, void (*drop)(void *ctx, struct dir *dir), void *ctx)
+{
+	bool full = s->full;
+
+	if (!(s->tell->flags & WIRE_CHG_SCAN))
+		tell_flush(s->tell, 0); /* live changes do not travel in a batch of the scan */
+	tell_flush(s->tell, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	scan_stop(s);
+	if (full)
+		dirs_sweep(s->dirs, s->dirs->round, drop, ctx);
+}
+
+void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx)
+{
+	while (s->running && budget && tell_can(s->tell)) {
+		budget--;
+		if (s->fd >= 0) {
+			if (!next(s))
+				fd_close(&s->fd);
+		} else if (s->todo.len) {
+			begin(s);
+		} else {
+			finish(s, drop, ctx);
+		}
+	}
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_SCAN_H
+#define GUEST_SCAN_H
+
+/* Lists directories for the host, a bounded number of entries at a time: the whole tree, or one that events cannot tell. */
+#include "base/vec.h"
+#include "guest/source.h"
+#include "guest/tell.h"
+
+/** Somebody else tells the entry: watch.c, in the same way as for an event. */
+typedef void scan_entry_fn(void *ctx, uint64_t parent, struct span name, const struct node *node);
+
+struct scan_job {
+	uint64_t fid;
+	bool deep; /* directories in it, too */
+};
+
+struct scan {
+	struct dirs *dirs;     /* borrowed, like the next two */
+	struct source *source; /* NULL: no watcher */
+	struct tell *tell;
+	scan_entry_fn *entry;
+	void *ctx;
+	VEC(struct scan_job) todo; /* a stack */
+	struct scan_job now;
+	int fd; /* of the directory that is being listed, -1 between two */
+	char *room;
+	size_t at, len;
+	bool running, full;
+	bool written; /* a full scan for a host that has nothing: every file's content is news */
+	struct node scratch;
+};
+
+void scan_fini(struct scan *s);
+/** scan_full() - list the whole tree anew. */
+void scan_full(struct scan *s, bool written);
+/** scan_dir() - list one directory as soon as possible. */
+void scan_dir(struct scan *s, uint64_t fid, bool deep);
+/** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */
+void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+/** scan_stop() - forget what is left to do. */
+void scan_stop(struct scan *s);
+
+#endif

@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. A file is requested (in the queue, once, by its fid), under way (one at a time), or sent and waiting for the
+ * host's acknowledgement. A request made while the file is under way or sent makes a new one: the same bytes twice do no
+ * harm, a missing change would.
+ *
+ * What was read counts only when size, times and inode are the same before and after; otherwise the shipment is void and
+ * the file waits, longer each time. A file that never rests is shipped as it is after some tries: its growth when it only
+ * grew, whatever was read when even that does not hold; and is requested again.
+ *
+ * Large dense files are read in whole blocks, hashed, and compared with the table of the last acknowledged shipment;
+ * sparse files by ranges of data. A turn of the loop moves a bounded number of bytes, and the host's credit bounds what is
+ * in the air.
+ */
+#include "guest/ship.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "guest/blocks.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum {
+	QUEUE_MAX = 262144,
+	SENT_MAX = 1024,
+	TURN = 1024 * 1024,
+	DENSE_MIN = 1024 * 1024,
+	BACKOFF_MS = 20,
+	BACKOFF_MAX_MS = 1000,
+	TRIES_GROWING = 4,
+	TRIES_ANY = 8,
+	TRIES_GONE = 2,
+};
+
+struct request {
+	struct list node;
+	uint64_t ord, fid, parent;
+	char *name, *path; /* last known; from a FETCH, may be NULL */
+	uint64_t not_before;
+	unsigned tries;
+	bool shrank; /* changed in another way than growing, in some try */
+};
+
+struct sent {
+	struct list node;
+	uint64_t ship;
+	struct request *req;
+	struct blocks *blocks; /* of what was sent; may be NULL */
+};
+
+struct under_way {
+	struct request *req; /* NULL: nothing is */
+	int fd;
+	uint64_t ship, at, data_end;
+	struct node before;
+	struct blocks *blocks, *base; /* base: borrowed from the store */
+	bool dense, broken;
+};
+
+struct ship {
+	struct loop *loop;	 /* borrowed, like the next three */
+	const struct tree *tree;
+	struct dirs *dirs;
+	struct conn *conn;
+	ship_progress_fn *progress;
+	void *ctx;
+	struct map by_fid; /* queued requests */
+	struct list queue, sent;
+	size_t n_sent;
+	uint64_t ord, ships, credit;
+	struct under_way now;
+	struct blocks_store store;
+	struct loop_timer *turn;
+	uint8_t *room;
+};
+
+/* --- the queue --------------------------------------------------------------------------------------------------- */
+
+static void request_free(struct request **slot)
+{
+	struct request *r = take(slot);
+
+	if (!r)
+		return;
+	free(r->name);
+	free(r->path);
+	free(r);
+}
+
+static void name_set(struct request *r, uint64_t parent, struct span name)
+{
+	if (r->parent == parent && r->name && span_eq(span_str(r->name), name))
+		return;
+	free(r->name);
+	r->name = span_dup(name);
+	r->parent = parent;
+}
+
+/* Back into the queue; joined with a newer request for the same file. */
+static void requeue(struct ship *s, struct request *r)
+{
+	struct request *other = map_get_u64(&s->by_fid, r->fid);
+
+	if (other) {
+		other->ord = MIN(other->ord, r->ord);
+		other->tries = MAX(other->tries, r->tries);
+		other->not_before = MAX(other->not_before, r->not_before);
+		request_free(&r);
+		return;
+	}
+	map_put_u64(&s->by_fid, r->fid, r);
+	list_append(&s->queue, &r->node);
+}
+
+static struct request *request_new(struct ship *s, uint64_t fid)
+{
+	struct request *r = NEW(struct request);
+
+	*r = (struct request){ .ord = ++s->ord, .fid = fid };
+	list_init(&r->node);
+	requeue(s, r);
+	return r;
+}
+
+bool ship_add(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
+{
+	struct request *r = map_get_u64(&s->by_fid, fid);
+
+	if (!r && s->by_fid.len >= QUEUE_MAX)
+		return false;
+	if (!r)
+		r = request_new(s, fid);
+	name_set(r, parent, name);
+	ship_go_on(s);
+	return true;
+}
+
+void ship_seen(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
+{
+	struct request *r = map_get_u64(&s->by_fid, fid);
+	struct list *node;
+
+	if (r)
+		name_set(r, parent, name);
+	if (s->now.req && s->now.req->fid == fid)
+		name_set(s->now.req, parent, name);
+	if (!s->n_sent)
+		return;
+	list_each(node, &s->sent) {
+		struct sent *sent = list_entry(node, struct sent, node);
+
+		if (sent->req->fid == fid)
+			name_set(sent->req, parent, name);
+	}
+}
+
+void ship_fetch(struct ship *s, uint64_t fid, struct span path)
+{
+	struct request *r = map_get_u64(&s->by_fid, fid);
+
+	if (!r && s->by_fid.len >= QUEUE_MAX)
+		return;
+	if (!r)
+		r = request_new(s, fid);
+	free(r->path);
+	r->path = span_dup(path);
+	r->not_before = 0;
+	list_remove(&r->node);
+	list_prepend(&s->queue, &r->node);
+	ship_go_on(s);
+}
+
+uint64_t ship_ticket(const struct ship *s)
+{
+	return s->ord;
+}
+
+bool ship_settled(const struct ship *s, uint64_t ticket)
+{
+	struct list *node;
+
+	if (s->now.req && s->now.req->ord <= ticket)
+		return false;
+	list_each(node, &s->queue)
+		if (list_entry(node, struct request, node)->ord <= ticket)
+			return false;
+	list_each(node, &s->sent)
+		if (list_entry(node, struct sent, node)->req->ord <= ticket)
+			return false;
+	return true;
+}
+
+size_t ship_backlog(const struct ship *s)
+{
+	return s->by_fid.len + s->n_sent + (s->now.req != NULL);
+}
+
+/* --- one file ---------------------------------------------------------------------------------------------------- */
+
+static bool same_file(int fd, uint64_t fid, struct node *ret)
+{
+	return fd >= 0 && node_of(fd, ret) == 0 && ret->fid == fid && S_ISREG(ret->st.st_mode);
+}
+
+static int open_quietly(int dirfd, const char *name)
+{
+	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+	int fd = node_open(dirfd, name, flags | O_NOATIME, 0, false);
+
+	return fd == -EPERM ? node_open(dirfd, name, flags, 0, false) : fd;
+}
+
+/* Return: a descriptor of the very file; -ENOENT when it is not under any name that we know; -errno. */
+static int open_file(struct ship *s, const struct request *r, struct node *ret)
+{
+	AUTO(fd_close) int fd = -1;
+	int first = -ENOENT;
+
+	if (r->name) {
+		int dir = dirs_open(s->dirs, r->parent);
+
+		fd = dir < 0 ? -ENOENT : open_quietly(dir, r->name);
+		if (same_file(fd, r->fid, ret))
+			return fd_take(&fd);
+		first = fd < 0 ? fd : -ENOENT;
+		fd_close(&fd);
+	}
+	if (r->path && *r->path) {
+		fd = open_quietly(s->tree->fd, r->path);
+		if (same_file(fd, r->fid, ret))
+			return fd_take(&fd);
+	}
+	return first;
+}
+
+static void settle(struct ship *s, struct request *r)
+{
+	request_free(&r);
+	s->progress(s->ctx);
+}
+
+static void wait_longer(struct request *r)
+{
+	uint64_t ms = BACKOFF_MS;
+	unsigned i;
+
+	for (i = 0; i < r->tries && ms < BACKOFF_MAX_MS; i++)
+		ms *= 2;
+	r->not_before = clock_after_ms(MIN(ms, (uint64_t)BACKOFF_MAX_MS));
+	r->tries++;
+}
+
+static bool send_head(struct ship *s, uint64_t base, const struct node *n)
+{
+	uint8_t room[256];
+	struct buf b = { .p = room, .cap = sizeof(room), .limit = sizeof(room) };
+	struct msg_NODE rec = node_wire(n);
+	struct msg_SHIP m = { .ship = ++s->ships, .base = base };
+
+	if (msg_encode(&b, MSG_NODE, &rec) < 0)
+		return false;
+	m.node = buf_span(&b);
+	return conn_send(s->conn, MSG_SHIP, &m) == 0;
+}
+
+static void send_end(struct ship *s, bool ok, bool gone)
+{
+	(void)!conn_send(s->conn, MSG_SHIP_END, &(struct msg_SHIP_END){ .ok = ok, .gone = gone });
+}
+
+/* Not to be opened: perhaps just renamed, so once more a little later; then the host is told. */
+static void no_file(struct ship *s, struct request *r, int why)
+{
+	struct node *n = &s->now.before;
+
+	if (r->tries < TRIES_GONE) {
+		wait_longer(r);
+		requeue(s, r);
+		return;
+	}
+	memset(&n->st, 0, sizeof(n->st));
+	n->fid = r->fid;
+	n->target_len = 0;
+	if (send_head(s, 0, n))
+		send_end(s, false, why == -ENOENT || why == -ESTALE);
+	settle(s, r);
+}
+
+static void begin(struct ship *s, struct request *r)
+{
+	struct under_way *u = &s->now;
+	uint64_t size;
+
+	list_remove(&r->node);
+	map_remove_u64(&s->by_fid, r->fid);
+	u->fd = open_file(s, r, &u->before);
+	dirs_uncache(s->dirs);
+	if (u->fd < 0) {
+		no_file(s, r, u->fd);
+		return;
+	}
+	size = (uint64_t)u->before.st.st_size;
+	u->req = r;
+	u->at = u->data_end = 0;
+	u->broken = false;
+	u->dense = size > DENSE_MIN && (uint64_t)u->before.st.st_blocks * 512 >= size / 4 * 3;
+	u->base = u->dense ? blocks_get(&s->store, r->fid) : NULL;
+	if (!u->dense)
+		blocks_forget(&s->store, r->fid);
+	send_head(s, u->base ? u->base->ship : 0, &u->before);
+	u->ship = s->ships;
+	u->blocks = u->dense ? blocks_new(r->fid, u->ship, (size + BLOCK - 1) / BLOCK) : NULL;
+}
+
+static bool at_rest(const struct under_way *u, bool *ret_grew)
+{
+	const struct stat *a = &u->before.st;
+	struct stat b;
+
+	*ret_grew = false;
+	if (fstat(u->fd, &b) < 0)
+		return false;
+	*ret_grew = b.st_size >= a->st_size;
+	return a->st_ino == b.st_ino && a->st_size == b.st_size && clock_ns(a->st_mtim) == clock_ns(b.st_mtim) &&
+	       clock_ns(a->st_ctim) == clock_ns(b.st_ctim);
+}
+
+static void remember_sent(struct ship *s, struct request *r)
+{
+	struct sent *sent = NEW(struct sent);
+
+	*sent = (struct sent){ .ship = s->now.ship, .req = r, .blocks = take(&s->now.blocks) };
+	list_init(&sent->node);
+	list_append(&s->sent, &sent->node);
+	s->n_sent++;
+}
+
+static void finish(struct ship *s)
+{
+	struct under_way *u = &s->now;
+	struct request *r = take(&u->req);
+	bool grew, rest = at_rest(u, &grew) && !u->broken, ok;
+
+	if (!rest && (!grew || u->broken))
+		r->shrank = true;
+	ok = rest || (!u->broken && r->tries >= (r->shrank ? (unsigned)TRIES_ANY : (unsigned)TRIES_GROWING));
+	fd_close(&u->fd);
+	send_end(s, ok, false);
+	if (!rest) { /* it goes on changing: see again later */
+		struct request *again = r;
+
+		if (ok) {
+			again = NEW(struct request);
+			*again = (struct request){ .ord = ++s->ord, .fid = r->fid, .parent = r->parent, .tries = r->tries };
+			again->shrank = r->shrank;
+			again->name = r->name ? span_dup(span_str(r->name)) : NULL;
+			again->path = r->path ? span_dup(span_str(r->path)) : NULL;
+			list_init(&again->node);
+		}
+		wait_longer(again);
+		requeue(s, again);
+	}
+	if (ok)
+		remember_sent(s, r);
+	mem_free(&u->blocks);
+	u->base = NULL;
+}
+
+/* --- moving bytes ------------------------------------------------------------------------------------------------ */
+
+enum step { STEP_ON, STEP_WAIT, STEP_DONE };
+
+static size_t read_at(struct ship *s, size_t len)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = pread(s->now.fd, s->room + got, len - got, (off_t)(s->now.at + got));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	if (got < len)
+		s->now.broken = true; /* it became shorter, or the disk failed */
+	return got;
+}
+
+static void send_data(struct ship *s, size_t len)
+{
+	struct msg_SHIP_DATA m = { .offset = s->now.at, .data = SPAN(s->room, len) };
+
+	if (len && conn_send(s->conn, MSG_SHIP_DATA, &m) == 0)
+		s->credit -= MIN(s->credit, (uint64_t)len);
+}
+
+static enum step step_dense(struct ship *s)
+{
+	struct under_way *u = &s->now;
+	size_t i = u->at / BLOCK, len = MIN((uint64_t)BLOCK, (uint64_t)u->before.st.st_size - u->at);
+	uint64_t h;
+
+	if (s->credit < len)
+		return STEP_WAIT;
+	if (read_at(s, len) < len)
+		return STEP_DONE;
+	h = blocks_hash(&s->store, s->room, len);
+	if (!u->base || i >= u->base->n || u->base->hash[i] != h)
+		send_data(s, len);
+	if (u->blocks)
+		u->blocks->hash[i] = h;
+	u->at += len;
+	return STEP_ON;
+}
+
+static enum step step_sparse(struct ship *s)
+{
+	struct under_way *u = &s->now;
+	uint64_t size = (uint64_t)u->before.st.st_size;
+	size_t len;
+
+	if (u->at >= u->data_end) {
+		off_t data = lseek(u->fd, (off_t)u->at, SEEK_DATA);
+		off_t hole = data < 0 ? -1 : lseek(u->fd, data, SEEK_HOLE);
+
+		if (data < 0 && errno == ENXIO)
+			return STEP_DONE; /* a hole up to the end */
+		u->at = data < 0 ? u->at : (uint64_t)data;
+		u->data_end = hole < 0 ? size : MIN(size, (uint64_t)hole);
+		if (u->at >= size)
+			return STEP_DONE;
+	}
+	len = MIN((uint64_t)BLOCK, u->data_end - u->at);
+	if (s->credit < len)
+		return STEP_WAIT;
+	len = read_at(s, len);
+	send_data(s, len);
+	u->at += len;
+	return u->broken ? STEP_DONE : STEP_ON;
+}
+
+static enum step step(struct ship *s)
+{
+	if (s->now.at >= (uint64_t)s->now.before.st.st_size)
+		return STEP_DONE;
+	return s->now.dense ? step_dense(s) : step_sparse(s);
+}
+
+/* The next request whose time has come; otherwise the timer is set for the first one. */
+static struct request *choose(struct ship *s)
+{
+	uint64_t now = clock_now(), first = CLOCK_NEVER;
+	struct list *node;
+
+	list_each(node, &s->queue) {
+		struct request *r = list_entry(node, struct request, node);
+
+		if (r->not_before <= now)
+			return r;
+		first = MIN(first, r->not_before);
+	}
+	loop_rearm(s->turn, first);
+	return NULL;
+}
+
+static void on_turn(void *ctx)
+{
+	struct ship *s = ctx;
+	size_t moved = 0;
+
+	while (moved < TURN && s->conn && conn_room(s->conn) && s->n_sent < SENT_MAX) {
+		uint64_t at = s->now.at;
+		enum step did;
+
+		if (!s->now.req) {
+			struct request *r = choose(s);
+
+			if (!r)
+				return;
+			begin(s, r);
+			moved += 4096;
+			continue;
+		}
+		did = step(s);
+		if (did == STEP_WAIT)
+			return;
+		moved += s->now.at - at;
+		if (did == STEP_DONE)
+			finish(s);
+	}
+	if (moved >= TURN)
+		loop_rearm(s->turn, 0);
+}
+
+void ship_go_on(struct ship *s)
+{
+	if (s->conn)
+		loop_rearm(s->turn, 0);
+}
+
+/* --- the host's side --------------------------------------------------------------------------------------------- */
+
+static struct sent *sent_find(struct ship *s, uint64_t ship)
+{
+	struct list *node;
+
+	list_each(node, &s->sent)
+		if (list_entry(node, struct sent, node)->ship == ship)
+			return list_entry(node, struct sent, node);
+	return NULL;
+}
+
+static void on_ack(struct ship *s, const struct msg_SHIP_ACK *m)
+{
+	struct sent *sent = sent_find(s, m->ship);
+	struct request *r;
+
+	if (!sent)
+		return;
+	r = take(&sent->req);
+	if (m->ok && sent->blocks)
+		blocks_put(&s->store, take(&sent->blocks));
+	list_remove(&sent->node);
+	s->n_sent--;
+	if (m->ok) {
+		settle(s, r);
+	} else {
+		blocks_forget(&s->store, r->fid);
+		requeue(s, r);
+	}
+	mem_free(&sent->blocks);
+	free(sent);
+	ship_go_on(s);
+}
+
+int ship_frame(struct ship *s, const struct frame *f)
+{
+	struct msg_SHIP_ACK ack;
+	struct msg_WINDOW win;
+	int r;
+
+	if (f->type == MSG_SHIP_ACK) {
+		r = msg_decode(f->type, f->payload, &ack, NULL);
+		if (r == 0)
+			on_ack(s, &ack);
+		return r;
+	}
+	if (f->type != MSG_WINDOW)
+		return -EBADMSG;
+	r = msg_decode(f->type, f->payload, &win, NULL);
+	if (r == 0) {
+		s->credit = MIN(s->credit + win.bytes, (uint64_t)1 << 30);
+		ship_go_on(s);
+	}
+	return r;
+}
+
+void ship_detach(struct ship *s)
+{
+	struct list *node;
+
+	s->conn = NULL;
+	if (s->now.req) {
+		fd_close(&s->now.fd);
+		mem_free(&s->now.blocks);
+		s->now.base = NULL;
+		requeue(s, take(&s->now.req));
+	}
+	while ((node = list_shift(&s->sent))) {
+		struct sent *sent = list_entry(node, struct sent, node);
+
+		blocks_forget(&s->store, sent->req->fid);
+		requeue(s, take(&sent->req));
+		mem_free(&sent->blocks);
+		free(sent);
+	}
+	s->n_sent = 0;
+}
+
+void ship_attach(struct ship *s, struct conn *conn)
+{
+	ship_detach(s);
+	s->conn = conn;
+	s->credit = WIRE_SHIP_WINDOW;
+	ship_go_on(s);
+}
+
+struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, ship_progress_fn *progress,
+		      void *ctx)
+{
+	struct ship *s = NEW(struct ship);
+	uint64_t seed = 0;
+
+	(void)!getrandom(&seed, sizeof(seed), GRND_NONBLOCK);
+	*s = (struct ship){ .loop = loop, .tree = tree, .dirs = dirs, .progress = progress, .ctx = ctx };
+	s->now.fd = -1;
+	list_init(&s->queue);
+	list_init(&s->sent);
+	blocks_init(&s->store, seed);
+	s->room = must_calloc(1, BLOCK);
+	s->turn = loop_timer(loop, CLOCK_NEVER, on_turn, s);
+	return s;
+}
+
+void ship_free(struct ship **slot)
+{
+	struct ship *s = take(slot);
+	struct request *r;
+
+	if (!s)
+		return;
+	ship_detach(s);
+	while ((r = map_take_any(&s->by_fid)))
+		request_free(&r);
+	map_fini(&s->by_fid);
+	blocks_fini(&s->store);
+	loop_untimer(&s->turn);
+	free(s->room);
+	free(s);
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. The group has one mark, on the whole file system, so every event says by file handle in which directory it
+ * was, under which name, and which inode it was about. Directories that are made, moved and removed are followed here,
+ * in the order of the events: then a directory made by mkdir is known together with everything that happens in it and
+ * needs no listing. Directories that we do not know are not below the workspace (or will be listed when they are found),
+ * so what happens in them is ignored.
+ *
+ * MODIFY is in the mask, although it costs the writer a merge in the queue: a truncate by path closes nothing, and a
+ * writer that never closes would not be seen before a census.
+ */
+#include "guest/source.h"
+
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/fanotify.h>
+#include <unistd.h>
+
+#ifndef FAN_RENAME
+#define FAN_RENAME 0x10000000
+#endif
+#ifndef FAN_REPORT_TARGET_FID
+#define FAN_REPORT_TARGET_FID 0x00001000
+#endif
+#ifndef FAN_EVENT_INFO_TYPE_OLD_DFID_NAME
+#define FAN_EVENT_INFO_TYPE_OLD_DFID_NAME 10
+#define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
+#endif
+
+enum { READ_MAX = 64 * 1024 };
+
+#define MASK (FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_CLOSE_WRITE | FAN_MODIFY | FAN_ATTRIB | FAN_ONDIR)
+#define INIT_FLAGS                                                                                              \
+	(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_REPORT_DIR_FID | FAN_REPORT_NAME | FAN_REPORT_TARGET_FID | \
+	 FAN_UNLIMITED_QUEUE | FAN_NONBLOCK | FAN_CLOEXEC)
+
+struct fan {
+	struct source s;
+	char *room;
+};
+
+struct place {
+	uint64_t fid; /* 0: the event did not say */
+	struct span name;
+};
+
+struct event {
+	uint64_t mask;
+	struct place at, from, to;
+	uint64_t target;
+};
+
+/* One info record: a file handle and for some types a name behind it. Return: false when it does not hold together. */
+static bool read_place(const char *p, size_t len, bool named, struct place *ret)
+{
+	struct fanotify_event_info_fid head;
+	unsigned int bytes;
+	int type;
+	size_t at = sizeof(head);
+
+	if (len < at + 8)
+		return false;
+	memcpy(&bytes, p + at, 4);
+	memcpy(&type, p + at + 4, 4);
+	at += 8;
+	if (bytes > len - at)
+		return false;
+	ret->fid = node_fid_of_handle(type, p + at, bytes);
+	at += bytes;
+	ret->name = named ? SPAN(p + at, strnlen(p + at, len - at)) : SPAN_NULL;
+	return true;
+}
+
+static void read_infos(const char *p, size_t len, struct event *ev)
+{
+	while (len >= sizeof(struct fanotify_event_info_header)) {
+		struct fanotify_event_info_header h;
+		struct place target = { 0 };
+
+		memcpy(&h, p, sizeof(h));
+		if (h.len < sizeof(h) || h.len > len)
+			return;
+		if (h.info_type == FAN_EVENT_INFO_TYPE_DFID_NAME)
+			read_place(p, h.len, true, &ev->at);
+		else if (h.info_type == FAN_EVENT_INFO_TYPE_OLD_DFID_NAME)
+			read_place(p, h.len, true, &ev->from);
+		else if (h.info_type == FAN_EVENT_INFO_TYPE_NEW_DFID_NAME)
+			read_place(p, h.len, true, &ev->to);
+		else if (h.info_type == FAN_EVENT_INFO_TYPE_DFID)
+			read_place(p, h.len, false, &ev->at);
+		else if (h.info_type == FAN_EVENT_INFO_TYPE_FID && read_place(p, h.len, false, &target))
+			ev->target = target.fid;
+		p += h.len;
+		len -= h.len;
+	}
+}
+
+static void mark_linked(void *ctx, uint64_t parent, struct span name)
+{
+	dirty_mark(ctx, parent, name, 0);
+}
+
+static void mark_entry(struct source_sink *k, const struct place *p, unsigned flags)
+{
+	dirty_mark(k->dirty, p->fid, p->name, flags | DIRTY_ENTRY);
+	dirty_mark(k->dirty, p->fid, SPAN_NULL, 0);
+}
+
+static void on_rename(struct source_sink *k, const struct event *ev)
+{
+	bool was_in = dirs_get(k->dirs, ev->from.fid) != NULL, is_in = dirs_get(k->dirs, ev->to.fid) != NULL, is_new;
+	unsigned flags = was_in ? dirty_flags(k->dirty, ev->from.fid, ev->from.name) & ~(unsigned)DIRTY_ENTRY :
+				  (unsigned)DIRTY_WRITTEN;
+
+	if (was_in)
+		mark_entry(k, &ev->from, 0);
+	if (is_in)
+		mark_entry(k, &ev->to, flags);
+	if (!(ev->mask & FAN_ONDIR) || !dirs_get(k->dirs, ev->target))
+		return;
+	if (is_in)
+		dirs_put(k->dirs, ev->target, ev->to.fid, ev->to.name, &is_new);
+	else
+		dirs_remove(k->dirs, ev->target); /* moved out; when it comes back it is listed as a new one */
+}
+
+static void on_event(struct source_sink *k, const struct event *ev)
+{
+	unsigned flags = ev->mask & (FAN_CLOSE_WRITE | FAN_MODIFY) ? (unsigned)DIRTY_WRITTEN : 0U;
+	bool is_new, on_dir = (ev->mask & FAN_ONDIR) != 0;
+
+	if (ev->mask & FAN_RENAME) {
+		on_rename(k, ev);
+		return;
+	}
+	if (!ev->at.fid) {
+		links_each(k->links, ev->target, mark_linked, k->dirty);
+		return;
+	}
+	if (!dirs_get(k->dirs, ev->at.fid))
+		return;
+	if (ev->at.name.len == 0 || span_eq(ev->at.name, span_str("."))) {
+		dirty_mark(k->dirty, ev->at.fid, SPAN_NULL, 0);
+		return;
+	}
+	if (!(ev->mask & (FAN_CREATE | FAN_DELETE))) {
+		dirty_mark(k->dirty, ev->at.fid, ev->at.name, flags);
+		return;
+	}
+	mark_entry(k, &ev->at, flags | (ev->mask & FAN_CREATE ? (unsigned)DIRTY_CREATED : 0U));
+	if (on_dir && ev->target && (ev->mask & FAN_CREATE))
+		dirs_put(k->dirs, ev->target, ev->at.fid, ev->at.name, &is_new);
+	if (on_dir && ev->target && (ev->mask & FAN_DELETE))
+		dirs_remove(k->dirs, ev->target);
+}
+
+static void fan_parse(struct source_sink *k, const char *p, size_t len)
+{
+	while (len >= sizeof(struct fanotify_event_metadata)) {
+		struct fanotify_event_metadata m;
+		struct event ev;
+
+		memcpy(&m, p, sizeof(m));
+		if (m.event_len < sizeof(m) || m.event_len > len || m.vers != FANOTIFY_METADATA_VERSION)
+			return;
+		ev = (struct event){ .mask = m.mask };
+		if (m.fd >= 0)
+			close(m.fd);
+		if (m.mask & FAN_Q_OVERFLOW)
+			k->overflowed = true;
+		read_infos(p + m.metadata_len, m.event_len - MIN(m.event_len, (unsigned)m.metadata_len), &ev);
+		on_event(k, &ev);
+		p += m.event_len;
+		len -= m.event_len;
+	}
+}
+
+static bool fan_drain(struct source *s, struct source_sink *k)
+{
+	struct fan *f = container_of(s, struct fan, s);
+	bool any = false;
+
+	for (;;) {
+		ssize_t n = read(s->fd, f->room, READ_MAX);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return any;
+		any = true;
+		fan_parse(k, f->room, (size_t)n);
+	}
+}
+
+static void fan_nothing(struct source *s, struct dir *dir)
+{
+	(void)s, (void)dir;
+}
+
+static void fan_found(struct source *s, struct dir *dir, int fd)
+{
+	(void)s, (void)dir, (void)fd;
+}
+
+static void fan_free(struct source *s)
+{
+	struct fan *f = container_of(s, struct fan, s);
+
+	fd_close(&s->fd);
+	free(f->room);
+	free(f);
+}
+
+int source_fanotify(int fd, const struct tree *tree, struct source **ret)
+{
+	AUTO(fd_close) int own = fd;
+	struct fan *f;
+
+	if (own < 0) {
+		own = fanotify_init(INIT_FLAGS, O_RDONLY | O_LARGEFILE | O_CLOEXEC);
+		if (own < 0)
+			return -errno;
+		if (fanotify_mark(own, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, MASK, tree->fd, NULL) < 0)
+			return -errno;
+	}
+	if (fd_nonblock(own, true) < 0 || fd_cloexec(own, true) < 0)
+		return -EBADF;
+	f = NEW(struct fan);
+	f->room = must_calloc(1, READ_MAX);
+	f->s = (struct source){
+		.kind = "fanotify-fs",
+		.fd = fd_take(&own),
+		.drain = fan_drain,
+		.dir_found = fan_found,
+		.dir_lost = fan_nothing,
+		.free = fan_free,
+	};
+	*ret = &f->s;
+	return 0;
+}
+
+void source_free(struct source **slot)
+{
+	struct source *s = take(slot);
+
+	if (s)
+		s->free(s);
+}

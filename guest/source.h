@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_SOURCE_H
+#define GUEST_SOURCE_H
+
+/*
+ * Where events come from. A source reads the kernel's queue until it is empty, marks names in the dirty set and keeps
+ * the map of directories as far as events say. Two kinds: fanotify with a mark on the file system, and inotify with a
+ * watch on every directory.
+ */
+#include "guest/dirs.h"
+#include "guest/dirty.h"
+#include "guest/links.h"
+
+#include <stdbool.h>
+
+struct source_sink {
+	const struct tree *tree;
+	struct dirs *dirs;
+	struct dirty *dirty;
+	struct links *links;
+	bool overflowed; /* the kernel dropped events */
+};
+
+struct source {
+	const char *kind; /* for INFO */
+	int fd;
+	bool needs_watches; /* dir_found() must be called for each directory before it is listed */
+	/** Read everything that is queued. Return: true when there was something. */
+	bool (*drain)(struct source *s, struct source_sink *sink);
+	/** A directory is known now; @fd is a descriptor of it. */
+	void (*dir_found)(struct source *s, struct dir *dir, int fd);
+	void (*dir_lost)(struct source *s, struct dir *dir);
+	void (*free)(struct source *s);
+};
+
+/** source_fanotify() - on a group that was handed down (@fd >= 0, ours then), or on one of our own with a mark on the
+ * workspace's file system. Return: 0; -EPERM and others when that is impossible here. */
+int source_fanotify(int fd, const struct tree *tree, struct source **ret) MUST_CHECK;
+/** source_inotify() - Return: 0 or -errno. */
+int source_inotify(struct source **ret) MUST_CHECK;
+void source_free(struct source **slot);
+
+#endif

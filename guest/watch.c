@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. Events mark names; a pump looks at each marked name as it is now and tells it. The pump runs lazily, a few
+ * milliseconds after the first event, so that the kernel can merge; at a barrier it runs at once. It stops while the host
+ * has not acknowledged enough, and gives the loop back after a bounded number of names.
+ *
+ * A name is looked at through its directory, found by the map and checked by its identity. When the directory is not where
+ * the map says, it was moved or removed by something whose event we have not read yet: the directory is noted as stale
+ * and listed when it turns up again. So nothing is lost, whatever the order.
+ *
+ * The barrier: events of a system call that has returned are in the queue. So a drain, then a ticket (the ordinal of the
+ * newest mark); when every mark up to the ticket and every listing is told, the number of the last batch; when that batch
+ * is acknowledged, done.
+ *
+ * Clocks of files may be coarse: a file that was looked at within 20 ms of its last change is looked at once more a little
+ * later, and told again when its times or size are different.
+ */
+#include "guest/watch.h"
+
+#include "base/clock.h"
+#include "guest/scan.h"
+#include "guest/search.h"
+#include "guest/tell.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+
+enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512 };
+
+struct watch {
+	struct loop *loop;		    /* borrowed, like the next four */
+	const struct tree *tree;
+	struct source *source;
+	const struct watch_events *events;
+	void *ctx;
+	struct dirs dirs;
+	struct dirty dirty, recent;
+	struct links links;
+	struct search search;
+	struct tell tell;
+	struct scan scan;
+	struct loop_watch *readable;
+	struct loop_timer *lazy, *turn, *recheck;
+	struct list barriers;
+	bool ever; /* a host asked for changes */
+	struct node scratch;
+};
+
+struct barrier {
+	struct list node;
+	struct watch *w;
+	uint64_t ticket, seq;
+	bool told;
+	struct loop_timer *deadline;
+	watch_barrier_fn *fn;
+	void *ctx;
+};
+
+/* --- looking at names -------------------------------------------------------------------------------------------- */
+
+static void mark_again(void *ctx, uint64_t parent, struct span name)
+{
+	struct watch *w = ctx;
+
+	dirty_mark(&w->dirty, parent, name, 0);
+}
+
+static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now)
+{
+	search_add(&w->search, links_seen(&w->links, parent, name, now, mark_again, w));
+}
+
+static uint64_t times_of(const struct stat *st)
+{
+	return (uint64_t)clock_ns(st->st_ctim) * 31 + (uint64_t)clock_ns(st->st_mtim) * 7 + (uint64_t)st->st_size;
+}
+
+/* Clocks of files may be too coarse to show a change that comes right behind this look. */
+static void note_recent(struct watch *w, uint64_t parent, struct span name, const struct stat *st)
+{
+	struct mark *m;
+
+	if (clock_wall() - MAX(clock_ns(st->st_ctim), clock_ns(st->st_mtim)) > RECENT_NS ||
+	    dirty_len(&w->recent) >= RECENT_MAX)
+		return;
+	m = dirty_mark(&w->recent, parent, name, 0);
+	if (m)
+		m->tag = times_of(st);
+	if (dirty_len(&w->recent) == 1)
+		loop_rearm(w->recheck, clock_after_ms(RECHECK_MS));
+}
+
+/* Where a directory is, and whether the host must be told what is in it. */
+static void place_dir(struct watch *w, uint64_t parent, struct span name, const struct node *n)
+{
+	struct dir *dir;
+	bool is_new;
+
+	if (n->st.st_dev != w->tree->dev)
+		return;
+	dir = dirs_put(&w->dirs, n->fid, parent, name, &is_new);
+	if (is_new || (w->scan.full && dir->round != w->dirs.round))
+		scan_dir(&w->scan, n->fid, true);
+	else if (dir->stale)
+		scan_dir(&w->scan, n->fid, false);
+}
+
+/* Tell what a name is now. */
+static void entry_is(struct watch *w, uint64_t parent, struct span name, const struct node *n, unsigned batch,
+		     bool written)
+{
+	links_note(w, parent, name, n);
+	if (S_ISREG(n->st.st_mode)) {
+		w->events->seen(w->ctx, parent, name, n);
+		written = written && w->events->written(w->ctx, parent, name, n);
+		note_recent(w, parent, name, &n->st);
+	}
+	tell_entry(&w->tell, batch, S_ISREG(n->st.st_mode) && written ? WIRE_ENT_WRITTEN : 0U, parent, name, n);
+}
+
+static void on_scanned(void *ctx, uint64_t parent, struct span name, const struct node *n)
+{
+	struct watch *w = ctx;
+
+	entry_is(w, parent, name, n, WIRE_CHG_SCAN, w->scan.written);
+}
+
+static void look(struct watch *w, const struct mark *m)
+{
+	struct span name = SPAN(m->name, m->len);
+	struct dir *dir = dirs_get(&w->dirs, m->parent);
+	struct node *n = &w->scratch;
+	int fd, r;
+
+	if (!dir)
+		return; /* not below the workspace, or gone with all that was in it */
+	fd = dirs_open(&w->dirs, m->parent);
+	if (fd == -ESTALE)
+		dir->stale = true;
+	if (fd < 0)
+		return;
+	if (!m->len) {
+		if (node_of(fd, n) == 0)
+			tell_entry(&w->tell, 0, 0, 0, SPAN_NULL, n);
+		return;
+	}
+	r = node_at(fd, m->name, n);
+	if (r == -ENOENT) {
+		links_note(w, m->parent, name, NULL);
+		tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
+	} else if (r == 0) {
+		bool linked = n->st.st_nlink > 1;
+
+		if (S_ISDIR(n->st.st_mode))
+			place_dir(w, m->parent, name, n);
+		entry_is(w, m->parent, name, n, 0,
+			 (m->flags & DIRTY_WRITTEN) || ((m->flags & DIRTY_CREATED) && !linked));
+	}
+}
+
+static void on_dropped(void *ctx, struct dir *dir)
+{
+	struct watch *w = ctx;
+
+	if (w->source)
+		w->source->dir_lost(w->source, dir);
+}
+
+/* --- barriers ---------------------------------------------------------------------------------------------------- */
+
+static void barrier_fire(struct barrier *b)
+{
+	watch_barrier_fn *fn = b->fn;
+	void *ctx = b->ctx;
+
+	watch_unbarrier(&b);
+	fn(ctx);
+}
+
+static bool all_told(const struct watch *w, uint64_t ticket)
+{
+	const struct mark *m = dirty_first(&w->dirty);
+
+	return w->tell.on && !w->scan.running && !search_due(&w->search) && (!m || m->ord > ticket) &&
+	       !w->dirty.overflowed;
+}
+
+/* Return: true when it was fired: the list has changed. */
+static bool barrier_check(struct watch *w, struct barrier *b)
+{
+	if (!b->told && all_told(w, b->ticket)) {
+		tell_flush(&w->tell, 0);
+		b->told = true;
+		b->seq = w->tell.seq;
+	}
+	if (!b->told || w->tell.acked < b->seq)
+		return false;
+	barrier_fire(b);
+	return true;
+}
+
+static void barriers_check(struct watch *w)
+{
+	struct list *node = w->barriers.next;
+
+	while (node != &w->barriers) {
+		struct barrier *b = list_entry(node, struct barrier, node);
+
+		node = barrier_check(w, b) ? w->barriers.next : node->next;
+	}
+}
+
+/* --- the pump ---------------------------------------------------------------------------------------------------- */
+
+static void drain(struct watch *w)
+{
+	struct source_sink sink = {
+		.tree = w->tree, .dirs = &w->dirs, .dirty = &w->dirty, .links = &w->links,
+	};
+
+	if (!w->source)
+		return;
+	w->source->drain(w->source, &sink);
+	if (sink.overflowed)
+		w->dirty.overflowed = true;
+}
+
+static void pump(struct watch *w)
+{
+	unsigned left = TURN;
+	struct mark *m;
+
+	if (w->dirty.overflowed && w->tell.on) {
+		w->dirty.overflowed = false;
+		tell_flush(&w->tell, 0);
+		tell_flush(&w->tell, WIRE_CHG_OVERFLOW);
+		scan_full(&w->scan, false);
+	}
+	while (left && tell_can(&w->tell) && (m = dirty_first(&w->dirty))) {
+		m = dirty_take(&w->dirty, m);
+		look(w, m);
+		free(m);
+		left--;
+	}
+	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
+		search_run(&w->search, &w->dirs, mark_again, w);
+	scan_step(&w->scan, left, on_dropped, w);
+	dirs_uncache(&w->dirs);
+	tell_flush(&w->tell, 0);
+	barriers_check(w);
+	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running))
+		loop_rearm(w->turn, 0);
+}
+
+static void on_lazy(void *ctx)
+{
+	struct watch *w = ctx;
+
+	drain(w);
+	loop_rewatch(w->readable, LOOP_READ);
+	pump(w);
+}
+
+static void on_turn(void *ctx)
+{
+	pump(ctx);
+}
+
+static void on_readable(void *ctx, int fd, unsigned events)
+{
+	struct watch *w = ctx;
+
+	(void)fd, (void)events;
+	loop_rewatch(w->readable, 0);
+	loop_rearm(w->lazy, clock_after_ms(LAZY_MS));
+}
+
+static void on_recheck(void *ctx)
+{
+	struct watch *w = ctx;
+	struct mark *m;
+
+	while ((m = dirty_first(&w->recent))) {
+		int fd = dirs_open(&w->dirs, m->parent);
+
+		m = dirty_take(&w->recent, m);
+		if (fd >= 0 && node_at(fd, m->name, &w->scratch) == 0 && times_of(&w->scratch.st) != m->tag)
+			dirty_mark(&w->dirty, m->parent, SPAN(m->name, m->len), DIRTY_WRITTEN);
+		free(m);
+	}
+	pump(w);
+}
+
+/* --- the face ---------------------------------------------------------------------------------------------------- */
+
+struct watch *watch_new(struct loop *loop, const struct tree *tree, struct source *source,
+			const struct watch_events *events, void *ctx)
+{
+	struct watch *w = NEW(struct watch);
+
+	*w = (struct watch){ .loop = loop, .tree = tree, .source = source, .events = events, .ctx = ctx };
+	dirs_init(&w->dirs, tree);
+	dirty_init(&w->dirty);
+	dirty_init(&w->recent);
+	tell_init(&w->tell);
+	w->scan = (struct scan){
+		.dirs = &w->dirs, .source = source, .tell = &w->tell, .entry = on_scanned, .ctx = w, .fd = -1,
+	};
+	list_init(&w->barriers);
+	w->lazy = loop_timer(loop, CLOCK_NEVER, on_lazy, w);
+	w->turn = loop_timer(loop, CLOCK_NEVER, on_turn, w);
+	w->recheck = loop_timer(loop, CLOCK_NEVER, on_recheck, w);
+	if (source && loop_watch(loop, source->fd, LOOP_READ, on_readable, w, &w->readable) < 0)
+		w->source = w->scan.source = NULL;
+	return w;
+}
+
+void watch_free(struct watch **slot)
+{
+	struct watch *w = take(slot);
+	struct list *node;
+
+	if (!w)
+		return;
+	while ((node = list_shift(&w->barriers))) {
+		struct barrier *b = list_entry(node, struct barrier, node);
+
+		loop_untimer(&b->deadline);
+		free(b);
+	}
+	loop_unwatch(&w->readable);
+	loop_untimer(&w->lazy);
+	loop_untimer(&w->turn);
+	loop_untimer(&w->recheck);
+	scan_fini(&w->scan);
+	tell_fini(&w->tell);
+	search_fini(&w->search);
+	links_fini(&w->links);
+	dirty_fini(&w->dirty);
+	dirty_fini(&w->recent);
+	dirs_fini(&w->dirs);
+	free(w);
+}
+
+void watch_replicate(struct watch *w, struct conn *control, bool all)
+{
+	struct list *node;
+
+	if (!w->ever)
+		dirty_clear(&w->dirty); /* nobody was told anything yet */
+	w->ever = true;
+	drain(w);
+	tell_attach(&w->tell, control);
+	w->dirty.overflowed = false;
+	list_each(node, &w->barriers)
+		list_entry(node, struct barrier, node)->told = false; /* what was told to the last host may be lost */
+	scan_full(&w->scan, all);
+	loop_rearm(w->turn, 0);
+}
+
+void watch_detach(struct watch *w)
+{
+	tell_detach(&w->tell);
+	scan_stop(&w->scan);
+}
+
+int watch_ack(struct watch *w, uint64_t seq)
+{
+	int r = tell_ack(&w->tell, seq);
+
+	if (r == 0) {
+		barriers_check(w);
+		watch_go_on(w);
+	}
+	return r;
+}
+
+void watch_go_on(struct watch *w)
+{
+	if (dirty_first(&w->dirty) || w->scan.running || search_due(&w->search))
+		loop_rearm(w->turn, 0);
+}
+
+void watch_mark(struct watch *w, uint64_t parent, struct span name)
+{
+	dirty_mark(&w->dirty, parent, name, DIRTY_WRITTEN);
+}
+
+struct dirs *watch_dirs(struct watch *w)
+{
+	return &w->dirs;
+}
+
+size_t watch_dirty(const struct watch *w)
+{
+	return dirty_len(&w->dirty);
+}
+
+bool watch_on(const struct watch *w)
+{
+	return w->ever;
+}
+
+static void on_deadline(void *ctx)
+{
+	barrier_fire(ctx);
+}
+
+struct barrier *watch_barrier(struct watch *w, uint64_t until, watch_barrier_fn *fn, void *ctx)
+{
+	struct barrier *b;
+
+	if (!w->ever) {
+		fn(ctx);
+		return NULL;
+	}
+	drain(w);
+	b = NEW(struct barrier);
+	*b = (struct barrier){ .w = w, .ticket = w->dirty.ord, .fn = fn, .ctx = ctx };
+	b->deadline = loop_timer(w->loop, until, on_deadline, b);
+	list_init(&b->node);
+	/* Looked at once more from the loop: the caller has not got the slot yet, so nothing may fire here. */
+	list_append(&w->barriers, &b->node);
+	loop_rearm(w->turn, 0);
+	return b;
+}
+
+void watch_unbarrier(struct barrier **slot)
+{
+	struct barrier *b = take(slot);
+
+	if (!b)
+		return;
+	list_remove(&b->node);
+	loop_untimer(&b->deadline);
+	free(b);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands. Two ways: a JSON request that waits for the end and answers everything at once (bounded), and an upgraded
+ * connection on which client and agent speak the wire's frames with nothing but a relay between them: the agent reports
+ * an end only after the host has acknowledged what the command changed, so the relay has nothing to add.
+ */
+#include "host/api/v1/v1.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+#include "json/json.h"
+#include "loop/relay.h"
+#include "seal/digest.h"
+#include "wire/frame.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000 };
+
+/* --- the upgraded stream --------------------------------------------------------------------------------------------------- */
+
+struct stream {
+	struct loop *loop;
+	int agent_fd;
+	void *handle;
+};
+
+static void stream_over(void *ctx)
+{
+	struct stream *s = ctx;
+
+	fd_close(&s->agent_fd);
+	http_upgrade_end(s->handle);
+	free(s);
+}
+
+static void stream_begin(void *ctx, int fd, struct span first, void *handle)
+{
+	struct stream *s = ctx;
+
+	s->handle = handle;
+	relay_start(s->loop, fd, s->agent_fd, first.p, first.len, stream_over, s);
+}
+
+int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct stream *s;
+	int fd, r;
+
+	if (!http_header(req, "Upgrade") || !str_eq(http_header(req, "Upgrade"), "berth-stream"))
+		return err_set(e, -EINVAL, "upgrade-needed", "this resource needs the header Upgrade: berth-stream");
+	r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
+	if (r < 0)
+		return r;
+	s = NEW(struct stream);
+	s->loop = api->loop;
+	s->agent_fd = fd;
+	res->upgrade = stream_begin;
+	res->ctx = s;
+	return 0;
+}
+
+/* --- a command in one request ------------------------------------------------------------------------------------------------- */
+
+struct gather {
+	struct buf out[2];
+	bool cut[2];
+	struct msg_EXIT exit;
+};
+
+static int add_env(void *ctx, const char *key, const struct json *value)
+{
+	AUTO(str_free) char *pair = str_printf("%s=%s", key, json_text(value));
+
+	return msg_list_str(ctx, span_str(pair));
+}
+
+static int send_exec(int fd, const struct json *j, uint64_t until, struct err *e)
+{
+	const struct json *argv = json_get(j, "argv");
+	const char *in = json_get_str(j, "stdin", NULL);
+	struct msg_list args, env;
+	struct msg_EXEC m = { .stdin_mode = in ? WIRE_STDIN_STREAM : WIRE_STDIN_NONE, .credit = 0x40000000 };
+	uint8_t raw[12];
+	char id[2 * sizeof(raw) + 1];
+	size_t i;
+	int r = 0;
+
+	if (json_len(argv) == 0)
+		return err_set(e, -EINVAL, "bad-request", "argv must name a program");
+	random_bytes(raw, sizeof(raw));
+	str_hex(raw, sizeof(raw), id);
+	msg_list_init(&args, FRAME_MAX / 2);
+	msg_list_init(&env, FRAME_MAX / 2);
+	for (i = 0; r == 0 && i < json_len(argv); i++)
+		r = msg_list_str(&args, span_str(json_text(json_at(argv, i))));
+	if (r == 0)
+		r = json_each(json_get(j, "env"), add_env, &env);
+	m.id = span_str(id);
+	m.argv = msg_list_span(&args);
+	m.env = msg_list_span(&env);
+	m.cwd = span_str(json_get_str(j, "cwd", ""));
+	m.user = span_str(json_get_str(j, "user", ""));
+	m.timeout_ms = json_get_u64(j, "timeout_ms", 0);
+	if (r == 0)
+		r = frame_send(fd, MSG_EXEC, &m, until);
+	msg_list_fini(&args);
+	msg_list_fini(&env);
+	return r < 0 ? err_set(e, r, "bad-request", "this command cannot be sent: %s", err_name(r)) : 0;
+}
+
+static int send_stdin(int fd, const char *in, uint64_t until)
+{
+	struct msg_STDIN_END end = { .offset = strlen(in) };
+	struct msg_STDIN m = { .offset = 0 };
+	int r = 0;
+
+	while (r == 0 && m.offset < end.offset) {
+		m.data = SPAN(in + m.offset, MIN(end.offset - m.offset, (size_t)65536));
+		r = frame_send(fd, MSG_STDIN, &m, until);
+		m.offset += m.data.len;
+	}
+	return r < 0 ? r : frame_send(fd, MSG_STDIN_END, &end, until);
+}
+
+/* More credit as output is taken, so that long output flows; what is over the limit is dropped and said. */
+static int take_output(int fd, struct gather *g, const struct msg_OUTPUT *m, uint64_t until)
+{
+	struct msg_WINDOW more = { .stream = m->stream, .bytes = m->data.len };
+	size_t i = m->stream == WIRE_ERR;
+
+	if (buf_append(&g->out[i], m->data.p, m->data.len) < 0)
+		g->cut[i] = true;
+	return m->data.len ? frame_send(fd, MSG_WINDOW, &more, until) : 0;
+}
+
+static int refused(const struct frame *f, struct err *e)
+{
+	AUTO(str_free) char *name = NULL;
+	AUTO(str_free) char *slug = NULL;
+	AUTO(str_free) char *text = NULL;
+	struct msg_ERROR m;
+	int r = msg_decode(MSG_ERROR, f->payload, &m, e);
+
+	if (r < 0)
+		return r;
+	name = span_dup(m.name);
+	slug = span_dup(m.slug);
+	text = span_dup(m.text);
+	r = err_number(name);
+	return err_set(e, r ? -r : -EIO, slug, "%s", text);
+}
+
+static int follow(int fd, struct gather *g, uint64_t until, struct err *e)
+{
+	struct buf in;
+	int r = 0;
+	bool ended = false;
+
+	buf_init(&in, FRAME_MAX + FRAME_HEADER);
+	while (r == 0 && !ended) {
+		struct msg_OUTPUT output;
+		struct frame f;
+
+		r = frame_recv(fd, &in, &f, until, e);
+		if (r < 0)
+			break;
+		if (f.type == MSG_OUTPUT) {
+			r = msg_decode(MSG_OUTPUT, f.payload, &output, e);
+			if (r == 0)
+				r = take_output(fd, g, &output, until);
+		} else if (f.type == MSG_EXIT) {
+			r = msg_decode(MSG_EXIT, f.payload, &g->exit, e);
+			ended = true;
+		} else if (f.type == MSG_ERROR) {
+			r = refused(&f, e);
+		}
+		if (r == 0)
+			frame_consume(&in, &f);
+	}
+	buf_fini(&in);
+	if (r < 0 && e && !e->code)
+		err_set(e, r == -ENODATA ? -EPIPE : r, r == -ETIMEDOUT ? "timeout" : "agent-gone",
+			"the command's stream ended early");
+	return r == -ENODATA ? -EPIPE : r;
+}
+
+static void put_result(struct http_res *res, const struct gather *g)
+{
+	static const char *const how[] = { "exit", "signal", "timeout", "lost" };
+	struct json_writer w = { .b = &res->body };
+
+	jw_open(&w, '{');
+	jw_kstr(&w, "how", how[g->exit.how & 3]);
+	jw_ku64(&w, "code", g->exit.code);
+	jw_key(&w, "stdout");
+	jw_str(&w, buf_span(&g->out[0]));
+	jw_key(&w, "stderr");
+	jw_str(&w, buf_span(&g->out[1]));
+	jw_ku64(&w, "stdout_b", g->exit.out_end);
+	jw_ku64(&w, "stderr_b", g->exit.err_end);
+	jw_key(&w, "cut");
+	jw_bool(&w, g->cut[0] || g->cut[1]);
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+}
+
+int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(fd_close) int fd = -1;
+	struct msg_EXIT_ACK ack = { 0 };
+	struct gather g = { .cut = { false, false } };
+	uint64_t until = clock_after_ms(WAIT_MAX_MS);
+	const char *in;
+	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u", &j, e);
+
+	if (r < 0)
+		return r;
+	in = json_get_str(j, "stdin", NULL);
+	if (in && strlen(in) > STDIN_MAX)
+		return err_set(e, -E2BIG, "stdin-too-long", "stdin of at most %d bytes; stream longer ones", STDIN_MAX);
+	r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
+	if (r == 0)
+		r = send_exec(fd, j, until, e);
+	if (r == 0 && in)
+		r = send_stdin(fd, in, until);
+	buf_init(&g.out[0], OUT_MAX);
+	buf_init(&g.out[1], OUT_MAX);
+	if (r == 0)
+		r = follow(fd, &g, until, e);
+	if (r == 0) {
+		(void)!frame_send(fd, MSG_EXIT_ACK, &ack, clock_after_ms(1000));
+		put_result(res, &g);
+	}
+	buf_fini(&g.out[0]);
+	buf_fini(&g.out[1]);
+	return r;
+}
+
+/* --- what runs -------------------------------------------------------------------------------------------------------------------- */
+
+static int live_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e)
+{
+	int r = hub_ws(api->hub, http_segment(req, 0), ret_ws, e);
+
+	if (r < 0)
+		return r;
+	*ret = ws_link(*ret_ws);
+	return *ret ? 0 : err_set(e, -EAGAIN, "not-running", "the sandbox does not run");
+}
+
+static void put_procs(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	struct json_writer *w = ctx;
+	const struct msg_PS_IS *m = msg;
+	struct msg_PROC proc;
+	struct span list, arg;
+
+	(void)e;
+	if (result < 0 || type != MSG_PS_IS)
+		return;
+	for (list = m->procs; msg_rec_next(&list, MSG_PROC, &proc);) {
+		jw_open(w, '{');
+		jw_key(w, "id");
+		jw_str(w, proc.id);
+		jw_ku64(w, "pid", proc.pid);
+		jw_kstr(w, "state", proc.state ? "ended" : "running");
+		jw_ku64(w, "code", proc.code);
+		jw_key(w, "start_ns");
+		jw_i64(w, proc.start_ns);
+		jw_key(w, "argv");
+		jw_open(w, '[');
+		while (msg_strv_next(&proc.argv, &arg))
+			jw_str(w, arg);
+		jw_close(w, ']');
+		jw_close(w, '}');
+	}
+}
+
+int v1_ps(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct json_writer w = { .b = &res->body };
+	AUTO(ws_unref) struct ws *ws = NULL;
+	struct msg_PS m = { .call = 0 };
+	struct link *link;
+	int r = live_link(ctx, req, &ws, &link, e);
+
+	if (r < 0)
+		return r;
+	jw_open(&w, '[');
+	r = link_wait(link, MSG_PS, &m, clock_after_ms(DIAL_MS), put_procs, &w, e);
+	jw_close(&w, ']');
+	buf_append(&res->body, "\n", 1);
+	return r;
+}
+
+int v1_signal(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(ws_unref) struct ws *ws = NULL;
+	struct msg_KILL m = { .id = span_str(http_segment(req, 1)) };
+	struct link *link;
+	int r = v1_body(req, "signal:u", &j, e);
+
+	if (r == 0)
+		r = live_link(ctx, req, &ws, &link, e);
+	if (r < 0)
+		return r;
+	m.signal = json_get_u64(j, "signal", 15);
+	if (m.signal > 64)
+		return err_set(e, -EINVAL, "bad-request", "signals are 0 to 64");
+	r = link_wait(link, MSG_KILL, &m, clock_after_ms(DIAL_MS), NULL, NULL, e);
+	if (r == 0)
+		buf_append(&res->body, "{}\n", 3);
+	return r;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sandboxes: made, listed, asked about, ended; and the store's health. */
+#include "host/api/v1/v1.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static void put_info(struct json_writer *w, const struct hub_info *i)
+{
+	jw_open(w, '{');
+	jw_kstr(w, "id", i->id);
+	jw_kstr(w, "name", i->name);
+	jw_kstr(w, "template", i->template_);
+	jw_kstr(w, "state", sandbox_state_name(i->state));
+	jw_kstr(w, "why", i->why);
+	jw_kstr(w, "mount", i->mount);
+	jw_key(w, "created_ns");
+	jw_i64(w, i->created_ns);
+	jw_key(w, "ends_ns");
+	jw_i64(w, i->ends_ns);
+	jw_key(w, "stopped_ns");
+	jw_i64(w, i->stopped_ns);
+	jw_ku64(w, "memory_b", i->memory_b);
+	jw_ku64(w, "workspace_b", i->workspace_b);
+	jw_ku64(w, "cpu_milli", i->cpu_milli);
+	jw_ku64(w, "pids", i->pids);
+	jw_ku64(w, "pid", i->pid);
+	jw_kstr(w, "watcher", i->watcher);
+	jw_kstr(w, "agent", i->agent);
+	jw_key(w, "replication");
+	jw_open(w, '{');
+	jw_key(w, "up");
+	jw_bool(w, i->ws.is_up);
+	jw_key(w, "halted");
+	jw_bool(w, i->ws.halted);
+	jw_kstr(w, "why", i->ws.why);
+	jw_ku64(w, "batches", i->ws.batches);
+	jw_ku64(w, "records", i->ws.records);
+	jw_ku64(w, "shipments", i->ws.ships);
+	jw_ku64(w, "shipped_b", i->ws.ship_b);
+	jw_ku64(w, "queued_b", i->ws.queued_b);
+	jw_close(w, '}');
+	jw_close(w, '}');
+}
+
+static void reply_info(struct http_res *res, const struct hub_info *i)
+{
+	struct json_writer w = { .b = &res->body };
+
+	put_info(&w, i);
+	buf_append(&res->body, "\n", 1);
+}
+
+static int copy_word(const struct json *j, const char *key, char *to, size_t size, struct err *e)
+{
+	if (str_copy(to, size, json_get_str(j, key, "")) < 0)
+		return err_set(e, -EINVAL, "bad-name", "%s is too long", key);
+	return 0;
+}
+
+int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct hub_create what = { .timeout_ms = 0 };
+	struct hub_info info;
+	int r = v1_body(req, "template:s name:s id:s timeout_ms:u memory_b:u workspace_b:u cpu_milli:u pids:u", &j, e);
+
+	if (r == 0)
+		r = copy_word(j, "template", what.template_, sizeof(what.template_), e);
+	if (r == 0)
+		r = copy_word(j, "name", what.name, sizeof(what.name), e);
+	if (r == 0)
+		r = copy_word(j, "id", what.id, sizeof(what.id), e);
+	if (r < 0)
+		return r;
+	what.timeout_ms = json_get_u64(j, "timeout_ms", 0);
+	what.memory_b = json_get_u64(j, "memory_b", 0);
+	what.workspace_b = json_get_u64(j, "workspace_b", 0);
+	what.cpu_milli = (uint32_t)MIN(json_get_u64(j, "cpu_milli", 0), (uint64_t)UINT32_MAX);
+	what.pids = (uint32_t)MIN(json_get_u64(j, "pids", 0), (uint64_t)UINT32_MAX);
+	r = hub_create(api->hub, &what, &info, e);
+	if (r < 0)
+		return r;
+	res->status = 201;
+	reply_info(res, &info);
+	return 0;
+}
+
+static int list_one(void *ctx, const struct hub_info *info)
+{
+	put_info(ctx, info);
+	return 0;
+}
+
+int v1_sandbox_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	uint64_t all;
+	int r = v1_query_u64(req, "all", 0, &all, e);
+
+	if (r < 0)
+		return r;
+	jw_open(&w, '[');
+	r = hub_each(api->hub, all != 0, list_one, &w);
+	jw_close(&w, ']');
+	buf_append(&res->body, "\n", 1);
+	return r < 0 ? err_sys(e, r, "listing") : 0;
+}
+
+int v1_sandbox_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct hub_info info;
+	int r = hub_find(api->hub, http_segment(req, 0), &info, e);
+
+	if (r == 0)
+		reply_info(res, &info);
+	return r;
+}
+
+static int reply_ok(struct http_res *res, int r)
+{
+	if (r == 0)
+		buf_append(&res->body, "{}\n", 3);
+	return r;
+}
+
+int v1_sandbox_kill(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	int r = v1_body(req, "grace_ms:u", &j, e);
+
+	return r < 0 ? r : reply_ok(res, hub_kill(api->hub, http_segment(req, 0), json_get_u64(j, "grace_ms", 1000), e));
+}
+
+int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+
+	return reply_ok(res, hub_remove(api->hub, http_segment(req, 0), e));
+}
+
+int v1_sandbox_timeout(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	int r = v1_body(req, "timeout_ms:u", &j, e);
+
+	return r < 0 ? r : reply_ok(res, hub_set_timeout(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), e));
+}
+
+int v1_sandbox_sync(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	uint64_t ms;
+	int r = v1_query_u64(req, "timeout_ms", 120000, &ms, e);
+
+	return r < 0 ? r : reply_ok(res, hub_sync(api->hub, http_segment(req, 0), clock_after_ms(ms), e));
+}
+
+/* --- health of the store ------------------------------------------------------------------------------------------------ */
+
+static void say(void *ctx, const char *words)
+{
+	jw_str(ctx, span_str(words));
+}
+
+int v1_fsck(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct fsck_stats stats;
+	int r;
+
+	(void)req;
+	jw_open(&w, '{');
+	jw_key(&w, "findings");
+	jw_open(&w, '[');
+	r = store_fsck(api->store, say, &w, &stats, e);
+	jw_close(&w, ']');
+	if (r < 0)
+		return r;
+	jw_ku64(&w, "workspaces", stats.workspaces);
+	jw_ku64(&w, "nodes", stats.nodes);
+	jw_ku64(&w, "entries", stats.entries);
+	jw_ku64(&w, "chunks", stats.chunks);
+	jw_ku64(&w, "bytes", stats.bytes);
+	jw_ku64(&w, "orphans", stats.orphans);
+	jw_ku64(&w, "problems", stats.problems);
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+	return 0;
+}

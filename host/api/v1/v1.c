@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of routes and what the handlers share. */
+#include "host/api/v1/v1.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "json/json.h"
+
+#include <errno.h>
+
+static const struct http_route routes[] = {
+	{ "GET", "/health", v1_health },
+	{ "POST", "/v1/sandboxes", v1_sandbox_create },
+	{ "GET", "/v1/sandboxes", v1_sandbox_list },
+	{ "GET", "/v1/sandboxes/{}", v1_sandbox_get },
+	{ "DELETE", "/v1/sandboxes/{}", v1_sandbox_remove },
+	{ "POST", "/v1/sandboxes/{}/kill", v1_sandbox_kill },
+	{ "POST", "/v1/sandboxes/{}/timeout", v1_sandbox_timeout },
+	{ "POST", "/v1/sandboxes/{}/sync", v1_sandbox_sync },
+	{ "POST", "/v1/sandboxes/{}/exec", v1_exec },
+	{ "GET", "/v1/sandboxes/{}/stream", v1_stream },
+	{ "GET", "/v1/sandboxes/{}/processes", v1_ps },
+	{ "POST", "/v1/sandboxes/{}/processes/{}/signal", v1_signal },
+	{ "GET", "/v1/sandboxes/{}/files", v1_file_get },
+	{ "PUT", "/v1/sandboxes/{}/files", v1_file_put },
+	{ "DELETE", "/v1/sandboxes/{}/files", v1_file_remove },
+	{ "GET", "/v1/sandboxes/{}/list", v1_file_list },
+	{ "GET", "/v1/sandboxes/{}/stat", v1_file_stat },
+	{ "POST", "/v1/sandboxes/{}/make", v1_file_make },
+	{ "POST", "/v1/sandboxes/{}/rename", v1_file_rename },
+	{ "GET", "/v1/templates", v1_template_list },
+	{ "POST", "/v1/templates", v1_template_build },
+	{ "PUT", "/v1/templates/{}", v1_template_put },
+	{ "DELETE", "/v1/templates/{}", v1_template_remove },
+	{ "POST", "/v1/fsck", v1_fsck },
+};
+
+const struct http_route *v1_routes(size_t *ret_n)
+{
+	*ret_n = ARRAY_LEN(routes);
+	return routes;
+}
+
+int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e)
+{
+	uint64_t size;
+	int fd, r;
+	struct span body = http_body(req, &fd, &size);
+
+	if (fd >= 0)
+		return err_set(e, -E2BIG, "body-too-large", "a JSON body of at most 1 MiB is expected here");
+	r = json_parse(body.len ? body : span_str("{}"), ret, e);
+	if (r == 0)
+		r = json_check(*ret, spec, e);
+	if (r < 0)
+		json_free(ret);
+	return r;
+}
+
+int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uint64_t *ret, struct err *e)
+{
+	const char *s = http_query(req, name);
+
+	*ret = otherwise;
+	if (s && num_u64(s, INT64_MAX, ret) < 0)
+		return err_set(e, -EINVAL, "bad-request", "%s must be a number", name);
+	return 0;
+}
+
+int v1_health(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct store_stats stats;
+	int r = store_stat(api->store, &stats, e);
+
+	(void)req;
+	if (r < 0)
+		return r;
+	jw_open(&w, '{');
+	jw_kstr(&w, "status", "ok");
+	jw_kstr(&w, "version", PACKAGE_VERSION);
+	jw_kstr(&w, "mount", api->mount_dir);
+	jw_ku64(&w, "uptime_ms", (uint64_t)(clock_wall() - api->started_ns) / CLOCK_MS);
+	jw_key(&w, "store");
+	jw_open(&w, '{');
+	jw_ku64(&w, "content_b", stats.content_b);
+	jw_ku64(&w, "content_used_b", stats.content_used_b);
+	jw_ku64(&w, "chunks", stats.chunks);
+	jw_ku64(&w, "workspaces", stats.workspaces);
+	jw_close(&w, '}');
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+	return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_API_V1_V1_H
+#define HOST_API_V1_V1_H
+
+/* berth's own front door: HTTP/JSON on a Unix socket. docs/api.md is its page; the routes are in v1.c. */
+#include "host/http/http.h"
+#include "host/sandbox/hub.h"
+
+struct api {
+	struct hub *hub;
+	struct store *store;
+	struct loop *loop;
+	struct fs *fs;
+	const char *mount_dir;
+	int64_t started_ns;
+};
+
+/** v1_routes() - the table and its length; the handlers' context is a struct api. */
+const struct http_route *v1_routes(size_t *ret_n);
+
+/* The handlers, one file per family of nouns. */
+http_handler v1_health, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill, v1_sandbox_remove,
+	v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal, v1_file_get, v1_file_put,
+	v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename, v1_template_list, v1_template_build,
+	v1_template_put, v1_template_remove, v1_fsck;
+
+/* A JSON body held against a list of members (json_check); an empty body is an empty object. json_free() it. */
+struct json;
+int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);
+/* A number from the query. Return: 0; -EINVAL slug "bad-request". */
+int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uint64_t *ret, struct err *e);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One table has every option with its kind, bounds, default and words; file, environment, flags and help all use it. */
+#include "host/conf.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum kind { KIND_TEXT, KIND_PATH, KIND_WORD, KIND_NUMBER, KIND_SIZE, KIND_TIME };
+
+struct option {
+	const char *section, *key;
+	enum kind kind;
+	size_t offset;
+	uint64_t min, max;
+	const char *standard;
+	const char *words; /* KIND_WORD: the allowed ones, separated by '|' */
+	const char *doc;
+};
+
+#define AT(member) offsetof(struct conf, member)
+#define GIB (1ULL << 30)
+#define MIB (1ULL << 20)
+
+static const struct option options[] = {
+	{ "daemon", "state-dir", KIND_PATH, AT(state_dir), 0, 0, "/var/lib/berth", NULL, "directory of everything that is kept" },
+	{ "daemon", "socket", KIND_PATH, AT(socket), 0, 0, "", NULL, "Unix socket of the API; empty: STATE-DIR/run/api.sock" },
+	{ "daemon", "agent", KIND_PATH, AT(agent), 0, 0, AGENT_PATH, NULL, "the agent program that goes into sandboxes" },
+	{ "daemon", "user", KIND_TEXT, AT(user), 0, 0, "berth", NULL, "account that the daemon runs as" },
+	{ "daemon", "log-level", KIND_WORD, AT(log_level), 0, 0, "info", "error|warn|info|debug", "how much is logged" },
+	{ "daemon", "log-form", KIND_WORD, AT(log_form), 0, 0, "text", "text|json", "key=value lines or JSON lines" },
+	{ "mount", "dir", KIND_PATH, AT(mount_dir), 0, 0, "", NULL, "where the workspaces are shown; empty: STATE-DIR/mnt" },
+	{ "mount", "owner", KIND_TEXT, AT(guest_user), 0, 0, "berth-guest", NULL, "account that is shown as owner" },
+	{ "mount", "group", KIND_TEXT, AT(group), 0, 0, "berth", NULL, "group that is shown, and that may use the API" },
+	{ "mount", "open-timeout", KIND_TIME, AT(open_timeout), 100, 3600000, "30s", NULL, "how long an open waits for content" },
+	{ "mount", "threads", KIND_NUMBER, AT(fuse_threads), 1, 64, "8", NULL, "handler threads of the mount" },
+	{ "sandbox", "box", KIND_WORD, AT(box), 0, 0, "oci", "oci|fake", "where commands run; fake is for tests only" },
+	{ "sandbox", "at-stop", KIND_WORD, AT(at_stop), 0, 0, "leave", "leave|kill",
+	  "what an orderly end of the daemon does with running sandboxes: leave them to the next one, or end them" },
+	{ "sandbox", "max", KIND_NUMBER, AT(sandboxes), 1, 4096, "256", NULL, "sandboxes that run at a time" },
+	{ "sandbox", "memory", KIND_SIZE, AT(memory), 16 * MIB, 1024 * GIB, "1G", NULL, "memory of a sandbox that asks for none" },
+	{ "sandbox", "memory-max", KIND_SIZE, AT(memory_max), 16 * MIB, 1024 * GIB, "8G", NULL, "most that may be asked for" },
+	{ "sandbox", "workspace", KIND_SIZE, AT(workspace), 16 * MIB, 1024 * GIB, "8G", NULL, "size of /workspace" },
+	{ "sandbox", "workspace-max", KIND_SIZE, AT(workspace_max), 16 * MIB, 1024 * GIB, "64G", NULL, "most that may be asked for" },
+	{ "sandbox", "cpu", KIND_NUMBER, AT(cpu), 10, 64000, "2000", NULL, "thousandths of a processor" },
+	{ "sandbox", "pids", KIND_NUMBER, AT(pids), 16, 32768, "1024", NULL, "processes and threads" },
+	{ "sandbox", "timeout", KIND_TIME, AT(timeout), 0, UINT64_MAX, "0", NULL, "life of a sandbox that asks for none; 0: for ever" },
+	{ "sandbox", "ids-first", KIND_NUMBER, AT(ids_first), 65536, 4000000000U, "1000000", NULL,
+	  "first host id of the ranges of 65536 that sandboxes get" },
+	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
+	{ "api", "connections", KIND_NUMBER, AT(connections), 1, 16384, "1024", NULL, "connections at a time" },
+	{ "api", "threads", KIND_NUMBER, AT(api_threads), 2, 256, "32", NULL, "requests worked on at a time" },
+	{ "store", "map-size", KIND_SIZE, AT(map_size), 16 * MIB, 65536 * GIB, "64G", NULL,
+	  "most bytes of each environment of the store (virtual)" },
+};
+
+static int bad(const struct option *o, const char *value, const char *want, struct err *e)
+{
+	return err_set(e, -EINVAL, "bad-config", "%s.%s: \"%.60s\" is not right: %s", o->section, o->key, value, want);
+}
+
+static bool has_word(const char *words, const char *value)
+{
+	size_t len = strlen(value);
+
+	for (; *words; words += strcspn(words, "|"), words += *words == '|')
+		if (strcspn(words, "|") == len && memcmp(words, value, len) == 0)
+			return true;
+	return false;
+}
+
+static int put(struct conf *c, const struct option *o, const char *value, struct err *e)
+{
+	char *field = (char *)c + o->offset;
+	uint64_t n = 0;
+	char want[96];
+	int r = 0;
+
+	switch (o->kind) {
+	case KIND_PATH:
+		if (value[0] && value[0] != '/')
+			return bad(o, value, "an absolute path", e);
+		break;
+	case KIND_WORD:
+		if (!has_word(o->words, value))
+			return bad(o, value, o->words, e);
+		break;
+	case KIND_NUMBER:
+		r = num_u64(value, UINT64_MAX, &n);
+		break;
+	case KIND_SIZE:
+		r = num_size(value, &n);
+		break;
+	case KIND_TIME:
+		r = num_duration_ms(value, &n);
+		break;
+	case KIND_TEXT:
+		break;
+	}
+	if (o->kind == KIND_TEXT || o->kind == KIND_PATH || o->kind == KIND_WORD)
+		return str_copy(field, CONF_TEXT_MAX, value) < 0 ? bad(o, value, "at most 255 bytes", e) : 0;
+	if (r < 0 || n < o->min || n > o->max) {
+		snprintf(want, sizeof(want), "%s from %llu to %llu%s",
+			 o->kind == KIND_SIZE ? "bytes, with K, M, G or T," : o->kind == KIND_TIME ? "a time like 30s or 5m," : "a number",
+			 (unsigned long long)o->min, (unsigned long long)o->max, o->kind == KIND_TIME ? " ms" : "");
+		return bad(o, value, want, e);
+	}
+	memcpy(field, &n, sizeof(n));
+	return 0;
+}
+
+static const struct option *find(const char *section, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(options); i++)
+		if (str_eq(options[i].section, section) && str_eq(options[i].key, key))
+			return &options[i];
+	return NULL;
+}
+
+static int set(struct conf *c, const char *section, const char *key, const char *value, struct err *e)
+{
+	const struct option *o = find(section, key);
+	char known[160] = "";
+	size_t i, used = 0;
+
+	if (o)
+		return put(c, o, value, e);
+	for (i = 0; i < ARRAY_LEN(options) && used < sizeof(known); i++)
+		if (str_eq(options[i].section, section))
+			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "", options[i].key);
+	if (used)
+		return err_set(e, -EINVAL, "bad-config", "[%s] has no key %.40s; it has %s", section, key, known);
+	return err_set(e, -EINVAL, "bad-config", "no section [%.40s]; there are daemon, mount, sandbox, api, store", section);
+}
+
+void conf_default(struct conf *c)
+{
+	size_t i;
+
+	memset(c, 0, sizeof(*c));
+	for (i = 0; i < ARRAY_LEN(options); i++)
+		if (put(c, &options[i], options[i].standard, NULL) < 0)
+			abort();
+}
+
+struct reading {
+	struct conf *c;
+	struct err *e;
+	int line;
+};
+
+static int on_line(void *ctx, const char *section, const char *name, const char *value)
+{
+	struct reading *r = ctx;
+	struct err mine = ERR_NULL;
+
+	if (set(r->c, section, name, value, &mine) == 0)
+		return 1;
+	if (r->e && !r->e->code)
+		*r->e = mine;
+	return 0;
+}
+
+int conf_file(struct conf *c, const char *path, struct err *e)
+{
+	struct err mine = ERR_NULL;
+	struct reading r = { .c = c, .e = &mine };
+	int line = ini_parse(path, on_line, &r);
+
+	if (line == -1)
+		return err_sys(e, -errno ? -errno : -ENOENT, "cannot read %s", path);
+	if (line == 0)
+		return 0;
+	if (!mine.code)
+		err_set(&mine, -EINVAL, "bad-config", "neither [section] nor key = value");
+	if (e)
+		*e = mine;
+	err_wrap(e, "%s line %d", path, line);
+	return -EINVAL;
+}
+
+int conf_set(struct conf *c, const char *assignment, struct err *e)
+{
+	AUTO(str_free) char *copy = must_strdup(assignment);
+	char *dot = strchr(copy, '.'), *is = strchr(copy, '=');
+
+	if (!dot || !is || is < dot)
+		return err_set(e, -EINVAL, "bad-config", "\"%.60s\": section.key=value is wanted", assignment);
+	*dot = *is = '\0';
+	return set(c, copy, dot + 1, is + 1, e);
+}
+
+int conf_environment(struct conf *c, char *const *env, struct err *e)
+{
+	for (; *env; env++) {
+		AUTO(str_free) char *copy = must_strdup(*env);
+		char *is = strchr(copy, '='), *bar, *p;
+
+		if (!str_starts(copy, "BERTHD_") || !is)
+			continue;
+		*is = '\0';
+		for (p = copy + 7; *p; p++)
+			*p = (char)(*p == '_' ? '-' : tolower((unsigned char)*p));
+		bar = strchr(copy + 7, '-');
+		if (!bar)
+			return err_set(e, -EINVAL, "bad-config", "%.60s: BERTHD_SECTION_KEY is wanted", *env);
+		*bar = '\0';
+		if (set(c, copy + 7, bar + 1, is + 1, e) < 0)
+			return err_wrap(e, "environment");
+	}
+	return 0;
+}
+
+int conf_finish(struct conf *c, struct err *e)
+{
+	size_t len = strlen(c->state_dir);
+
+	while (len > 1 && c->state_dir[len - 1] == '/')
+		c->state_dir[--len] = '\0';
+	if (len < 2 || len > CONF_TEXT_MAX - 32)
+		return err_set(e, -EINVAL, "bad-config", "daemon.state-dir: a directory of its own, at most %d bytes, is wanted",
+			       CONF_TEXT_MAX - 32);
+	if (!c->mount_dir[0])
+		snprintf(c->mount_dir, sizeof(c->mount_dir), "%.*s/mnt", CONF_TEXT_MAX - 32, c->state_dir);
+	if (!c->socket[0])
+		snprintf(c->socket, sizeof(c->socket), "%.*s/run/api.sock", CONF_TEXT_MAX - 32, c->state_dir);
+	if (c->memory > c->memory_max)
+		return err_set(e, -EINVAL, "bad-config", "sandbox.memory is larger than sandbox.memory-max");
+	if (c->workspace > c->workspace_max)
+		return err_set(e, -EINVAL, "bad-config", "sandbox.workspace is larger than sandbox.workspace-max");
+	if (c->ids_first + c->sandboxes * 65536 > UINT32_MAX)
+		return err_set(e, -EINVAL, "bad-config", "sandbox.ids-first and sandbox.max reach beyond the ids that there are");
+	return 0;
+}
+
+void conf_each(const struct conf *c, void (*fn)(void *ctx, const char *section, const char *key, const char *value,
+						const char *doc), void *ctx)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(options); i++) {
+		const struct option *o = &options[i];
+		const char *field = (const char *)c + o->offset;
+		char number[32];
+		uint64_t n;
+
+		memcpy(&n, field, sizeof(n));
+		snprintf(number, sizeof(number), "%llu%s", (unsigned long long)n, o->kind == KIND_TIME ? "ms" : "");
+		fn(ctx, o->section, o->key, o->kind >= KIND_NUMBER ? number : field, o->doc);
+	}
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_CONF_H
+#define HOST_CONF_H
+
+/*
+ * The configuration: defaults, then one ini file, then the environment (BERTHD_SECTION_KEY), then flags
+ * (--set section.key=value). It is checked completely before anything starts and constant afterwards.
+ * libinih's only home is conf.c. berthd.conf(5) is the page for people; a test holds both together.
+ */
+#include "base/err.h"
+
+#include <stdint.h>
+
+enum { CONF_TEXT_MAX = 256 };
+
+struct conf {
+	char state_dir[CONF_TEXT_MAX];
+	char mount_dir[CONF_TEXT_MAX];	/* "": STATE/mnt */
+	char socket[CONF_TEXT_MAX];	/* "": STATE/run/api.sock */
+	char agent[CONF_TEXT_MAX];
+	char user[CONF_TEXT_MAX], guest_user[CONF_TEXT_MAX], group[CONF_TEXT_MAX];
+	char log_level[CONF_TEXT_MAX], log_form[CONF_TEXT_MAX];
+	char box[CONF_TEXT_MAX], at_stop[CONF_TEXT_MAX];
+	uint64_t sandboxes, memory, memory_max, workspace, workspace_max, cpu, pids, timeout;
+	uint64_t ids_first;
+	uint64_t open_timeout, fuse_threads;
+	uint64_t body_max, connections, api_threads;
+	uint64_t map_size;
+};
+
+/** conf_default() - what holds when nothing is said. */
+void conf_default(struct conf *c);
+/** conf_file() - read an ini file over it. Return: 0; -EINVAL with file, line, and what would be right; -errno. */
+int conf_file(struct conf *c, const char *path, struct err *e) MUST_CHECK;
+/** conf_environment() - BERTHD_* variables; unknown ones are errors. */
+int conf_environment(struct conf *c, char *const *env, struct err *e) MUST_CHECK;
+/** conf_set() - "section.key=value". */
+int conf_set(struct conf *c, const char *assignment, struct err *e) MUST_CHECK;
+/** conf_finish() - fill what depends on other values and check them together. */
+int conf_finish(struct conf *c, struct err *e) MUST_CHECK;
+/** conf_each() - every option with its documentation and present value, for --help and the man page's test. */
+void conf_each(const struct conf *c, void (*fn)(void *ctx, const char *section, const char *key, const char *value,
+						const char *doc), void *ctx);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names, attributes, contents: answered from the store on libfuse's thread. Only an open may be parked: its answer comes
+ * from another thread when the content has arrived or the deadline passed. */
+#include "host/fs/state.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static void static_dir(struct fs *fs, fuse_ino_t ino, struct stat *ret)
+{
+	*ret = (struct stat){
+		.st_ino = ino,
+		.st_mode = S_IFDIR | 0755,
+		.st_nlink = 2,
+		.st_uid = fs->conf.uid,
+		.st_gid = fs->conf.gid,
+	};
+}
+
+static void no_entry(fuse_req_t req)
+{
+	struct fuse_entry_param absent = { .ino = 0, .entry_timeout = FS_TTL };
+
+	fuse_reply_entry(req, &absent);
+}
+
+static void reply_entry(fuse_req_t req, struct ws *ws, int r, const struct node *n)
+{
+	struct fuse_entry_param entry;
+
+	if (r == -ENOENT) {
+		no_entry(req);
+	} else if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else {
+		entry_of_node(fs_of(req), ws, n, &entry);
+		if (fuse_reply_entry(req, &entry) < 0)
+			inode_forget(fs_of(req), entry.ino, 1);
+	}
+}
+
+static void lookup_root(fuse_req_t req, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param entry = { .ino = FS_INO_BYNAME, .attr_timeout = FS_TTL, .entry_timeout = FS_TTL };
+	struct ws *ws;
+	struct node n;
+	int r;
+
+	if (str_eq(name, "by-name")) {
+		static_dir(fs, FS_INO_BYNAME, &entry.attr);
+		fuse_reply_entry(req, &entry);
+		return;
+	}
+	ws = space_find(fs, name);
+	r = ws ? ws_getattr(ws, ws_root(ws), &n) : -ENOENT;
+	reply_entry(req, ws, r, &n);
+	ws_unref(&ws);
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs_inode *dir = inode_of(parent);
+	struct node n;
+
+	if (parent == FS_INO_ROOT)
+		lookup_root(req, name);
+	else if (!dir)
+		no_entry(req);
+	else
+		reply_entry(req, dir->ws, ws_lookup(dir->ws, dir->fid, span_str(name), &n), &n);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	inode_forget(fs_of(req), ino, n);
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		inode_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct fs_inode *i = inode_of(ino);
+	struct stat st;
+	struct node n;
+	int r;
+
+	(void)fi;
+	if (!i) {
+		static_dir(fs, ino, &st);
+		fuse_reply_attr(req, &st, FS_TTL);
+		return;
+	}
+	r = ws_getattr(i->ws, i->fid, &n);
+	if (r == -ENOENT) { /* no name any more, but the kernel still has it: open, or somebody's directory */
+		lock_take(&fs->lock);
+		n = i->last;
+		lock_drop(&fs->lock);
+		n.nlink = 0;
+	} else if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	attr_of(fs, i->ws, &n, &st);
+	fuse_reply_attr(req, &st, FS_TTL);
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_inode *i = inode_of(ino);
+	AUTO(str_free) char *target = NULL;
+	int r = i ? ws_readlink(i->ws, i->fid, &target) : -EINVAL;
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+/* --- files ------------------------------------------------------------------------------------------------------------- */
+
+struct opening {
+	fuse_req_t req;
+	struct fuse_file_info fi;
+};
+
+static void opened(void *ctx, int result, const struct node *n)
+{
+	struct opening *o = ctx;
+	struct fs_handle *h;
+
+	if (result < 0) {
+		fuse_reply_err(o->req, -result);
+		free(o);
+		return;
+	}
+	h = NEW(struct fs_handle);
+	h->content = n->content;
+	h->flags = o->fi.flags;
+	o->fi.fh = (uint64_t)(uintptr_t)h;
+	o->fi.keep_cache = 1;
+	if (fuse_reply_open(o->req, &o->fi) < 0)
+		free(h);
+	free(o);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = inode_of(ino);
+	struct opening *o;
+	struct node n;
+	int r;
+
+	if (!i) {
+		fuse_reply_err(req, EISDIR);
+		return;
+	}
+	o = NEW(struct opening);
+	o->req = req;
+	o->fi = *fi;
+	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
+		r = ws_getattr(i->ws, i->fid, &n);
+		opened(o, r, &n);
+		return;
+	}
+	ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), opened, o);
+}
+
+static struct fs_handle *handle_of(struct fuse_file_info *fi)
+{
+	return fi ? (struct fs_handle *)(uintptr_t)fi->fh : NULL;
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	free(handle_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+/* What a read sees: the newest whole content; of a file without a name, the one it was opened with. */
+static struct content content_now(struct fs_inode *i, struct fs_handle *h)
+{
+	struct node n;
+
+	if (ws_getattr(i->ws, i->fid, &n) == 0 && (!(n.flags & NODE_PENDING) || !h))
+		return n.content;
+	return h ? h->content : (struct content){ .size = 0 };
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = inode_of(ino);
+	AUTO(mem_free) char *bytes = malloc(size ? size : 1);
+	struct content c;
+	ssize_t n;
+
+	if (!i || !bytes) {
+		fuse_reply_err(req, i ? ENOMEM : EISDIR);
+		return;
+	}
+	c = content_now(i, handle_of(fi));
+	n = ws_read(i->ws, &c, (uint64_t)off, bytes, size);
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_buf(req, bytes, (size_t)n);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = inode_of(ino);
+	struct content c;
+	uint64_t at;
+	int r;
+
+	if (!i || off < 0) {
+		fuse_reply_err(req, i ? ENXIO : EISDIR);
+		return;
+	}
+	c = content_now(i, handle_of(fi));
+	if (whence == SEEK_DATA)
+		r = ws_next_data(i->ws, &c, (uint64_t)off, &at);
+	else if (whence == SEEK_HOLE)
+		r = ws_next_hole(i->ws, &c, (uint64_t)off, &at);
+	else
+		r = -EINVAL;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_lseek(req, (off_t)at);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, 0);
+}
+
+static void synced(void *ctx, int result, const struct node *n)
+{
+	(void)n;
+	fuse_reply_err(ctx, result < 0 ? -result : 0);
+}
+
+/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back. */
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = inode_of(ino);
+
+	(void)datasync;
+	(void)fi;
+	if (!i)
+		fuse_reply_err(req, EINVAL);
+	else
+		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), synced, req);
+}
+
+/* --- statfs --------------------------------------------------------------------------------------------------------------- */
+
+static void statfs_told(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	const struct msg_FS_STATFS_IS *m = msg;
+	struct statvfs st = { .f_namemax = 255 };
+
+	(void)e;
+	if (result < 0 || type != MSG_FS_STATFS_IS) {
+		fuse_reply_err(ctx, result < 0 ? -result : EIO);
+		return;
+	}
+	st.f_bsize = st.f_frsize = m->bsize;
+	st.f_blocks = m->blocks;
+	st.f_bfree = m->bfree;
+	st.f_bavail = m->bavail;
+	st.f_files = m->files;
+	st.f_ffree = st.f_favail = m->ffree;
+	fuse_reply_statfs(ctx, &st);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_inode *i = inode_of(ino);
+	struct link *link = i ? ws_link(i->ws) : NULL;
+	struct msg_FS_STATFS m = { .call = 0 };
+	struct statvfs st;
+
+	if (link)
+		link_call(link, MSG_FS_STATFS, &m, clock_after_ms(5000), statfs_told, req);
+	else if (statvfs(fs_of(req)->statfs_dir, &st) < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decoded exactly once, after the path was cut into segments, so that an encoded slash never makes a new segment. */
+#include "host/http/parse.h"
+
+#include "base/str.h"
+
+#include <ctype.h>
+
+static int digit(char c)
+{
+	c = (char)tolower((unsigned char)c);
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+char *parse_decode(struct span raw)
+{
+	AUTO(str_free) char *to = must_calloc(raw.len + 1, 1);
+	const char *p = raw.p;
+	size_t i, n = 0;
+
+	for (i = 0; i < raw.len; i++) {
+		if (p[i] == '%') {
+			int hi, lo;
+
+			if (raw.len - i < 3)
+				return NULL;
+			hi = digit(p[i + 1]);
+			lo = digit(p[i + 2]);
+			if (hi < 0 || lo < 0 || hi + lo == 0)
+				return NULL;
+			to[n++] = (char)(hi << 4 | lo);
+			i += 2;
+		} else {
+			to[n++] = p[i];
+		}
+	}
+	return take(&to);
+}
+
+void parse_segments_fini(struct parse_segments *s)
+{
+	while (s->n)
+		str_free(&s->v[--s->n]);
+}
+
+bool parse_route(const char *pattern, const char *path, struct parse_segments *ret)
+{
+	*ret = (struct parse_segments){ .n = 0 };
+	while (*pattern == '/' && *path == '/') {
+		size_t a = strcspn(++pattern, "/"), b = strcspn(++path, "/");
+
+		if (a == 2 && memcmp(pattern, "{}", 2) == 0 && b > 0 && ret->n < PARSE_SEGMENTS_MAX) {
+			char *seg = parse_decode(SPAN(path, b));
+
+			if (!seg)
+				break;
+			ret->v[ret->n++] = seg;
+		} else if (a != b || memcmp(pattern, path, a) != 0) {
+			break;
+		}
+		pattern += a;
+		path += b;
+		if (!*pattern && !*path)
+			return true;
+	}
+	parse_segments_fini(ret);
+	return false;
+}
+
+const char *parse_keep(struct parse_kept *k, const char *raw)
+{
+	char *s;
+
+	if (k->n == ARRAY_LEN(k->v))
+		return NULL;
+	s = parse_decode(span_str(raw));
+	if (s)
+		k->v[k->n++] = s;
+	return s;
+}
+
+void parse_kept_fini(struct parse_kept *k)
+{
+	while (k->n)
+		str_free(&k->v[--k->n]);
+}

@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * States of a link: DIALLING (a job on the dial pool connects both connections and says hello), UP, WAITING (a timer
+ * before the next dial), CLOSED. The loop's thread owns connections, timers and state; other threads hand it encoded
+ * frames by mail. A call is in the table from before its frame is sent until its callback ran, and everything that can
+ * end it (reply, deadline, broken connection, hangup) first takes it out, so that the callback runs exactly once.
+ */
+#include "host/link/link.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/str.h"
+#include "seal/digest.h"
+#include "wire/conn.h"
+#include "wire/frame.h"
+#include "wire/wire.h"
+#include "wire/xport.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000 };
+
+enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_CLOSED };
+
+struct call {
+	struct link *link;
+	uint64_t id, until;
+	link_reply_fn *fn;
+	void *ctx;
+	struct loop_timer *timer;
+	struct buf frame;
+	bool to_ship;
+};
+
+struct link {
+	struct loop *loop;
+	struct pool *pool;
+	struct link_events events;
+	char *address, *id;
+	uint8_t token[WIRE_TOKEN_LEN];
+
+	struct lock lock; /* guards the next five */
+	pthread_cond_t cond;
+	bool hung_up, is_up;
+	int dialling; /* jobs that run */
+	struct err why;
+
+	uint64_t next_call; /* atomic */
+	/* the loop's own */
+	enum link_state state;
+	struct conn *control, *ship;
+	struct map calls;
+	struct loop_timer *retry;
+	unsigned retry_ms;
+	bool paused;
+};
+
+struct dialled {
+	struct link *link;
+	int control, ship;
+	uint64_t boot;
+	struct err e;
+};
+
+/* --- dialling ------------------------------------------------------------------------------------------------------------ */
+
+static int hello(int fd, const char *id, const void *token, unsigned kind, uint64_t until, uint64_t *ret_boot,
+		 struct err *e)
+{
+	struct msg_HELLO m = { .generation = WIRE_GENERATION, .kind = kind, .wall_ns = clock_wall() };
+	struct frame f;
+	struct buf in;
+	int r;
+
+	m.token = SPAN(token, WIRE_TOKEN_LEN);
+	m.id = span_str(id);
+	r = frame_send(fd, MSG_HELLO, &m, until);
+	if (r < 0)
+		return err_sys(e, r, "saying hello to the agent");
+	buf_init(&in, FRAME_MAX + FRAME_HEADER);
+	r = frame_recv(fd, &in, &f, until, e);
+	if (r == 0 && f.type != MSG_HELLO)
+		r = err_set(e, -EBADMSG, "bad-message", "the agent did not say hello");
+	if (r == 0)
+		r = msg_decode(MSG_HELLO, f.payload, &m, e);
+	if (r == 0 && (m.token.len != WIRE_TOKEN_LEN || !secret_eq(m.token.p, token, WIRE_TOKEN_LEN)))
+		r = err_set(e, -EACCES, "wrong-token", "something that is not our agent answers");
+	if (r == 0)
+		frame_consume(&in, &f);
+	if (r == 0 && buf_len(&in))
+		r = err_set(e, -EBADMSG, "bad-message", "the agent spoke out of turn");
+	if (r == 0 && ret_boot)
+		*ret_boot = m.boot;
+	buf_fini(&in);
+	if (r == -ENODATA)
+		err_set(e, r = -EACCES, "hello-refused", "the agent hung up at hello");
+	return r;
+}
+
+int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
+		 uint64_t *ret_boot, int *ret_fd, struct err *e)
+{
+	AUTO(fd_close) int fd = -1;
+	int r = xport_connect(address, until, &fd, e);
+
+	if (r == 0)
+		r = hello(fd, id, token, kind, until, ret_boot, e);
+	if (r == 0)
+		*ret_fd = fd_take(&fd);
+	return r;
+}
+
+int link_dial(struct link *l, unsigned kind, uint64_t until, int *ret_fd, struct err *e)
+{
+	return link_dial_to(l->address, l->id, l->token, kind, until, NULL, ret_fd, e);
+}
+
+static void dial_done(void *ctx);
+
+static void dial_job(void *ctx)
+{
+	struct dialled *d = ctx;
+	struct link *l = d->link;
+	uint64_t until = clock_after_ms(LINK_DIAL_MS);
+
+	d->control = d->ship = -1;
+	if (link_dial_to(l->address, l->id, l->token, WIRE_CONTROL, until, &d->boot, &d->control, &d->e) < 0 ||
+	    link_dial_to(l->address, l->id, l->token, WIRE_SHIP, until, NULL, &d->ship, &d->e) < 0) {
+		fd_close(&d->control);
+		fd_close(&d->ship);
+	}
+	loop_post(l->loop, dial_done, d);
+}
+
+static void dial_start(struct link *l)
+{
+	struct dialled *d = NEW(struct dialled);
+
+	l->state = LINK_DIALLING;
+	d->link = l;
+	lock_take(&l->lock);
+	l->dialling++;
+	lock_drop(&l->lock);
+	pool_run(l->pool, dial_job, d);
+}
+
+/* --- ends of calls --------------------------------------------------------------------------------------------------------- */
+
+static void call_free(struct call *c)
+{
+	loop_untimer(&c->timer);
+	buf_fini(&c->frame);
+	free(c);
+}
+
+static void call_end(struct call *c, int result, unsigned type, const void *msg, const struct err *e)
+{
+	map_remove_u64(&c->link->calls, c->id);
+	c->fn(c->ctx, result, type, msg, e);
+	call_free(c);
+}
+
+static void call_fail(struct call *c, int code, const char *slug, const char *words)
+{
+	struct err e;
+
+	call_end(c, err_set(&e, code, slug, "%s", words), 0, NULL, &e);
+}
+
+static void call_late(void *ctx)
+{
+	call_fail(ctx, -ETIMEDOUT, "agent-timeout", "the agent did not answer in time");
+}
+
+static void calls_fail(struct link *l)
+{
+	struct map_slot *slot;
+	size_t pos = 0;
+
+	while ((slot = map_next(&l->calls, &pos))) {
+		call_fail(slot->value, -EPIPE, "agent-gone", "the connection to the agent broke");
+		pos = 0;
+	}
+}
+
+/* --- connections up and down --------------------------------------------------------------------------------------------------- */
+
+static void set_up(struct link *l, bool up, const struct err *why)
+{
+	lock_take(&l->lock);
+	l->is_up = up;
+	if (why)
+		l->why = *why;
+	pthread_cond_broadcast(&l->cond);
+	lock_drop(&l->lock);
+}
+
+static void retry_now(void *ctx)
+{
+	struct link *l = ctx;
+
+	if (l->state == LINK_WAITING)
+		dial_start(l);
+}
+
+static void go_down(struct link *l, const struct err *why, unsigned delay_ms)
+{
+	bool was_up = l->state == LINK_UP;
+
+	conn_free(&l->control);
+	conn_free(&l->ship);
+	if (l->state == LINK_CLOSED)
+		return;
+	l->state = LINK_WAITING;
+	set_up(l, false, why);
+	calls_fail(l);
+	if (was_up)
+		l->events.down(l->events.ctx, why->text);
+	if (l->state == LINK_WAITING)
+		loop_rearm(l->retry, clock_after_ms(delay_ms));
+}
+
+static void on_close(void *ctx, const struct err *why)
+{
+	struct link *l = ctx;
+
+	go_down(l, why, RETRY_MIN_MS);
+}
+
+static void on_frame(void *ctx, const struct frame *f);
+
+static const struct conn_events conn_events = { .on_frame = on_frame, .on_close = on_close };
+
+static void dial_done(void *ctx)
+{
+	struct dialled *d = ctx;
+	struct link *l = d->link;
+	int r = -EPIPE;
+
+	if (l->state == LINK_DIALLING) {
+		r = d->e.code;
+		if (r == 0)
+			r = conn_new(l->loop, d->control, LINK_OUT_MAX, &conn_events, l, &l->control, &d->e);
+		if (r == 0)
+			d->control = -1;
+		if (r == 0)
+			r = conn_new(l->loop, d->ship, LINK_OUT_MAX, &conn_events, l, &l->ship, &d->e);
+		if (r == 0)
+			d->ship = -1;
+		if (r < 0) {
+			l->retry_ms = MIN(MAX(l->retry_ms * 2, (unsigned)RETRY_MIN_MS), (unsigned)RETRY_MAX_MS);
+			go_down(l, &d->e, l->retry_ms);
+		} else {
+			l->state = LINK_UP;
+			l->retry_ms = 0;
+			set_up(l, true, NULL);
+			l->events.up(l->events.ctx, d->boot);
+		}
+	}
+	fd_close(&d->control);
+	fd_close(&d->ship);
+	lock_take(&l->lock);
+	l->dialling--;
+	pthread_cond_broadcast(&l->cond);
+	lock_drop(&l->lock);
+	free(d);
+}
+
+/* --- frames in ---------------------------------------------------------------------------------------------------------------------- */
+
+union reply {
+	uint64_t call; /* the first field of each of them */
+	struct msg_ERROR error;
+	struct msg_OK ok;
+	struct msg_PONG pong;
+	struct msg_PS_IS ps;
+	struct msg_INFO_IS info;
+	struct msg_FS_STATFS_IS statfs;
+	struct msg_FS_NODE node;
+	struct msg_FS_ENTRIES entries;
+	struct msg_FS_DATA data;
+};
+
+static bool is_reply(unsigned type)
+{
+	return type == MSG_ERROR || type == MSG_OK || type == MSG_PONG || type == MSG_PS_IS || type == MSG_INFO_IS ||
+	       type == MSG_FS_STATFS_IS || type == MSG_FS_NODE || type == MSG_FS_ENTRIES || type == MSG_FS_DATA;
+}
+
+static void refused(struct call *c, const struct msg_ERROR *m)
+{
+	AUTO(str_free) char *name = span_dup(m->name);
+	AUTO(str_free) char *slug = span_dup(m->slug);
+	AUTO(str_free) char *text = span_dup(m->text);
+	int code = err_number(name);
+	struct err e;
+
+	call_end(c, err_set(&e, code ? -code : -EIO, slug, "%s", text), 0, NULL, &e);
+}
+
+static void on_frame(void *ctx, const struct frame *f)
+{
+	struct link *l = ctx;
+	struct err e = ERR_NULL;
+	union reply m;
+	struct call *c;
+
+	if (!is_reply(f->type)) {
+		l->events.frame(l->events.ctx, f->type, f->payload);
+		return;
+	}
+	if (msg_decode((enum msg_type)f->type, f->payload, &m, &e) < 0) {
+		go_down(l, &e, RETRY_MAX_MS);
+		return;
+	}
+	c = map_get_u64(&l->calls, m.call);
+	if (!c)
+		return; /* late: its deadline passed */
+	if (f->type == MSG_ERROR)
+		refused(c, &m.error);
+	else
+		call_end(c, 0, f->type, &m, NULL);
+}
+
+/* --- frames out ------------------------------------------------------------------------------------------------------------------------ */
+
+static void call_on_loop(void *ctx)
+{
+	struct call *c = ctx;
+	struct link *l = c->link;
+
+	if (!c->fn) {
+		struct conn *conn = c->to_ship ? l->ship : l->control;
+
+		if (l->state == LINK_UP && conn && conn_send_frame(conn, buf_span(&c->frame)) < 0)
+			log_debug("link", "a frame was dropped", "id=%s", l->id);
+		call_free(c);
+		return;
+	}
+	map_put_u64(&l->calls, c->id, c);
+	if (c->frame.failed)
+		call_fail(c, -EINVAL, "bad-request", "a request that the wire cannot carry");
+	else if (l->state != LINK_UP)
+		call_fail(c, -EPIPE, "agent-gone", "no connection to the agent");
+	else if (l->calls.len > LINK_CALLS_MAX || conn_send_frame(l->control, buf_span(&c->frame)) < 0)
+		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
+	else
+		c->timer = loop_timer(l->loop, c->until, call_late, c);
+}
+
+static struct call *call_new(struct link *l, enum msg_type type, const void *msg)
+{
+	struct call *c = NEW(struct call);
+
+	c->link = l;
+	buf_init(&c->frame, FRAME_MAX + FRAME_HEADER);
+	if (frame_put(&c->frame, type, msg) < 0)
+		c->frame.failed = true;
+	return c;
+}
+
+void link_call(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx)
+{
+	uint64_t id = __atomic_add_fetch(&l->next_call, 1, __ATOMIC_RELAXED);
+	struct call *c;
+
+	memcpy(msg, &id, sizeof(id));
+	c = call_new(l, type, msg);
+	c->id = id;
+	c->until = until;
+	c->fn = fn;
+	c->ctx = ctx;
+	loop_post(l->loop, call_on_loop, c);
+}
+
+void link_send(struct link *l, enum msg_type type, const void *msg)
+{
+	loop_post(l->loop, call_on_loop, call_new(l, type, msg));
+}
+
+void link_send_ship(struct link *l, enum msg_type type, const void *msg)
+{
+	struct call *c = call_new(l, type, msg);
+
+	c->to_ship = true;
+	loop_post(l->loop, call_on_loop, c);
+}
+
+void link_pause(struct link *l, bool on)
+{
+	if (l->state != LINK_UP)
+		return;
+	if (on) {
+		conn_pause(l->ship);
+		conn_pause(l->control);
+	} else {
+		conn_resume(l->ship);
+		if (l->state == LINK_UP)
+			conn_resume(l->control);
+	}
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void start(void *ctx)
+{
+	struct link *l = ctx;
+
+	l->retry = loop_timer(l->loop, CLOCK_NEVER, retry_now, l);
+	dial_start(l);
+}
+
+struct link *link_new(struct loop *loop, struct pool *dial, const char *address, const char *id, const void *token,
+		      const struct link_events *events)
+{
+	struct link *l = NEW(struct link);
+
+	l->loop = loop;
+	l->pool = dial;
+	l->events = *events;
+	l->address = must_strdup(address);
+	l->id = must_strdup(id);
+	memcpy(l->token, token, sizeof(l->token));
+	lock_init(&l->lock, "link", LOCK_LINK);
+	lock_cond_init(&l->cond);
+	loop_post(loop, start, l);
+	return l;
+}
+
+static void hangup_on_loop(void *ctx)
+{
+	struct link *l = ctx;
+
+	if (l->state == LINK_CLOSED)
+		return;
+	l->state = LINK_CLOSED;
+	conn_free(&l->control);
+	conn_free(&l->ship);
+	loop_untimer(&l->retry);
+	calls_fail(l);
+}
+
+void link_hangup(struct link *l)
+{
+	lock_take(&l->lock);
+	l->hung_up = true;
+	l->is_up = false;
+	pthread_cond_broadcast(&l->cond);
+	lock_drop(&l->lock);
+	loop_post(l->loop, hangup_on_loop, l);
+}
+
+void link_close(struct link **slot)
+{
+	struct link *l = take(slot);
+
+	if (!l)
+		return;
+	link_hangup(l);
+	lock_take(&l->lock);
+	while (l->dialling)
+		lock_wait(&l->lock, &l->cond, CLOCK_NEVER);
+	lock_drop(&l->lock);
+	loop_sync(l->loop);
+	map_fini(&l->calls);
+	pthread_cond_destroy(&l->cond);
+	lock_fini(&l->lock);
+	str_free(&l->address);
+	str_free(&l->id);
+	free(l);
+}
+
+struct restart {
+	struct link *link;
+	unsigned delay_ms;
+};
+
+static void restart_on_loop(void *ctx)
+{
+	struct restart *job = ctx;
+	struct err e;
+
+	if (job->link->state == LINK_UP) {
+		err_set(&e, -EPIPE, "restarted", "the connection is made anew");
+		go_down(job->link, &e, job->delay_ms);
+	}
+	free(job);
+}
+
+void link_restart(struct link *l, unsigned delay_ms)
+{
+	struct restart *job = NEW(struct restart);
+
+	job->link = l;
+	job->delay_ms = delay_ms;
+	loop_post(l->loop, restart_on_loop, job);
+}
+
+/* --- waiting ----------------------------------------------------------------------------------------------------------------------------------- */
+
+int link_wait_up(struct link *l, uint64_t until, struct err *e)
+{
+	int r = 0;
+
+	lock_take(&l->lock);
+	while (r == 0 && !l->is_up && !l->hung_up)
+		r = lock_wait(&l->lock, &l->cond, until);
+	if (l->is_up)
+		r = 0;
+	else if (l->hung_up)
+		r = err_set(e, -EPIPE, "agent-gone", "the link was closed");
+	else
+		err_set(e, r, "agent-timeout", "no agent answers: %s", l->why.code ? l->why.text : "not yet");
+	lock_drop(&l->lock);
+	return r;
+}
+
+struct waiting {
+	struct lock lock;
+	pthread_cond_t cond;
+	bool done;
+	int result;
+	struct err e;
+	link_reply_fn *reply;
+	void *ctx;
+};
+
+static void waited(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	struct waiting *w = ctx;
+
+	if (w->reply)
+		w->reply(w->ctx, result, type, msg, e);
+	lock_take(&w->lock);
+	w->result = result;
+	if (e)
+		w->e = *e;
+	w->done = true;
+	pthread_cond_broadcast(&w->cond);
+	lock_drop(&w->lock);
+}
+
+int link_wait(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *reply, void *ctx,
+	      struct err *e)
+{
+	struct waiting w = { .reply = reply, .ctx = ctx };
+
+	lock_init(&w.lock, "link-wait", LOCK_LEAF);
+	lock_cond_init(&w.cond);
+	link_call(l, type, msg, until, waited, &w);
+	lock_take(&w.lock);
+	while (!w.done)
+		lock_wait(&w.lock, &w.cond, CLOCK_NEVER);
+	lock_drop(&w.lock);
+	pthread_cond_destroy(&w.cond);
+	lock_fini(&w.lock);
+	if (w.result < 0 && e)
+		*e = w.e;
+	return w.result;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_LINK_LINK_H
+#define HOST_LINK_LINK_H
+
+/*
+ * The host end of one agent: a control connection, a connection for shipped contents, and dials for streams. The link
+ * lives on the daemon's loop; calls may come from any thread. When a connection breaks the link dials again until it is
+ * closed; calls under way fail with -EPIPE and are not repeated (the callers know which of them may be).
+ *
+ * The agent is hostile: it can make a link hold at most LINK_IN_MAX unread bytes and LINK_CALLS_MAX open calls.
+ */
+#include "base/err.h"
+#include "loop/loop.h"
+#include "loop/pool.h"
+#include "wire/msg.h"
+
+#include <stdbool.h>
+
+enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 32 * 1024 * 1024, LINK_DIAL_MS = 10000 };
+
+struct link;
+
+/* Called on the loop's thread. Payloads are borrowed for the call. */
+struct link_events {
+	/** both connections stand; @boot tells a restarted agent from the same one */
+	void (*up)(void *ctx, uint64_t boot);
+	/** a connection broke; calls under way have failed; the link goes on dialling */
+	void (*down)(void *ctx, const char *why);
+	/** a frame that is no reply: CHANGES and SHIP, SHIP_DATA, SHIP_END */
+	void (*frame)(void *ctx, unsigned type, struct span payload);
+	void *ctx;
+};
+
+/** link_new() - begin to dial @address (xport.h) on the threads of @dial. @token: WIRE_TOKEN_LEN bytes, copied. Any thread. */
+struct link *link_new(struct loop *loop, struct pool *dial, const char *address, const char *id, const void *token,
+		      const struct link_events *events);
+/** link_hangup() - close the connections for good; calls under way fail with -EPIPE, later ones too. Any thread. */
+void link_hangup(struct link *link);
+/** link_close() - hang up and release; when it returns no callback runs or will run. Destructor; not on the loop's thread
+ * while the loop runs. */
+void link_close(struct link **link);
+
+/**
+ * The end of a call, on the loop's thread.
+ * @result: 0, and @msg is the reply's struct (its spans borrowed for the call); or -errno with words in @e:
+ *	    what the agent answered, -ETIMEDOUT, -EPIPE (no connection)
+ */
+typedef void link_reply_fn(void *ctx, int result, unsigned type, const void *msg, const struct err *e);
+
+/** link_call() - send a request whose first field is the call id (set here) and have @fn called exactly once. Any thread.
+ * @msg: the struct of @type; encoded before we return. */
+void link_call(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx);
+/** link_send() - a frame on the control connection that has no reply (FETCH, CHANGES_ACK). Dropped when it is down. */
+void link_send(struct link *link, enum msg_type type, const void *msg);
+/** link_send_ship() - a frame on the ship connection (WINDOW, SHIP_ACK). */
+void link_send_ship(struct link *link, enum msg_type type, const void *msg);
+/** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
+void link_pause(struct link *link, bool on);
+
+/** link_restart() - hang up and dial anew after @delay_ms: the agent then tells everything that was not acknowledged.
+ * Any thread. */
+void link_restart(struct link *link, unsigned delay_ms);
+
+/** link_wait() - a call made to wait for: as link_call(), but blocks the caller until the reply; not on the loop's thread.
+ * @reply: called with the reply on the loop's thread before we return, may be NULL. Return: 0 or -errno as above. */
+int link_wait(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *reply, void *ctx,
+	      struct err *e);
+/** link_wait_up() - block until both connections stand. Return: 0; -ETIMEDOUT; -EACCES (hello refused). */
+int link_wait_up(struct link *link, uint64_t until, struct err *e);
+/** link_dial() - a new connection for a stream (WIRE_EXEC), hello done; blocking, not on the loop's thread. The descriptor
+ * is non-blocking and yours. */
+int link_dial(struct link *link, unsigned kind, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
+/** link_dial_to() - the same without a link: for tests and tools. */
+int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
+		 uint64_t *ret_boot, int *ret_fd, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * berthd. The order of a start: configuration, directories, the lock on the state directory, the privileged process,
+ * everything else without privileges: store, loop, mount, sandboxes, API. The end is the same list backwards, as one job
+ * of its own while the loop still runs (stop_all); sandboxes go on unless it was told otherwise.
+ */
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "host/api/v1/v1.h"
+#include "host/conf.h"
+#include "host/fs/fs.h"
+#include "host/http/http.h"
+#include "host/priv/priv.h"
+#include "host/sandbox/hub.h"
+#include "host/store/store.h"
+#include "seal/digest.h"
+#include "wire/trace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8 };
+
+struct berthd {
+	struct conf conf;
+	struct priv_conf priv_conf;
+	struct priv *priv;
+	struct store *store;
+	struct loop *loop;
+	struct pool *work, *notify, *dial, *api;
+	struct fs *fs;
+	struct hub *hub;
+	struct http *http;
+	struct api front;
+	char *run_dir, *store_dir, *template_dir;
+	int lock_fd, listen_fd, links_dirfd, signal_fd;
+	struct loop_watch *signal_watch, *priv_watch;
+	bool mounted, stopping, priv_died;
+};
+
+/* --- before privileges go --------------------------------------------------------------------------------------------------- */
+
+static int account(const char *name, uid_t *uid, gid_t *gid, struct err *e)
+{
+	struct passwd *pw = getpwnam(name);
+
+	if (!pw)
+		return err_set(e, -ENOENT, "no-account", "there is no account %s: useradd --system --no-create-home %s", name, name);
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return 0;
+}
+
+static int accounts(struct berthd *b, struct err *e)
+{
+	struct priv_conf *p = &b->priv_conf;
+	struct group *group;
+	gid_t unused;
+	int r = account(b->conf.user, &p->uid, &p->gid, e);
+
+	if (r == 0)
+		r = account(b->conf.guest_user, &p->guest_uid, &unused, e);
+	if (r < 0)
+		return r;
+	group = getgrnam(b->conf.group);
+	if (!group)
+		return err_set(e, -ENOENT, "no-account", "there is no group %s: groupadd --system %s", b->conf.group,
+			       b->conf.group);
+	p->guest_gid = group->gr_gid;
+	if (p->uid == 0 || p->guest_uid == 0)
+		return err_set(e, -EINVAL, "bad-config", "daemon.user and mount.owner must not be root");
+	return 0;
+}
+
+static int own_dir(const char *path, uid_t uid, gid_t gid, mode_t mode, struct err *e)
+{
+	int r = io_mkdir_p(path, 0755);
+
+	if (r < 0 || chown(path, uid, gid) < 0 || chmod(path, mode) < 0)
+		return err_sys(e, r < 0 ? r : -errno, "cannot make %s", path);
+	return 0;
+}
+
+static int directories(struct berthd *b, struct err *e)
+{
+	const struct priv_conf *p = &b->priv_conf;
+	AUTO(str_free) char *tmp = str_printf("%s/tmp", b->conf.state_dir);
+	AUTO(str_free) char *lock = str_printf("%s/lock", b->conf.state_dir);
+	int r = own_dir(b->conf.state_dir, 0, 0, 0755, e);
+
+	if (r < 0)
+		return r;
+	b->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (b->lock_fd < 0)
+		return err_sys(e, -errno, "cannot open %s", lock);
+	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return err_set(e, -EBUSY, "state-in-use", "another berthd runs on %s", b->conf.state_dir);
+	b->run_dir = str_printf("%s/run", b->conf.state_dir);
+	b->store_dir = str_printf("%s/store", b->conf.state_dir);
+	b->template_dir = str_printf("%s/templates", b->conf.state_dir);
+	r = own_dir(b->run_dir, p->uid, p->guest_gid, 0750, e);
+	if (r == 0)
+		r = own_dir(b->store_dir, p->uid, p->gid, 0700, e);
+	if (r == 0)
+		r = own_dir(b->template_dir, 0, 0, 0755, e);
+	if (r == 0)
+		r = own_dir(tmp, p->uid, p->gid, 0700, e);
+	return r;
+}
+
+/* Made by root, so that it may stand anywhere; the group may use it. */
+static int api_socket(struct berthd *b, struct err *e)
+{
+	int r = io_unix_listen(b->conf.socket, 0660, &b->listen_fd, e);
+
+	if (r == 0 && chown(b->conf.socket, b->priv_conf.uid, b->priv_conf.guest_gid) < 0)
+		r = err_sys(e, -errno, "cannot give %s to the group %s", b->conf.socket, b->conf.group);
+	return r;
+}
+
+static int prepare(struct berthd *b, struct err *e)
+{
+	struct priv_conf *p = &b->priv_conf;
+	struct rlimit files;
+	int r;
+
+	if (geteuid() != 0)
+		return err_set(e, -EPERM, "not-root", "berthd is started as root; it gives that up at once");
+	if (access(b->conf.agent, R_OK) < 0)
+		return err_sys(e, -errno, "the agent program %s", b->conf.agent);
+	r = accounts(b, e);
+	if (r == 0)
+		r = directories(b, e);
+	if (r == 0)
+		r = api_socket(b, e);
+	if (r < 0)
+		return r;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	snprintf(p->state_dir, sizeof(p->state_dir), "%s", b->conf.state_dir);
+	snprintf(p->mount_dir, sizeof(p->mount_dir), "%s", b->conf.mount_dir);
+	snprintf(p->agent_path, sizeof(p->agent_path), "%s", b->conf.agent);
+	p->range_first = (uid_t)b->conf.ids_first;
+	p->ranges = (uint32_t)b->conf.sandboxes;
+	p->allow_fake = str_eq(b->conf.box, "fake");
+	return 0;
+}
+
+/* --- after ---------------------------------------------------------------------------------------------------------------------- */
+
+static int pools(struct berthd *b, struct err *e)
+{
+	int r = loop_new(&b->loop, e);
+
+	if (r == 0)
+		r = pool_new("work", WORKERS, &b->work, e);
+	if (r == 0)
+		r = pool_new("notify", NOTIFIERS, &b->notify, e);
+	if (r == 0)
+		r = pool_new("dial", DIALLERS, &b->dial, e);
+	if (r == 0)
+		r = pool_new("api", (unsigned)b->conf.api_threads, &b->api, e);
+	return r;
+}
+
+static int mount_up(struct berthd *b, struct err *e)
+{
+	struct fs_conf fc = {
+		.uid = b->priv_conf.guest_uid,
+		.gid = b->priv_conf.guest_gid,
+		.threads = (unsigned)b->conf.fuse_threads,
+		.open_ms = (unsigned)b->conf.open_timeout,
+		.statfs_dir = b->store_dir,
+	};
+	int fuse_fd = -1, r = fs_new(&fc, &b->fs, e);
+
+	if (r == 0)
+		r = priv_mount(b->priv, &fuse_fd, e);
+	if (r < 0)
+		return r;
+	b->mounted = true;
+	r = fs_serve(b->fs, fuse_fd, e);
+	if (r == 0)
+		r = priv_mount_links(b->priv, &b->links_dirfd, e);
+	return r;
+}
+
+static void stop_all(void *ctx);
+
+/* Everything is up but the loop does not run yet, so what needs it goes to a thread. */
+static void bring_up(void *ctx)
+{
+	struct berthd *b = ctx;
+	const struct conf *c = &b->conf;
+	struct http_conf hc = {
+		.listen_fd = b->listen_fd,
+		.pool = b->api,
+		.body_max_b = c->body_max,
+		.connections = (unsigned)c->connections,
+	};
+	AUTO(str_free) char *tmp = str_printf("%s/tmp", c->state_dir);
+	struct hub_conf conf = {
+		.store = b->store, .loop = b->loop, .work = b->work, .notify = b->notify, .dial = b->dial, .api = b->api,
+		.priv = b->priv, .fs = b->fs, .links_dirfd = b->links_dirfd, .run_dir = b->run_dir,
+		.mount_dir = c->mount_dir, .template_dir = b->template_dir,
+		.kind = str_eq(c->box, "fake") ? PRIV_BOX_FAKE : PRIV_BOX_OCI,
+		.sandboxes_max = (unsigned)c->sandboxes, .memory_b = c->memory, .memory_max_b = c->memory_max,
+		.workspace_b = c->workspace, .workspace_max_b = c->workspace_max, .cpu_milli = (uint32_t)c->cpu,
+		.pids = (uint32_t)c->pids, .timeout_ms = c->timeout,
+	};
+	const struct http_route *routes;
+	struct err e = ERR_NULL;
+	size_t n;
+	int r;
+
+	hc.spool_dir = tmp;
+	r = hub_new(&conf, &b->hub, &e);
+	b->front = (struct api){ .hub = b->hub, .store = b->store, .loop = b->loop, .fs = b->fs,
+				 .mount_dir = c->mount_dir, .started_ns = clock_wall() };
+	routes = v1_routes(&n);
+	if (r == 0)
+		r = http_start(&hc, routes, n, &b->front, &b->http, &e);
+	if (r < 0) {
+		log_error("main", "cannot start", "slug=%s why=%s", e.slug, e.text);
+		b->stopping = true;
+		stop_all(b);
+		return;
+	}
+	b->listen_fd = -1;
+	log_info("main", "ready", "version=%s socket=%s mount=%s", PACKAGE_VERSION, c->socket, c->mount_dir);
+}
+
+/* stop accepting, leave or end sandboxes, unmount */
+static void stop_all(void *ctx)
+{
+	struct berthd *b = ctx;
+	struct err e = ERR_NULL;
+
+	http_stop(&b->http);
+	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));
+	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)
+		log_warn("main", "not unmounted", "why=%s", e.text);
+	loop_stop(b->loop);
+}
+
+static void *stop_thread(void *ctx)
+{
+	stop_all(ctx);
+	return NULL;
+}
+
+static void stop(struct berthd *b)
+{
+	pthread_t t;
+
+	if (b->stopping)
+		return;
+	b->stopping = true;
+	if (pthread_create(&t, NULL, stop_thread, b) == 0)
+		pthread_detach(t);
+	else
+		loop_stop(b->loop);
+}
+
+static void on_signal(void *ctx, int fd, unsigned events)
+{
+	struct berthd *b = ctx;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	log_info("main", "ending", "signal=%u", info.ssi_signo);
+	stop(b);
+}
+
+static void on_priv(void *ctx, int fd, unsigned events)
+{
+	struct berthd *b = ctx;
+
+	(void)fd;
+	(void)events;
+	loop_unwatch(&b->priv_watch);
+	if (b->stopping)
+		return;
+	log_error("main", "the privileged process ended", NULL);
+	b->priv_died = true;
+	_exit(1); /* the store needs no goodbye, and nothing can be unmounted from here */
+}
+
+static int signals(struct berthd *b, struct err *e)
+{
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	b->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (b->signal_fd < 0)
+		return err_sys(e, -errno, "signalfd");
+	r = loop_watch(b->loop, b->signal_fd, LOOP_READ, on_signal, b, &b->signal_watch);
+	if (r == 0)
+		r = loop_watch(b->loop, priv_fd(b->priv), 0, on_priv, b, &b->priv_watch);
+	return r < 0 ? err_sys(e, r, "epoll_ctl") : 0;
+}
+
+static int start(struct berthd *b, struct err *e)
+{
+	struct store_conf sc = { .map_size_b = b->conf.map_size, .create = true };
+	int r = prepare(b, e);
+
+	if (r == 0)
+		r = priv_fork(&b->priv_conf, &b->priv, e);
+	if (r == 0)
+		r = priv_confine(b->priv, e);
+	if (r == 0 && digest_setup() < 0)
+		r = err_set(e, -ENOSYS, "sodium", "libsodium does not work here");
+	if (r == 0)
+		r = store_open(b->store_dir, &sc, &b->store, e);
+	if (r == 0)
+		r = pools(b, e);
+	if (r == 0)
+		r = mount_up(b, e);
+	if (r == 0)
+		r = signals(b, e);
+	return r;
+}
+
+static void finish(struct berthd *b)
+{
+	if (b->loop) {
+		loop_unwatch(&b->signal_watch);
+		loop_unwatch(&b->priv_watch);
+	}
+	if (b->mounted && !b->stopping && !b->priv_died)
+		(void)!priv_unmount(b->priv, NULL);
+	fs_free(&b->fs);
+	pool_free(&b->api);
+	pool_free(&b->dial);
+	pool_free(&b->notify);
+	pool_free(&b->work);
+	loop_free(&b->loop);
+	store_close(&b->store);
+	fd_close(&b->links_dirfd);
+	fd_close(&b->signal_fd);
+	if (b->listen_fd >= 0)
+		unlink(b->conf.socket);
+	fd_close(&b->listen_fd);
+	priv_close(&b->priv);
+	fd_close(&b->lock_fd);
+	str_free(&b->run_dir);
+	str_free(&b->store_dir);
+	str_free(&b->template_dir);
+}
+
+/* --- the command line ----------------------------------------------------------------------------------------------------------- */
+
+static void help_one(void *ctx, const char *section, const char *key, const char *value, const char *doc)
+{
+	const char **last = ctx;
+
+	if (!str_eq(*last, section))
+		printf("\n[%s]\n", section);
+	*last = section;
+	printf("  %-14s = %-28s %s\n", key, value, doc);
+}
+
+static void help(const struct conf *c)
+{
+	const char *last = NULL;
+
+	printf("usage: berthd [--config FILE] [--set SECTION.KEY=VALUE]... [--check] [--version] [--help]\n\n"
+	       "Runs the berth daemon in the foreground. Options, with their present values:\n");
+	conf_each(c, help_one, &last);
+	printf("\nEach can also be set by an environment variable BERTHD_SECTION_KEY (dashes as underscores).\n");
+}
+
+static int configure(struct conf *c, int argc, char **argv, bool *ret_check, bool *ret_over, struct err *e)
+{
+	static const struct option flags[] = {
+		{ "config", required_argument, NULL, 'c' }, { "set", required_argument, NULL, 's' },
+		{ "check", no_argument, NULL, 'C' },	    { "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },	    { NULL, 0, NULL, 0 },
+	};
+	int r, o;
+
+	conf_default(c);
+	while ((o = getopt_long(argc, argv, "c:s:h", flags, NULL)) != -1) {
+		if (o == 'c') {
+			r = conf_file(c, optarg, e);
+			if (r < 0)
+				return r;
+		} else if (o == 'V' || o == '?') {
+			if (o == 'V')
+				printf("berthd %s\n", PACKAGE_VERSION);
+			*ret_over = true;
+			return o == 'V' ? 0 : err_set(e, -EINVAL, "usage", "berthd --help tells the options");
+		} else if (o == 'C') {
+			*ret_check = true;
+		} else if (o == 'h') {
+			*ret_over = true;
+		}
+	}
+	if (optind < argc)
+		return err_set(e, -EINVAL, "usage", "\"%s\" is no option; berthd --help tells them", argv[optind]);
+	r = conf_environment(c, environ, e);
+	optind = 1;
+	while (r == 0 && (o = getopt_long(argc, argv, "c:s:h", flags, NULL)) != -1)
+		if (o == 's')
+			r = conf_set(c, optarg, e);
+	if (r == 0)
+		r = conf_finish(c, e);
+	if (r == 0 && *ret_over)
+		help(c);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .links_dirfd = -1, .signal_fd = -1 };
+	enum log_level level = LOG_LVL_INFO;
+	bool check = false, over = false;
+	struct err e = ERR_NULL;
+	sigset_t set;
+	int r = configure(&b.conf, argc, argv, &check, &over, &e);
+
+	if (r < 0) {
+		fprintf(stderr, "berthd: %s\n", e.text);
+		return EXIT_USAGE;
+	}
+	if (check)
+		puts("berthd: the configuration is right");
+	if (check || over)
+		return 0;
+	(void)!log_parse_level(b.conf.log_level, &level);
+	log_setup(level, str_eq(b.conf.log_form, "json") ? LOG_FORM_JSON : LOG_FORM_TEXT, -1);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = start(&b, &e);
+	if (r == 0) {
+		(void)!trace_open(NULL);
+		pool_run(b.api, bring_up, &b);
+		r = loop_run(b.loop);
+	} else {
+		log_error("main", "cannot start", "slug=%s why=%s", e.slug, e.text);
+	}
+	finish(&b);
+	log_info("main", "ended", "result=%d", r);
+	return r == 0 ? 0 : 1;
+}

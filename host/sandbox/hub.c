@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of sandboxes. hub.lock guards the table and every info; nothing is called while it is held. Who wants to end a
+ * sandbox first moves it to "stopping" under the lock, so that exactly one does; a sandbox object is only freed by
+ * hub_remove() and hub_free(), from states in which nobody works on it.
+ */
+#include "host/sandbox/state.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "seal/digest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *sandbox_state_name(enum sandbox_state s)
+{
+	static const char *const names[] = { "creating", "running", "stopping", "stopped", "failed" };
+
+	return names[s];
+}
+
+char *hub_socket_path(const struct hub *hub, const char *id)
+{
+	return str_printf("%s/%s.sock", hub->run_dir, id);
+}
+
+struct sandbox *hub_get(struct hub *hub, const char *id_or_name)
+{
+	struct sandbox *s = map_get(&hub->by_id, span_str(id_or_name));
+
+	return s ? s : map_get(&hub->by_name, span_str(id_or_name));
+}
+
+static int no_such(const char *what, struct err *e)
+{
+	return err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", what);
+}
+
+void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
+{
+	struct hub *hub = s->hub;
+
+	lock_take(&hub->lock);
+	s->info.state = state;
+	snprintf(s->info.why, sizeof(s->info.why), "%s", why);
+	if (state == SANDBOX_STOPPED || state == SANDBOX_FAILED) {
+		s->info.stopped_ns = clock_wall();
+		s->info.ends_ns = 0;
+		s->info.pid = 0;
+		if (s->has_range)
+			hub->ranges[s->range] = false;
+		s->has_range = false;
+	}
+	pthread_cond_broadcast(&hub->cond);
+	lock_drop(&hub->lock);
+}
+
+/* --- the table -------------------------------------------------------------------------------------------------------- */
+
+static void insert(struct hub *hub, struct sandbox *s)
+{
+	list_append(&hub->list, &s->node);
+	map_put(&hub->by_id, span_str(s->info.id), s);
+	if (s->info.name[0])
+		map_put(&hub->by_name, span_str(s->info.name), s);
+	if (s->has_range && s->range < hub->conf.sandboxes_max)
+		hub->ranges[s->range] = true;
+}
+
+int hub_claim(struct hub *hub, struct sandbox *s, struct err *e)
+{
+	unsigned k;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	for (k = 0; k < hub->conf.sandboxes_max && hub->ranges[k];)
+		k++;
+	if (hub->ending)
+		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
+	else if (map_get(&hub->by_id, span_str(s->info.id)))
+		r = err_set(e, -EEXIST, "id-taken", "a sandbox with the id %s exists", s->info.id);
+	else if (s->info.name[0] && hub_get(hub, s->info.name))
+		r = err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
+	else if (k == hub->conf.sandboxes_max)
+		r = err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
+	if (r == 0) {
+		s->range = k;
+		s->has_range = true;
+		insert(hub, s);
+	}
+	lock_drop(&hub->lock);
+	return r;
+}
+
+void hub_forget(struct hub *hub, struct sandbox *s)
+{
+	lock_take(&hub->lock);
+	map_remove(&hub->by_id, span_str(s->info.id));
+	if (s->info.name[0])
+		map_remove(&hub->by_name, span_str(s->info.name));
+	if (s->has_range)
+		hub->ranges[s->range] = false;
+	list_remove(&s->node);
+	lock_drop(&hub->lock);
+	ws_unref(&s->ws);
+	free(s);
+}
+
+/* --- making -------------------------------------------------------------------------------------------------------------- */
+
+static int pick(uint64_t asked, uint64_t standard, uint64_t max, const char *what, uint64_t *ret, struct err *e)
+{
+	if (asked > max)
+		return err_set(e, -EINVAL, "limit", "%s: at most %llu", what, (unsigned long long)max);
+	*ret = asked ? asked : standard;
+	return 0;
+}
+
+static void random_id(char *to)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+	uint8_t b[16];
+	size_t i;
+
+	random_bytes(b, sizeof(b));
+	for (i = 0; i < sizeof(b); i++)
+		to[i] = letters[b[i] % (i ? 36 : 26)];
+	to[i] = '\0';
+}
+
+static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct err *e)
+{
+	const struct hub_conf *c = &hub->conf;
+	struct hub_info *i = &s->info;
+	uint64_t cpu = 0, pids = 0;
+	int r;
+
+	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) || (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
+		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
+	if (what->template_[0] && !str_is_id(what->template_, PRIV_ID_MAX))
+		return err_set(e, -EINVAL, "bad-name", "not a template's name: %.64s", what->template_);
+	snprintf(i->name, sizeof(i->name), "%s", what->name);
+	snprintf(i->template_, sizeof(i->template_), "%s", what->template_[0] ? what->template_ : "base");
+	if (what->id[0])
+		snprintf(i->id, sizeof(i->id), "%s", what->id);
+	else
+		random_id(i->id);
+	r = pick(what->memory_b, c->memory_b, c->memory_max_b, "memory", &i->memory_b, e);
+	if (r == 0)
+		r = pick(what->workspace_b, c->workspace_b, c->workspace_max_b, "workspace", &i->workspace_b, e);
+	if (r == 0)
+		r = pick(what->cpu_milli, c->cpu_milli, 64000, "cpu", &cpu, e);
+	if (r == 0)
+		r = pick(what->pids, c->pids, 32768, "pids", &pids, e);
+	if (r < 0)
+		return r;
+	i->cpu_milli = (uint32_t)cpu;
+	i->pids = (uint32_t)pids;
+	i->state = SANDBOX_CREATING;
+	i->created_ns = clock_wall();
+	if (what->timeout_ms || c->timeout_ms)
+		i->ends_ns = i->created_ns + (int64_t)(MIN(what->timeout_ms ? what->timeout_ms : c->timeout_ms,
+							   (uint64_t)INT64_MAX / CLOCK_S) * CLOCK_MS);
+	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
+	return 0;
+}
+
+int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e)
+{
+	struct sandbox *s = NEW(struct sandbox);
+	int r;
+
+	s->hub = hub;
+	s->pidfd = -1;
+	list_init(&s->node);
+	random_bytes(s->token, sizeof(s->token));
+	r = fill(hub, what, s, e);
+	if (r == 0)
+		r = hub_claim(hub, s, e);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	r = life_start(s, e);
+	if (r < 0) {
+		hub_forget(hub, s);
+		return r;
+	}
+	lock_take(&hub->lock);
+	*ret = s->info;
+	lock_drop(&hub->lock);
+	log_info("sandbox", "created", "id=%s template=%s", ret->id, ret->template_);
+	return 0;
+}
+
+/* --- asking ---------------------------------------------------------------------------------------------------------------- */
+
+static int look(struct hub *hub, const char *what, struct hub_info *ret, struct ws **ret_ws, struct err *e)
+{
+	struct sandbox *s;
+	struct ws *ws = NULL;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, what);
+	if (s && s->info.state != SANDBOX_CREATING && s->ws) {
+		*ret = s->info;
+		ws = ws_ref(s->ws);
+	}
+	lock_drop(&hub->lock);
+	if (!ws)
+		return no_such(what, e);
+	ws_stat(ws, &ret->ws);
+	*ret_ws = ws;
+	return 0;
+}
+
+int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+
+	return look(hub, id_or_name, ret, &ws, e);
+}
+
+int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e)
+{
+	struct hub_info info;
+
+	return look(hub, id_or_name, &info, ret, e);
+}
+
+int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx)
+{
+	VEC(struct hub_info) found = { 0 };
+	struct list *pos;
+	size_t i;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	list_each(pos, &hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		if (s->info.state != SANDBOX_CREATING && (all || s->info.state < SANDBOX_STOPPED))
+			vec_push(&found, s->info);
+	}
+	lock_drop(&hub->lock);
+	for (i = 0; r == 0 && i < found.len; i++)
+		r = fn(ctx, &found.v[i]);
+	vec_fini(&found);
+	return r;
+}
+
+static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct err *e)
+{
+	struct hub_info info;
+	int r = look(hub, what, &info, ret, e);
+
+	if (r == 0 && info.state != SANDBOX_RUNNING) {
+		ws_unref(ret);
+		r = err_set(e, -EAGAIN, "not-running", "sandbox %s is %s", info.id, sandbox_state_name(info.state));
+	}
+	return r;
+}
+
+int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	int r = running_ws(hub, id_or_name, &ws, e);
+
+	if (r < 0)
+		return r;
+	if (!ws_link(ws))
+		return err_set(e, -EAGAIN, "not-running", "the sandbox is ending");
+	return link_dial(ws_link(ws), WIRE_EXEC, until, ret_fd, e);
+}
+
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	int r = hub_ws(hub, id_or_name, &ws, e);
+
+	return r < 0 ? r : ws_sync(ws, until, e);
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------------------ */
+
+int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e)
+{
+	struct sandbox *s;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, id_or_name);
+	if (!s || s->info.state == SANDBOX_CREATING)
+		r = no_such(id_or_name, e);
+	else if (s->info.state != SANDBOX_RUNNING)
+		r = err_set(e, -EALREADY, "not-running", "sandbox %s is %s", s->info.id,
+			    sandbox_state_name(s->info.state));
+	else
+		s->info.state = SANDBOX_STOPPING;
+	lock_drop(&hub->lock);
+	return r < 0 ? r : life_end(s, grace_ms, "killed", e);
+}
+
+int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
+{
+	AUTO(str_free) char *id = NULL;
+	struct sandbox *s;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, id_or_name);
+	if (!s || s->info.state == SANDBOX_CREATING)
+		r = no_such(id_or_name, e);
+	else if (s->info.state < SANDBOX_STOPPED)
+		r = err_set(e, -EBUSY, "running", "sandbox %s is %s: kill it first", s->info.id,
+			    sandbox_state_name(s->info.state));
+	else
+		s->info.state = SANDBOX_CREATING; /* nobody sees it any more */
+	lock_drop(&hub->lock);
+	if (r < 0)
+		return r;
+	lock_take(&hub->lock);
+	while (s->jobs)
+		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	lock_drop(&hub->lock);
+	id = must_strdup(s->info.id);
+	fs_remove(hub->conf.fs, s->ws);
+	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
+		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
+	r = priv_box_end(hub->conf.priv, id, false, e);
+	hub_forget(hub, s);
+	return r < 0 ? r : wsdb_remove(hub->conf.store, id, e);
+}
+
+static void arm_timer(void *ctx)
+{
+	struct sandbox *s = ctx;
+	uint64_t at = CLOCK_NEVER;
+	int64_t left;
+
+	lock_take(&s->hub->lock);
+	if (s->info.ends_ns) {
+		left = s->info.ends_ns - clock_wall();
+		at = left <= 0 ? 0 : clock_now() + (uint64_t)left;
+	}
+	lock_drop(&s->hub->lock);
+	if (s->timer)
+		loop_rearm(s->timer, at);
+}
+
+int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e)
+{
+	struct sandbox *s;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, id_or_name);
+	if (!s || s->info.state == SANDBOX_CREATING)
+		r = no_such(id_or_name, e);
+	else if (s->info.state != SANDBOX_RUNNING)
+		r = err_set(e, -EAGAIN, "not-running", "sandbox %s is %s", s->info.id,
+			    sandbox_state_name(s->info.state));
+	else
+		s->info.ends_ns = timeout_ms ? clock_wall() + (int64_t)(MIN(timeout_ms, (uint64_t)INT64_MAX / CLOCK_S) *
+									CLOCK_MS)
+					     : 0;
+	lock_drop(&hub->lock);
+	if (r < 0)
+		return r;
+	loop_post(hub->conf.loop, arm_timer, s);
+	loop_sync(hub->conf.loop);
+	return record_save(s, e);
+}
+
+/* --- start and end of the daemon ------------------------------------------------------------------------------------------------ */
+
+struct found {
+	struct hub *hub;
+	VEC(char *) ids;
+};
+
+static int note_id(void *ctx, const char *id)
+{
+	struct found *f = ctx;
+
+	vec_push(&f->ids, must_strdup(id));
+	return 0;
+}
+
+/* A workspace of the store becomes an entry of the table; one that was running is adopted or failed. */
+static void load_one(struct hub *hub, const char *id)
+{
+	const struct hub_conf *c = &hub->conf;
+	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
+	struct sandbox *s = NEW(struct sandbox);
+	struct err e = ERR_NULL;
+	int r, pidfd = -1;
+
+	s->hub = hub;
+	s->pidfd = -1;
+	list_init(&s->node);
+	r = ws_open(&wc, id, false, &s->ws, &e);
+	if (r == 0)
+		r = record_load(s->ws, s);
+	if (r != 0) {
+		log_warn("sandbox", "a workspace without a usable record is not shown", "id=%s", id);
+		ws_unref(&s->ws);
+		free(s);
+		return;
+	}
+	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
+	lock_take(&hub->lock);
+	insert(hub, s);
+	lock_drop(&hub->lock);
+	if (s->info.state >= SANDBOX_STOPPED) {
+		life_show(s);
+		return;
+	}
+	r = s->has_range && s->range < c->sandboxes_max ? priv_box_alive(c->priv, id, &pidfd, &e) : 0;
+	r = r > 0 ? life_attach(s, pidfd, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	if (r == 0) {
+		hub_set_state(s, SANDBOX_RUNNING, "");
+		life_watch(s);
+		log_info("sandbox", "adopted", "id=%s", id);
+	} else {
+		ws_stop(s->ws);
+		if (priv_box_end(c->priv, id, true, NULL) < 0)
+			log_error("sandbox", "not cleaned up", "id=%s", id);
+		hub_set_state(s, SANDBOX_FAILED, e.text);
+		log_warn("sandbox", "not adopted", "id=%s why=%s", id, e.text);
+	}
+	life_show(s);
+	(void)!record_save(s, NULL);
+}
+
+int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
+{
+	struct hub *hub = NEW(struct hub);
+	struct found f = { .hub = hub };
+	size_t i;
+	int r;
+
+	hub->conf = *conf;
+	hub->run_dir = must_strdup(conf->run_dir);
+	hub->mount_dir = must_strdup(conf->mount_dir);
+	hub->template_dir = must_strdup(conf->template_dir);
+	lock_init(&hub->lock, "hub", LOCK_HUB);
+	lock_cond_init(&hub->cond);
+	list_init(&hub->list);
+	hub->ranges = must_calloc(conf->sandboxes_max, sizeof(bool));
+	*ret = hub;
+	r = store_each_ws(conf->store, note_id, &f);
+	if (r < 0)
+		err_sys(e, r, "listing the workspaces");
+	for (i = 0; i < f.ids.len; i++) {
+		if (r >= 0)
+			load_one(hub, f.ids.v[i]);
+	}
+	if (r >= 0) {
+		char (*keep)[PRIV_ID_MAX + 1] = must_calloc(f.ids.len, sizeof(*keep));
+		struct list *pos;
+		size_t n = 0;
+
+		list_each(pos, &hub->list) {
+			if (n < f.ids.len)
+				memcpy(keep[n++], list_entry(pos, struct sandbox, node)->info.id, sizeof(*keep));
+		}
+		r = priv_sweep(conf->priv, (const char(*)[PRIV_ID_MAX + 1])keep, n, e);
+		free(keep);
+	}
+	for (i = 0; i < f.ids.len; i++)
+		free(f.ids.v[i]);
+	vec_fini(&f.ids);
+	return MIN(r, 0);
+}
+
+/* The sandbox goes on without us: what it wrote so far is made durable. */
+static void leave(struct sandbox *s)
+{
+	struct err e = ERR_NULL;
+
+	life_unwatch(s);
+	if (ws_sync(s->ws, clock_after_ms(LEAVE_SYNC_MS), &e) < 0)
+		log_warn("sandbox", "left without a sync", "id=%s why=%s", s->info.id, e.text);
+	ws_stop(s->ws);
+}
+
+void hub_free(struct hub **slot, bool end)
+{
+	struct hub *hub = take(slot);
+	struct list *pos;
+
+	if (!hub)
+		return;
+	lock_take(&hub->lock);
+	hub->ending = true;
+	lock_drop(&hub->lock);
+	for (;;) {
+		struct sandbox *s = NULL;
+		bool wait = false;
+
+		lock_take(&hub->lock);
+		list_each(pos, &hub->list) {
+			struct sandbox *at = list_entry(pos, struct sandbox, node);
+
+			wait |= at->info.state == SANDBOX_CREATING || (end && at->info.state == SANDBOX_STOPPING);
+			if (at->info.state == SANDBOX_RUNNING)
+				s = at;
+		}
+		if (s)
+			s->info.state = SANDBOX_STOPPING;
+		else if (wait)
+			lock_wait(&hub->lock, &hub->cond, clock_after_ms(1000));
+		lock_drop(&hub->lock);
+		if (s && end)
+			life_end(s, 2000, "the daemon ended", NULL);
+		else if (s)
+			leave(s);
+		else if (!wait)
+			break;
+	}
+	pool_drain(hub->conf.api);
+	while (!list_empty(&hub->list))
+		hub_forget(hub, list_entry(hub->list.next, struct sandbox, node));
+	map_fini(&hub->by_id);
+	map_fini(&hub->by_name);
+	free(hub->ranges);
+	pthread_cond_destroy(&hub->cond);
+	lock_fini(&hub->lock);
+	str_free(&hub->run_dir);
+	str_free(&hub->mount_dir);
+	str_free(&hub->template_dir);
+	free(hub);
+}
+
+/* --- templates ------------------------------------------------------------------------------------------------------------------- */
+
+int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,
+		       struct err *e)
+{
+	if (!str_is_id(spec->name, PRIV_ID_MAX))
+		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
+	return priv_template_build(hub->conf.priv, spec, tar_fd, log_fd, ret_pidfd, e);
+}
+
+int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx)
+{
+	DIR *d = opendir(hub->template_dir);
+	struct dirent *one;
+	int r = 0;
+
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	while (r == 0 && (one = readdir(d)))
+		if (str_is_id(one->d_name, PRIV_ID_MAX))
+			r = fn(ctx, one->d_name);
+	closedir(d);
+	return r;
+}
+
+int hub_template_remove(struct hub *hub, const char *name, struct err *e)
+{
+	struct list *pos;
+	bool used = false;
+
+	if (!str_is_id(name, PRIV_ID_MAX))
+		return err_set(e, -ENOENT, "no-such-template", "no template is called \"%.64s\"", name);
+	lock_take(&hub->lock);
+	list_each(pos, &hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		used |= s->info.state < SANDBOX_STOPPED && str_eq(s->info.template_, name);
+	}
+	lock_drop(&hub->lock);
+	if (used)
+		return err_set(e, -EBUSY, "template-used", "a running sandbox uses template %s", name);
+	return priv_template_remove(hub->conf.priv, name, e);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_SANDBOX_HUB_H
+#define HOST_SANDBOX_HUB_H
+
+/*
+ * All sandboxes of this daemon: their states, their making and ending. What the front doors (host/api) call. Every call
+ * may be made from any thread that may block, unless it says otherwise; none holds a lock while it waits.
+ *
+ * States (docs/sandbox.md has the table):
+ *
+ *	creating -> running -> stopping -> stopped
+ *	    |          |                     |
+ *	    +-> (gone) +-> failed            +-> (gone, by hub_remove())
+ */
+#include "base/err.h"
+#include "host/fs/fs.h"
+#include "host/priv/priv.h"
+#include "host/ws/ws.h"
+#include "loop/pool.h"
+
+#include <stdbool.h>
+
+struct hub;
+
+enum sandbox_state {
+	SANDBOX_CREATING,
+	SANDBOX_RUNNING,
+	SANDBOX_STOPPING,
+	SANDBOX_STOPPED,
+	SANDBOX_FAILED,
+};
+
+enum { HUB_NAME_MAX = 64 };
+
+struct hub_conf {
+	struct store *store;
+	struct loop *loop;
+	struct pool *work, *notify, *dial; /* of workspaces (ws.h) */
+	struct pool *api; /* may block for long: the ends of sandboxes */
+	struct priv *priv;
+	struct fs *fs;
+	int links_dirfd;	    /* of MOUNT/by-name; -1: no links */
+	const char *run_dir;	    /* for agents' sockets, the daemon's own */
+	const char *mount_dir;	    /* as told to people */
+	const char *template_dir;   /* where templates are */
+	enum priv_box_kind kind;    /* PRIV_BOX_FAKE only in tests */
+	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
+	uint64_t memory_b, workspace_b; /* defaults and limits of a sandbox */
+	uint64_t memory_max_b, workspace_max_b;
+	uint32_t cpu_milli, pids;
+	uint64_t timeout_ms; /* default life; 0: for ever */
+};
+
+/** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
+int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_CHECK;
+/** hub_free() - forget everything; what sandboxes wrote is made durable first. @end: end those that run; else they go on
+ * for the next daemon to adopt. */
+void hub_free(struct hub **hub, bool end);
+
+struct hub_create {
+	char template_[PRIV_ID_MAX + 1]; /* "": base */
+	char name[HUB_NAME_MAX + 1];	 /* "": none; str_is_id; unique among sandboxes that exist */
+	char id[PRIV_ID_MAX + 1];	 /* "": chosen here (16 random characters) */
+	uint64_t timeout_ms;		 /* 0: the default */
+	uint64_t memory_b, workspace_b;	 /* 0: the default */
+	uint32_t cpu_milli, pids;	 /* 0: the default */
+};
+
+/* What can be said about a sandbox at one moment: a copy, yours. */
+struct hub_info {
+	char id[PRIV_ID_MAX + 1];
+	char name[HUB_NAME_MAX + 1];
+	char template_[PRIV_ID_MAX + 1];
+	enum sandbox_state state;
+	char why[160];		 /* a sentence: why it failed or stopped; "" while it runs */
+	char mount[512];	 /* directory on the host */
+	int64_t created_ns;	 /* wall clock */
+	int64_t ends_ns;	 /* when its timeout ends it; 0: never */
+	int64_t stopped_ns;	 /* 0 while it runs */
+	uint64_t memory_b, workspace_b;
+	uint32_t cpu_milli, pids;
+	char watcher[24];	 /* of the agent, "" when not running */
+	char agent[32];		 /* its version */
+	struct ws_stats ws;
+	uint64_t pid;		 /* of the agent, host view; 0 when not running */
+};
+
+/** hub_create() - make and start a sandbox; returns when commands can be run and the mount shows it. A failure leaves
+ * nothing behind. Return: 0; slugs no-such-template, name-taken, id-taken, too-many-sandboxes, limit, no-crun, …; -errno. */
+int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e) MUST_CHECK;
+/** hub_find() - by id or by name. Return: 0; -ENOENT slug "no-such-sandbox". */
+int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
+/** hub_each() - call @fn for each sandbox (also stopped and failed ones when @all), oldest first. @fn may block. */
+int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx);
+/** hub_kill() - end a running sandbox: its processes get SIGTERM and after @grace_ms SIGKILL, what they wrote becomes
+ * durable, everything of it but the workspace is removed. Return: 0; no-such-sandbox; -EALREADY slug "not-running". When
+ * not all could be made durable the sandbox is failed, the workspace image is kept and the reason is returned. */
+int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e) MUST_CHECK;
+/** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug "running". */
+int hub_remove(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
+/** hub_set_timeout() - let it live until @timeout_ms from now (0: for ever). */
+int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
+/** hub_ws() - its workspace, a reference to give back with ws_unref(); any state but creating. */
+int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e) MUST_CHECK;
+/** hub_dial() - a new stream (WIRE_EXEC) to its agent, hello done; non-blocking, yours. Return: 0; -EAGAIN slug "not-running". */
+int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
+/** hub_sync() - all that was written before is durable. */
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
+
+/* --- templates --------------------------------------------------------------------------------------------------------- */
+
+/** hub_template_build() - as priv_template_build(); words arrive on @log_fd, @ret_pidfd tells the end. */
+int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,
+		       struct err *e) MUST_CHECK;
+/** hub_template_each() - names of the templates that are complete. */
+int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx);
+int hub_template_remove(struct hub *hub, const char *name, struct err *e) MUST_CHECK;
+
+const char *sandbox_state_name(enum sandbox_state s);
+
+#endif

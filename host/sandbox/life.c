@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starting and ending one sandbox, step by step; docs/sandbox.md says why in this order. The pidfd of the agent and the
+ * timeout are watched on the loop, which only hands the news to a thread that may block.
+ */
+#include "host/sandbox/state.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* --- news ----------------------------------------------------------------------------------------------------------------- */
+
+static bool begin_stopping(struct sandbox *s)
+{
+	bool mine;
+
+	lock_take(&s->hub->lock);
+	mine = s->info.state == SANDBOX_RUNNING;
+	if (mine)
+		s->info.state = SANDBOX_STOPPING;
+	lock_drop(&s->hub->lock);
+	return mine;
+}
+
+/* A job that names the sandbox keeps it from being freed until it has run. */
+static void job_queue(struct sandbox *s, pool_job_fn *fn)
+{
+	lock_take(&s->hub->lock);
+	s->jobs++;
+	lock_drop(&s->hub->lock);
+	pool_run(s->hub->conf.api, fn, s);
+}
+
+static void job_done(struct sandbox *s)
+{
+	struct hub *hub = s->hub;
+
+	lock_take(&hub->lock);
+	s->jobs--;
+	pthread_cond_broadcast(&hub->cond);
+	lock_drop(&hub->lock);
+}
+
+static void timed_out(void *ctx)
+{
+	struct sandbox *s = ctx;
+	struct err e = ERR_NULL;
+
+	if (begin_stopping(s) && life_end(s, 2000, "its time was over", &e) < 0)
+		log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
+	job_done(s);
+}
+
+static void on_timer(void *ctx)
+{
+	struct sandbox *s = ctx;
+
+	job_queue(s, timed_out);
+}
+
+/* The agent is gone: what it told is kept, what it did not tell is in the image. */
+static void bury(struct sandbox *s)
+{
+	struct err e = ERR_NULL;
+
+	life_unwatch(s);
+	ws_stop(s->ws);
+	if (priv_box_end(s->hub->conf.priv, s->info.id, true, &e) < 0)
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
+	hub_set_state(s, SANDBOX_FAILED, "the agent ended unexpectedly (killed, or out of memory)");
+	(void)!record_save(s, NULL);
+	log_warn("sandbox", "failed", "id=%s why=agent-died", s->info.id);
+}
+
+static void died(void *ctx)
+{
+	struct sandbox *s = ctx;
+
+	if (begin_stopping(s))
+		bury(s);
+	job_done(s);
+}
+
+static void on_pidfd(void *ctx, int fd, unsigned events)
+{
+	struct sandbox *s = ctx;
+
+	(void)fd;
+	(void)events;
+	loop_unwatch(&s->watch);
+	job_queue(s, died);
+}
+
+static void watch_on_loop(void *ctx)
+{
+	struct sandbox *s = ctx;
+	uint64_t at = CLOCK_NEVER;
+	int64_t left;
+
+	if (s->pidfd >= 0 && loop_watch(s->hub->conf.loop, s->pidfd, LOOP_READ, on_pidfd, s, &s->watch) < 0)
+		log_error("sandbox", "its death will not be noticed", "id=%s", s->info.id);
+	lock_take(&s->hub->lock);
+	if (s->info.ends_ns) {
+		left = s->info.ends_ns - clock_wall();
+		at = left <= 0 ? 0 : clock_now() + (uint64_t)left;
+	}
+	lock_drop(&s->hub->lock);
+	s->timer = loop_timer(s->hub->conf.loop, at, on_timer, s);
+}
+
+void life_watch(struct sandbox *s)
+{
+	loop_post(s->hub->conf.loop, watch_on_loop, s);
+}
+
+static void unwatch_on_loop(void *ctx)
+{
+	struct sandbox *s = ctx;
+
+	loop_unwatch(&s->watch);
+	loop_untimer(&s->timer);
+	fd_close(&s->pidfd);
+}
+
+void life_unwatch(struct sandbox *s)
+{
+	loop_post(s->hub->conf.loop, unwatch_on_loop, s);
+	loop_sync(s->hub->conf.loop);
+}
+
+/* --- starting ----------------------------------------------------------------------------------------------------------------- */
+
+static int token_fd(const uint8_t *token, int *ret, struct err *e)
+{
+	AUTO(fd_close) int fd = memfd_create("token", MFD_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, -errno, "memfd_create");
+	r = io_write_full(fd, token, WIRE_TOKEN_LEN);
+	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return err_sys(e, r < 0 ? r : -errno, "writing the token");
+	*ret = fd_take(&fd);
+	return 0;
+}
+
+static int start_box(struct sandbox *s, struct err *e)
+{
+	struct hub *hub = s->hub;
+	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
+	AUTO(fd_close) int listener = -1;
+	AUTO(fd_close) int token = -1;
+	struct priv_box_started started = { .pidfd = -1 };
+	struct priv_box_spec spec = {
+		.kind = hub->conf.kind,
+		.range = s->range,
+		.memory_b = s->info.memory_b,
+		.workspace_b = s->info.workspace_b,
+		.cpu_milli = s->info.cpu_milli,
+		.pids = s->info.pids,
+	};
+	int r;
+
+	snprintf(spec.id, sizeof(spec.id), "%s", s->info.id);
+	snprintf(spec.template_, sizeof(spec.template_), "%s", s->info.template_);
+	r = token_fd(s->token, &token, e);
+	if (r == 0)
+		r = io_unix_listen(path, 0600, &listener, e);
+	if (r == 0)
+		r = priv_box_start(hub->conf.priv, &spec, listener, token, &started, e);
+	if (r < 0) {
+		unlink(path);
+		return r;
+	}
+	s->info.pid = (uint64_t)started.pid;
+	s->pidfd = started.pidfd;
+	return 0;
+}
+
+static void info_told(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	struct hub_info *i = ctx;
+	const struct msg_INFO_IS *m = msg;
+
+	(void)e;
+	if (result < 0 || type != MSG_INFO_IS)
+		return;
+	snprintf(i->watcher, sizeof(i->watcher), "%.*s", (int)m->watcher.len, (const char *)m->watcher.p);
+	snprintf(i->agent, sizeof(i->agent), "%.*s", (int)m->version.len, (const char *)m->version.p);
+}
+
+int life_attach(struct sandbox *s, int pidfd, struct err *e)
+{
+	AUTO(str_free) char *path = hub_socket_path(s->hub, s->info.id);
+	AUTO(str_free) char *address = str_printf("unix:%s", path);
+	uint64_t until = clock_after_ms(HUB_START_MS);
+	struct msg_INFO info = { .call = 0 };
+	int r;
+
+	if (pidfd >= 0)
+		s->pidfd = pidfd;
+	ws_on_change(s->ws, fs_changed, s->hub->conf.fs);
+	ws_start(s->ws, address, s->token);
+	r = link_wait_up(ws_link(s->ws), until, e);
+	if (r == 0)
+		r = ws_wait_ready(s->ws, until, e);
+	if (r == 0)
+		r = link_wait(ws_link(s->ws), MSG_INFO, &info, until, info_told, &s->info, e);
+	return r;
+}
+
+void life_show(struct sandbox *s)
+{
+	struct hub *hub = s->hub;
+	AUTO(str_free) char *target = str_printf("../%s", s->info.id);
+
+	ws_on_change(s->ws, fs_changed, hub->conf.fs);
+	fs_add(hub->conf.fs, s->ws);
+	if (hub->conf.links_dirfd < 0 || !s->info.name[0])
+		return;
+	unlinkat(hub->conf.links_dirfd, s->info.name, 0);
+	if (symlinkat(target, hub->conf.links_dirfd, s->info.name) < 0)
+		log_warn("sandbox", "no link by name", "name=%s errno=%s", s->info.name, err_name(errno));
+}
+
+int life_start(struct sandbox *s, struct err *e)
+{
+	struct hub *hub = s->hub;
+	const struct hub_conf *c = &hub->conf;
+	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
+	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
+	struct ws *ws = NULL;
+	int r = ws_open(&wc, s->info.id, true, &ws, e);
+
+	if (r < 0)
+		return r;
+	lock_take(&hub->lock);
+	s->ws = ws;
+	lock_drop(&hub->lock);
+	r = record_save(s, e);
+	if (r == 0)
+		r = start_box(s, e);
+	if (r == 0)
+		r = life_attach(s, -1, e);
+	if (r == 0) {
+		hub_set_state(s, SANDBOX_RUNNING, "");
+		r = record_save(s, e);
+	}
+	if (r == 0) {
+		life_show(s);
+		life_watch(s);
+		return 0;
+	}
+	hub_set_state(s, SANDBOX_CREATING, "");
+	ws_stop(ws);
+	if (priv_box_end(c->priv, s->info.id, false, NULL) < 0)
+		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
+	fd_close(&s->pidfd);
+	unlink(path);
+	lock_take(&hub->lock);
+	s->ws = NULL;
+	lock_drop(&hub->lock);
+	ws_unref(&ws);
+	if (wsdb_remove(c->store, s->info.id, NULL) < 0)
+		log_warn("sandbox", "an empty workspace was left behind", "id=%s", s->info.id);
+	return r;
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------------------- */
+
+int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e)
+{
+	struct hub *hub = s->hub;
+	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
+	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
+	struct err lost = ERR_NULL, other = ERR_NULL;
+	struct digest tree;
+	struct link *link = ws_link(s->ws);
+	int r = -EPIPE;
+
+	life_unwatch(s);
+	if (link)
+		r = link_wait(link, MSG_STOP, &stop, clock_after_ms(grace_ms + 10000), NULL, NULL, &lost);
+	if (r == 0)
+		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
+	ws_stop(s->ws);
+	if (priv_box_end(hub->conf.priv, s->info.id, r < 0, &other) < 0)
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
+	unlink(path);
+	if (r < 0) {
+		if (!lost.code)
+			err_set(&lost, r, "agent-gone", "the agent does not answer");
+		err_wrap(&lost, "%s, not all of the workspace could be kept", why);
+	} else if (tree_seal(ws_db(s->ws), &tree, &other) < 0) {
+		log_debug("sandbox", "no tree", "id=%s why=%s", s->info.id, other.text);
+	}
+	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
+	if (record_save(s, &other) < 0)
+		log_error("sandbox", "its state was not written", "id=%s why=%s", s->info.id, other.text);
+	log_info("sandbox", "ended", "id=%s why=%s", s->info.id, why);
+	if (r < 0 && e)
+		*e = lost;
+	return r;
+}

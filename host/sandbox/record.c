@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The record of a sandbox: lines of "key value" under meta "sandbox" of its workspace. Unknown keys are skipped, so that
+ * an older daemon reads what a newer one wrote. */
+#include "host/sandbox/state.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int record_save(struct sandbox *s, struct err *e)
+{
+	char token[2 * WIRE_TOKEN_LEN + 1];
+	struct hub_info i;
+	struct txn *t = NULL;
+	struct buf b;
+	int r;
+
+	lock_take(&s->hub->lock);
+	i = s->info;
+	lock_drop(&s->hub->lock);
+	str_hex(s->token, WIRE_TOKEN_LEN, token);
+	buf_init(&b, 4096);
+	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_, i.why);
+	buf_printf(&b, "created %lld\nends %lld\nstopped %lld\n", (long long)i.created_ns, (long long)i.ends_ns,
+		   (long long)i.stopped_ns);
+	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
+		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
+	if (i.state == SANDBOX_RUNNING || i.state == SANDBOX_CREATING || i.state == SANDBOX_STOPPING)
+		buf_printf(&b, "range %u\ntoken %s\n", s->range, token);
+	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : txn_write(ws_db(s->ws), &t, e);
+	if (r == 0) {
+		meta_put(t, "sandbox", buf_span(&b));
+		r = txn_commit(&t, e);
+	}
+	buf_fini(&b);
+	return r;
+}
+
+static uint64_t number(const char *v)
+{
+	uint64_t n;
+
+	return num_u64(v, UINT64_MAX, &n) == 0 ? n : 0;
+}
+
+static void take_line(struct sandbox *s, const char *key, const char *v)
+{
+	struct hub_info *i = &s->info;
+
+	if (str_eq(key, "state")) {
+		for (i->state = SANDBOX_CREATING; i->state < SANDBOX_FAILED; i->state++)
+			if (str_eq(v, sandbox_state_name(i->state)))
+				break;
+	} else if (str_eq(key, "name")) {
+		snprintf(i->name, sizeof(i->name), "%s", v);
+	} else if (str_eq(key, "template")) {
+		snprintf(i->template_, sizeof(i->template_), "%s", v);
+	} else if (str_eq(key, "why")) {
+		snprintf(i->why, sizeof(i->why), "%s", v);
+	} else if (str_eq(key, "created")) {
+		i->created_ns = (int64_t)number(v);
+	} else if (str_eq(key, "ends")) {
+		i->ends_ns = (int64_t)number(v);
+	} else if (str_eq(key, "stopped")) {
+		i->stopped_ns = (int64_t)number(v);
+	} else if (str_eq(key, "memory")) {
+		i->memory_b = number(v);
+	} else if (str_eq(key, "workspace")) {
+		i->workspace_b = number(v);
+	} else if (str_eq(key, "cpu")) {
+		i->cpu_milli = (uint32_t)number(v);
+	} else if (str_eq(key, "pids")) {
+		i->pids = (uint32_t)number(v);
+	} else if (str_eq(key, "range")) {
+		s->range = (uint32_t)number(v);
+		s->has_range = true;
+	} else if (str_eq(key, "token")) {
+		(void)!str_unhex(v, s->token, WIRE_TOKEN_LEN);
+	}
+}
+
+int record_load(struct ws *ws, struct sandbox *s)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	AUTO(str_free) char *all = NULL;
+	struct span value;
+	char *line, *save = NULL;
+	int r = txn_read(ws_db(ws), &t, NULL);
+
+	if (r == 0)
+		r = meta_get(t, "sandbox", &value);
+	if (r != 0)
+		return r;
+	all = span_dup(value);
+	for (line = strtok_r(all, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *space = strchr(line, ' ');
+
+		if (!space)
+			continue;
+		*space = '\0';
+		take_line(s, line, space + 1);
+	}
+	snprintf(s->info.id, sizeof(s->info.id), "%s", ws_id(ws));
+	return 0;
+}

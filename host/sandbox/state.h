@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_SANDBOX_STATE_H
+#define HOST_SANDBOX_STATE_H
+
+/* What the files of this room share. Not for other rooms. */
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/map.h"
+#include "host/sandbox/hub.h"
+#include "wire/wire.h"
+
+enum { HUB_START_MS = 20000, HUB_SYNC_MS = 120000, LEAVE_SYNC_MS = 10000 };
+
+/* Everything that is written down about a sandbox, and what goes with it while it runs. */
+struct sandbox {
+	struct list node; /* in hub.list, oldest first */
+	struct hub *hub;
+	struct hub_info info; /* guarded by hub.lock */
+	uint32_t range;	      /* id range, while it has a box */
+	bool has_range;
+	uint8_t token[WIRE_TOKEN_LEN];
+	unsigned jobs; /* on their way to a pool thread; guarded by hub.lock, must be 0 before this is freed */
+	struct ws *ws;
+	int pidfd;
+	struct loop_watch *watch; /* the loop's */
+	struct loop_timer *timer; /* the loop's */
+};
+
+struct hub {
+	struct hub_conf conf;
+	char *run_dir, *mount_dir, *template_dir;
+	struct lock lock;
+	pthread_cond_t cond; /* a state changed */
+	struct list list;
+	struct map by_id, by_name;
+	bool *ranges; /* taken */
+	bool ending;
+};
+
+/* record.c */
+int record_save(struct sandbox *s, struct err *e);
+/* Return: 0; STORE_E_NONE when the workspace has none; -errno. */
+int record_load(struct ws *ws, struct sandbox *s);
+
+/* table, hub.c; with hub.lock held where it says so */
+struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
+int hub_claim(struct hub *hub, struct sandbox *s, struct err *e);
+void hub_forget(struct hub *hub, struct sandbox *s);
+void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
+char *hub_socket_path(const struct hub *hub, const char *id);
+
+/* life.c */
+int life_start(struct sandbox *s, struct err *e);
+int life_attach(struct sandbox *s, int pidfd, struct err *e); /* an agent that runs: dial, wait for the first scan */
+void life_show(struct sandbox *s);
+void life_watch(struct sandbox *s); /* death and timeout */
+void life_unwatch(struct sandbox *s);
+int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e);
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fsck, the content environment's half: every object has the name that its bytes ask for, and whatever it refers to is
+ * there. With that, a reference from a workspace is sound when its root is there, and no tree has to be walked.
+ *
+ * Order matters when a daemon writes meanwhile: a workspace's state is opened before the state of the contents that it
+ * is compared with (check-ws.c begins a new content transaction for each), since contents are durable before they are
+ * named.
+ */
+#include "host/store/check.h"
+
+#include "base/str.h"
+#include "host/store/tree-node.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+void check_say(struct check *c, const char *fmt, ...)
+{
+	char words[512];
+	va_list ap;
+	int n;
+
+	c->stats.problems++;
+	n = snprintf(words, sizeof(words), "%s: ", c->where);
+	va_start(ap, fmt);
+	vsnprintf(words + n, sizeof(words) - (size_t)n, fmt, ap);
+	va_end(ap);
+	if (c->say)
+		c->say(c->ctx, words);
+}
+
+int check_has(struct check *c, enum content_table table, const struct digest *d)
+{
+	struct span v;
+	int r = db_get(c->content, table, digest_span(d), &v);
+
+	return r < 0 ? r : r == 0;
+}
+
+/* The object whose references are being checked. */
+struct object {
+	struct check *c;
+	const char *kind;
+	char hex[2 * DIGEST_LEN + 1];
+};
+
+static int want(struct object *o, enum content_table table, const struct digest *d)
+{
+	char hex[2 * DIGEST_LEN + 1];
+	int r = check_has(o->c, table, d);
+
+	if (r)
+		return r < 0 ? r : 0;
+	str_hex(d->b, DIGEST_LEN, hex);
+	check_say(o->c, "%s %s refers to %s %s, which is missing", o->kind, o->hex, content_tables[table], hex);
+	return 0;
+}
+
+static int check_list(struct object *o, struct span v)
+{
+	uint32_t level = list_level(v), count, i;
+	int r = 0;
+
+	if (level < 1 || level >= CONTENT_DEPTH_MAX || list_check(v, level, &count)) {
+		check_say(o->c, "list %s has a form that is unknown", o->hex);
+		return 0;
+	}
+	for (i = 0; i < count && r == 0; i++) {
+		struct digest d = list_slot(v, i);
+		struct span below;
+
+		if (digest_is_zero(&d))
+			continue;
+		r = want(o, level == 1 ? CT_CHUNK : CT_LIST, &d);
+		if (r == 0 && level > 1 && db_get(o->c->content, CT_LIST, digest_span(&d), &below) == 0 &&
+		    list_level(below) != level - 1)
+			check_say(o->c, "list %s refers to a list of the wrong level", o->hex);
+	}
+	return r;
+}
+
+static int tree_ref(void *ctx, const struct digest *tree, const struct content *content)
+{
+	struct object *o = ctx;
+
+	if (tree)
+		return want(o, CT_TREE, tree);
+	if (content->depth == 0)
+		return 0;
+	return want(o, content->depth == 1 ? CT_CHUNK : CT_LIST, &content->root);
+}
+
+static int check_object(struct check *c, enum content_table table, struct span key, struct span v)
+{
+	struct object o = { .c = c, .kind = content_tables[table] };
+	struct digest is = object_digest(table, v);
+	int r = 0;
+
+	c->stats.bytes += v.len;
+	if (key.len != DIGEST_LEN) {
+		check_say(c, "a %s has a name of %zu bytes", o.kind, key.len);
+		return 0;
+	}
+	str_hex(key.p, DIGEST_LEN, o.hex);
+	if (memcmp(is.b, key.p, DIGEST_LEN) != 0) {
+		check_say(c, "%s %s is damaged: its bytes have another hash", o.kind, o.hex);
+		return 0;
+	}
+	if (table == CT_CHUNK) {
+		c->stats.chunks++;
+		if (v.len == 0 || v.len > CHUNK_LEN)
+			check_say(c, "chunk %s has %zu bytes", o.hex, v.len);
+	} else if (table == CT_LIST) {
+		r = check_list(&o, v);
+	} else {
+		r = tree_each_ref(v, tree_ref, &o);
+		if (r == -EIO) {
+			check_say(c, "tree %s has a form that is unknown", o.hex);
+			r = 0;
+		}
+	}
+	return r;
+}
+
+static int check_table(struct check *c, enum content_table table)
+{
+	struct span key = SPAN_NULL, v;
+	enum db_step step = DB_AT_LEAST;
+	int r = 0;
+
+	/* Looking up references uses no cursor, so the walk stands where it was. */
+	while (r == 0 && (r = db_walk(c->content, table, step, SPAN_NULL, &key, &v)) == 0) {
+		r = check_object(c, table, key, v);
+		step = DB_NEXT;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int check_content(struct check *c)
+{
+	int r = store_format_check(c->content, CT_META);
+
+	c->where = "content";
+	if (r == -EPROTO) {
+		check_say(c, "the format is missing or unknown");
+		r = 0;
+	}
+	if (r == 0)
+		r = check_table(c, CT_CHUNK);
+	if (r == 0)
+		r = check_table(c, CT_LIST);
+	if (r == 0)
+		r = check_table(c, CT_TREE);
+	return r;
+}
+
+static int each_ws(void *ctx, const char *id)
+{
+	struct check *c = ctx;
+
+	c->stats.workspaces++;
+	c->where = id;
+	return check_ws(c, id);
+}
+
+int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), void *ctx, struct fsck_stats *ret,
+	       struct err *e)
+{
+	struct check c = { .store = store, .say = say, .ctx = ctx };
+	int r = db_begin(store->content, false, &c.content, e);
+
+	if (r)
+		return r;
+	r = check_content(&c);
+	db_abort(&c.content);
+	if (r == 0)
+		r = store_each_ws(store, each_ws, &c);
+	if (r)
+		return err_sys(e, r, "check the store %s", store->dir);
+	*ret = c.stats;
+	return 0;
+}

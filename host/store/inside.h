@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_STORE_INSIDE_H
+#define HOST_STORE_INSIDE_H
+
+/* What the files of this room share and nobody else sees. */
+#include "base/lock.h"
+#include "base/map.h"
+#include "host/store/db.h"
+#include "host/store/key.h"
+#include "host/store/writer.h"
+
+struct store {
+	char *dir;
+	int dir_fd, lock_fd;
+	struct store_conf conf;
+	struct db *content;
+	struct writer *writer; /* NULL when the store is read-only */
+	struct lock lock;      /* workspaces and what is mapped */
+	struct map workspaces; /* id -> struct wsdb, while somebody has it open or it is mapped */
+	size_t mapped;
+	uint64_t uses; /* counts openings of workspaces and mappings, for the least recently used */
+};
+
+struct txn {
+	struct wsdb *ws; /* borrowed: whoever began it has it open */
+	struct db_txn *t;
+	bool write;
+	uint64_t journal_seq; /* last row appended by this transaction, 0: none yet */
+	/* The place of entry_next(): where the cursor stands, when no change came between. */
+	struct key at;
+	bool is_at;
+};
+
+/** store_ws_dir() - "DIR/ws/ID" on the heap. */
+char *store_ws_dir(const struct store *store, const char *id);
+/** store_sync_dir() - make the names in a directory durable. Return: 0 or -errno. */
+int store_sync_dir(const char *path) MUST_CHECK;
+/** store_format_put() / store_format_check() - the version of an environment, in its table @meta.
+ * Return: 0; -EPROTO: missing or unknown. */
+void store_format_put(struct db_txn *t, size_t meta);
+int store_format_check(struct db_txn *t, size_t meta) MUST_CHECK;
+
+/** wsdb_store() - the store that a workspace belongs to. */
+struct store *wsdb_store(struct wsdb *ws);
+/** wsdb_map() - map the environment when it is not and keep it mapped until wsdb_unmap(). Return: 0 or -errno. */
+int wsdb_map(struct wsdb *ws, struct db **ret, struct err *e) MUST_CHECK;
+void wsdb_unmap(struct wsdb *ws);
+/** wsdb_close_all() - close what is mapped but not open; asserts that nobody has one open. */
+void wsdb_close_all(struct store *store);
+/** txn_fail() - stick @code to the transaction. */
+static inline void txn_fail(struct txn *t, int code)
+{
+	db_fail(t->t, code);
+}
+/** txn_mark() - @fid changed in this transaction: tree_seal() has to look at it. */
+void txn_mark(struct txn *t, uint64_t fid);
+
+/* A view of objects, those in the environment and those still queued. What view_get() yields lives until view_end(). */
+struct view {
+	struct store *store;
+	struct db_txn *t;
+	struct view_copy *copies;
+};
+
+/** view_begin() - Return: 0 or -errno. */
+int view_begin(struct view *v, struct store *store) MUST_CHECK;
+void view_end(struct view *v);
+/** view_get() - Return: 0; -EIO: the object is nowhere, or damaged (@verify). */
+int view_get(struct view *v, enum content_table table, const struct digest *d, bool verify,
+	     struct span *ret) MUST_CHECK;
+/** object_digest() - the name of an object. */
+struct digest object_digest(enum content_table table, struct span data);
+/** object_put() - hash and hand an object over. Return: 0 or -errno. */
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch,
+	       struct digest *ret) MUST_CHECK;
+
+#endif

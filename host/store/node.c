@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Transactions of a workspace, its inodes, and its small facts. A struct txn keeps its environment mapped for its life.
+ *
+ * Whatever changes an inode or a directory marks it in the table "dirty" with the number of the transaction, for
+ * tree_seal(): a mark that is newer than the state that was sealed stays.
+ */
+#include "host/store/inside.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { META_MAX = 4096 };
+
+static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *e)
+{
+	struct txn *t;
+	struct db *db;
+	int r = wsdb_map(ws, &db, e);
+
+	if (r)
+		return r;
+	t = malloc(sizeof(*t));
+	if (!t)
+		abort();
+	t->ws = ws;
+	t->write = write;
+	t->journal_seq = 0;
+	t->is_at = false;
+	r = db_begin(db, write, &t->t, e);
+	if (r) {
+		wsdb_unmap(ws);
+		free(t);
+		return r;
+	}
+	*ret = t;
+	return 0;
+}
+
+int txn_read(struct wsdb *db, struct txn **ret, struct err *e)
+{
+	return txn_begin(db, false, ret, e);
+}
+
+int txn_write(struct wsdb *db, struct txn **ret, struct err *e)
+{
+	return txn_begin(db, true, ret, e);
+}
+
+static void txn_end(struct txn *t)
+{
+	wsdb_unmap(t->ws);
+	free(t);
+}
+
+int txn_commit(struct txn **slot, struct err *e)
+{
+	struct txn *t = take(slot);
+	int r;
+
+	if (t->journal_seq)
+		meta_put_u64(t, "journal-seq", t->journal_seq);
+	r = db_commit(&t->t);
+	txn_end(t);
+	if (r == -ENOSPC)
+		return err_set(e, r, "workspace-full", "the workspace's environment or its disk is full");
+	return r ? err_sys(e, r, "commit to the workspace") : 0;
+}
+
+void txn_abort(struct txn **slot)
+{
+	struct txn *t = take(slot);
+
+	if (!t)
+		return;
+	db_abort(&t->t);
+	txn_end(t);
+}
+
+void txn_mark(struct txn *t, uint64_t fid)
+{
+	uint8_t number[8];
+	struct key k;
+
+	key_u64(&k, fid);
+	put_u64(number, db_txn_id(t->t));
+	db_put(t->t, WT_DIRTY, key_span(&k), SPAN(number, sizeof(number)), DB_PUT_SET);
+}
+
+int node_get(struct txn *t, uint64_t fid, struct node *ret)
+{
+	struct span v;
+	struct key k;
+	int r;
+
+	key_u64(&k, fid);
+	r = db_get(t->t, WT_NODE, key_span(&k), &v);
+	return r ? r : node_unpack(v, fid, ret);
+}
+
+void node_put(struct txn *t, const struct node *n)
+{
+	uint8_t rec[NODE_REC_MAX];
+	struct key k;
+
+	if (!n->fid) {
+		txn_fail(t, -EINVAL);
+		return;
+	}
+	key_u64(&k, n->fid);
+	db_put(t->t, WT_NODE, key_span(&k), SPAN(rec, node_pack(n, rec)), DB_PUT_SET);
+	if (!S_ISDIR(n->mode) && n->nlink > 1)
+		db_put(t->t, WT_LINKED, key_span(&k), SPAN_NULL, DB_PUT_SET);
+	else
+		db_del(t->t, WT_LINKED, key_span(&k));
+	txn_mark(t, n->fid);
+}
+
+void node_del(struct txn *t, uint64_t fid)
+{
+	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY };
+	struct key k;
+	size_t i;
+
+	key_u64(&k, fid);
+	for (i = 0; i < ARRAY_LEN(tables); i++)
+		db_del(t->t, tables[i], key_span(&k));
+}
+
+int node_target(struct txn *t, uint64_t fid, struct span *ret)
+{
+	struct key k;
+
+	key_u64(&k, fid);
+	return db_get(t->t, WT_TARGET, key_span(&k), ret);
+}
+
+void node_set_target(struct txn *t, uint64_t fid, struct span target)
+{
+	struct key k;
+
+	if (!fid || target.len > 4095) {
+		txn_fail(t, -EINVAL);
+		return;
+	}
+	key_u64(&k, fid);
+	db_put(t->t, WT_TARGET, key_span(&k), target, DB_PUT_SET);
+	txn_mark(t, fid);
+}
+
+int meta_get(struct txn *t, const char *key, struct span *ret)
+{
+	return db_get(t->t, WT_META, span_str(key), ret);
+}
+
+void meta_put(struct txn *t, const char *key, struct span value)
+{
+	if (value.len > META_MAX || strlen(key) > DB_KEY_MAX || !key[0])
+		txn_fail(t, -EINVAL);
+	else
+		db_put(t->t, WT_META, span_str(key), value, DB_PUT_SET);
+}
+
+int meta_get_u64(struct txn *t, const char *key, uint64_t *ret)
+{
+	struct span v;
+	int r = meta_get(t, key, &v);
+
+	if (r)
+		return r;
+	if (v.len != 8)
+		return -EIO;
+	*ret = get_u64(v.p);
+	return 0;
+}
+
+void meta_put_u64(struct txn *t, const char *key, uint64_t value)
+{
+	uint8_t v[8];
+
+	put_u64(v, value);
+	meta_put(t, key, SPAN(v, sizeof(v)));
+}
+
+uint64_t txn_root(struct txn *t)
+{
+	uint64_t root;
+
+	return meta_get_u64(t, "root-fid", &root) ? 0 : root;
+}

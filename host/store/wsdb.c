@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of workspaces. A struct wsdb is there while somebody has it open or its environment is mapped; so a second
+ * open finds the first, and LMDB's rule that a process opens a file once is kept. Mapped is not the same as open: every
+ * transaction maps the environment when it must (wsdb_map) and says when it is done, and when MAPPED_MAX are mapped the
+ * one that was used the longest ago, and by nobody now, is closed. A process has address space for 2,000 maps at most.
+ *
+ * Locks: store->lock guards the table and every change of ws->db; ws->lock guards busy against it. Whoever holds
+ * ws->lock and sees a mapped environment may count itself in without the table's lock: that is the way of nearly all
+ * transactions.
+ */
+#include "host/store/inside.h"
+
+#include "base/str.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAPPED_MAX = 256, ID_MAX = 64 };
+
+struct wsdb {
+	struct store *store; /* borrowed */
+	char *id;
+	unsigned refs;	    /* store->lock */
+	uint64_t last_open; /* store->lock: store->uses when it was mapped or opened */
+	struct lock lock;   /* busy, db against eviction */
+	struct db *db;	    /* NULL: not mapped */
+	unsigned busy;	    /* transactions under way */
+};
+
+struct store *wsdb_store(struct wsdb *ws)
+{
+	return ws->store;
+}
+
+static int check_id(const char *id, struct err *e)
+{
+	return str_is_id(id, ID_MAX) ? 0 : err_set(e, -EINVAL, "bad-workspace-id", "not an id of a workspace");
+}
+
+static int open_env(struct store *store, const char *name, bool fresh, struct db **ret, struct err *e)
+{
+	AUTO(str_free) char *path = store_ws_dir(store, name);
+	struct db_conf conf = { .path = path,
+				.map_size_b = store->conf.map_size_b,
+				.tables = ws_tables,
+				.n_tables = WT_TABLES,
+				.read_only = store->conf.read_only };
+	AUTO(db_close) struct db *db = NULL;
+	AUTO(db_abort) struct db_txn *t = NULL;
+	int r;
+
+	if (access(path, F_OK) < 0)
+		return err_set(e, -ENOENT, "no-such-workspace", "there is no workspace %s", name);
+	r = db_open(&conf, &db, e);
+	if (r == 0)
+		r = db_begin(db, fresh, &t, e);
+	if (r)
+		return r;
+	if (fresh) {
+		store_format_put(t, WT_META);
+		r = db_commit(&t);
+	} else {
+		r = store_format_check(t, WT_META);
+		db_abort(&t);
+	}
+	if (r == -EPROTO)
+		return err_set(e, r, "workspace-format", "workspace %s has a format that this version does not know",
+			       name);
+	if (r)
+		return err_sys(e, r, "open workspace %s", name);
+	*ret = take(&db);
+	return 0;
+}
+
+static int sync_ws(struct store *store)
+{
+	AUTO(str_free) char *path = str_printf("%s/ws", store->dir);
+
+	return store_sync_dir(path);
+}
+
+/* Make the environment under a name with a dot, then give it its own. Under store->lock. */
+static int create(struct store *store, const char *id, struct err *e)
+{
+	AUTO(str_free) char *temp = str_printf(".new-%s", id);
+	AUTO(str_free) char *from = store_ws_dir(store, temp);
+	AUTO(str_free) char *to = store_ws_dir(store, id);
+	struct db *db = NULL;
+	int r;
+
+	if (store->conf.read_only)
+		return err_set(e, -EROFS, "erofs", "the store is open for reading only");
+	if (access(to, F_OK) == 0)
+		return err_set(e, -EEXIST, "workspace-exists", "there is a workspace %s", id);
+	if (mkdir(from, 0750) < 0 && errno != EEXIST)
+		return err_sys(e, -errno, "make workspace %s", id);
+	r = open_env(store, temp, true, &db, e);
+	db_close(&db);
+	if (r)
+		return r;
+	r = store_sync_dir(from);
+	if (r == 0 && rename(from, to) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_ws(store);
+	return r ? err_sys(e, r, "make workspace %s", id) : 0;
+}
+
+static void destroy(struct wsdb *ws)
+{
+	map_remove(&ws->store->workspaces, span_str(ws->id));
+	if (ws->db)
+		ws->store->mapped--;
+	db_close(&ws->db);
+	lock_fini(&ws->lock);
+	str_free(&ws->id);
+	free(ws);
+}
+
+/* Close the environment that was used the longest ago and by nobody now. Under store->lock. Return: false: all are
+ * busy. */
+static bool evict(struct store *store)
+{
+	struct wsdb *oldest = NULL;
+	struct map_slot *slot;
+	struct db *db;
+	size_t pos = 0;
+
+	while ((slot = map_next(&store->workspaces, &pos))) {
+		struct wsdb *ws = slot->value;
+
+		lock_take(&ws->lock);
+		if (ws->db && !ws->busy && (!oldest || ws->last_open < oldest->last_open))
+			oldest = ws;
+		lock_drop(&ws->lock);
+	}
+	if (!oldest)
+		return false;
+	lock_take(&oldest->lock);
+	db = oldest->busy ? NULL : take(&oldest->db);
+	lock_drop(&oldest->lock);
+	if (db) {
+		store->mapped--;
+		db_close(&db);
+		if (!oldest->refs)
+			destroy(oldest);
+	}
+	return true;
+}
+
+/* Under store->lock. */
+static int map_env(struct wsdb *ws, struct err *e)
+{
+	struct db *db;
+	int r;
+
+	while (ws->store->mapped >= MAPPED_MAX)
+		if (!evict(ws->store))
+			return err_set(e, -EMFILE, "too-many-workspaces", "%d workspaces are busy at once", MAPPED_MAX);
+	r = open_env(ws->store, ws->id, false, &db, e);
+	if (r)
+		return r;
+	ws->store->mapped++;
+	ws->last_open = ++ws->store->uses;
+	lock_take(&ws->lock);
+	ws->db = db;
+	lock_drop(&ws->lock);
+	return 0;
+}
+
+static bool map_fast(struct wsdb *ws, struct db **ret)
+{
+	bool mapped;
+
+	lock_take(&ws->lock);
+	mapped = ws->db != NULL;
+	if (mapped) {
+		ws->busy++;
+		*ret = ws->db;
+	}
+	lock_drop(&ws->lock);
+	return mapped;
+}
+
+int wsdb_map(struct wsdb *ws, struct db **ret, struct err *e)
+{
+	int r = 0;
+
+	if (map_fast(ws, ret))
+		return 0;
+	lock_take(&ws->store->lock);
+	if (!map_fast(ws, ret)) {
+		r = map_env(ws, e);
+		if (r == 0 && !map_fast(ws, ret))
+			r = -EIO;
+	}
+	lock_drop(&ws->store->lock);
+	return r;
+}
+
+void wsdb_unmap(struct wsdb *ws)
+{
+	lock_take(&ws->lock);
+	assert(ws->busy);
+	ws->busy--;
+	lock_drop(&ws->lock);
+}
+
+static struct wsdb *wsdb_new(struct store *store, const char *id)
+{
+	struct wsdb *ws = NEW(struct wsdb);
+
+	ws->store = store;
+	ws->id = must_strdup(id);
+	lock_init(&ws->lock, "workspace-map", LOCK_LEAF);
+	map_put(&store->workspaces, span_str(id), ws);
+	return ws;
+}
+
+static int open_locked(struct store *store, const char *id, bool want_new, struct wsdb **ret, struct err *e)
+{
+	struct wsdb *ws;
+	int r;
+
+	if (want_new) {
+		r = create(store, id, e);
+		if (r)
+			return r;
+	}
+	ws = map_get(&store->workspaces, span_str(id));
+	if (!ws)
+		ws = wsdb_new(store, id);
+	if (!ws->db) {
+		r = map_env(ws, e);
+		if (r) {
+			if (!ws->refs)
+				destroy(ws);
+			return r;
+		}
+	}
+	ws->refs++;
+	ws->last_open = ++store->uses;
+	*ret = ws;
+	return 0;
+}
+
+int wsdb_open(struct store *store, const char *id, bool create_new, struct wsdb **ret, struct err *e)
+{
+	int r = check_id(id, e);
+
+	if (r)
+		return r;
+	lock_take(&store->lock);
+	r = open_locked(store, id, create_new, ret, e);
+	lock_drop(&store->lock);
+	return r;
+}
+
+void wsdb_close(struct wsdb **slot)
+{
+	struct wsdb *ws = take(slot);
+	struct store *store;
+
+	if (!ws)
+		return;
+	store = ws->store;
+	lock_take(&store->lock);
+	assert(ws->refs);
+	ws->last_open = ++store->uses;
+	if (--ws->refs == 0 && !ws->db)
+		destroy(ws);
+	lock_drop(&store->lock);
+}
+
+void wsdb_close_all(struct store *store)
+{
+	struct wsdb *ws;
+
+	lock_take(&store->lock);
+	while ((ws = map_take_any(&store->workspaces))) {
+		assert(!ws->refs && !ws->busy);
+		destroy(ws);
+	}
+	lock_drop(&store->lock);
+}
+
+static int remove_locked(struct store *store, const char *id, struct err *e)
+{
+	AUTO(str_free) char *path = store_ws_dir(store, id);
+	AUTO(str_free) char *temp = str_printf("%s/ws/.old-%s", store->dir, id);
+	AUTO(str_free) char *data = str_printf("%s/data.mdb", temp);
+	AUTO(str_free) char *lock = str_printf("%s/lock.mdb", temp);
+	struct wsdb *ws = map_get(&store->workspaces, span_str(id));
+	int r;
+
+	if (store->conf.read_only)
+		return err_set(e, -EROFS, "erofs", "the store is open for reading only");
+	if (ws && ws->refs)
+		return err_set(e, -EBUSY, "workspace-in-use", "workspace %s is open", id);
+	if (ws)
+		destroy(ws);
+	if (rename(path, temp) < 0)
+		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-workspace", "there is no workspace %s", id)
+				       : err_sys(e, -errno, "remove workspace %s", id);
+	r = sync_ws(store);
+	if (r)
+		return err_sys(e, r, "remove workspace %s", id);
+	/* What fails from here on is swept when the store is opened again. */
+	unlink(data);
+	unlink(lock);
+	rmdir(temp);
+	return 0;
+}
+
+int wsdb_remove(struct store *store, const char *id, struct err *e)
+{
+	int r = check_id(id, e);
+
+	if (r)
+		return r;
+	lock_take(&store->lock);
+	r = remove_locked(store, id, e);
+	lock_drop(&store->lock);
+	return r;
+}

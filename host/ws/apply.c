@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the agent told becomes records of the store. Everything here runs on the workspace's strand inside the write
+ * transaction of one pass; nothing is visible before its commit. The rules are in docs/workspace.md: when an inode is
+ * pending, when it is dropped, what a scan removes, what is refused.
+ */
+#include "base/clock.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "host/ws/state.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { DEPTH_MAX = 2048, HALT_MIN = 100 };
+
+void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data)
+{
+	struct ws_change c = {
+		.parent = parent,
+		.name = parent ? span_dup(name) : NULL,
+		.fid = fid,
+		.data = data,
+		.entry_new = entry_new,
+	};
+
+	vec_push(list, c);
+}
+
+void changes_free(ws_changes *list)
+{
+	size_t i;
+
+	for (i = 0; i < list->len; i++)
+		str_free(&list->v[i].name);
+	vec_fini(list);
+}
+
+void node_from_msg(const struct msg_NODE *m, struct node *ret)
+{
+	ret->fid = m->fid;
+	ret->ino = m->ino;
+	ret->mode = (uint32_t)m->mode;
+	ret->nlink = (uint32_t)m->nlink;
+	ret->uid = (uint32_t)m->uid;
+	ret->gid = (uint32_t)m->gid;
+	ret->rdev = m->rdev;
+	ret->size = m->size;
+	ret->blocks = m->blocks;
+	ret->mtime_ns = m->mtime_ns;
+	ret->ctime_ns = m->ctime_ns;
+	ret->atime_ns = m->atime_ns;
+}
+
+static bool same_attr(const struct node *a, const struct node *b)
+{
+	return a->ino == b->ino && a->mode == b->mode && a->nlink == b->nlink && a->uid == b->uid && a->gid == b->gid &&
+	       a->rdev == b->rdev && a->size == b->size && a->blocks == b->blocks && a->mtime_ns == b->mtime_ns &&
+	       a->ctime_ns == b->ctime_ns && a->flags == b->flags;
+}
+
+/* Whether the content that the store has is still the inode's, by the table of docs/workspace.md. */
+static void settle_content(struct ws_pass *p, const struct node *old, struct node *n, bool written, bool scan)
+{
+	if (!S_ISREG(n->mode))
+		return;
+	if (n->size == 0) {
+		n->content = (struct content){ .size = 0 };
+		n->content_ctime_ns = n->ctime_ns;
+		n->content_ship = 0;
+		return;
+	}
+	if (old && !(old->flags & NODE_PENDING)) {
+		if (old->content_ctime_ns == n->ctime_ns && old->size == n->size)
+			return;
+		if (!written && !scan && old->size == n->size && old->mtime_ns == n->mtime_ns) {
+			n->content_ctime_ns = n->ctime_ns;
+			return;
+		}
+	}
+	n->flags |= NODE_PENDING;
+	if (!written)
+		vec_push(&p->fetch, n->fid);
+}
+
+int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret, struct err *e)
+{
+	struct node old, n = { .fid = 0 };
+	int r;
+
+	if (told->fid == 0)
+		return err_set(e, -EBADMSG, "bad-message", "an inode without identity");
+	r = node_get(p->txn, told->fid, &old);
+	if (r < 0)
+		return err_sys(e, r, "reading an inode");
+	if (r == 0) {
+		if ((old.mode & S_IFMT) != (told->mode & S_IFMT))
+			return err_set(e, -EBADMSG, "bad-message", "an inode changed its type");
+		n = old;
+		n.flags = 0;
+	}
+	node_from_msg(told, &n);
+	settle_content(p, r == 0 ? &old : NULL, &n, written, scan);
+	if (S_ISLNK(n.mode) && r == STORE_E_NONE)
+		node_set_target(p->txn, n.fid, told->target);
+	if (r == STORE_E_NONE || !same_attr(&old, &n) || old.content_ctime_ns != n.content_ctime_ns) {
+		node_put(p->txn, &n);
+		if (r == 0 && !same_attr(&old, &n))
+			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, n.size == 0 && old.size != 0);
+	}
+	*ret = n;
+	return 0;
+}
+
+/* Would @dir become its own ancestor when it gets the parent @parent? */
+static int check_loop(struct ws_pass *p, uint64_t dir, uint64_t parent, struct err *e)
+{
+	uint64_t root = txn_root(p->txn), at = parent;
+	int depth;
+
+	for (depth = 0; at != root; depth++) {
+		struct span name;
+		int r;
+
+		if (at == dir || depth > DEPTH_MAX)
+			return err_set(e, -EBADMSG, "bad-message", "a directory inside itself, or too deep");
+		r = entry_of(p->txn, at, 0, SPAN_NULL, &at, &name);
+		if (r < 0)
+			return err_sys(e, r, "reading a directory");
+		if (r == STORE_E_NONE)
+			return 0;
+	}
+	return 0;
+}
+
+static void note(struct ws_pass *p, enum journal_kind kind, uint64_t parent, struct span name, const struct node *n)
+{
+	struct journal_row row = { .kind = kind, .parent = parent, .name = name, .wall_ns = clock_wall() };
+
+	if (n) {
+		row.fid = n->fid;
+		row.mode = n->mode;
+		row.size = n->size;
+	}
+	journal_append(p->txn, &row);
+}
+
+void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
+{
+	uint64_t fid;
+
+	if (entry_get(p->txn, parent, name, &fid) != 0)
+		return;
+	entry_del(p->txn, parent, name);
+	p->entries--;
+	vec_push(&p->orphans, fid);
+	changes_add(&p->changes, parent, name, 0, true, false);
+	note(p, JOURNAL_GONE, parent, name, NULL);
+}
+
+void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n)
+{
+	uint64_t was;
+	int r = entry_get(p->txn, parent, name, &was);
+
+	if (r == 0 && was == n->fid)
+		return;
+	if (r == 0)
+		vec_push(&p->orphans, was);
+	if (S_ISDIR(n->mode)) {
+		uint64_t old_parent;
+		struct span old_name;
+
+		if (entry_of(p->txn, n->fid, 0, SPAN_NULL, &old_parent, &old_name) == 0) {
+			AUTO(str_free) char *copy = span_dup(old_name);
+			struct span kept = SPAN(copy, old_name.len);
+
+			changes_add(&p->changes, old_parent, kept, 0, true, false);
+			entry_del(p->txn, old_parent, kept);
+			p->entries--;
+		}
+	}
+	entry_put(p->txn, parent, name, n->fid);
+	p->entries += r == 0 ? 0 : 1;
+	changes_add(&p->changes, parent, name, n->fid, true, false);
+	note(p, JOURNAL_ENTRY, parent, name, n);
+}
+
+/* --- scans --------------------------------------------------------------------------------------------------------- */
+
+static void suspects_drop(struct ws *ws, struct ws_suspects *s)
+{
+	void *name;
+
+	while ((name = map_take_any(&s->names)))
+		free(name);
+	map_fini(&s->names);
+	map_remove_u64(&ws->suspects, s->parent);
+	free(s);
+}
+
+void suspects_free(struct ws *ws)
+{
+	struct map_slot *slot;
+	size_t pos = 0;
+
+	while ((slot = map_next(&ws->suspects, &pos))) {
+		suspects_drop(ws, slot->value);
+		pos = 0;
+	}
+	ws->suspect_n = 0;
+}
+
+static void not_suspect(struct ws *ws, uint64_t parent, struct span name)
+{
+	struct ws_suspects *s = map_get_u64(&ws->suspects, parent);
+	void *was = s ? map_remove(&s->names, name) : NULL;
+
+	if (was)
+		ws->suspect_n--;
+	free(was);
+}
+
+/* A directory's listing begins: whatever it has here is suspect. The first directory ever told is the root. */
+static int scan_dir(struct ws_pass *p, const struct msg_CHANGE *c, const struct msg_NODE *told, struct err *e)
+{
+	struct ws_suspects *s;
+	struct node n;
+	struct span name = SPAN_NULL;
+	AUTO(str_free) char *last = NULL;
+	uint64_t fid;
+	int r;
+
+	if (told->fid != c->parent || !S_ISDIR(told->mode))
+		return err_set(e, -EBADMSG, "bad-message", "a listing of something that is no directory");
+	if (txn_root(p->txn) == 0)
+		meta_put_u64(p->txn, "root-fid", told->fid);
+	else if (told->fid != txn_root(p->txn) && node_get(p->txn, told->fid, &n) == STORE_E_NONE)
+		return err_set(e, -EBADMSG, "bad-message", "a listing of an unknown directory");
+	r = apply_node(p, told, false, true, &n, e);
+	if (r < 0 || map_get_u64(&p->ws->suspects, c->parent))
+		return r;
+	s = NEW(struct ws_suspects);
+	s->parent = c->parent;
+	while ((r = entry_next(p->txn, c->parent, name, &name, &fid)) == 0) {
+		str_free(&last);
+		last = span_dup(name);
+		name = SPAN(last, name.len);
+		map_put(&s->names, name, must_strdup(last));
+		p->ws->suspect_n++;
+	}
+	map_put_u64(&p->ws->suspects, c->parent, s);
+	return r < 0 ? err_sys(e, r, "listing a directory") : 0;
+}
+
+/* The scan is complete: what was not told again is gone, unless that would be most of the workspace. */
+static int scan_end(struct ws_pass *p, struct err *e)
+{
+	struct ws *ws = p->ws;
+	struct map_slot *slot;
+	size_t pos = 0;
+	uint64_t total = 0;
+
+	if (meta_get_u64(p->txn, "entries", &total) != 0)
+		total = 0;
+	if (ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
+		return err_set(e, -EIO, "replication-halted", "%llu of %llu entries vanished at once; nothing was removed here",
+			       (unsigned long long)ws->suspect_n, (unsigned long long)total);
+	while ((slot = map_next(&ws->suspects, &pos))) {
+		struct ws_suspects *s = slot->value;
+		struct map_slot *name;
+		size_t at = 0;
+
+		while ((name = map_next(&s->names, &at)))
+			apply_gone(p, s->parent, SPAN(name->key, name->num));
+	}
+	suspects_free(ws);
+	p->scan_done = true;
+	return 0;
+}
+
+/* --- one message ------------------------------------------------------------------------------------------------------ */
+
+static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, struct err *e)
+{
+	struct span list = c->node;
+	struct msg_NODE told;
+	struct node n, dir;
+	bool has = msg_rec_next(&list, MSG_NODE, &told);
+	int r;
+
+	if (c->flags & WIRE_ENT_ONLY)
+		return has ? scan_dir(p, c, &told, e) : err_set(e, -EBADMSG, "bad-message", "a listing without a directory");
+	if (c->parent == 0) {
+		if (!has)
+			return err_set(e, -EBADMSG, "bad-message", "a change of nothing");
+		r = node_get(p->txn, told.fid, &n);
+		return r == 0 ? apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e) : MIN(r, 0);
+	}
+	if (!path_name_ok(c->name))
+		return err_set(e, -EBADMSG, "bad-message", "an impossible name");
+	not_suspect(p->ws, c->parent, c->name);
+	if (c->flags & WIRE_ENT_GONE) {
+		apply_gone(p, c->parent, c->name);
+		return 0;
+	}
+	if (!has)
+		return err_set(e, -EBADMSG, "bad-message", "an entry without an inode");
+	r = node_get(p->txn, c->parent, &dir);
+	if (r < 0)
+		return err_sys(e, r, "reading a directory");
+	if (r == STORE_E_NONE || !S_ISDIR(dir.mode)) {
+		p->want_scan = true;
+		return 0;
+	}
+	if (S_ISDIR(told.mode)) {
+		r = told.fid == txn_root(p->txn) ? err_set(e, -EBADMSG, "bad-message", "a name for the root")
+						 : check_loop(p, told.fid, c->parent, e);
+		if (r < 0)
+			return r;
+	}
+	r = apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e);
+	if (r == 0)
+		apply_entry(p, c->parent, c->name, &n);
+	return r;
+}
+
+int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
+{
+	bool scan = m->flags & WIRE_CHG_SCAN;
+	struct span records = m->records;
+	struct msg_CHANGE c;
+	int r = 0;
+
+	while (r == 0 && msg_rec_next(&records, MSG_CHANGE, &c)) {
+		r = apply_one(p, &c, scan, e);
+		p->ws->stats.records++;
+	}
+	if (r == 0 && (m->flags & WIRE_CHG_SCAN_END))
+		r = scan_end(p, e);
+	if (r == 0) {
+		p->ack = m->seq;
+		p->ws->stats.batches++;
+	}
+	return r;
+}
+
+/* Drop an inode that has no name, and below a directory everything that hangs on it alone. */
+static void drop_unnamed(struct ws_pass *p, uint64_t fid)
+{
+	ws_fids todo = { 0 };
+
+	vec_push(&todo, fid);
+	while (todo.len) {
+		uint64_t at = todo.v[--todo.len], parent, kid;
+		struct span name;
+		struct node n;
+
+		if (at == txn_root(p->txn) || entry_of(p->txn, at, 0, SPAN_NULL, &parent, &name) != STORE_E_NONE ||
+		    node_get(p->txn, at, &n) != 0)
+			continue;
+		while (S_ISDIR(n.mode) && entry_next(p->txn, at, SPAN_NULL, &name, &kid) == 0) {
+			AUTO(str_free) char *copy = span_dup(name);
+
+			entry_del(p->txn, at, SPAN(copy, name.len));
+			p->entries--;
+			vec_push(&todo, kid);
+		}
+		node_del(p->txn, at);
+	}
+	vec_fini(&todo);
+}
+
+void apply_orphans(struct ws_pass *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->orphans.len; i++)
+		drop_unnamed(p, p->orphans.v[i]);
+	p->orphans.len = 0;
+}
+
+void apply_count(struct ws_pass *p)
+{
+	uint64_t n;
+
+	if (!p->entries)
+		return;
+	if (meta_get_u64(p->txn, "entries", &n) != 0)
+		n = 0;
+	meta_put_u64(p->txn, "entries", n + (uint64_t)p->entries);
+	p->entries = 0;
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes of a stopped workspace: the store is the file system. Link counts, times and the rules of rename are kept here
+ * as a kernel would. Inodes made here have identities with the highest bit set, which no agent's inode has a reason to
+ * have; the workspace never goes live again, so they never meet.
+ */
+#include "base/clock.h"
+#include "base/str.h"
+#include "host/ws/op.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { LINK_MAX_HERE = 65000, DEPTH_MAX = 2048 };
+
+#define LOCAL_FID (1ULL << 63)
+
+static int must(int r)
+{
+	return r == STORE_E_NONE ? -ENOENT : r;
+}
+
+static void touch(struct ws_pass *p, uint64_t fid, int links)
+{
+	struct node n;
+
+	if (node_get(p->txn, fid, &n) != 0)
+		return;
+	n.mtime_ns = n.ctime_ns = clock_wall();
+	n.nlink = (uint32_t)((int64_t)n.nlink + links);
+	node_put(p->txn, &n);
+	changes_add(&p->changes, 0, SPAN_NULL, fid, false, false);
+}
+
+static int dir_get(struct ws_pass *p, uint64_t fid, struct node *ret)
+{
+	int r = must(node_get(p->txn, fid, ret));
+
+	if (r == 0 && !S_ISDIR(ret->mode))
+		r = -ENOTDIR;
+	return r;
+}
+
+static bool is_there(struct ws_pass *p, uint64_t parent, const char *name)
+{
+	uint64_t fid;
+
+	return entry_get(p->txn, parent, span_str(name), &fid) == 0;
+}
+
+static int local_make(struct ws_pass *p, struct op *op)
+{
+	struct node dir, *n = &op->node;
+	uint64_t next = 0;
+	int r = dir_get(p, op->parent, &dir);
+
+	if (r == 0 && is_there(p, op->parent, op->name))
+		r = -EEXIST;
+	if (r == 0 && (S_ISBLK(op->mode) || S_ISCHR(op->mode)))
+		r = -EPERM;
+	if (r < 0)
+		return r;
+	if (meta_get_u64(p->txn, "local-fid", &next) != 0)
+		next = 1;
+	meta_put_u64(p->txn, "local-fid", next + 1);
+	*n = (struct node){
+		.fid = LOCAL_FID | next,
+		.ino = 0x80000000U | (next & 0x7fffffff),
+		.mode = op->mode,
+		.nlink = S_ISDIR(op->mode) ? 2 : 1,
+		.uid = dir.uid,
+		.gid = dir.gid,
+		.size = op->target.len,
+	};
+	n->mtime_ns = n->ctime_ns = n->atime_ns = n->content_ctime_ns = clock_wall();
+	node_put(p->txn, n);
+	if (S_ISLNK(op->mode))
+		node_set_target(p->txn, n->fid, op->target);
+	apply_entry(p, op->parent, span_str(op->name), n);
+	touch(p, op->parent, S_ISDIR(op->mode) ? 1 : 0);
+	op->has_node = true;
+	return 0;
+}
+
+static int local_link(struct ws_pass *p, struct op *op)
+{
+	struct node dir;
+	int r = dir_get(p, op->parent, &dir);
+
+	if (r == 0)
+		r = must(node_get(p->txn, op->fid, &op->node));
+	if (r < 0)
+		return r;
+	if (S_ISDIR(op->node.mode))
+		return -EPERM;
+	if (is_there(p, op->parent, op->name))
+		return -EEXIST;
+	if (op->node.nlink >= LINK_MAX_HERE)
+		return -EMLINK;
+	op->node.nlink++;
+	op->node.ctime_ns = op->node.content_ctime_ns = clock_wall();
+	node_put(p->txn, &op->node);
+	changes_add(&p->changes, 0, SPAN_NULL, op->fid, false, false);
+	apply_entry(p, op->parent, span_str(op->name), &op->node);
+	touch(p, op->parent, 0);
+	op->has_node = true;
+	return 0;
+}
+
+/* A name is taken away from an inode: its link count follows, the last one drops it at the end of the pass. */
+static void unname(struct ws_pass *p, uint64_t parent, const char *name, struct node *n)
+{
+	apply_gone(p, parent, span_str(name));
+	if (S_ISDIR(n->mode))
+		return;
+	n->nlink--;
+	n->ctime_ns = n->content_ctime_ns = clock_wall();
+	node_put(p->txn, n);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
+}
+
+static bool is_empty(struct ws_pass *p, uint64_t fid)
+{
+	struct span name;
+	uint64_t kid;
+
+	return entry_next(p->txn, fid, SPAN_NULL, &name, &kid) == STORE_E_NONE;
+}
+
+/* Everything below a directory, files with their other links respected. */
+static int clear_tree(struct ws_pass *p, uint64_t fid)
+{
+	struct span name;
+	struct node n;
+	uint64_t kid;
+	int r;
+
+	while ((r = entry_next(p->txn, fid, SPAN_NULL, &name, &kid)) == 0) {
+		AUTO(str_free) char *copy = span_dup(name);
+
+		r = must(node_get(p->txn, kid, &n));
+		if (r < 0)
+			return r;
+		if (S_ISDIR(n.mode) && !is_empty(p, kid)) {
+			fid = kid; /* down; come back from the top when it is empty */
+			continue;
+		}
+		unname(p, fid, copy, &n);
+	}
+	return MIN(r, 0);
+}
+
+static int local_remove(struct ws_pass *p, struct op *op)
+{
+	struct node n;
+	uint64_t fid;
+	int r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
+
+	if (r == 0)
+		r = must(node_get(p->txn, fid, &n));
+	if (r < 0)
+		return r;
+	if (S_ISDIR(n.mode) && op->flags == 0)
+		return -EISDIR;
+	if (!S_ISDIR(n.mode) && op->flags == WIRE_FS_DIR)
+		return -ENOTDIR;
+	while (S_ISDIR(n.mode) && op->flags == WIRE_FS_TREE && !is_empty(p, fid)) {
+		r = clear_tree(p, fid);
+		if (r < 0)
+			return r;
+	}
+	if (S_ISDIR(n.mode) && !is_empty(p, fid))
+		return -ENOTEMPTY;
+	unname(p, op->parent, op->name, &n);
+	touch(p, op->parent, S_ISDIR(n.mode) ? -1 : 0);
+	return 0;
+}
+
+static bool is_below(struct ws_pass *p, uint64_t dir, uint64_t at)
+{
+	struct span name;
+	int depth;
+
+	for (depth = 0; depth < DEPTH_MAX; depth++) {
+		if (at == dir)
+			return true;
+		if (entry_of(p->txn, at, 0, SPAN_NULL, &at, &name) != 0)
+			return false;
+	}
+	return true;
+}
+
+static int replace_target(struct ws_pass *p, struct op *op, const struct node *n, uint64_t other)
+{
+	struct node o;
+	int r = must(node_get(p->txn, other, &o));
+
+	if (r < 0)
+		return r;
+	if (op->flags & 1)
+		return -EEXIST;
+	if (S_ISDIR(o.mode) && !S_ISDIR(n->mode))
+		return -EISDIR;
+	if (!S_ISDIR(o.mode) && S_ISDIR(n->mode))
+		return -ENOTDIR;
+	if (S_ISDIR(o.mode) && !is_empty(p, other))
+		return -ENOTEMPTY;
+	unname(p, op->to_parent, op->to_name, &o);
+	if (S_ISDIR(o.mode))
+		touch(p, op->to_parent, -1);
+	return 0;
+}
+
+static int exchange(struct ws_pass *p, struct op *op, const struct node *n, uint64_t other)
+{
+	struct node o;
+	int r = must(node_get(p->txn, other, &o));
+	int a = S_ISDIR(n->mode), b;
+
+	if (r < 0)
+		return r;
+	b = S_ISDIR(o.mode);
+	if (b && is_below(p, o.fid, op->parent))
+		return -EINVAL;
+	entry_del(p->txn, op->parent, span_str(op->name));
+	entry_del(p->txn, op->to_parent, span_str(op->to_name));
+	entry_put(p->txn, op->parent, span_str(op->name), o.fid);
+	entry_put(p->txn, op->to_parent, span_str(op->to_name), n->fid);
+	changes_add(&p->changes, op->parent, span_str(op->name), o.fid, true, false);
+	changes_add(&p->changes, op->to_parent, span_str(op->to_name), n->fid, true, false);
+	touch(p, op->parent, b - a);
+	touch(p, op->to_parent, a - b);
+	return 0;
+}
+
+static int local_rename(struct ws_pass *p, struct op *op)
+{
+	struct node dir, *n = &op->node;
+	uint64_t fid, other;
+	int r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
+
+	if (r == 0)
+		r = dir_get(p, op->to_parent, &dir);
+	if (r == 0)
+		r = must(node_get(p->txn, fid, n));
+	if (r < 0)
+		return r;
+	if (S_ISDIR(n->mode) && is_below(p, fid, op->to_parent))
+		return -EINVAL;
+	r = entry_get(p->txn, op->to_parent, span_str(op->to_name), &other);
+	op->has_node = true;
+	if (op->flags & 2)
+		return r == 0 ? exchange(p, op, n, other) : -ENOENT;
+	if (r == 0 && other == fid)
+		return op->flags & 1 ? -EEXIST : 0;
+	if (r == 0) {
+		r = replace_target(p, op, n, other);
+		if (r < 0)
+			return r;
+	}
+	entry_del(p->txn, op->parent, span_str(op->name));
+	entry_put(p->txn, op->to_parent, span_str(op->to_name), fid);
+	changes_add(&p->changes, op->parent, span_str(op->name), 0, true, false);
+	changes_add(&p->changes, op->to_parent, span_str(op->to_name), fid, true, false);
+	n->ctime_ns = n->content_ctime_ns = clock_wall();
+	node_put(p->txn, n);
+	touch(p, op->parent, S_ISDIR(n->mode) ? -1 : 0);
+	touch(p, op->to_parent, S_ISDIR(n->mode) ? 1 : 0);
+	return 0;
+}
+
+/* New bytes or a new size, as a new content value. */
+static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct span data, uint64_t size)
+{
+	struct content_writer *w = content_writer_new(p->ws->conf.store, &n->content);
+	int r = data.len ? content_write(w, offset, data) : 0;
+
+	if (r == 0 && !data.len)
+		r = content_resize(w, size);
+	if (r == 0)
+		r = content_finish(w, &n->content);
+	content_writer_free(&w);
+	if (r == 0)
+		r = store_settle(p->ws->conf.store, NULL);
+	if (r < 0)
+		return r;
+	n->size = n->content.size;
+	n->blocks = (n->size + 511) / 512;
+	n->flags = 0;
+	n->content_ship = 0;
+	n->mtime_ns = n->ctime_ns = n->content_ctime_ns = clock_wall();
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, true);
+	return 0;
+}
+
+static int local_write(struct ws_pass *p, struct op *op)
+{
+	struct node *n = &op->node;
+	int r = must(node_get(p->txn, op->fid, n));
+
+	if (r == 0 && !S_ISREG(n->mode))
+		r = -EINVAL;
+	if (r == 0)
+		r = rewrite(p, n, op->append ? n->size : op->offset, op->data, n->size);
+	if (r == 0)
+		node_put(p->txn, n);
+	op->has_node = true;
+	return r;
+}
+
+static int local_setattr(struct ws_pass *p, struct op *op)
+{
+	const struct ws_attr *a = &op->attr;
+	struct node *n = &op->node;
+	int r = must(node_get(p->txn, op->fid, n));
+
+	if (r < 0)
+		return r;
+	if (a->which & WIRE_ATTR_SIZE) {
+		r = !S_ISREG(n->mode) ? -EINVAL : rewrite(p, n, 0, SPAN_NULL, a->size);
+		if (r < 0)
+			return r;
+	}
+	if (a->which & WIRE_ATTR_MODE)
+		n->mode = (n->mode & S_IFMT) | (a->mode & 07777);
+	if (a->which & WIRE_ATTR_UID)
+		n->uid = a->uid;
+	if (a->which & WIRE_ATTR_GID)
+		n->gid = a->gid;
+	n->ctime_ns = n->content_ctime_ns = clock_wall();
+	if (a->which & (WIRE_ATTR_MTIME | WIRE_ATTR_MTIME_NOW))
+		n->mtime_ns = a->which & WIRE_ATTR_MTIME_NOW ? n->ctime_ns : a->mtime_ns;
+	if (a->which & (WIRE_ATTR_ATIME | WIRE_ATTR_ATIME_NOW))
+		n->atime_ns = a->which & WIRE_ATTR_ATIME_NOW ? n->ctime_ns : a->atime_ns;
+	node_put(p->txn, n);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
+	op->has_node = true;
+	return 0;
+}
+
+int op_local(struct ws_pass *p, struct op *op)
+{
+	static int (*const table[])(struct ws_pass *, struct op *) = {
+		[OP_MAKE] = local_make,	    [OP_LINK] = local_link,	  [OP_REMOVE] = local_remove,
+		[OP_RENAME] = local_rename, [OP_SETATTR] = local_setattr, [OP_WRITE] = local_write,
+	};
+
+	return table[op->kind](p, op);
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes from the host. Live: the request goes to the agent by path (names of the store at this moment; the agent
+ * resolves them below its root without following links), its answer is applied on the strand exactly like a change that
+ * it told, committed, and only then is the asker answered. What the agent tells about the same change later finds nothing
+ * different. A write of a file whose content is whole here is laid over that content at once, so that it can be read back
+ * without waiting; the agent ships the file all the same, and its version wins.
+ *
+ * Stopped: local.c does it in the store.
+ */
+#include "host/ws/op.h"
+
+#include "base/clock.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static void op_free(struct op *op)
+{
+	str_free(&op->name);
+	str_free(&op->to_name);
+	mem_free(&op->target.p);
+	mem_free(&op->data.p);
+	ws_unref(&op->ws);
+	free(op);
+}
+
+/* Give the answer. The workspace's reference goes last and not on one of its own strands. */
+static void op_release(void *ctx)
+{
+	op_free(ctx);
+}
+
+static void op_answer(struct op *op)
+{
+	op->fn(op->ctx, op->result, op->result == 0 && op->has_node ? &op->node : NULL);
+	pool_run(op->ws->conf.work, op_release, op);
+}
+
+/* --- live: what the agent did becomes records --------------------------------------------------------------------------- */
+
+static int overlay_write(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
+{
+	struct content_writer *w;
+	uint64_t at = op->append ? n->size - op->data.len : op->offset;
+	int r;
+
+	if ((old->flags & NODE_PENDING) || n->size < op->data.len || at + op->data.len > n->size ||
+	    (op->append && old->size != at))
+		return 0;
+	w = content_writer_new(p->ws->conf.store, &old->content);
+	r = content_write(w, at, op->data);
+	if (r == 0)
+		r = content_resize(w, n->size);
+	if (r == 0)
+		r = content_finish(w, &n->content);
+	content_writer_free(&w);
+	if (r < 0)
+		return r;
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	n->content_ctime_ns = n->ctime_ns;
+	n->content_ship = 0;
+	return store_settle(p->ws->conf.store, NULL);
+}
+
+static int live_attr(struct ws_pass *p, struct op *op)
+{
+	struct node old, n;
+	int r = node_get(p->txn, op->node.fid, &old);
+
+	if (r != 0)
+		return r < 0 ? r : -ENOENT;
+	n = old;
+	n.flags = 0;
+	n.ino = op->node.ino;
+	n.mode = op->node.mode;
+	n.nlink = op->node.nlink;
+	n.uid = op->node.uid;
+	n.gid = op->node.gid;
+	n.size = op->node.size;
+	n.blocks = op->node.blocks;
+	n.mtime_ns = op->node.mtime_ns;
+	n.ctime_ns = op->node.ctime_ns;
+	n.atime_ns = op->node.atime_ns;
+	if (S_ISREG(n.mode) && n.size == 0) {
+		n.content = (struct content){ .size = 0 };
+		n.content_ctime_ns = n.ctime_ns;
+	} else if (S_ISREG(n.mode) && (op->kind == OP_WRITE || n.size != old.size)) {
+		n.flags |= NODE_PENDING;
+		r = op->kind == OP_WRITE ? overlay_write(p, op, &old, &n) : 0;
+	} else if (S_ISREG(n.mode)) {
+		n.flags |= old.flags & NODE_PENDING;
+		if (!(n.flags & NODE_PENDING))
+			n.content_ctime_ns = n.ctime_ns;
+	}
+	if (r == 0)
+		node_put(p->txn, &n);
+	op->node = n;
+	return r;
+}
+
+static int live_make(struct ws_pass *p, struct op *op)
+{
+	struct node old;
+	int r = node_get(p->txn, op->node.fid, &old);
+
+	if (r == STORE_E_NONE) {
+		op->node.content_ctime_ns = op->node.ctime_ns;
+		node_put(p->txn, &op->node);
+		if (S_ISLNK(op->node.mode))
+			node_set_target(p->txn, op->node.fid, op->target);
+	}
+	apply_entry(p, op->parent, span_str(op->name), &op->node);
+	return MIN(r, 0);
+}
+
+static int live_rename(struct ws_pass *p, struct op *op)
+{
+	struct node a, b;
+	uint64_t fid, other;
+	int r = entry_get(p->txn, op->parent, span_str(op->name), &fid);
+
+	if (r != 0 || node_get(p->txn, fid, &a) != 0)
+		return 0; /* its own story told it already */
+	if (op->flags & 2) {
+		if (entry_get(p->txn, op->to_parent, span_str(op->to_name), &other) != 0 ||
+		    node_get(p->txn, other, &b) != 0)
+			return 0;
+		apply_gone(p, op->parent, span_str(op->name));
+		apply_gone(p, op->to_parent, span_str(op->to_name));
+		apply_entry(p, op->parent, span_str(op->name), &b);
+		apply_entry(p, op->to_parent, span_str(op->to_name), &a);
+		return 0;
+	}
+	apply_gone(p, op->parent, span_str(op->name));
+	apply_entry(p, op->to_parent, span_str(op->to_name), &a);
+	return 0;
+}
+
+static int op_live(struct ws_pass *p, struct op *op)
+{
+	switch (op->kind) {
+	case OP_MAKE:
+		return live_make(p, op);
+	case OP_LINK:
+		apply_entry(p, op->parent, span_str(op->name), &op->node);
+		return live_attr(p, op);
+	case OP_REMOVE:
+		apply_gone(p, op->parent, span_str(op->name));
+		return 0;
+	case OP_RENAME:
+		return live_rename(p, op);
+	case OP_SETATTR:
+	case OP_WRITE:
+		return live_attr(p, op);
+	}
+	return -EINVAL;
+}
+
+/* On the strand: one operation, one transaction. */
+static void op_run(void *ctx)
+{
+	struct op *op = ctx;
+	struct ws_pass p = { .ws = op->ws };
+	bool live = ws_mode(op->ws) == WS_LIVE;
+	int r = op->result;
+
+	if (r == 0)
+		r = txn_write(op->ws->db, &p.txn, NULL);
+	if (r == 0)
+		r = live ? op_live(&p, op) : op_local(&p, op);
+	if (r == 0) {
+		apply_orphans(&p);
+		apply_count(&p);
+		r = txn_commit(&p.txn, NULL);
+	}
+	txn_abort(&p.txn);
+	op->result = r;
+	if (r == 0)
+		ws_tell(op->ws, &p.changes, NULL, NULL);
+	changes_free(&p.changes);
+	vec_fini(&p.orphans);
+	vec_fini(&p.fetch);
+	op_answer(op);
+}
+
+static void op_reply(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	struct op *op = ctx;
+
+	(void)e;
+	op->result = result;
+	if (result == 0 && type == MSG_FS_NODE) {
+		const struct msg_FS_NODE *m = msg;
+		struct span list = m->node;
+		struct msg_NODE told;
+
+		op->has_node = msg_rec_next(&list, MSG_NODE, &told) && told.fid;
+		if (op->has_node)
+			node_from_msg(&told, &op->node);
+		else
+			op->result = -EPROTO;
+	}
+	strand_run(op->ws->work, op_run, op);
+}
+
+/* --- asking the agent ------------------------------------------------------------------------------------------------------- */
+
+static int path_of(struct txn *t, uint64_t fid, const char *name, char **ret)
+{
+	AUTO(str_free) char *dir = NULL;
+	int r = node_path(t, fid, &dir);
+
+	if (r != 0)
+		return r < 0 ? r : -ENOENT;
+	*ret = name ? path_join(dir, name) : take(&dir);
+	return strlen(*ret) > PATH_LEN_MAX ? -ENAMETOOLONG : 0;
+}
+
+static void send_make(struct op *op, struct link *link, struct span path, const struct node *dir)
+{
+	struct msg_FS_MAKE m = {
+		.path = path,
+		.mode = op->mode,
+		.uid = dir->uid,
+		.gid = dir->gid,
+		.target = op->target,
+	};
+
+	link_call(link, MSG_FS_MAKE, &m, clock_after_ms(WS_OP_MS), op_reply, op);
+}
+
+static void send_attr(struct op *op, struct link *link, struct span path)
+{
+	struct msg_FS_ATTR m = {
+		.path = path,
+		.which = op->attr.which,
+		.mode = op->attr.mode & 07777,
+		.uid = op->attr.uid,
+		.gid = op->attr.gid,
+		.size = op->attr.size,
+		.mtime_ns = op->attr.mtime_ns,
+		.atime_ns = op->attr.atime_ns,
+	};
+
+	link_call(link, MSG_FS_ATTR, &m, clock_after_ms(WS_OP_MS), op_reply, op);
+}
+
+static int op_ask(struct op *op, struct link *link)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	AUTO(str_free) char *path = NULL;
+	AUTO(str_free) char *other = NULL;
+	uint64_t until = clock_after_ms(WS_OP_MS);
+	struct node dir = { .fid = 0 };
+	int r = txn_read(op->ws->db, &t, NULL);
+
+	if (r == 0)
+		r = path_of(t, op->name ? op->parent : op->fid, op->name, &path);
+	if (r == 0 && op->kind == OP_LINK)
+		r = path_of(t, op->fid, NULL, &other);
+	if (r == 0 && op->kind == OP_RENAME)
+		r = path_of(t, op->to_parent, op->to_name, &other);
+	if (r == 0 && op->kind == OP_MAKE)
+		r = node_get(t, op->parent, &dir) == 0 ? 0 : -ENOENT;
+	if (r < 0)
+		return r;
+	txn_abort(&t);
+	if (op->kind == OP_MAKE) {
+		send_make(op, link, span_str(path), &dir);
+	} else if (op->kind == OP_SETATTR) {
+		send_attr(op, link, span_str(path));
+	} else if (op->kind == OP_LINK) {
+		struct msg_FS_LINK m = { .from = span_str(other), .to = span_str(path) };
+
+		link_call(link, MSG_FS_LINK, &m, until, op_reply, op);
+	} else if (op->kind == OP_REMOVE) {
+		struct msg_FS_REMOVE m = { .path = span_str(path), .flags = op->flags };
+
+		link_call(link, MSG_FS_REMOVE, &m, until, op_reply, op);
+	} else if (op->kind == OP_RENAME) {
+		struct msg_FS_RENAME m = { .from = span_str(path), .to = span_str(other), .flags = op->flags };
+
+		link_call(link, MSG_FS_RENAME, &m, until, op_reply, op);
+	} else {
+		struct msg_FS_WRITE m = { .path = span_str(path), .flags = op->append ? WIRE_FS_APPEND : 0, .data = op->data };
+
+		m.offset = op->offset;
+		link_call(link, MSG_FS_WRITE, &m, until, op_reply, op);
+	}
+	return 0;
+}
+
+static void op_start(struct op *op)
+{
+	struct link *link = ws_link(op->ws);
+	int r = 0;
+
+	if ((op->name && !path_name_ok(span_str(op->name))) || (op->to_name && !path_name_ok(span_str(op->to_name))))
+		r = -EINVAL;
+	if (r == 0 && link) {
+		r = op_ask(op, link);
+		if (r == 0)
+			return;
+	}
+	op->result = r;
+	if (r < 0)
+		op_answer(op);
+	else
+		strand_run(op->ws->work, op_run, op);
+}
+
+static struct op *op_new(struct ws *ws, enum op_kind kind, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = NEW(struct op);
+
+	op->kind = kind;
+	op->ws = ws_ref(ws);
+	op->fn = fn;
+	op->ctx = ctx;
+	return op;
+}
+
+void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_MAKE, fn, ctx);
+
+	op->parent = parent;
+	op->name = span_dup(name);
+	op->mode = mode;
+	op->target = SPAN(must_memdup(target.p, target.len), target.len);
+	op_start(op);
+}
+
+void ws_link_node(struct ws *ws, uint64_t fid, uint64_t parent, struct span name, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_LINK, fn, ctx);
+
+	op->fid = fid;
+	op->parent = parent;
+	op->name = span_dup(name);
+	op_start(op);
+}
+
+void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_REMOVE, fn, ctx);
+
+	op->parent = parent;
+	op->name = span_dup(name);
+	op->flags = flags;
+	op_start(op);
+}
+
+void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name, unsigned flags,
+	       ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_RENAME, fn, ctx);
+
+	op->parent = parent;
+	op->name = span_dup(name);
+	op->to_parent = to_parent;
+	op->to_name = span_dup(to_name);
+	op->flags = flags;
+	op_start(op);
+}
+
+void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_SETATTR, fn, ctx);
+
+	op->fid = fid;
+	op->attr = *attr;
+	op_start(op);
+}
+
+void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_WRITE, fn, ctx);
+
+	op->fid = fid;
+	op->offset = offset;
+	op->append = append;
+	op->data = SPAN(must_memdup(data.p, data.len), data.len);
+	op_start(op);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_WS_OP_H
+#define HOST_WS_OP_H
+
+/* One change that the host asked for, on its way: to the agent and back (live), or to the store (stopped). */
+#include "host/ws/state.h"
+
+enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE };
+
+struct op {
+	enum op_kind kind;
+	struct ws *ws; /* a reference */
+	uint64_t fid, parent, to_parent, offset;
+	uint32_t mode, flags;
+	bool append;
+	char *name, *to_name; /* owned */
+	struct span target;   /* owned bytes */
+	struct span data;     /* owned bytes */
+	struct ws_attr attr;
+	ws_done_fn *fn;
+	void *ctx;
+
+	int result; /* what the agent said */
+	bool has_node;
+	struct node node; /* from the agent, then as committed */
+};
+
+/* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
+int op_local(struct ws_pass *p, struct op *op);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading: each call is one short read transaction of the store, on the caller's thread. Only content can be awaited. */
+#include "base/clock.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "host/ws/state.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+uint64_t ws_root(struct ws *ws)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+
+	return txn_read(ws->db, &t, NULL) < 0 ? 0 : txn_root(t);
+}
+
+static int none(int r, int none_is)
+{
+	return r == STORE_E_NONE ? none_is : r;
+}
+
+int ws_getattr(struct ws *ws, uint64_t fid, struct node *ret)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = txn_read(ws->db, &t, NULL);
+
+	return r < 0 ? r : none(node_get(t, fid, ret), -ENOENT);
+}
+
+int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	uint64_t fid;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r == 0)
+		r = none(entry_get(t, parent, name, &fid), -ENOENT);
+	return r < 0 ? r : none(node_get(t, fid, ret), -EIO);
+}
+
+int ws_readlink(struct ws *ws, uint64_t fid, char **ret)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct span target;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r == 0)
+		r = none(node_target(t, fid, &target), -EINVAL);
+	if (r == 0)
+		*ret = span_dup(target);
+	return r;
+}
+
+int ws_resolve(struct ws *ws, const char *path, struct node *ret)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct node n;
+	uint64_t fid;
+	int r;
+
+	if (!path_ok(span_str(path)))
+		return -EINVAL;
+	r = txn_read(ws->db, &t, NULL);
+	if (r < 0)
+		return r;
+	r = none(node_get(t, txn_root(t), &n), -ENOENT);
+	while (r == 0 && *path) {
+		size_t len = strcspn(path, "/");
+
+		if (!S_ISDIR(n.mode))
+			return -ENOTDIR;
+		r = none(entry_get(t, n.fid, SPAN(path, len), &fid), -ENOENT);
+		if (r == 0)
+			r = none(node_get(t, fid, &n), -EIO);
+		path += len + (path[len] == '/');
+	}
+	if (r == 0)
+		*ret = n;
+	return r;
+}
+
+int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, const struct node *n), void *ctx)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	AUTO(str_free) char *last = NULL;
+	struct span name = SPAN_NULL;
+	struct node n;
+	uint64_t kid;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r < 0)
+		return r;
+	while ((r = entry_next(t, fid, name, &name, &kid)) == 0) {
+		str_free(&last);
+		last = span_dup(name);
+		name = SPAN(last, name.len);
+		r = none(node_get(t, kid, &n), -EIO);
+		if (r == 0)
+			r = fn(ctx, name, &n);
+		if (r != 0)
+			return r;
+	}
+	return none(r, 0);
+}
+
+ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *to, size_t len)
+{
+	return content_read(ws->conf.store, c, offset, to, len, false);
+}
+
+int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret)
+{
+	return content_next_data(ws->conf.store, c, offset, ret);
+}
+
+int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret)
+{
+	return offset >= c->size ? -ENXIO : content_next_hole(ws->conf.store, c, offset, ret);
+}
+
+void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	AUTO(str_free) char *path = NULL;
+	struct msg_FETCH m = { .fid = fid };
+	struct ws_waiter *w;
+	struct link *link = ws_link(ws);
+	struct node n;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r == 0)
+		r = none(node_get(t, fid, &n), -ENOENT);
+	if (r < 0 || !(n.flags & NODE_PENDING) || !link) {
+		txn_abort(&t);
+		/* A stopped workspace has no newer version than the one it holds: an older whole one beats none. */
+		if (r == 0 && (n.flags & NODE_PENDING) && !link)
+			n.size = n.content.size;
+		fn(ctx, r, r == 0 ? &n : NULL);
+		return;
+	}
+	w = NEW(struct ws_waiter);
+	*w = (struct ws_waiter){ .fid = fid, .until = until, .fn = fn, .ctx = ctx };
+	list_init(&w->node);
+	if (node_path(t, fid, &path) == 0)
+		m.path = span_str(path);
+	/* The waiter is listed before the state is looked at again, so that no wake between the two is missed. */
+	lock_take(&ws->lock);
+	list_append(&ws->waiters, &w->node);
+	lock_drop(&ws->lock);
+	txn_abort(&t);
+	if (ws_getattr(ws, fid, &n) == 0 && !(n.flags & NODE_PENDING)) {
+		waiters_wake(ws, &fid, 1, false, 0);
+		return;
+	}
+	link_send(link, MSG_FETCH, &m);
+}
+
+/* --- turning an answer into a wait ---------------------------------------------------------------------------------------- */
+
+struct ws_wait {
+	struct lock lock;
+	pthread_cond_t cond;
+	bool done;
+	int result;
+	struct node node;
+};
+
+struct ws_wait *ws_wait_new(void)
+{
+	struct ws_wait *w = NEW(struct ws_wait);
+
+	lock_init(&w->lock, "ws-wait", LOCK_LEAF);
+	lock_cond_init(&w->cond);
+	return w;
+}
+
+void ws_wait_done(void *ctx, int result, const struct node *node)
+{
+	struct ws_wait *w = ctx;
+
+	lock_take(&w->lock);
+	w->done = true;
+	w->result = result;
+	if (node)
+		w->node = *node;
+	pthread_cond_broadcast(&w->cond);
+	lock_drop(&w->lock);
+}
+
+int ws_wait_end(struct ws_wait **slot, struct node *ret)
+{
+	struct ws_wait *w = take(slot);
+	int r;
+
+	lock_take(&w->lock);
+	while (!w->done)
+		lock_wait(&w->lock, &w->cond, CLOCK_NEVER);
+	r = w->result;
+	if (ret && r >= 0)
+		*ret = w->node;
+	lock_drop(&w->lock);
+	pthread_cond_destroy(&w->cond);
+	lock_fini(&w->lock);
+	free(w);
+	return r;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Contents as they arrive. One shipment is open at a time; its bytes go to a content writer, whose chunks travel to the
+ * store's writer thread while more come in. What is complete is collected in the pass and becomes visible in its
+ * transaction, after store_settle(): content is durable before an inode names it.
+ */
+#include "host/ws/state.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { SHIP_MAX_B = 1 << 30 }; /* credit is given in steps of at most this */
+
+void ship_reset(struct ws *ws)
+{
+	content_writer_free(&ws->ship.writer);
+	memset(&ws->ship, 0, sizeof(ws->ship));
+}
+
+/* A delta is laid over the content that the named shipment brought, when that is what the store still has. */
+static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e)
+{
+	struct ws *ws = p->ws;
+	struct span list = m->node;
+	const struct content *base = NULL;
+	struct msg_NODE told;
+	struct node n;
+	size_t i;
+	int r;
+
+	if (ws->ship.is_open || !msg_rec_next(&list, MSG_NODE, &told) || !S_ISREG(told.mode))
+		return err_set(e, -EBADMSG, "bad-message", "a shipment out of order or of no file");
+	ship_reset(ws);
+	ws->ship.is_open = true;
+	ws->ship.ship = m->ship;
+	node_from_msg(&told, &ws->ship.node);
+	r = node_get(p->txn, told.fid, &n);
+	if (r < 0)
+		return err_sys(e, r, "reading an inode");
+	if (m->base) {
+		if (r == 0 && n.content_ship == m->base && n.content_boot == ws->boot)
+			base = &n.content;
+		for (i = 0; i < p->ships.len; i++)
+			if (p->ships.v[i].node.fid == told.fid && p->ships.v[i].ship == m->base && p->ships.v[i].is_known)
+				base = &p->ships.v[i].content;
+		ws->ship.is_bad = base == NULL;
+	}
+	if (!ws->ship.is_bad)
+		ws->ship.writer = content_writer_new(ws->conf.store, base);
+	return 0;
+}
+
+static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct err *e)
+{
+	struct ws *ws = p->ws;
+	struct msg_WINDOW credit = { .stream = WIRE_IN, .bytes = MIN(m->data.len, (size_t)SHIP_MAX_B) };
+	uint64_t end;
+	int r;
+
+	if (!ws->ship.is_open || __builtin_add_overflow(m->offset, m->data.len, &end) || end > ws->ship.node.size)
+		return err_set(e, -EBADMSG, "bad-message", "bytes outside a shipment");
+	ws->stats.ship_b += m->data.len;
+	if (credit.bytes)
+		link_send_ship(ws->link, MSG_WINDOW, &credit);
+	if (ws->ship.is_bad)
+		return 0;
+	r = content_write(ws->ship.writer, m->offset, m->data);
+	return r < 0 ? err_sys(e, r, "storing content") : 0;
+}
+
+static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err *e)
+{
+	struct ws *ws = p->ws;
+	struct ws_shipped done = { .ship = ws->ship.ship, .node = ws->ship.node, .is_known = !ws->ship.is_bad };
+	int r = 0;
+
+	if (!ws->ship.is_open)
+		return err_set(e, -EBADMSG, "bad-message", "the end of no shipment");
+	if (m->ok && done.is_known) {
+		r = content_resize(ws->ship.writer, done.node.size);
+		if (r == 0)
+			r = content_finish(ws->ship.writer, &done.content);
+	}
+	if (m->ok && r == 0)
+		vec_push(&p->ships, done);
+	ship_reset(ws);
+	return r < 0 ? err_sys(e, r, "storing content") : 0;
+}
+
+int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e)
+{
+	union {
+		struct msg_SHIP begin;
+		struct msg_SHIP_DATA data;
+		struct msg_SHIP_END end;
+	} m;
+	int r = msg_decode((enum msg_type)type, payload, &m, e);
+
+	if (r < 0)
+		return r;
+	if (type == MSG_SHIP)
+		return ship_begin(p, &m.begin, e);
+	if (type == MSG_SHIP_DATA)
+		return ship_data(p, &m.data, e);
+	return ship_end(p, &m.end, e);
+}
+
+/* The shipped version becomes the inode's content; attributes told later than the shipment stay. */
+static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
+{
+	struct node n;
+	int r = node_get(p->txn, s->node.fid, &n);
+
+	if (r != 0)
+		return MIN(r, 0);
+	if (!S_ISREG(n.mode) || s->node.ctime_ns < n.content_ctime_ns)
+		return 0;
+	if (s->node.ctime_ns >= n.ctime_ns) {
+		n.size = s->node.size;
+		n.blocks = s->node.blocks;
+		n.mtime_ns = s->node.mtime_ns;
+		n.ctime_ns = s->node.ctime_ns;
+		n.mode = s->node.mode;
+		n.nlink = s->node.nlink;
+		n.uid = s->node.uid;
+		n.gid = s->node.gid;
+		n.flags &= ~(uint32_t)NODE_PENDING;
+	}
+	n.content = s->content;
+	n.content_ctime_ns = s->node.ctime_ns;
+	n.content_ship = s->ship;
+	n.content_boot = p->ws->boot;
+	node_put(p->txn, &n);
+	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
+	p->ws->stats.ships++;
+	return 0;
+}
+
+int ship_commit(struct ws_pass *p, struct err *e)
+{
+	size_t i;
+	int r;
+
+	if (!p->ships.len)
+		return 0;
+	r = store_settle(p->ws->conf.store, e);
+	for (i = 0; r == 0 && i < p->ships.len; i++) {
+		struct journal_row row = { .kind = JOURNAL_CONTENT,
+					   .fid = p->ships.v[i].node.fid,
+					   .size = p->ships.v[i].node.size,
+					   .root = p->ships.v[i].content.root,
+					   .wall_ns = p->ships.v[i].node.mtime_ns };
+
+		if (!p->ships.v[i].is_known)
+			continue;
+		r = ship_put(p, &p->ships.v[i]);
+		if (r == 0)
+			journal_append(p->txn, &row);
+	}
+	return r < 0 && e && !e->code ? err_sys(e, r, "storing content") : r;
+}

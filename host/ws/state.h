@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_WS_STATE_H
+#define HOST_WS_STATE_H
+
+/* What the files of this room share: the workspace object and the steps of a change. Not for other rooms. */
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/map.h"
+#include "base/vec.h"
+#include "host/ws/ws.h"
+
+enum {
+	WS_MAGIC = 0x77733031,
+	WS_QUEUE_HIGH = 8 * 1024 * 1024, /* unread bytes of an agent at which the link stops reading */
+	WS_QUEUE_LOW = 2 * 1024 * 1024,
+	WS_OP_MS = 20000, /* an operation on a live workspace */
+};
+
+/* A frame that waits for the strand. */
+struct ws_frame {
+	struct list node;
+	unsigned type;
+	size_t len;
+	uint8_t bytes[];
+};
+
+/* Somebody who waits for a content. */
+struct ws_waiter {
+	struct list node;
+	uint64_t fid, until;
+	ws_done_fn *fn;
+	void *ctx;
+};
+
+/* A shipment that is complete but not committed. */
+struct ws_shipped {
+	uint64_t ship;
+	bool is_known; /* false: refused, to be shipped whole */
+	struct node node;
+	struct content content;
+};
+
+typedef VEC(struct ws_change) ws_changes;
+typedef VEC(struct ws_shipped) ws_ships;
+typedef VEC(uint64_t) ws_fids;
+
+/* One pass of the strand over what was queued: everything it changes becomes one transaction. */
+struct ws_pass {
+	struct ws *ws;
+	struct txn *txn;
+	ws_changes changes;
+	ws_ships ships;
+	ws_fids orphans; /* inodes that lost a name in this pass */
+	ws_fids fetch;	 /* inodes that became pending without being announced as written */
+	int64_t entries; /* how many more (or fewer) there are now */
+	uint64_t ack;	 /* highest batch applied, 0: none */
+	bool scan_done, want_scan;
+};
+
+/* Names of a directory that a running scan has not told again yet. */
+struct ws_suspects {
+	uint64_t parent;
+	struct map names; /* name -> itself */
+};
+
+struct ws {
+	uint32_t magic;
+	int refs; /* atomic */
+	char *id;
+	uint32_t tag;
+	struct ws_conf conf;
+	struct wsdb *db;
+	struct strand *work, *notify;
+	ws_changed_fn *changed; /* const after start */
+	void *changed_ctx;
+
+	struct lock lock; /* guards what follows */
+	pthread_cond_t cond;
+	enum ws_mode mode;
+	struct link *link;
+	struct list queue; /* ws_frame */
+	size_t queue_b;
+	bool is_scheduled, is_paused, is_ready;
+	struct list waiters;
+	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
+	struct ws_stats stats;
+	uint64_t boot;
+
+	/* the strand's own */
+	bool scanning;
+	struct map suspects; /* parent fid -> ws_suspects */
+	uint64_t suspect_n;
+	struct {
+		bool is_open, is_bad;
+		uint64_t ship;
+		struct node node;
+		struct content_writer *writer;
+		uint64_t at;
+	} ship;
+	uint64_t next_fid; /* of inodes made while stopped; 0: not read yet */
+};
+
+/* A live or stopped workspace could not go on: remember why, dial anew later. */
+void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
+
+/* apply.c: one CHANGES message into the pass. Return: 0; -EBADMSG with words; -errno (the transaction is spoiled). */
+int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e);
+/* An inode as told, merged with what the store has. Yields whether attributes or content changed. */
+int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret, struct err *e);
+void apply_orphans(struct ws_pass *p);
+/* Keep meta "entries", the number of names in the workspace. */
+void apply_count(struct ws_pass *p);
+void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n);
+void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);
+void node_from_msg(const struct msg_NODE *m, struct node *ret);
+void suspects_free(struct ws *ws);
+
+/* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
+int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
+int ship_commit(struct ws_pass *p, struct err *e);
+void ship_reset(struct ws *ws);
+
+/* Lists of changes for the kernel's caches. */
+void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);
+void changes_free(ws_changes *list);
+/* Tell the listener and then run @then(@ctx), on the notify strand. Takes the list. */
+void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
+/* Answer those who wait for these inodes (all of them when @all), with @result. */
+void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result);
+
+#endif

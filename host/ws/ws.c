@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand takes
+ * all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then the
+ * agent gets its acknowledgements and waiters their answers.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "host/ws/state.h"
+#include "seal/digest.h"
+#include "wire/wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+/* --- life ------------------------------------------------------------------------------------------------------------ */
+
+int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
+{
+	struct digest d = digest_of("ws-tag", span_str(id));
+	struct wsdb *db = NULL;
+	struct ws *ws;
+	int r = wsdb_open(conf->store, id, create, &db, e);
+
+	if (r < 0)
+		return r;
+	ws = NEW(struct ws);
+	ws->magic = WS_MAGIC;
+	ws->refs = 1;
+	ws->id = must_strdup(id);
+	memcpy(&ws->tag, d.b, sizeof(ws->tag));
+	ws->tag = (ws->tag & 0x7fffffff) | 1;
+	ws->conf = *conf;
+	ws->db = db;
+	ws->work = strand_new(conf->work);
+	ws->notify = strand_new(conf->notify);
+	lock_init(&ws->lock, "ws", LOCK_WS);
+	lock_cond_init(&ws->cond);
+	list_init(&ws->queue);
+	list_init(&ws->waiters);
+	*ret = ws;
+	return 0;
+}
+
+struct ws *ws_ref(struct ws *ws)
+{
+	__atomic_add_fetch(&ws->refs, 1, __ATOMIC_RELAXED);
+	return ws;
+}
+
+static void queue_clear(struct list *queue)
+{
+	struct list *node;
+
+	while ((node = list_shift(queue)))
+		free(list_entry(node, struct ws_frame, node));
+}
+
+void ws_unref(struct ws **slot)
+{
+	struct ws *ws = take(slot);
+
+	if (!ws || __atomic_sub_fetch(&ws->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	assert(ws->magic == WS_MAGIC);
+	ws_stop(ws);
+	link_close(&ws->link);
+	strand_free(&ws->work);
+	strand_free(&ws->notify);
+	loop_sync(ws->conf.loop);
+	queue_clear(&ws->queue);
+	ship_reset(ws);
+	suspects_free(ws);
+	map_fini(&ws->suspects);
+	wsdb_close(&ws->db);
+	pthread_cond_destroy(&ws->cond);
+	lock_fini(&ws->lock);
+	str_free(&ws->id);
+	ws->magic = 0;
+	free(ws);
+}
+
+const char *ws_id(const struct ws *ws)
+{
+	return ws->id;
+}
+
+struct wsdb *ws_db(struct ws *ws)
+{
+	return ws->db;
+}
+
+uint32_t ws_tag(const struct ws *ws)
+{
+	return ws->tag;
+}
+
+enum ws_mode ws_mode(struct ws *ws)
+{
+	enum ws_mode mode;
+
+	lock_take(&ws->lock);
+	mode = ws->mode;
+	lock_drop(&ws->lock);
+	return mode;
+}
+
+struct link *ws_link(struct ws *ws)
+{
+	struct link *link;
+
+	lock_take(&ws->lock);
+	link = ws->mode == WS_LIVE ? ws->link : NULL;
+	lock_drop(&ws->lock);
+	return link;
+}
+
+void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
+{
+	ws->changed = fn;
+	ws->changed_ctx = ctx;
+}
+
+void ws_stat(struct ws *ws, struct ws_stats *ret)
+{
+	lock_take(&ws->lock);
+	*ret = ws->stats;
+	ret->queued_b = ws->queue_b;
+	lock_drop(&ws->lock);
+}
+
+/* --- telling the kernel, then the rest --------------------------------------------------------------------------------- */
+
+struct tell {
+	struct ws *ws;
+	ws_changes changes;
+	pool_job_fn *then;
+	void *ctx;
+};
+
+static void tell_run(void *ctx)
+{
+	struct tell *t = ctx;
+
+	if (t->ws->changed && t->changes.len)
+		t->ws->changed(t->ws->changed_ctx, t->ws, t->changes.v, t->changes.len);
+	if (t->then)
+		t->then(t->ctx);
+	changes_free(&t->changes);
+	free(t);
+}
+
+void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx)
+{
+	struct tell *t = NEW(struct tell);
+
+	t->ws = ws;
+	t->changes.v = list->v;
+	t->changes.len = list->len;
+	t->changes.cap = list->cap;
+	t->then = then;
+	t->ctx = ctx;
+	list->v = NULL;
+	list->len = list->cap = 0;
+	strand_run(ws->notify, tell_run, t);
+}
+
+void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result)
+{
+	struct list *pos, *tmp, mine;
+	uint64_t now = clock_now();
+	size_t i;
+
+	list_init(&mine);
+	lock_take(&ws->lock);
+	list_each_safe(pos, tmp, &ws->waiters) {
+		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
+		bool hit = all || (!fids && w->until <= now);
+
+		for (i = 0; !hit && i < n; i++)
+			hit = fids[i] == w->fid;
+		if (hit) {
+			list_remove(pos);
+			list_append(&mine, pos);
+		}
+	}
+	lock_drop(&ws->lock);
+	while ((pos = list_shift(&mine))) {
+		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
+
+		if (result == 0)
+			ws_open_content(ws, w->fid, w->until, w->fn, w->ctx);
+		else
+			w->fn(w->ctx, result, NULL);
+		free(w);
+	}
+}
+
+/* --- a pass ---------------------------------------------------------------------------------------------------------- */
+
+struct after {
+	struct ws *ws;
+	uint64_t ack;
+	ws_ships ships;
+	bool scan_done;
+};
+
+/* The kernel shows the new state: acknowledge, wake. On the notify strand. */
+static void pass_after(void *ctx)
+{
+	struct after *a = ctx;
+	struct ws *ws = a->ws;
+	struct link *link = ws_link(ws);
+	size_t i;
+
+	if (link && a->ack) {
+		struct msg_CHANGES_ACK ack = { .seq = a->ack };
+
+		link_send(link, MSG_CHANGES_ACK, &ack);
+	}
+	for (i = 0; i < a->ships.len; i++) {
+		struct msg_SHIP_ACK ack = { .ship = a->ships.v[i].ship, .ok = a->ships.v[i].is_known };
+		uint64_t fid = a->ships.v[i].node.fid;
+
+		if (link)
+			link_send_ship(link, MSG_SHIP_ACK, &ack);
+		waiters_wake(ws, &fid, 1, false, 0);
+	}
+	if (a->scan_done) {
+		lock_take(&ws->lock);
+		ws->is_ready = true;
+		pthread_cond_broadcast(&ws->cond);
+		lock_drop(&ws->lock);
+	}
+	vec_fini(&a->ships);
+	free(a);
+}
+
+static void fetch_all(struct ws *ws, const ws_fids *fids)
+{
+	struct link *link = ws_link(ws);
+	AUTO(txn_abort) struct txn *t = NULL;
+	size_t i;
+
+	if (!link || !fids->len || txn_read(ws->db, &t, NULL) < 0)
+		return;
+	for (i = 0; i < fids->len; i++) {
+		AUTO(str_free) char *path = NULL;
+		struct msg_FETCH m = { .fid = fids->v[i] };
+		struct node n;
+
+		if (node_get(t, m.fid, &n) != 0 || !(n.flags & NODE_PENDING) || node_path(t, m.fid, &path) != 0)
+			continue;
+		m.path = span_str(path);
+		link_send(link, MSG_FETCH, &m);
+	}
+}
+
+static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e)
+{
+	struct span payload = SPAN(f->bytes, f->len);
+	struct msg_CHANGES m;
+	int r;
+
+	if (f->type != MSG_CHANGES)
+		return ship_frame(p, f->type, payload, e);
+	r = msg_decode(MSG_CHANGES, payload, &m, e);
+	return r < 0 ? r : apply_changes(p, &m, e);
+}
+
+static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
+{
+	struct list *pos;
+	int r = txn_write(p->ws->db, &p->txn, e);
+
+	list_each(pos, frames) {
+		if (r == 0)
+			r = pass_frame(p, list_entry(pos, struct ws_frame, node), e);
+	}
+	if (r == 0) {
+		apply_orphans(p);
+		apply_count(p);
+		r = ship_commit(p, e);
+	}
+	if (r == 0)
+		r = txn_commit(&p->txn, e);
+	return r;
+}
+
+static void pass_fini(struct ws_pass *p)
+{
+	txn_abort(&p->txn);
+	changes_free(&p->changes);
+	vec_fini(&p->ships);
+	vec_fini(&p->orphans);
+	vec_fini(&p->fetch);
+}
+
+static void want_scan(struct ws *ws);
+
+static void resume(void *ctx)
+{
+	struct ws *ws = ctx;
+	struct link *link;
+
+	lock_take(&ws->lock);
+	link = ws->is_paused && ws->queue_b < WS_QUEUE_LOW ? ws->link : NULL;
+	if (link)
+		ws->is_paused = false;
+	lock_drop(&ws->lock);
+	if (link)
+		link_pause(link, false);
+}
+
+static void drain(void *ctx)
+{
+	struct ws *ws = ctx;
+	struct ws_pass p = { .ws = ws };
+	struct list frames;
+	struct err e = ERR_NULL;
+	bool paused, live;
+	int r;
+
+	list_init(&frames);
+	lock_take(&ws->lock);
+	list_splice(&frames, &ws->queue);
+	ws->queue_b = 0;
+	ws->is_scheduled = false;
+	paused = ws->is_paused;
+	live = ws->mode == WS_LIVE && !ws->stats.halted;
+	lock_drop(&ws->lock);
+	r = live && !list_empty(&frames) ? pass_run(&p, &frames, &e) : 0;
+	if (r < 0) {
+		ship_reset(ws);
+		suspects_free(ws);
+		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
+	} else if (p.ack || p.ships.len || p.scan_done) {
+		struct after *a = NEW(struct after);
+
+		*a = (struct after){ .ws = ws, .ack = p.ack, .scan_done = p.scan_done };
+		a->ships.v = p.ships.v;
+		a->ships.len = p.ships.len;
+		p.ships.v = NULL;
+		ws_tell(ws, &p.changes, pass_after, a);
+		fetch_all(ws, &p.fetch);
+		if (p.want_scan)
+			want_scan(ws);
+	}
+	if (paused)
+		loop_post(ws->conf.loop, resume, ws);
+	pass_fini(&p);
+	queue_clear(&frames);
+}
+
+/* --- the link's side, on the loop ---------------------------------------------------------------------------------------- */
+
+static void on_frame(void *ctx, unsigned type, struct span payload)
+{
+	struct ws *ws = ctx;
+	struct ws_frame *f;
+	bool pause = false;
+
+	if (type != MSG_CHANGES && type != MSG_SHIP && type != MSG_SHIP_DATA && type != MSG_SHIP_END)
+		return;
+	f = must_calloc(1, sizeof(*f) + payload.len);
+	f->type = type;
+	f->len = payload.len;
+	memcpy(f->bytes, payload.p, payload.len);
+	list_init(&f->node);
+	lock_take(&ws->lock);
+	list_append(&ws->queue, &f->node);
+	ws->queue_b += payload.len + sizeof(*f);
+	if (!ws->is_scheduled) {
+		ws->is_scheduled = true;
+		strand_run(ws->work, drain, ws);
+	}
+	if (ws->queue_b > WS_QUEUE_HIGH && !ws->is_paused)
+		pause = ws->is_paused = true;
+	lock_drop(&ws->lock);
+	if (pause)
+		link_pause(ws->link, true);
+}
+
+static void scan_asked(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	struct ws *ws = ctx;
+
+	(void)type;
+	(void)msg;
+	if (result < 0 && result != -EPIPE)
+		ws_trouble(ws, e->slug, e->text, result == -ESTALE || str_eq(e->slug, "root-changed"));
+}
+
+static void want_scan(struct ws *ws)
+{
+	struct msg_REPLICATE m = { .root_fid = ws_root(ws) };
+	struct link *link = ws_link(ws);
+
+	if (link)
+		link_call(link, MSG_REPLICATE, &m, clock_after_ms(WS_OP_MS), scan_asked, ws);
+}
+
+struct boot_job {
+	struct ws *ws;
+	uint64_t boot;
+};
+
+/* On the strand, so that nothing of the old connection is half applied: then ask for a scan. */
+static void begin(void *ctx)
+{
+	struct boot_job *j = ctx;
+
+	ship_reset(j->ws);
+	suspects_free(j->ws);
+	j->ws->boot = j->boot;
+	want_scan(j->ws);
+	free(j);
+}
+
+static void on_up(void *ctx, uint64_t boot)
+{
+	struct ws *ws = ctx;
+	struct boot_job *j = NEW(struct boot_job);
+
+	j->ws = ws;
+	j->boot = boot;
+	lock_take(&ws->lock);
+	ws->stats.is_up = true;
+	if (!ws->stats.halted)
+		ws->stats.why[0] = '\0';
+	lock_drop(&ws->lock);
+	strand_run(ws->work, begin, j);
+}
+
+static void on_down(void *ctx, const char *why)
+{
+	struct ws *ws = ctx;
+
+	lock_take(&ws->lock);
+	ws->stats.is_up = false;
+	if (!ws->stats.halted)
+		snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
+	queue_clear(&ws->queue);
+	ws->queue_b = 0;
+	ws->is_paused = false;
+	lock_drop(&ws->lock);
+}
+
+void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
+{
+	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug, why);
+	lock_take(&ws->lock);
+	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
+	ws->stats.halted |= halt;
+	pthread_cond_broadcast(&ws->cond);
+	lock_drop(&ws->lock);
+	if (!halt && ws_link(ws))
+		link_restart(ws_link(ws), 1000);
+}
+
+/* Once a second while live: those who waited too long. */
+static void tick(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	waiters_wake(ws, NULL, 0, false, -ETIMEDOUT);
+	loop_rearm(ws->tick, clock_after_ms(1000));
+}
+
+static void tick_start(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	ws->tick = loop_timer(ws->conf.loop, clock_after_ms(1000), tick, ws);
+}
+
+void ws_start(struct ws *ws, const char *address, const void *token)
+{
+	struct link_events events = { .up = on_up, .down = on_down, .frame = on_frame, .ctx = ws };
+
+	lock_take(&ws->lock);
+	ws->mode = WS_LIVE;
+	lock_drop(&ws->lock);
+	loop_post(ws->conf.loop, tick_start, ws);
+	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
+}
+
+int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e)
+{
+	int r = 0;
+
+	lock_take(&ws->lock);
+	while (r == 0 && ws->mode == WS_LIVE && !ws->is_ready && !ws->stats.halted)
+		r = lock_wait(&ws->lock, &ws->cond, until);
+	if (ws->stats.halted)
+		r = err_set(e, -EIO, "replication-halted", "replication halted: %s", ws->stats.why);
+	else if (r < 0)
+		err_set(e, r, "agent-silent", "the agent did not tell the workspace in time%s%s",
+			ws->stats.why[0] ? ": " : "", ws->stats.why);
+	else if (!ws->is_ready)
+		r = err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
+	lock_drop(&ws->lock);
+	return r;
+}
+
+int ws_sync(struct ws *ws, uint64_t until, struct err *e)
+{
+	struct msg_SYNC m = { .call = 0 };
+	struct link *link = ws_link(ws);
+	struct ws_stats stats;
+
+	if (!link)
+		return 0;
+	ws_stat(ws, &stats);
+	if (stats.halted)
+		return err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
+	return link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
+}
+
+static void tick_stop(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	loop_untimer(&ws->tick);
+}
+
+void ws_stop(struct ws *ws)
+{
+	lock_take(&ws->lock);
+	if (ws->mode == WS_STOPPED) {
+		lock_drop(&ws->lock);
+		return;
+	}
+	ws->mode = WS_STOPPED;
+	ws->stats.is_up = false;
+	pthread_cond_broadcast(&ws->cond);
+	lock_drop(&ws->lock);
+	link_hangup(ws->link);
+	loop_post(ws->conf.loop, tick_stop, ws);
+	loop_sync(ws->conf.loop);
+	waiters_wake(ws, NULL, 0, true, -EPIPE);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_WS_WS_H
+#define HOST_WS_WS_H
+
+/*
+ * One workspace: the host's copy of a sandbox's /workspace. Live: the agent tells changes and ships contents, writes from
+ * the host are performed by the agent. Stopped: the store alone. docs/workspace.md has the theory.
+ *
+ * Reads take a snapshot of the store and never wait, except for content that is known to be on its way
+ * (ws_open_content()). Everything that changes something is asynchronous: it may have to wait for the agent.
+ */
+#include "base/err.h"
+#include "host/link/link.h"
+#include "host/store/store.h"
+#include "loop/pool.h"
+
+#include <stdbool.h>
+
+struct ws;
+
+enum ws_mode { WS_STOPPED, WS_LIVE };
+
+/* What became different, for the kernel's caches. */
+struct ws_change {
+	uint64_t parent; /* an entry: its directory; 0: an inode alone */
+	char *name;	 /* owned by the list; NULL for an inode alone */
+	uint64_t fid;	 /* the inode whose attributes or data changed, 0 with an entry that is gone */
+	bool data;	 /* its content too */
+	bool entry_new;  /* the name appeared, vanished or names another inode (else only attributes changed) */
+};
+
+/* Called from the workspace's strand after the change is durable and readable; must return only when the kernel shows
+ * nothing older, because the agent is told so then. Whoever registers must not call back into writes of the same
+ * workspace from it. */
+typedef void ws_changed_fn(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+
+struct ws_conf {
+	struct store *store;
+	struct loop *loop;
+	struct pool *work;   /* strands of workspaces: applies changes */
+	struct pool *notify; /* strands of invalidations */
+	struct pool *dial;   /* connects to agents: may block for seconds on one that does not answer */
+};
+
+/** ws_open() - the workspace @id of the store, stopped; @create makes it. Return: 0; as wsdb_open(). */
+int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e) MUST_CHECK;
+struct ws *ws_ref(struct ws *ws);
+/** ws_unref() - destructor of a reference. The last one waits for its strands. Not from a strand or the loop. */
+void ws_unref(struct ws **ws);
+const char *ws_id(const struct ws *ws);
+struct wsdb *ws_db(struct ws *ws); /* borrowed */
+enum ws_mode ws_mode(struct ws *ws);
+/** ws_tag() - 32 bits of the id's hash, never 0: the upper half of inode numbers on the mount. */
+uint32_t ws_tag(const struct ws *ws);
+/** ws_on_change() - who is told of changes (one listener; NULL for none). Before ws_start(). */
+void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
+
+/** ws_start() - go live: dial the agent and follow it. */
+void ws_start(struct ws *ws, const char *address, const void *token);
+/** ws_wait_ready() - block until the first scan is complete and durable. Return: 0; -ETIMEDOUT; -EIO slug
+ * "replication-halted"; the link's failure. */
+int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
+/** ws_sync() - block until everything that the guest wrote before is durable here. Stopped: at once.
+ * Return: 0; -ETIMEDOUT; -EPIPE (agent gone). */
+int ws_sync(struct ws *ws, uint64_t until, struct err *e);
+/** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
+void ws_stop(struct ws *ws);
+struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
+
+struct ws_stats {
+	uint64_t batches, records, ships, ship_b, pending, queued_b;
+	bool halted, is_up;
+	char why[120]; /* why it halted or is down */
+};
+void ws_stat(struct ws *ws, struct ws_stats *ret);
+
+/* --- reading: any thread, never waits for the agent ------------------------------------------------------------------- */
+
+uint64_t ws_root(struct ws *ws); /* 0 before the first scan */
+/** ws_lookup() - Return: 0; -ENOENT; -errno. */
+int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret) MUST_CHECK;
+int ws_getattr(struct ws *ws, uint64_t fid, struct node *ret) MUST_CHECK;
+/** ws_readlink() - Return: 0 and the target as a heap string; -EINVAL; -errno. */
+int ws_readlink(struct ws *ws, uint64_t fid, char **ret) MUST_CHECK;
+/** ws_resolve() - a path of the workspace (path.h) without following symlinks. Return: 0; -ENOENT; -ENOTDIR. */
+int ws_resolve(struct ws *ws, const char *path, struct node *ret) MUST_CHECK;
+/** ws_list() - call @fn for each entry of a directory; stops when it returns non-zero and returns that. */
+int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, const struct node *n), void *ctx);
+/** ws_read() - from a content that ws_open_content() yielded. Return: bytes, -errno. */
+ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *to, size_t len);
+
+/** ws_next_data() / ws_next_hole() - as SEEK_DATA and SEEK_HOLE. Return: 0 or -ENXIO. */
+int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
+int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
+
+/* --- waiting and writing: any thread, answered on some other thread, exactly once --------------------------------------- */
+
+typedef void ws_done_fn(void *ctx, int result, const struct node *node);
+
+/** ws_open_content() - yield the inode when its content is whole: at once (from the caller's thread), or when it has
+ * arrived; -ETIMEDOUT at @until. */
+void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
+
+struct ws_attr { /* which: WIRE_ATTR_* */
+	uint32_t which, mode, uid, gid;
+	uint64_t size;
+	int64_t mtime_ns, atime_ns;
+};
+
+/** ws_make() - a file, directory, symlink, FIFO below @parent; owner: that of @parent. */
+void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn, void *ctx);
+void ws_link_node(struct ws *ws, uint64_t fid, uint64_t parent, struct span name, ws_done_fn *fn, void *ctx);
+/** ws_remove() - @flags: 0, WIRE_FS_DIR, WIRE_FS_TREE. The node given to @fn is NULL. */
+void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags, ws_done_fn *fn, void *ctx);
+void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name, unsigned flags,
+	       ws_done_fn *fn, void *ctx);
+void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
+/** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
+void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
+
+/** ws_do() helpers for threads that may block: turn one of the above into a wait. */
+struct ws_wait;
+struct ws_wait *ws_wait_new(void);
+/** ws_wait_done() - the ws_done_fn to pass, with the ws_wait as ctx. */
+void ws_wait_done(void *ctx, int result, const struct node *node);
+/** ws_wait_end() - block until it was called; releases the object. Return: the result; @ret (may be NULL) is the node. */
+int ws_wait_end(struct ws_wait **wait, struct node *ret);
+
+#endif

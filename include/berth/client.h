@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BERTH_CLIENT_H
+#define BERTH_CLIENT_H
+
+/*
+ * libberth: talk to a berth daemon. The command line `berth` uses nothing else.
+ *
+ * A struct berth is one client: not for several threads at a time; make one per thread. Functions return 0 or a negative
+ * errno and then fill *e (which may be NULL). Strings that are returned are yours: free() them. Paths are below
+ * /workspace, absolute ("/workspace/a") or relative to it ("a"); ".." is refused. Sandboxes are named by id or name.
+ * Sizes are bytes, times are nanoseconds since 1970 unless the name says _ms.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined __GNUC__
+#define BERTH_API __attribute__((visibility("default")))
+#else
+#define BERTH_API
+#endif
+
+struct berth;
+struct berth_stream;
+
+struct berth_error {
+	int code;	 /* negative errno */
+	int status;	 /* HTTP status, 0 when there was no answer */
+	char slug[40];	 /* stable word: "no-such-sandbox" */
+	char text[240];	 /* a sentence */
+};
+
+/** berth_open() - a client for the daemon at @address: "unix:PATH"; NULL: $BERTH_URL, else the packaged default
+ * unix:/var/lib/berth/run/api.sock. Nothing is sent yet. Errors: -EINVAL (address). */
+BERTH_API int berth_open(const char *address, struct berth **ret, struct berth_error *e);
+BERTH_API void berth_close(struct berth **b);
+/** berth_version() - of this library, "0.1.0". Static. */
+BERTH_API const char *berth_version(void);
+/** berth_health() - the daemon's /health as JSON text. */
+BERTH_API int berth_health(struct berth *b, char **ret_json, struct berth_error *e);
+
+/* --- sandboxes ----------------------------------------------------------------------------------------------------------- */
+
+struct berth_create {
+	const char *template_; /* NULL: base */
+	const char *name;      /* NULL: none */
+	uint64_t timeout_ms;   /* 0: the daemon's default */
+	uint64_t memory_b, workspace_b, cpu_milli, pids; /* 0: the daemon's default */
+};
+
+struct berth_info {
+	char id[65], name[65], template_[65];
+	char state[16]; /* running, stopping, stopped, failed */
+	char why[160];
+	char mount[512]; /* directory on the daemon's host */
+	int64_t created_ns, ends_ns, stopped_ns; /* 0: not */
+	uint64_t memory_b, workspace_b, cpu_milli, pids;
+};
+
+/** berth_create() - make a sandbox and wait until commands can be run. Errors: no-such-template, name-taken,
+ * too-many-sandboxes, limit. */
+BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e);
+BERTH_API int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e);
+/** berth_info_json() - the daemon's own words: an object. */
+BERTH_API int berth_info_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e);
+/** berth_list() - sandboxes, oldest first; stopped and failed ones too with @all. free(*ret). */
+BERTH_API int berth_list(struct berth *b, bool all, struct berth_info **ret, size_t *ret_n, struct berth_error *e);
+BERTH_API int berth_list_json(struct berth *b, bool all, char **ret_json, struct berth_error *e);
+/** berth_kill() - end it: SIGTERM, after @grace_ms SIGKILL; its files are durable when this returns 0. */
+BERTH_API int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, struct berth_error *e);
+/** berth_remove() - delete a sandbox that does not run, with its files. */
+BERTH_API int berth_remove(struct berth *b, const char *id, struct berth_error *e);
+/** berth_timeout() - let it live until @timeout_ms from now; 0: for ever. */
+BERTH_API int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
+/** berth_sync() - return when everything that was written in it before is durable on the host. */
+BERTH_API int berth_sync(struct berth *b, const char *id, struct berth_error *e);
+
+/* --- commands ------------------------------------------------------------------------------------------------------------- */
+
+enum berth_stdin { BERTH_STDIN_NONE, BERTH_STDIN_CLOSED, BERTH_STDIN_STREAM };
+
+struct berth_exec {
+	const char *id;		 /* of the process, yours to choose (1 to 64 of a-z 0-9 -); NULL: a random one */
+	const char *const *argv; /* NULL-terminated */
+	const char *const *env;	 /* "NAME=VALUE", NULL-terminated; may be NULL */
+	const char *cwd, *user;	 /* NULL: /workspace, user */
+	enum berth_stdin stdin_mode;
+	uint64_t timeout_ms; /* 0: none */
+	bool pty;
+	unsigned cols, rows; /* of the PTY */
+};
+
+enum berth_event_kind { BERTH_STARTED = 1, BERTH_STDOUT, BERTH_STDERR, BERTH_EXIT, BERTH_STDIN_ROOM };
+
+struct berth_event {
+	enum berth_event_kind kind;
+	uint64_t pid;	  /* STARTED */
+	const void *data; /* STDOUT, STDERR: valid until the next call on the stream */
+	size_t len;
+	uint64_t offset; /* of the first byte, in that stream */
+	uint64_t lost;	 /* STARTED after an attach: bytes that are gone */
+	int how;	 /* EXIT: 0 exit status, 1 signal, 2 timeout, 3 unknown */
+	int code;
+};
+
+/** berth_exec() - start a process; its events come from berth_stream_next(). When EXIT has come, the host knows every path
+ * that the command changed. A start that fails is told by berth_stream_next(): slugs not-found, permission,
+ * not-executable, bad-directory, unknown-user, limits. */
+BERTH_API int berth_exec(struct berth *b, const char *sandbox, const struct berth_exec *what, struct berth_stream **ret,
+			 struct berth_error *e);
+/** berth_attach() - join a process by its id; output is replayed from these offsets as far as it is kept. */
+BERTH_API int berth_attach(struct berth *b, const char *sandbox, const char *exec_id, uint64_t out_from, uint64_t err_from,
+			   struct berth_stream **ret, struct berth_error *e);
+/** berth_stream_close() - leave; a process that has not ended goes on. */
+BERTH_API void berth_stream_close(struct berth_stream **s);
+/** berth_stream_fd() - to poll for reading before berth_stream_next(); but first look whether berth_stream_next() with a
+ * timeout of 0 has something. */
+BERTH_API int berth_stream_fd(const struct berth_stream *s);
+/** berth_stream_id() - of the process. Lives as long as the stream. */
+BERTH_API const char *berth_stream_id(const struct berth_stream *s);
+/** berth_stream_next() - the next event; @timeout_ms -1: wait. Errors: -ETIMEDOUT (nothing yet), -EPIPE (cut off), a start
+ * that failed. */
+BERTH_API int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event *ret, struct berth_error *e);
+/** berth_stream_room() - how many bytes of standard input may be sent now. */
+BERTH_API size_t berth_stream_room(const struct berth_stream *s);
+/** berth_stream_write() - standard input; @len at most berth_stream_room(). */
+BERTH_API int berth_stream_write(struct berth_stream *s, const void *data, size_t len, struct berth_error *e);
+BERTH_API int berth_stream_end(struct berth_stream *s, struct berth_error *e);
+BERTH_API int berth_stream_signal(struct berth_stream *s, int signal, struct berth_error *e);
+BERTH_API int berth_stream_resize(struct berth_stream *s, unsigned cols, unsigned rows, struct berth_error *e);
+
+/* --- files ------------------------------------------------------------------------------------------------------------------ */
+
+struct berth_entry {
+	char *name;	   /* yours only inside a berth_stat(): free it; borrowed in a listing */
+	char type[8];	   /* file, dir, symlink, fifo, socket, other */
+	char *target;	   /* of a symlink, else NULL; as name */
+	uint64_t size, mode, nlink, uid, gid;
+	int64_t mtime_ns;
+};
+
+/** berth_ls() - call @fn for each entry of a directory; stops when it returns non-zero and returns that. */
+BERTH_API int berth_ls(struct berth *b, const char *id, const char *path, int (*fn)(void *ctx, const struct berth_entry *),
+		       void *ctx, struct berth_error *e);
+BERTH_API int berth_ls_json(struct berth *b, const char *id, const char *path, char **ret_json, struct berth_error *e);
+/** berth_stat() - the last name is not followed. Free name and target. */
+BERTH_API int berth_stat(struct berth *b, const char *id, const char *path, struct berth_entry *ret, struct berth_error *e);
+/** berth_read() - a file's bytes into a descriptor. */
+BERTH_API int berth_read(struct berth *b, const char *id, const char *path, int to_fd, struct berth_error *e);
+/** berth_write() - replace a file with what @from_fd yields, atomically. @mode 0: keep, or 0644. */
+BERTH_API int berth_write(struct berth *b, const char *id, const char *path, int from_fd, unsigned mode,
+			  struct berth_error *e);
+BERTH_API int berth_mkdir(struct berth *b, const char *id, const char *path, unsigned mode, struct berth_error *e);
+BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, const char *target, struct berth_error *e);
+BERTH_API int berth_unlink(struct berth *b, const char *id, const char *path, bool recursive, struct berth_error *e);
+BERTH_API int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e);
+
+/* --- templates, health ---------------------------------------------------------------------------------------------------------- */
+
+typedef void berth_line_fn(void *ctx, const char *line);
+
+/** berth_template_list() - a JSON array of objects with "name". */
+BERTH_API int berth_template_list(struct berth *b, char **ret_json, struct berth_error *e);
+/** berth_template_build() - from Debian packages (NULL-terminated), or from a root tarball @tar_fd when @packages is NULL.
+ * @say gets each line of what happens. */
+BERTH_API int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd, bool replace,
+				   berth_line_fn *say, void *ctx, struct berth_error *e);
+BERTH_API int berth_template_remove(struct berth *b, const char *name, struct berth_error *e);
+/** berth_fsck() - verify the store; *@ret_problems findings, told one by one to @say. */
+BERTH_API int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,
+			 struct berth_error *e);
+/** berth_dump_wire() - print a capture made with BERTH_TRACE as text. */
+BERTH_API int berth_dump_wire(const char *file, int to_fd, struct berth_error *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

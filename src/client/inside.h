@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENT_INSIDE_H
+#define CLIENT_INSIDE_H
+
+/* What the files of the library share. */
+#include "base/buf.h"
+#include "base/err.h"
+#include "berth/client.h"
+#include "json/json.h"
+
+struct berth {
+	char *socket;
+	void *curl; /* http.c's */
+};
+
+enum { CLIENT_REPLY_MAX = 64 * 1024 * 1024 };
+
+/* One request. A status of 400 or more becomes an error from its JSON body. Parts that are not wanted are 0 or -1. */
+struct client_call {
+	const char *method;
+	const char *path; /* with query, encoded already */
+	struct span json; /* the body, or */
+	int from_fd;	  /* a descriptor to send, -1 */
+	int to_fd;	  /* where a good answer goes, -1: into reply */
+	struct buf *reply;
+};
+
+int client_call(struct berth *b, const struct client_call *c, struct berth_error *e);
+/* A request with a JSON answer, parsed. @body may be empty. */
+int client_json(struct berth *b, const char *method, const char *path, struct span body, struct json **ret,
+		struct berth_error *e);
+/* The same as text. */
+int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret, struct berth_error *e);
+/* Turn a connection into a stream: 101, then raw. @body_fd: sent as the body (its size from fstat), -1 none; or @json. */
+int client_upgrade(struct berth *b, const char *method, const char *path, struct span json, int body_fd, int *ret_fd,
+		   struct buf *rest, struct berth_error *e);
+void client_close(struct berth *b);
+
+/* Percent-encode one segment or query value, on the heap. */
+char *client_encode(const char *raw);
+int client_error(struct berth_error *e, int code, const char *slug, const char *fmt, ...) PRINTF(4, 5);
+int client_from_err(struct berth_error *e, const struct err *from, int code);
+/* The error that a body of an answer with @status tells. */
+int client_refused(int status, struct span body, struct berth_error *e);
+
+#endif

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client itself, sandboxes, templates, health. */
+#include "client/inside.h"
+
+#include "base/str.h"
+#include "wire/trace.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DEFAULT_URL "unix:/var/lib/berth/run/api.sock"
+
+int berth_open(const char *address, struct berth **ret, struct berth_error *e)
+{
+	struct berth *b;
+
+	if (!address)
+		address = getenv("BERTH_URL");
+	if (!address || !*address)
+		address = DEFAULT_URL;
+	if (!str_starts(address, "unix:/"))
+		return client_error(e, -EINVAL, "bad-address", "\"%.100s\": unix:/PATH is wanted", address);
+	b = NEW(struct berth);
+	b->socket = must_strdup(address + 5);
+	*ret = b;
+	return 0;
+}
+
+void berth_close(struct berth **slot)
+{
+	struct berth *b = take(slot);
+
+	if (!b)
+		return;
+	client_close(b);
+	str_free(&b->socket);
+	free(b);
+}
+
+const char *berth_version(void)
+{
+	return PACKAGE_VERSION;
+}
+
+int berth_health(struct berth *b, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", "/health", SPAN_NULL, ret_json, e);
+}
+
+/* --- sandboxes ------------------------------------------------------------------------------------------------------------- */
+
+static void info_from(const struct json *j, struct berth_info *i)
+{
+	*i = (struct berth_info){ .memory_b = json_get_u64(j, "memory_b", 0) };
+	snprintf(i->id, sizeof(i->id), "%s", json_get_str(j, "id", ""));
+	snprintf(i->name, sizeof(i->name), "%s", json_get_str(j, "name", ""));
+	snprintf(i->template_, sizeof(i->template_), "%s", json_get_str(j, "template", ""));
+	snprintf(i->state, sizeof(i->state), "%s", json_get_str(j, "state", ""));
+	snprintf(i->why, sizeof(i->why), "%s", json_get_str(j, "why", ""));
+	snprintf(i->mount, sizeof(i->mount), "%s", json_get_str(j, "mount", ""));
+	i->created_ns = (int64_t)json_get_u64(j, "created_ns", 0);
+	i->ends_ns = (int64_t)json_get_u64(j, "ends_ns", 0);
+	i->stopped_ns = (int64_t)json_get_u64(j, "stopped_ns", 0);
+	i->workspace_b = json_get_u64(j, "workspace_b", 0);
+	i->cpu_milli = json_get_u64(j, "cpu_milli", 0);
+	i->pids = json_get_u64(j, "pids", 0);
+}
+
+static void put_number(struct json_writer *w, const char *key, uint64_t v)
+{
+	if (v)
+		jw_ku64(w, key, v);
+}
+
+int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct buf body;
+	struct json_writer w = { .b = &body };
+	int r;
+
+	buf_init(&body, 65536);
+	jw_open(&w, '{');
+	if (what->template_)
+		jw_kstr(&w, "template", what->template_);
+	if (what->name)
+		jw_kstr(&w, "name", what->name);
+	put_number(&w, "timeout_ms", what->timeout_ms);
+	put_number(&w, "memory_b", what->memory_b);
+	put_number(&w, "workspace_b", what->workspace_b);
+	put_number(&w, "cpu_milli", what->cpu_milli);
+	put_number(&w, "pids", what->pids);
+	jw_close(&w, '}');
+	r = client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);
+	buf_fini(&body);
+	if (r == 0)
+		info_from(j, ret);
+	return r;
+}
+
+/* "/v1/sandboxes/ID" and what follows. */
+static char *path_of(const char *id, const char *rest)
+{
+	AUTO(str_free) char *safe = client_encode(id);
+
+	return str_printf("/v1/sandboxes/%s%s", safe, rest);
+}
+
+int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *path = path_of(id, "");
+	int r = client_json(b, "GET", path, SPAN_NULL, &j, e);
+
+	if (r == 0)
+		info_from(j, ret);
+	return r;
+}
+
+int berth_info_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "");
+
+	return client_text(b, "GET", path, SPAN_NULL, ret_json, e);
+}
+
+int berth_list_json(struct berth *b, bool all, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", all ? "/v1/sandboxes?all=1" : "/v1/sandboxes", SPAN_NULL, ret_json, e);
+}
+
+int berth_list(struct berth *b, bool all, struct berth_info **ret, size_t *ret_n, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", all ? "/v1/sandboxes?all=1" : "/v1/sandboxes", SPAN_NULL, &j, e);
+	size_t i;
+
+	if (r < 0)
+		return r;
+	*ret_n = json_len(j);
+	*ret = must_calloc(*ret_n, sizeof(**ret));
+	for (i = 0; i < *ret_n; i++)
+		info_from(json_at(j, i), &(*ret)[i]);
+	return 0;
+}
+
+static int post_number(struct berth *b, const char *id, const char *what, const char *key, uint64_t v, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, what);
+	AUTO(str_free) char *body = str_printf("{\"%s\":%llu}", key, (unsigned long long)v);
+
+	return client_json(b, "POST", path, span_str(body), NULL, e);
+}
+
+int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, struct berth_error *e)
+{
+	return post_number(b, id, "/kill", "grace_ms", grace_ms, e);
+}
+
+int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e)
+{
+	return post_number(b, id, "/timeout", "timeout_ms", timeout_ms, e);
+}
+
+int berth_remove(struct berth *b, const char *id, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "");
+
+	return client_json(b, "DELETE", path, SPAN_NULL, NULL, e);
+}
+
+int berth_sync(struct berth *b, const char *id, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "/sync");
+
+	return client_json(b, "POST", path, SPAN_NULL, NULL, e);
+}
+
+/* --- templates ------------------------------------------------------------------------------------------------------------------ */
+
+int berth_template_list(struct berth *b, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", "/v1/templates", SPAN_NULL, ret_json, e);
+}
+
+int berth_template_remove(struct berth *b, const char *name, struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(name);
+	AUTO(str_free) char *path = str_printf("/v1/templates/%s", safe);
+
+	return client_json(b, "DELETE", path, SPAN_NULL, NULL, e);
+}
+
+/* Lines until the daemon hangs up; the last one says how it ended. */
+static int follow_words(int fd, struct buf *in, berth_line_fn *say, void *ctx, struct berth_error *e)
+{
+	char last[512] = "";
+	ssize_t n = 1;
+
+	while (n > 0) {
+		const char *all = buf_str(in), *end;
+
+		while ((end = strchr(all, '\n'))) {
+			snprintf(last, sizeof(last), "%.*s", (int)(end - all), all);
+			say(ctx, last);
+			buf_consume(in, (size_t)(end - all) + 1);
+			all = buf_str(in);
+		}
+		if (buf_room(in) < 4096)
+			buf_consume(in, buf_len(in)); /* a line without an end */
+		n = read(fd, buf_reserve(in, 4096), 4096);
+		if (n < 0 && errno == EINTR)
+			n = 1;
+		else if (n > 0)
+			buf_commit(in, (size_t)n);
+	}
+	if (str_eq(last, "berth: ok"))
+		return 0;
+	if (str_starts(last, "berth: failed: "))
+		return client_error(e, -EIO, "template-failed", "%s", last + 15);
+	return client_error(e, -EPIPE, "cut-off", "the build's end was not told");
+}
+
+int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd, bool replace,
+			 berth_line_fn *say, void *ctx, struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(name);
+	AUTO(str_free) char *path = packages ? must_strdup("/v1/templates")
+					     : str_printf("/v1/templates/%s?replace=%d", safe, replace);
+	struct buf body, in;
+	struct json_writer w = { .b = &body };
+	int fd = -1, r;
+
+	buf_init(&body, 65536);
+	buf_init(&in, 256 * 1024);
+	if (packages) {
+		jw_open(&w, '{');
+		jw_kstr(&w, "name", name);
+		jw_key(&w, "replace");
+		jw_bool(&w, replace);
+		jw_key(&w, "packages");
+		jw_open(&w, '[');
+		for (; *packages; packages++)
+			jw_str(&w, span_str(*packages));
+		jw_close(&w, ']');
+		jw_close(&w, '}');
+		r = client_upgrade(b, "POST", path, buf_span(&body), -1, &fd, &in, e);
+	} else {
+		r = client_upgrade(b, "PUT", path, SPAN_NULL, tar_fd, &fd, &in, e);
+	}
+	if (r == 0)
+		r = follow_words(fd, &in, say, ctx, e);
+	if (fd >= 0)
+		close(fd);
+	buf_fini(&body);
+	buf_fini(&in);
+	return r;
+}
+
+/* --- health ------------------------------------------------------------------------------------------------------------------------ */
+
+int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,
+	       struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *text = NULL;
+	const struct json *findings;
+	size_t i;
+	int r = client_text(b, "POST", "/v1/fsck", SPAN_NULL, &text, e);
+
+	if (r < 0)
+		return r;
+	if (json_parse(span_str(text), &j, NULL) < 0)
+		return client_error(e, -EPROTO, "bad-answer", "the daemon's answer is no JSON");
+	findings = json_get(j, "findings");
+	for (i = 0; say && i < json_len(findings); i++)
+		say(ctx, json_text(json_at(findings, i)));
+	*ret_problems = json_get_u64(j, "problems", 0);
+	if (ret_json)
+		*ret_json = take(&text);
+	return 0;
+}
+
+int berth_dump_wire(const char *file, int to_fd, struct berth_error *e)
+{
+	struct err why = ERR_NULL;
+	int r = trace_dump(file, to_fd, &why);
+
+	return r < 0 ? client_from_err(e, &why, r) : 0;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory. The header is checked as soon as its eight bytes are there, before a byte of payload is waited for: a length
+ * over FRAME_MAX, a type that msg.def does not have or padding that is not zero ends the connection at once. So a reader
+ * needs room for one frame and never believes more than that.
+ */
+#include "wire/frame.h"
+
+#include "base/clock.h"
+#include "wire/trace.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { TYPE_RECORD = 0x80 }; /* records never travel alone */
+
+static size_t header_len(const uint8_t *h)
+{
+	return (size_t)h[0] << 24 | (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
+}
+
+int frame_parse(const struct buf *in, struct frame *ret, struct err *e)
+{
+	struct span all = buf_span(in);
+	const uint8_t *h = all.p;
+	size_t len;
+
+	if (all.len < FRAME_HEADER)
+		return FRAME_E_MORE;
+	len = header_len(h);
+	if (len > FRAME_MAX)
+		return err_set(e, -EBADMSG, "bad-frame", "a frame of %zu bytes is too long", len);
+	if (h[4] >= TYPE_RECORD || !msg_name(h[4]))
+		return err_set(e, -EBADMSG, "bad-frame", "there is no message of type %u", (unsigned)h[4]);
+	if (h[5] | h[6] | h[7])
+		return err_set(e, -EBADMSG, "bad-frame", "the padding of a frame is not zero");
+	if (all.len - FRAME_HEADER < len)
+		return FRAME_E_MORE;
+	*ret = (struct frame){ .type = h[4], .payload = SPAN(h + FRAME_HEADER, len) };
+	return 0;
+}
+
+void frame_consume(struct buf *in, const struct frame *f)
+{
+	buf_consume(in, FRAME_HEADER + f->payload.len);
+}
+
+int frame_put(struct buf *out, enum msg_type type, const void *m)
+{
+	static const uint8_t none[FRAME_HEADER];
+	size_t before = buf_len(out), len;
+	bool failed = out->failed;
+	uint8_t *h;
+	int r;
+
+	if ((unsigned)type >= TYPE_RECORD)
+		return -EINVAL;
+	r = buf_append(out, none, sizeof(none));
+	if (r == 0)
+		r = msg_encode(out, type, m);
+	len = r == 0 ? buf_len(out) - before - FRAME_HEADER : 0;
+	if (len > FRAME_MAX)
+		r = -E2BIG;
+	if (r < 0) {
+		out->end = out->start + before;
+		out->failed = failed;
+		return r;
+	}
+	h = out->p + out->start + before;
+	h[0] = (uint8_t)(len >> 24);
+	h[1] = (uint8_t)(len >> 16);
+	h[2] = (uint8_t)(len >> 8);
+	h[3] = (uint8_t)len;
+	h[4] = (uint8_t)type;
+	return 0;
+}
+
+static int wait_for(int fd, short events, uint64_t until)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int n;
+
+	do
+		n = poll(&p, 1, clock_left_ms(until));
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
+}
+
+int frame_send(int fd, enum msg_type type, const void *m, uint64_t until)
+{
+	AUTO(buf_fini) struct buf out;
+	int r;
+
+	buf_init(&out, FRAME_HEADER + FRAME_MAX + FRAME_HEADER);
+	r = frame_put(&out, type, m);
+	if (r < 0)
+		return r;
+	trace_frame((unsigned)fd, '>', type, SPAN(out.p + FRAME_HEADER, buf_len(&out) - FRAME_HEADER));
+	while (buf_len(&out)) {
+		struct span s = buf_span(&out);
+		ssize_t n = send(fd, s.p, s.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n > 0) {
+			buf_consume(&out, (size_t)n);
+			continue;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			return -errno;
+		r = wait_for(fd, POLLOUT, until);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
+{
+	for (;;) {
+		int r = frame_parse(in, ret, e);
+		ssize_t n;
+		void *to;
+
+		if (r == 0)
+			trace_frame((unsigned)fd, '<', ret->type, ret->payload);
+		if (r != FRAME_E_MORE)
+			return r;
+		to = buf_reserve(in, MIN(buf_room(in), (size_t)65536));
+		if (!to || !buf_room(in))
+			return err_set(e, -EBADMSG, "bad-frame", "a frame is longer than the buffer for it");
+		n = recv(fd, to, MIN(buf_room(in), (size_t)65536), MSG_DONTWAIT);
+		if (n > 0) {
+			buf_commit(in, (size_t)n);
+			continue;
+		}
+		if (n == 0)
+			return buf_len(in) ? err_set(e, -EBADMSG, "bad-frame", "the connection ended inside a frame") :
+					     err_set(e, -ENODATA, "closed", "the connection was closed");
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return err_sys(e, -errno, "recv");
+		r = wait_for(fd, POLLIN, until);
+		if (r < 0)
+			return err_sys(e, r, "waiting for a message");
+	}
+}
