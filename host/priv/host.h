@@ -7,8 +7,7 @@
  * directories below the state directory, and where the control groups are. Everything else is on disk or in the kernel,
  * so that a new process finds what an old one left.
  *
- * The state directory is root's, with the sticky bit and the daemon's group: the daemon may make entries of its own in
- * it, but cannot rename or replace those of root.
+ * The state directory is root's and nobody else may write into it. What the daemon needs besides is made for it before.
  *
  *	STATE/agent           copy of the agent program, bound into every sandbox
  *	STATE/boxes/ID/       one sandbox: images, bundle, mount points, record
