@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+/* The command line: one function a verb, one table of them in main.c. Uses <berth/client.h> and the ground floor only. */
+#include "base/buf.h"
+#include "berth/client.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BERTH = 125, CLI_NOT_EXECUTABLE = 126, CLI_NOT_FOUND = 127 };
+
+/* A verb: argv[0] is its name. Returns the exit status. */
+typedef int cli_verb(struct berth *b, int argc, char **argv);
+
+cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, cli_run, cli_shell, cli_attach, cli_git,
+	cli_ls, cli_cat, cli_cp, cli_template, cli_fsck, cli_dump, cli_version;
+
+/* Say "berth VERB: sentence" on standard error; returns CLI_FAILED (or @status). */
+int cli_fail(const char *verb, const struct berth_error *e);
+int cli_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Options of a verb: parsed by hand, so that "--" and what follows stay untouched. */
+struct cli_option {
+	const char *name;   /* "--name" */
+	const char **value; /* takes a value; or */
+	bool *flag;
+};
+/* Takes the options off argv (argv[1..]); what is left is the operands. Return: number of operands, -1 after a complaint. */
+int cli_options(int argc, char **argv, const struct cli_option *options, size_t n, char ***ret_operands);
+
+/* Sizes and times as people write them; complains itself. */
+bool cli_size(const char *verb, const char *text, uint64_t *ret);
+bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
+
+/* stream.c: follow a process to its end with our own standard streams; the exit status. */
+int cli_follow(struct berth_stream *s, bool with_input, bool tty, const char *verb);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files: ls, cat, cp. */
+#include "cli/cli.h"
+
+#include "base/io.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "base/vec.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEPTH_MAX = 128 };
+
+/* "ID:PATH" into its halves; NULL when it is a local path. A local path with a colon is written "./a:b". */
+static char *split(const char *arg, const char **ret_path)
+{
+	const char *colon = strchr(arg, ':'), *slash = strchr(arg, '/');
+
+	if (!colon || (slash && slash < colon))
+		return NULL;
+	*ret_path = colon + 1;
+	return span_dup(SPAN(arg, (size_t)(colon - arg)));
+}
+
+static int print_entry(void *ctx, const struct berth_entry *i)
+{
+	static const char kinds[] = "d-lps?";
+	static const char *const words[] = { "dir", "file", "symlink", "fifo", "socket" };
+	time_t when = (time_t)(i->mtime_ns / 1000000000);
+	char mode[11] = "?rwxrwxrwx", date[32];
+	struct tm tm;
+	size_t k;
+
+	(void)ctx;
+	for (k = 0; k < ARRAY_LEN(words) && !str_eq(i->type, words[k]);)
+		k++;
+	mode[0] = kinds[k];
+	for (k = 0; k < 9; k++)
+		if (!(i->mode >> (8 - k) & 1))
+			mode[k + 1] = '-';
+	localtime_r(&when, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &tm);
+	printf("%s %3llu %5llu %5llu %10llu %s %s%s%s\n", mode, (unsigned long long)i->nlink, (unsigned long long)i->uid,
+	       (unsigned long long)i->gid, (unsigned long long)i->size, date, i->name, i->target ? " -> " : "",
+	       i->target ? i->target : "");
+	return 0;
+}
+
+int cli_ls(struct berth *b, int argc, char **argv)
+{
+	bool json = false;
+	const struct cli_option options[] = { { "--json", NULL, &json } };
+	AUTO(str_free) char *id = NULL;
+	AUTO(str_free) char *text = NULL;
+	const char *path = "";
+	struct berth_error e;
+	char **rest;
+	int r, n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 1)
+		return n < 0 ? CLI_USAGE : cli_usage("ls", "one directory is wanted");
+	id = split(rest[0], &path);
+	if (!id)
+		id = must_strdup(rest[0]);
+	r = json ? berth_ls_json(b, id, path, &text, &e) : berth_ls(b, id, path, print_entry, NULL, &e);
+	if (r < 0)
+		return cli_fail("ls", &e);
+	if (text)
+		fputs(text, stdout);
+	return CLI_OK;
+}
+
+int cli_cat(struct berth *b, int argc, char **argv)
+{
+	AUTO(str_free) char *id = NULL;
+	const char *path;
+	struct berth_error e;
+
+	id = argc == 2 ? split(argv[1], &path) : NULL;
+	if (!id)
+		return cli_usage("cat", "one ID:PATH is wanted");
+	return berth_read(b, id, path, STDOUT_FILENO, &e) < 0 ? cli_fail("cat", &e) : CLI_OK;
+}
+
+/* --- cp -------------------------------------------------------------------------------------------------------------------- */
+
+struct copy {
+	struct berth *b;
+	const char *id;
+	int failed;
+};
+
+static void complain(struct copy *c, const char *path, const char *why)
+{
+	fprintf(stderr, "berth cp: %s: %s\n", path, why);
+	c->failed = CLI_FAILED;
+}
+
+static void file_in(struct copy *c, const char *from, const char *to, mode_t mode)
+{
+	AUTO(fd_close) int fd = open(from, O_RDONLY | O_CLOEXEC);
+	struct berth_error e;
+
+	if (fd < 0)
+		complain(c, from, strerror(errno));
+	else if (berth_write(c->b, c->id, to, fd, mode & 07777, &e) < 0)
+		complain(c, from, e.text);
+}
+
+static void link_in(struct copy *c, const char *from, const char *to)
+{
+	char target[PATH_LEN_MAX + 1];
+	struct berth_error e;
+	ssize_t n = readlink(from, target, sizeof(target) - 1);
+
+	if (n < 0) {
+		complain(c, from, strerror(errno));
+		return;
+	}
+	target[n] = '\0';
+	if (berth_symlink(c->b, c->id, to, target, &e) < 0)
+		complain(c, from, e.text);
+}
+
+static void tree_in(struct copy *c, const char *from, const char *to, int depth)
+{
+	struct berth_error e;
+	struct dirent *one;
+	struct stat st;
+	DIR *d;
+
+	if (lstat(from, &st) < 0) {
+		complain(c, from, strerror(errno));
+		return;
+	}
+	if (S_ISREG(st.st_mode))
+		file_in(c, from, to, st.st_mode);
+	else if (S_ISLNK(st.st_mode))
+		link_in(c, from, to);
+	else if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
+		complain(c, from, "neither file, directory nor symlink: left out");
+	if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
+		return;
+	d = opendir(from);
+	if (!d || berth_mkdir(c->b, c->id, to, st.st_mode & 07777, &e) < 0) {
+		complain(c, from, d ? e.text : strerror(errno));
+		if (d)
+			closedir(d);
+		return;
+	}
+	while ((one = readdir(d))) {
+		AUTO(str_free) char *a = path_join(from, one->d_name);
+		AUTO(str_free) char *z = path_join(to, one->d_name);
+
+		if (!str_eq(one->d_name, ".") && !str_eq(one->d_name, ".."))
+			tree_in(c, a, z, depth + 1);
+	}
+	closedir(d);
+}
+
+static void file_out(struct copy *c, const char *from, const char *to, unsigned mode)
+{
+	AUTO(str_free) char *temp = str_printf("%s.berth-%d", to, (int)getpid());
+	AUTO(fd_close) int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777);
+	struct berth_error e;
+
+	if (fd < 0) {
+		complain(c, to, strerror(errno));
+		return;
+	}
+	if (berth_read(c->b, c->id, from, fd, &e) < 0)
+		complain(c, from, e.text);
+	else if (rename(temp, to) < 0)
+		complain(c, to, strerror(errno));
+	else
+		return;
+	unlink(temp);
+}
+
+typedef VEC(struct berth_entry) entries;
+
+static int keep_entry(void *ctx, const struct berth_entry *i)
+{
+	entries *v = ctx;
+	struct berth_entry copy = *i;
+
+	copy.name = must_strdup(i->name);
+	copy.target = must_strdup(i->target);
+	vec_push(v, copy);
+	return 0;
+}
+
+static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const char *to, int depth)
+{
+	entries v = { 0 };
+	struct berth_error e;
+	size_t k;
+
+	if (str_eq(i->type, "file")) {
+		file_out(c, from, to, (unsigned)i->mode);
+	} else if (str_eq(i->type, "symlink")) {
+		if (symlink(i->target, to) < 0)
+			complain(c, to, strerror(errno));
+	} else if (!str_eq(i->type, "dir") || depth > DEPTH_MAX) {
+		complain(c, from, "neither file, directory nor symlink: left out");
+	} else if (mkdir(to, (mode_t)i->mode & 0777) < 0 && errno != EEXIST) {
+		complain(c, to, strerror(errno));
+	} else if (berth_ls(c->b, c->id, from, keep_entry, &v, &e) < 0) {
+		complain(c, from, e.text);
+	}
+	for (k = 0; k < v.len; k++) {
+		AUTO(str_free) char *a = path_join(from, v.v[k].name);
+		AUTO(str_free) char *z = path_join(to, v.v[k].name);
+
+		/* A name from a guest must not leave the directory that was asked for. */
+		if (path_name_ok(span_str(v.v[k].name)))
+			tree_out(c, a, &v.v[k], z, depth + 1);
+		free(v.v[k].name);
+		free(v.v[k].target);
+	}
+	vec_fini(&v);
+}
+
+static const char *last_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && slash[1] ? slash + 1 : path;
+}
+
+static int copy_in(struct copy *c, const char *src, const char *dst, bool recursive)
+{
+	AUTO(str_free) char *to = must_strdup(dst);
+	struct berth_entry at = { .name = NULL };
+	struct berth_error e;
+	struct stat st;
+
+	if (stat(src, &st) < 0) {
+		complain(c, src, strerror(errno));
+		return c->failed;
+	}
+	if (S_ISDIR(st.st_mode) && !recursive)
+		return cli_usage("cp", "%s is a directory: -r is needed", src);
+	if (!*dst || dst[strlen(dst) - 1] == '/' ||
+	    (berth_stat(c->b, c->id, dst, &at, &e) == 0 && str_eq(at.type, "dir"))) {
+		str_free(&to);
+		to = str_printf("%s%s%s", dst, *dst && dst[strlen(dst) - 1] != '/' ? "/" : "", last_name(src));
+	}
+	free(at.name);
+	free(at.target);
+	if (S_ISDIR(st.st_mode))
+		tree_in(c, src, to, 0);
+	else
+		file_in(c, src, to, st.st_mode);
+	return c->failed;
+}
+
+static int copy_out(struct copy *c, const char *src, const char *dst, bool recursive)
+{
+	AUTO(str_free) char *to = must_strdup(dst);
+	struct berth_entry i = { .name = NULL };
+	struct berth_error e;
+	struct stat st;
+
+	if (berth_stat(c->b, c->id, src, &i, &e) < 0)
+		return cli_fail("cp", &e);
+	if (stat(dst, &st) == 0 && S_ISDIR(st.st_mode) && *i.name) {
+		str_free(&to);
+		to = path_join(dst, last_name(src));
+	}
+	if (str_eq(i.type, "dir") && !recursive)
+		c->failed = cli_usage("cp", "%s is a directory: -r is needed", src);
+	else
+		tree_out(c, src, &i, to, 0);
+	free(i.name);
+	free(i.target);
+	return c->failed;
+}
+
+int cli_cp(struct berth *b, int argc, char **argv)
+{
+	bool recursive = false;
+	const struct cli_option options[] = { { "-r", NULL, &recursive } };
+	AUTO(str_free) char *from = NULL;
+	AUTO(str_free) char *to = NULL;
+	const char *src, *dst;
+	struct copy c = { .b = b };
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 2)
+		return n < 0 ? CLI_USAGE : cli_usage("cp", "a source and a destination are wanted");
+	from = split(rest[0], &src);
+	to = split(rest[1], &dst);
+	if (!from == !to)
+		return cli_usage("cp", "exactly one side must be ID:PATH");
+	c.id = from ? from : to;
+	return from ? copy_out(&c, src, rest[1], recursive) : copy_in(&c, rest[0], dst, recursive);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of verbs, help, and what verbs share. */
+#include "cli/cli.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const struct {
+	const char *name;
+	cli_verb *verb;
+	bool local; /* needs no daemon */
+	const char *usage, *words;
+} verbs[] = {
+	{ "create", cli_create, false, "[--template T] [--name N] [--timeout D] [--memory S] [--workspace S] [--cpu MILLI] [--pids N]",
+	  "make a sandbox, print its id" },
+	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },
+	{ "info", cli_info, false, "[ID] [--json]", "all about one sandbox, or about the daemon" },
+	{ "run", cli_run, false, "ID [--user U] [--cwd D] [--env K=V] [--timeout D] [--tty] [--detach] -- CMD...", "run a command" },
+	{ "shell", cli_shell, false, "ID [--user U]", "an interactive shell" },
+	{ "attach", cli_attach, false, "ID PROCESS", "join a process that was started with --detach" },
+	{ "cp", cli_cp, false, "[-r] SRC DST", "copy files; one side is ID:PATH" },
+	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
+	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
+	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
+	{ "timeout", cli_timeout, false, "ID D", "let it live for this long from now (0: for ever)" },
+	{ "kill", cli_kill, false, "ID... [--grace D]", "end sandboxes, keep their files" },
+	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files" },
+	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
+	{ "template", cli_template, false, "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]",
+	  "templates" },
+	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
+	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
+	{ "version", cli_version, true, "", "print the version" },
+};
+
+int cli_fail(const char *verb, const struct berth_error *e)
+{
+	fprintf(stderr, "berth %s: %s\n", verb, e->text[0] ? e->text : "failed");
+	return CLI_FAILED;
+}
+
+int cli_usage(const char *verb, const char *fmt, ...)
+{
+	va_list ap;
+	size_t i;
+
+	va_start(ap, fmt);
+	fprintf(stderr, "berth %s: ", verb);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	for (i = 0; i < ARRAY_LEN(verbs); i++)
+		if (str_eq(verbs[i].name, verb))
+			fprintf(stderr, "usage: berth %s %s\n", verb, verbs[i].usage);
+	return CLI_USAGE;
+}
+
+static const struct cli_option *option_find(const struct cli_option *options, size_t n, const char *arg, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (strlen(options[i].name) == len && memcmp(options[i].name, arg, len) == 0)
+			return &options[i];
+	return NULL;
+}
+
+int cli_options(int argc, char **argv, const struct cli_option *options, size_t n, char ***ret_operands)
+{
+	int i, left = 0;
+
+	*ret_operands = argv + 1;
+	for (i = 1; i < argc; i++) {
+		const char *is = strchr(argv[i], '=');
+		const struct cli_option *o;
+
+		if (str_eq(argv[i], "--")) { /* it and all behind it are operands */
+			while (i < argc)
+				argv[1 + left++] = argv[i++];
+			break;
+		}
+		if (argv[i][0] != '-' || !argv[i][1]) {
+			argv[1 + left++] = argv[i];
+			continue;
+		}
+		o = option_find(options, n, argv[i], is ? (size_t)(is - argv[i]) : strlen(argv[i]));
+		if (!o || (o->flag && is)) {
+			cli_usage(argv[0], "no such option: %s", argv[i]);
+			return -1;
+		}
+		if (o->flag) {
+			*o->flag = true;
+		} else if (is) {
+			*o->value = is + 1;
+		} else if (i + 1 < argc) {
+			*o->value = argv[++i];
+		} else {
+			cli_usage(argv[0], "%s needs a value", argv[i]);
+			return -1;
+		}
+	}
+	argv[1 + left] = NULL;
+	return left;
+}
+
+bool cli_size(const char *verb, const char *text, uint64_t *ret)
+{
+	if (!text || num_size(text, ret) == 0)
+		return true;
+	cli_usage(verb, "\"%s\" is no size: a number with K, M, G or T is wanted", text);
+	return false;
+}
+
+bool cli_time(const char *verb, const char *text, uint64_t *ret_ms)
+{
+	if (!text || num_duration_ms(text, ret_ms) == 0)
+		return true;
+	cli_usage(verb, "\"%s\" is no time: 30s, 10m, 2h or seconds are wanted", text);
+	return false;
+}
+
+static int help(FILE *to)
+{
+	size_t i;
+
+	fprintf(to, "usage: berth VERB [ARGUMENTS]   ($BERTH_URL: the daemon, unix:/PATH)\n\n");
+	for (i = 0; i < ARRAY_LEN(verbs); i++)
+		fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].words);
+	fprintf(to, "\nberth VERB --help tells the arguments of a verb.\n");
+	return to == stdout ? CLI_OK : CLI_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	struct berth *b = NULL;
+	struct berth_error e;
+	size_t i;
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2)
+		return help(stderr);
+	if (str_eq(argv[1], "--help") || str_eq(argv[1], "help") || str_eq(argv[1], "-h"))
+		return help(stdout);
+	if (str_eq(argv[1], "--version"))
+		return cli_version(NULL, argc - 1, argv + 1);
+	for (i = 0; i < ARRAY_LEN(verbs); i++) {
+		if (!str_eq(argv[1], verbs[i].name))
+			continue;
+		if (argc > 2 && str_eq(argv[2], "--help")) {
+			printf("usage: berth %s %s\n%s\n", verbs[i].name, verbs[i].usage, verbs[i].words);
+			return CLI_OK;
+		}
+		if (!verbs[i].local && berth_open(NULL, &b, &e) < 0) {
+			cli_fail(argv[1], &e);
+			return CLI_BERTH;
+		}
+		r = verbs[i].verb(b, argc - 1, argv + 1);
+		berth_close(&b);
+		if (fflush(stdout) != 0 && r == 0)
+			r = CLI_FAILED;
+		return r;
+	}
+	fprintf(stderr, "berth: no such verb: %s\n", argv[1]);
+	return help(stderr);
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sandboxes: create, ps, info, kill, rm, sync, timeout; and what concerns the daemon: template, fsck, dump, version. */
+#include "cli/cli.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int cli_create(struct berth *b, int argc, char **argv)
+{
+	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL;
+	struct berth_create what = { .template_ = NULL };
+	const struct cli_option options[] = {
+		{ "--template", &what.template_, NULL }, { "--name", &what.name, NULL },  { "--timeout", &timeout, NULL },
+		{ "--memory", &memory, NULL },		 { "--workspace", &workspace, NULL }, { "--cpu", &cpu, NULL },
+		{ "--pids", &pids, NULL },
+	};
+	struct berth_info info;
+	struct berth_error e;
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 0)
+		return n < 0 ? CLI_USAGE : cli_usage("create", "unexpected: %s", rest[0]);
+	if (!cli_time("create", timeout, &what.timeout_ms) || !cli_size("create", memory, &what.memory_b) ||
+	    !cli_size("create", workspace, &what.workspace_b) || !cli_size("create", cpu, &what.cpu_milli) ||
+	    !cli_size("create", pids, &what.pids))
+		return CLI_USAGE;
+	if (berth_create(b, &what, &info, &e) < 0)
+		return cli_fail("create", &e);
+	puts(info.id);
+	return CLI_OK;
+}
+
+static void ago(int64_t ns, char *to, size_t size)
+{
+	int64_t s = (clock_wall() - ns) / (int64_t)CLOCK_S;
+
+	if (s < 120)
+		snprintf(to, size, "%llds", (long long)s);
+	else if (s < 7200)
+		snprintf(to, size, "%lldm", (long long)s / 60);
+	else if (s < 48 * 3600)
+		snprintf(to, size, "%lldh", (long long)s / 3600);
+	else
+		snprintf(to, size, "%lldd", (long long)s / 86400);
+}
+
+int cli_ps(struct berth *b, int argc, char **argv)
+{
+	bool all = false, json = false;
+	const struct cli_option options[] = { { "--all", NULL, &all }, { "--json", NULL, &json } };
+	struct berth_info *infos = NULL;
+	struct berth_error e;
+	char **rest, *text = NULL, age[24];
+	size_t i, n = 0;
+	int k = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (k != 0)
+		return k < 0 ? CLI_USAGE : cli_usage("ps", "unexpected: %s", rest[0]);
+	if (json) {
+		if (berth_list_json(b, all, &text, &e) < 0)
+			return cli_fail("ps", &e);
+		fputs(text, stdout);
+		free(text);
+		return CLI_OK;
+	}
+	if (berth_list(b, all, &infos, &n, &e) < 0)
+		return cli_fail("ps", &e);
+	printf("%-17s %-16s %-16s %-9s %5s  %s\n", "ID", "NAME", "TEMPLATE", "STATE", "AGE", "WHY");
+	for (i = 0; i < n; i++) {
+		ago(infos[i].created_ns, age, sizeof(age));
+		printf("%-17s %-16s %-16s %-9s %5s  %s\n", infos[i].id, infos[i].name[0] ? infos[i].name : "-",
+		       infos[i].template_, infos[i].state, age, infos[i].why);
+	}
+	free(infos);
+	return CLI_OK;
+}
+
+int cli_info(struct berth *b, int argc, char **argv)
+{
+	bool json = false;
+	const struct cli_option options[] = { { "--json", NULL, &json } };
+	struct berth_info i;
+	struct berth_error e;
+	char **rest, *text = NULL;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 0 || n > 1)
+		return n < 0 ? CLI_USAGE : cli_usage("info", "one sandbox at a time");
+	if (n == 0 || json) {
+		if ((n == 0 ? berth_health(b, &text, &e) : berth_info_json(b, rest[0], &text, &e)) < 0)
+			return cli_fail("info", &e);
+		fputs(text, stdout);
+		free(text);
+		return CLI_OK;
+	}
+	if (berth_info(b, rest[0], &i, &e) < 0)
+		return cli_fail("info", &e);
+	printf("id         %s\nname       %s\ntemplate   %s\nstate      %s%s%s\nmount      %s\n", i.id, i.name[0] ? i.name : "-",
+	       i.template_, i.state, i.why[0] ? ": " : "", i.why, i.mount);
+	printf("memory     %llu MiB\nworkspace  %llu MiB\ncpu        %llu.%03llu\nprocesses  %llu\n",
+	       (unsigned long long)i.memory_b >> 20, (unsigned long long)i.workspace_b >> 20,
+	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000, (unsigned long long)i.pids);
+	return CLI_OK;
+}
+
+/* Do one thing to each of several sandboxes; goes on after a failure. */
+static int each(struct berth *b, const char *verb, char **ids, int (*fn)(struct berth *, const char *, void *, struct berth_error *),
+		void *ctx)
+{
+	struct berth_error e;
+	int r = CLI_OK;
+
+	for (; *ids; ids++)
+		if (fn(b, *ids, ctx, &e) < 0)
+			r = cli_fail(verb, &e);
+	return r;
+}
+
+static int kill_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
+{
+	return berth_kill(b, id, *(uint64_t *)ctx, e);
+}
+
+int cli_kill(struct berth *b, int argc, char **argv)
+{
+	const char *grace = NULL;
+	const struct cli_option options[] = { { "--grace", &grace, NULL } };
+	uint64_t ms = 1000;
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 1)
+		return n < 0 ? CLI_USAGE : cli_usage("kill", "which sandbox?");
+	return cli_time("kill", grace, &ms) ? each(b, "kill", rest, kill_one, &ms) : CLI_USAGE;
+}
+
+static int remove_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
+{
+	bool force = *(bool *)ctx;
+
+	if (force && berth_kill(b, id, 0, e) < 0 && !str_eq(e->slug, "not-running"))
+		return e->code;
+	return berth_remove(b, id, e);
+}
+
+int cli_rm(struct berth *b, int argc, char **argv)
+{
+	bool force = false;
+	const struct cli_option options[] = { { "--force", NULL, &force } };
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 1)
+		return n < 0 ? CLI_USAGE : cli_usage("rm", "which sandbox?");
+	return each(b, "rm", rest, remove_one, &force);
+}
+
+int cli_sync(struct berth *b, int argc, char **argv)
+{
+	struct berth_error e;
+
+	if (argc != 2)
+		return cli_usage("sync", "one sandbox is wanted");
+	return berth_sync(b, argv[1], &e) < 0 ? cli_fail("sync", &e) : CLI_OK;
+}
+
+int cli_timeout(struct berth *b, int argc, char **argv)
+{
+	struct berth_error e;
+	uint64_t ms = 0;
+
+	if (argc != 3)
+		return cli_usage("timeout", "a sandbox and a time are wanted");
+	if (!cli_time("timeout", argv[2], &ms))
+		return CLI_USAGE;
+	return berth_timeout(b, argv[1], ms, &e) < 0 ? cli_fail("timeout", &e) : CLI_OK;
+}
+
+/* --- the daemon -------------------------------------------------------------------------------------------------------------- */
+
+static void say(void *ctx, const char *line)
+{
+	fprintf(ctx, "%s\n", line);
+	fflush(ctx);
+}
+
+/* Names of packages from a file: white space separates, # begins a comment. */
+static int read_packages(const char *file, char *all, size_t size, const char **v, size_t max)
+{
+	struct buf b;
+	char *p = all, *save = NULL, *line, *word, *inner;
+	size_t n = 0;
+
+	buf_init(&b, size - 1);
+	if (io_read_file(AT_FDCWD, file, &b) < 0)
+		return -1;
+	memcpy(all, buf_str(&b), buf_len(&b) + 1);
+	buf_fini(&b);
+	for (line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		line[strcspn(line, "#")] = '\0';
+		for (word = strtok_r(line, " \t\r", &inner); word && n < max; word = strtok_r(NULL, " \t\r", &inner))
+			v[n++] = word;
+	}
+	v[n] = NULL;
+	return (int)n;
+}
+
+static int template_build(struct berth *b, int argc, char **argv)
+{
+	enum { PACKAGES = 512 };
+	static char all[65536];
+	const char *file = NULL, *tar = NULL, *packages[PACKAGES + 1] = { NULL };
+	bool replace = false;
+	const struct cli_option options[] = {
+		{ "--packages", &file, NULL }, { "--tar", &tar, NULL }, { "--replace", NULL, &replace },
+	};
+	AUTO(fd_close) int tar_fd = -1;
+	struct berth_error e;
+	char **rest;
+	int i, n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 1)
+		return n < 0 ? CLI_USAGE : cli_usage("template", "what is it to be called?");
+	for (i = 1; i < n && i <= PACKAGES; i++)
+		packages[i - 1] = rest[i];
+	if ((n > 1) + (file != NULL) + (tar != NULL) != 1)
+		return cli_usage("template", "either packages, --packages FILE or --tar FILE");
+	if (file && read_packages(file, all, sizeof(all), packages, PACKAGES) < 1)
+		return cli_usage("template", "no packages can be read from %s", file);
+	if (tar) {
+		tar_fd = open(tar, O_RDONLY | O_CLOEXEC);
+		if (tar_fd < 0)
+			return cli_usage("template", "%s: %s", tar, strerror(errno));
+	}
+	if (berth_template_build(b, rest[0], tar ? NULL : packages, tar_fd, replace, say, stdout, &e) < 0)
+		return cli_fail("template", &e);
+	return CLI_OK;
+}
+
+int cli_template(struct berth *b, int argc, char **argv)
+{
+	struct berth_error e;
+	char *text = NULL;
+
+	if (argc == 2 && str_eq(argv[1], "ls")) {
+		if (berth_template_list(b, &text, &e) < 0)
+			return cli_fail("template", &e);
+		fputs(text, stdout);
+		free(text);
+		return CLI_OK;
+	}
+	if (argc == 3 && str_eq(argv[1], "rm"))
+		return berth_template_remove(b, argv[2], &e) < 0 ? cli_fail("template", &e) : CLI_OK;
+	if (argc > 2 && str_eq(argv[1], "build")) {
+		argv[1] = argv[0];
+		return template_build(b, argc - 1, argv + 1);
+	}
+	return cli_usage("template", "ls, rm or build?");
+}
+
+int cli_fsck(struct berth *b, int argc, char **argv)
+{
+	bool json = false;
+	const struct cli_option options[] = { { "--json", NULL, &json } };
+	struct berth_error e;
+	char **rest, *text = NULL;
+	uint64_t problems = 0;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 0)
+		return n < 0 ? CLI_USAGE : cli_usage("fsck", "unexpected: %s", rest[0]);
+	if (berth_fsck(b, json ? NULL : say, stdout, &problems, &text, &e) < 0)
+		return cli_fail("fsck", &e);
+	if (json)
+		fputs(text, stdout);
+	else
+		printf("%llu problems\n", (unsigned long long)problems);
+	free(text);
+	return problems ? CLI_FAILED : CLI_OK;
+}
+
+int cli_dump(struct berth *b, int argc, char **argv)
+{
+	struct berth_error e;
+
+	(void)b;
+	if (argc != 3 || !str_eq(argv[1], "wire"))
+		return cli_usage("dump", "wire FILE?");
+	return berth_dump_wire(argv[2], STDOUT_FILENO, &e) < 0 ? cli_fail("dump", &e) : CLI_OK;
+}
+
+int cli_version(struct berth *b, int argc, char **argv)
+{
+	(void)b;
+	(void)argc;
+	(void)argv;
+	printf("berth %s\n", berth_version());
+	return CLI_OK;
+}
