@@ -218,7 +218,7 @@ static void bring_up(void *ctx)
 		.store = b->store, .loop = b->loop, .work = b->work, .notify = b->notify, .dial = b->dial, .api = b->api,
 		.priv = b->priv, .fs = b->fs, .links_dirfd = b->links_dirfd, .run_dir = b->run_dir,
 		.mount_dir = c->mount_dir, .template_dir = b->template_dir,
-		.kind = str_eq(c->box, "fake") ? PRIV_BOX_FAKE : PRIV_BOX_OCI,
+		.kind = box_kind_find(c->box),
 		.sandboxes_max = (unsigned)c->sandboxes, .memory_b = c->memory, .memory_max_b = c->memory_max,
 		.workspace_b = c->workspace, .workspace_max_b = c->workspace_max, .cpu_milli = (uint32_t)c->cpu,
 		.pids = (uint32_t)c->pids, .timeout_ms = c->timeout,

@@ -136,14 +136,25 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 struct opening {
 	fuse_req_t req;
+	struct ws *ws; /* borrowed from the inode that the kernel holds for the request */
 	struct fuse_file_info fi;
 };
+
+/* Somebody pressed ^C. libfuse holds the request's lock here, so the answer must come from another thread. */
+static void interrupted(fuse_req_t req, void *ctx)
+{
+	struct opening *o = ctx;
+
+	(void)req;
+	ws_open_cancel(o->ws, o);
+}
 
 static void opened(void *ctx, int result, const struct node *n)
 {
 	struct opening *o = ctx;
 	struct fs_handle *h;
 
+	fuse_req_interrupt_func(o->req, NULL, NULL); /* waits for a running interrupted() */
 	if (result < 0) {
 		fuse_reply_err(o->req, -result);
 		free(o);
@@ -172,12 +183,14 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	o = NEW(struct opening);
 	o->req = req;
+	o->ws = i->ws;
 	o->fi = *fi;
 	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
 		r = ws_getattr(i->ws, i->fid, &n);
 		opened(o, r, &n);
 		return;
 	}
+	fuse_req_interrupt_func(req, interrupted, o);
 	ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), opened, o);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Preparing the state directory. The daemon's account can write into it, so nothing below it is believed by name: each
+ * Preparing the state directory. The daemon owns some directories in it, so nothing below it is believed by name: each
  * directory of ours is opened without following links and must belong to root, else we do not start. From then on all
- * work goes through these descriptors. That the template and image directories are closed to everybody matters: they
+ * work goes through these descriptors. Names of templates may be listed, but each of them is closed to everybody: they
  * hold set-user-id programs that strangers chose.
  */
 #include "host/priv/host.h"
@@ -105,7 +105,7 @@ static int open_state(struct host *h, struct err *e)
 	h->state = open(h->conf.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (h->state < 0)
 		return err_sys(e, -errno, "opening %s", h->conf.state_dir);
-	if (fchown(h->state, 0, h->conf.gid) < 0 || fchmod(h->state, 01771) < 0)
+	if (fchown(h->state, 0, 0) < 0 || fchmod(h->state, 0755) < 0)
 		return err_sys(e, -errno, "owner of %s", h->conf.state_dir);
 	return check_parents(h->conf.state_dir, e);
 }
@@ -165,7 +165,7 @@ int host_init(struct host *h, const struct priv_conf *conf, struct err *e)
 	if (r == 0)
 		r = open_dir(h->state, "boxes", 0711, &h->boxes, e);
 	if (r == 0)
-		r = open_dir(h->state, "templates", 0700, &h->templates, e);
+		r = open_dir(h->state, "templates", 0755, &h->templates, e);
 	if (r == 0)
 		r = open_dir(h->state, "images", 0700, &h->images, e);
 	if (r == 0)

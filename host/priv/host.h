@@ -7,8 +7,7 @@
  * directories below the state directory, and where the control groups are. Everything else is on disk or in the kernel,
  * so that a new process finds what an old one left.
  *
- * The state directory is root's, with the sticky bit and the daemon's group: the daemon may make entries of its own in
- * it, but cannot rename or replace those of root.
+ * The state directory is root's and nobody else may write into it. What the daemon needs besides is made for it before.
  *
  *	STATE/agent           copy of the agent program, bound into every sandbox
  *	STATE/boxes/ID/       one sandbox: images, bundle, mount points, record
@@ -35,11 +34,12 @@ struct host {
 	int templates;
 	int images;
 	int state;
+	int sock; /* to the daemon; borrowed, -1 in tests */
 	struct host_build builds[HOST_BUILDS_MAX];
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
-#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1})
+#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1, .sock = -1})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;

@@ -251,9 +251,9 @@ static int step_runtime(struct maker *m, struct err *e)
 	AUTO(str_free) char *log = str_printf("--log=%s/boxes/%s/crun.log", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *bundle = str_printf("--bundle=%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *pid = str_printf("--pid-file=%s/boxes/%s/pid", m->host.conf.state_dir, m->spec->id);
-	const char *argv[] = {
-		"crun", root,	     log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=3", bundle,
-		pid,	m->spec->id, NULL};
+	const char *keep = m->fan_fd >= 0 ? "--preserve-fds=3" : "--preserve-fds=2";
+	const char *argv[] = {"crun", root,	   log, "--cgroup-manager=disabled", "run", "--detach", keep, bundle,
+			      pid,    m->spec->id, NULL};
 	int r = place_fds(m);
 
 	if (r == 0) {

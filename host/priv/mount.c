@@ -81,7 +81,8 @@ int mount_fuse(const struct host *h, int *ret_fd, struct err *e)
 	if (fuse < 0)
 		return err_set(e, errno == ENXIO ? -ENOENT : -errno, "no-fuse", "/dev/fuse: %s", err_name(errno));
 	dir = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0)
+	/* Nobody else may put something in its place. */
+	if (dir < 0 || fchownat(dir, "", 0, 0, AT_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "mount point %s", path);
 	snprintf(options, sizeof(options),
 		 "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions,allow_other,max_read=1048576", fuse,

@@ -343,6 +343,7 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
+	h.sock = sock;
 	serve_loop(&h, sock, signals);
 	template_stop(&h);
 	if (mount_end(&h, &j.reply->err) < 0)

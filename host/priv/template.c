@@ -215,6 +215,7 @@ static NORETURN void build_run(struct build *b)
 	struct err e = ERR_NULL;
 
 	run_child();
+	fd_close(&b->host->sock); /* or the daemon would not hear of the death of our parent */
 	prctl(PR_SET_NAME, "berth-template", 0, 0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	setpgid(0, 0);
@@ -296,33 +297,18 @@ int template_build(struct host *h, const struct priv_template_spec *spec, int ta
 	return 0;
 }
 
-/* Thousands of files take a while: nobody waits for them. */
-static void remove_later(struct host *h, const char *name)
-{
-	pid_t pid = fork();
-
-	if (pid > 0)
-		return;
-	(void)!tree_remove(h->templates, name);
-	if (pid == 0)
-		_exit(0);
-}
-
 int template_remove(struct host *h, const char *name, struct err *e)
 {
-	char old[PRIV_ID_MAX + 48];
 	struct stat st;
+	int r;
 
 	if (fstatat(h->templates, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-template", "there is no template %s", name)
 				       : err_sys(e, -errno, "template %s", name);
 	if (box_uses_template(h, st.st_ino))
 		return err_set(e, -EBUSY, "template-busy", "a sandbox stands on template %s", name);
-	snprintf(old, sizeof(old), ".%s.old-%llx", name, (unsigned long long)clock_wall());
-	if (renameat(h->templates, name, h->templates, old) < 0)
-		return err_sys(e, -errno, "template %s", name);
-	remove_later(h, old);
-	return 0;
+	r = tree_remove_later(h->templates, name);
+	return r < 0 ? err_sys(e, r, "template %s", name) : 0;
 }
 
 static bool is_building(struct host *h, const char *name)
@@ -346,17 +332,19 @@ void template_sweep(struct host *h)
 	struct dirent *de;
 	struct stat st;
 
+	tree_sweep(h->templates);
 	if (!d) {
 		fd_close(&fd);
 		return;
 	}
 	while ((de = readdir(d))) {
-		if (de->d_name[0] != '.' || str_eq(de->d_name, ".") || str_eq(de->d_name, ".."))
+		if (de->d_name[0] != '.' || str_starts(de->d_name, ".gone-") || str_eq(de->d_name, ".") ||
+		    str_eq(de->d_name, ".."))
 			continue;
 		if (is_building(h, de->d_name) || fstatat(h->templates, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 		    box_uses_template(h, st.st_ino))
 			continue;
-		remove_later(h, de->d_name);
+		(void)!tree_remove_later(h->templates, de->d_name);
 	}
 	closedir(d);
 }

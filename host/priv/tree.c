@@ -6,15 +6,20 @@
  */
 #include "host/priv/tree.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define GONE ".gone-"
 
 enum { DEPTH_MAX = 256 };
 
@@ -37,11 +42,14 @@ static int empty_dir(int dirfd, const char *except, int depth)
 
 	if (!d)
 		return fd < 0 ? fd : -ENOMEM;
-	while (r == 0 && (de = readdir(d)))
-		if (!str_eq(de->d_name, ".") && !str_eq(de->d_name, "..") && !str_eq(de->d_name, except))
-			r = remove_entry(dirfd, de->d_name, depth);
+	while (r == 0 && (de = readdir(d))) {
+		if (str_eq(de->d_name, ".") || str_eq(de->d_name, "..") || str_eq(de->d_name, except))
+			continue;
+		r = remove_entry(dirfd, de->d_name, depth);
+		r = r == -ENOENT ? 0 : r; /* somebody else did it */
+	}
 	closedir(d);
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 static int remove_entry(int dirfd, const char *name, int depth)
@@ -72,4 +80,41 @@ int tree_empty(int dirfd, const char *except)
 int tree_remove(int dirfd, const char *name)
 {
 	return remove_entry(dirfd, name, 0);
+}
+
+static void remove_in_child(int dirfd, const char *name)
+{
+	pid_t pid = fork();
+
+	if (pid > 0)
+		return;
+	(void)!tree_remove(dirfd, name);
+	if (pid == 0)
+		_exit(0);
+}
+
+int tree_remove_later(int dirfd, const char *name)
+{
+	char gone[NAME_MAX + 1];
+	int n = snprintf(gone, sizeof(gone), "%s%s-%llx", GONE, name, (unsigned long long)clock_now());
+
+	if (n < 0 || (size_t)n >= sizeof(gone))
+		return -ENAMETOOLONG;
+	if (renameat(dirfd, name, dirfd, gone) < 0)
+		return -errno;
+	remove_in_child(dirfd, gone);
+	return 0;
+}
+
+void tree_sweep(int dirfd)
+{
+	int fd = open_below(dirfd, ".");
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (str_starts(de->d_name, GONE))
+			remove_in_child(dirfd, de->d_name);
+	if (d)
+		closedir(d);
 }

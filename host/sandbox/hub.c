@@ -25,11 +25,6 @@ const char *sandbox_state_name(enum sandbox_state s)
 	return names[s];
 }
 
-char *hub_socket_path(const struct hub *hub, const char *id)
-{
-	return str_printf("%s/%s.sock", hub->run_dir, id);
-}
-
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name)
 {
 	struct sandbox *s = map_get(&hub->by_id, span_str(id_or_name));
@@ -333,7 +328,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	fs_remove(hub->conf.fs, s->ws);
 	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
 		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
-	r = priv_box_end(hub->conf.priv, id, false, e);
+	r = hub->conf.kind->end(&hub->box_env, id, false, e);
 	hub_forget(hub, s);
 	return r < 0 ? r : wsdb_remove(hub->conf.store, id, e);
 }
@@ -400,7 +395,8 @@ static void load_one(struct hub *hub, const char *id)
 	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;
-	int r, pidfd = -1;
+	struct box_started box = { .pidfd = -1 };
+	int r;
 
 	s->hub = hub;
 	s->pidfd = -1;
@@ -422,15 +418,16 @@ static void load_one(struct hub *hub, const char *id)
 		life_show(s);
 		return;
 	}
-	r = s->has_range && s->range < c->sandboxes_max ? priv_box_alive(c->priv, id, &pidfd, &e) : 0;
-	r = r > 0 ? life_attach(s, pidfd, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	r = s->has_range && s->range < c->sandboxes_max ? c->kind->find(&hub->box_env, id, &box, &e) : 0;
+	s->pidfd = box.pidfd;
+	r = r > 0 ? life_attach(s, box.address, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		life_watch(s);
 		log_info("sandbox", "adopted", "id=%s", id);
 	} else {
 		ws_stop(s->ws);
-		if (priv_box_end(c->priv, id, true, NULL) < 0)
+		if (c->kind->end(&hub->box_env, id, true, NULL) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s", id);
 		hub_set_state(s, SANDBOX_FAILED, e.text);
 		log_warn("sandbox", "not adopted", "id=%s why=%s", id, e.text);
@@ -448,6 +445,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 
 	hub->conf = *conf;
 	hub->run_dir = must_strdup(conf->run_dir);
+	hub->box_env = (struct box_env){ .priv = conf->priv, .run_dir = hub->run_dir };
 	hub->mount_dir = must_strdup(conf->mount_dir);
 	hub->template_dir = must_strdup(conf->template_dir);
 	lock_init(&hub->lock, "hub", LOCK_HUB);

@@ -13,6 +13,7 @@
  *	    +-> (gone) +-> failed            +-> (gone, by hub_remove())
  */
 #include "base/err.h"
+#include "host/box/box.h"
 #include "host/fs/fs.h"
 #include "host/priv/priv.h"
 #include "host/ws/ws.h"
@@ -43,7 +44,7 @@ struct hub_conf {
 	const char *run_dir;	    /* for agents' sockets, the daemon's own */
 	const char *mount_dir;	    /* as told to people */
 	const char *template_dir;   /* where templates are */
-	enum priv_box_kind kind;    /* PRIV_BOX_FAKE only in tests */
+	const struct box_kind *kind; /* where commands run */
 	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
 	uint64_t memory_b, workspace_b; /* defaults and limits of a sandbox */
 	uint64_t memory_max_b, workspace_max_b;

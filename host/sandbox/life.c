@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* --- news ----------------------------------------------------------------------------------------------------------------- */
@@ -72,7 +71,7 @@ static void bury(struct sandbox *s)
 
 	life_unwatch(s);
 	ws_stop(s->ws);
-	if (priv_box_end(s->hub->conf.priv, s->info.id, true, &e) < 0)
+	if (s->hub->conf.kind->end(&s->hub->box_env, s->info.id, true, &e) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
 	hub_set_state(s, SANDBOX_FAILED, "the agent ended unexpectedly (killed, or out of memory)");
 	(void)!record_save(s, NULL);
@@ -137,50 +136,27 @@ void life_unwatch(struct sandbox *s)
 
 /* --- starting ----------------------------------------------------------------------------------------------------------------- */
 
-static int token_fd(const uint8_t *token, int *ret, struct err *e)
-{
-	AUTO(fd_close) int fd = memfd_create("token", MFD_CLOEXEC);
-	int r;
-
-	if (fd < 0)
-		return err_sys(e, -errno, "memfd_create");
-	r = io_write_full(fd, token, WIRE_TOKEN_LEN);
-	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
-		return err_sys(e, r < 0 ? r : -errno, "writing the token");
-	*ret = fd_take(&fd);
-	return 0;
-}
-
-static int start_box(struct sandbox *s, struct err *e)
+static int start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 {
 	struct hub *hub = s->hub;
-	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
-	AUTO(fd_close) int listener = -1;
-	AUTO(fd_close) int token = -1;
-	struct priv_box_started started = { .pidfd = -1 };
-	struct priv_box_spec spec = {
-		.kind = hub->conf.kind,
+	struct box_started started = { .pidfd = -1 };
+	struct box_spec spec = {
+		.id = s->info.id,
+		.template_ = s->info.template_,
+		.token = s->token,
 		.range = s->range,
 		.memory_b = s->info.memory_b,
 		.workspace_b = s->info.workspace_b,
 		.cpu_milli = s->info.cpu_milli,
 		.pids = s->info.pids,
 	};
-	int r;
+	int r = hub->conf.kind->start(&hub->box_env, &spec, &started, e);
 
-	snprintf(spec.id, sizeof(spec.id), "%s", s->info.id);
-	snprintf(spec.template_, sizeof(spec.template_), "%s", s->info.template_);
-	r = token_fd(s->token, &token, e);
-	if (r == 0)
-		r = io_unix_listen(path, 0600, &listener, e);
-	if (r == 0)
-		r = priv_box_start(hub->conf.priv, &spec, listener, token, &started, e);
-	if (r < 0) {
-		unlink(path);
+	if (r < 0)
 		return r;
-	}
 	s->info.pid = (uint64_t)started.pid;
 	s->pidfd = started.pidfd;
+	snprintf(address, size, "%s", started.address);
 	return 0;
 }
 
@@ -196,16 +172,12 @@ static void info_told(void *ctx, int result, unsigned type, const void *msg, con
 	snprintf(i->agent, sizeof(i->agent), "%.*s", (int)m->version.len, (const char *)m->version.p);
 }
 
-int life_attach(struct sandbox *s, int pidfd, struct err *e)
+int life_attach(struct sandbox *s, const char *address, struct err *e)
 {
-	AUTO(str_free) char *path = hub_socket_path(s->hub, s->info.id);
-	AUTO(str_free) char *address = str_printf("unix:%s", path);
 	uint64_t until = clock_after_ms(HUB_START_MS);
 	struct msg_INFO info = { .call = 0 };
 	int r;
 
-	if (pidfd >= 0)
-		s->pidfd = pidfd;
 	ws_on_change(s->ws, fs_changed, s->hub->conf.fs);
 	ws_start(s->ws, address, s->token);
 	r = link_wait_up(ws_link(s->ws), until, e);
@@ -235,7 +207,7 @@ int life_start(struct sandbox *s, struct err *e)
 	struct hub *hub = s->hub;
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
-	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
+	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;
 	int r = ws_open(&wc, s->info.id, true, &ws, e);
 
@@ -246,9 +218,9 @@ int life_start(struct sandbox *s, struct err *e)
 	lock_drop(&hub->lock);
 	r = record_save(s, e);
 	if (r == 0)
-		r = start_box(s, e);
+		r = start_box(s, address, sizeof(address), e);
 	if (r == 0)
-		r = life_attach(s, -1, e);
+		r = life_attach(s, address, e);
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		r = record_save(s, e);
@@ -260,10 +232,9 @@ int life_start(struct sandbox *s, struct err *e)
 	}
 	hub_set_state(s, SANDBOX_CREATING, "");
 	ws_stop(ws);
-	if (priv_box_end(c->priv, s->info.id, false, NULL) < 0)
+	if (c->kind->end(&hub->box_env, s->info.id, false, NULL) < 0)
 		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
 	fd_close(&s->pidfd);
-	unlink(path);
 	lock_take(&hub->lock);
 	s->ws = NULL;
 	lock_drop(&hub->lock);
@@ -278,7 +249,6 @@ int life_start(struct sandbox *s, struct err *e)
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e)
 {
 	struct hub *hub = s->hub;
-	AUTO(str_free) char *path = hub_socket_path(hub, s->info.id);
 	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
 	struct err lost = ERR_NULL, other = ERR_NULL;
 	struct digest tree;
@@ -291,9 +261,8 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	if (r == 0)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
 	ws_stop(s->ws);
-	if (priv_box_end(hub->conf.priv, s->info.id, r < 0, &other) < 0)
+	if (hub->conf.kind->end(&hub->box_env, s->info.id, r < 0, &other) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
-	unlink(path);
 	if (r < 0) {
 		if (!lost.code)
 			err_set(&lost, r, "agent-gone", "the agent does not answer");

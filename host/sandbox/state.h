@@ -28,6 +28,7 @@ struct sandbox {
 
 struct hub {
 	struct hub_conf conf;
+	struct box_env box_env;
 	char *run_dir, *mount_dir, *template_dir;
 	struct lock lock;
 	pthread_cond_t cond; /* a state changed */
@@ -47,11 +48,10 @@ struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
-char *hub_socket_path(const struct hub *hub, const char *id);
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);
-int life_attach(struct sandbox *s, int pidfd, struct err *e); /* an agent that runs: dial, wait for the first scan */
+int life_attach(struct sandbox *s, const char *address, struct err *e); /* an agent that runs: dial, wait for the first scan */
 void life_show(struct sandbox *s);
 void life_watch(struct sandbox *s); /* death and timeout */
 void life_unwatch(struct sandbox *s);

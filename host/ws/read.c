@@ -157,6 +157,30 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	link_send(link, MSG_FETCH, &m);
 }
 
+static void cancelled(void *ctx)
+{
+	struct ws_waiter *w = ctx;
+
+	w->fn(w->ctx, -EINTR, NULL);
+	free(w);
+}
+
+void ws_open_cancel(struct ws *ws, void *ctx)
+{
+	struct list *pos, *tmp;
+
+	lock_take(&ws->lock);
+	list_each_safe(pos, tmp, &ws->waiters) {
+		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
+
+		if (w->ctx != ctx)
+			continue;
+		list_remove(pos);
+		pool_run(ws->conf.work, cancelled, w);
+	}
+	lock_drop(&ws->lock);
+}
+
 /* --- turning an answer into a wait ---------------------------------------------------------------------------------------- */
 
 struct ws_wait {

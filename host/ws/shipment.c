@@ -29,8 +29,8 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 	size_t i;
 	int r;
 
-	if (ws->ship.is_open || !msg_rec_next(&list, MSG_NODE, &told) || !S_ISREG(told.mode))
-		return err_set(e, -EBADMSG, "bad-message", "a shipment out of order or of no file");
+	if (ws->ship.is_open || !msg_rec_next(&list, MSG_NODE, &told))
+		return err_set(e, -EBADMSG, "bad-message", "a shipment out of order or of no inode");
 	ship_reset(ws);
 	ws->ship.is_open = true;
 	ws->ship.ship = m->ship;
@@ -46,6 +46,8 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 				base = &p->ships.v[i].content;
 		ws->ship.is_bad = base == NULL;
 	}
+	/* A file that the agent cannot open is told as a shipment of nothing that ends as void. */
+	ws->ship.is_bad |= !S_ISREG(told.mode);
 	if (!ws->ship.is_bad)
 		ws->ship.writer = content_writer_new(ws->conf.store, base);
 	return 0;
@@ -84,6 +86,8 @@ static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err 
 	}
 	if (m->ok && r == 0)
 		vec_push(&p->ships, done);
+	else if (m->gone)
+		vec_push(&p->gone, done.node.fid);
 	ship_reset(ws);
 	return r < 0 ? err_sys(e, r, "storing content") : 0;
 }

@@ -51,6 +51,7 @@ struct ws_pass {
 	ws_changes changes;
 	ws_ships ships;
 	ws_fids orphans; /* inodes that lost a name in this pass */
+	ws_fids gone;	 /* inodes that the agent could not open: nobody waits for them any longer */
 	ws_fids fetch;	 /* inodes that became pending without being announced as written */
 	int64_t entries; /* how many more (or fewer) there are now */
 	uint64_t ack;	 /* highest batch applied, 0: none */

@@ -169,6 +169,7 @@ void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx)
 
 void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result)
 {
+	bool expired = result == -ETIMEDOUT;
 	struct list *pos, *tmp, mine;
 	uint64_t now = clock_now();
 	size_t i;
@@ -177,7 +178,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	lock_take(&ws->lock);
 	list_each_safe(pos, tmp, &ws->waiters) {
 		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
-		bool hit = all || (!fids && w->until <= now);
+		bool hit = all || (expired && w->until <= now);
 
 		for (i = 0; !hit && i < n; i++)
 			hit = fids[i] == w->fid;
@@ -204,6 +205,7 @@ struct after {
 	struct ws *ws;
 	uint64_t ack;
 	ws_ships ships;
+	ws_fids gone;
 	bool scan_done;
 };
 
@@ -228,6 +230,8 @@ static void pass_after(void *ctx)
 			link_send_ship(link, MSG_SHIP_ACK, &ack);
 		waiters_wake(ws, &fid, 1, false, 0);
 	}
+	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
+	vec_fini(&a->gone);
 	if (a->scan_done) {
 		lock_take(&ws->lock);
 		ws->is_ready = true;
@@ -295,6 +299,7 @@ static void pass_fini(struct ws_pass *p)
 	changes_free(&p->changes);
 	vec_fini(&p->ships);
 	vec_fini(&p->orphans);
+	vec_fini(&p->gone);
 	vec_fini(&p->fetch);
 }
 
@@ -336,13 +341,16 @@ static void drain(void *ctx)
 		ship_reset(ws);
 		suspects_free(ws);
 		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
-	} else if (p.ack || p.ships.len || p.scan_done) {
+	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
 		struct after *a = NEW(struct after);
 
 		*a = (struct after){ .ws = ws, .ack = p.ack, .scan_done = p.scan_done };
 		a->ships.v = p.ships.v;
 		a->ships.len = p.ships.len;
 		p.ships.v = NULL;
+		a->gone.v = p.gone.v;
+		a->gone.len = p.gone.len;
+		p.gone.v = NULL;
 		ws_tell(ws, &p.changes, pass_after, a);
 		fetch_all(ws, &p.fetch);
 		if (p.want_scan)

@@ -101,6 +101,10 @@ typedef void ws_done_fn(void *ctx, int result, const struct node *node);
  * arrived; -ETIMEDOUT at @until. */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
 
+/** ws_open_cancel() - whoever waits in ws_open_content() with this @ctx is answered -EINTR soon, on another thread; nothing
+ * happens when it was answered already. */
+void ws_open_cancel(struct ws *ws, void *ctx);
+
 struct ws_attr { /* which: WIRE_ATTR_* */
 	uint32_t which, mode, uid, gid;
 	uint64_t size;

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sandboxes made by crun: that they start, hold, end, and leave nothing. */
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "host/priv/box.h"
 #include "host/priv/maker.h"
+#include "host/priv/run.h"
 #include "tests/lib/priv-rig.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -238,6 +245,31 @@ Test(priv_box, fake_kind_is_a_plain_process)
 	cr_expect_str_eq(after, before);
 }
 
+/* Needs a template made with: berth template build base. Its directory is named by the environment. */
+Test(priv_box, sudo_works_on_the_base_template)
+{
+	AUTO(str_free) char *to = str_printf("%s/templates/base", rig.conf.state_dir);
+	const char *from = getenv("BERTH_TEST_BASE");
+	const char *argv[] = {"cp", "-a", from, to, NULL};
+	struct priv_box_spec spec = rig_spec("base");
+	struct priv_box_started got;
+	struct err e = ERR_NULL;
+
+	if (!from)
+		cr_skip_test("needs BERTH_TEST_BASE, the directory of a template");
+	cr_assert_eq(run_program(argv, -1, -1, clock_after_ms(60000), &e), 0, "%s", e.text);
+	strcpy(spec.template_, "base");
+	spec.memory_b = 256 << 20;
+	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s", e.text);
+	cr_expect_str_eq(rig_sh(&rig, "su user -c 'id -u; sudo -n id -u; sudo -n -u user id -u'"), "1000\n0\n1000");
+	cr_expect_str_eq(rig_sh(&rig, "su user -c 'cd /workspace && git init -q . && echo x >f && git add f && git -c "
+				      "user.name=u -c user.email=e commit -qm m && git status --short | wc -l'"),
+			 "0");
+	cr_expect_str_eq(rig_sh(&rig, "python -c 'import ssl, sqlite3, threading; print(6 * 7)'"), "42");
+	cr_expect_str_eq(rig_sh(&rig, "find / -xdev -nouser | wc -l"), "0");
+	finish("base", &got);
+}
+
 /* Played by this process itself, so that it can ask for failures. */
 Test(priv_box_steps, a_failure_at_any_step_leaves_nothing, .timeout = 120)
 {
@@ -267,4 +299,99 @@ Test(priv_box_steps, a_failure_at_any_step_leaves_nothing, .timeout = 120)
 	cgroup_fini(&h.cgroups);
 	host_fini(&h);
 	rig_fini(&rig);
+}
+
+static void begin_alone(struct host *h)
+{
+	struct err e = ERR_NULL;
+
+	rig_init(&rig);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	cr_assert_eq(host_init(h, &rig.conf, &e), 0, "%s", e.text);
+	rig_tiny(&rig);
+}
+
+static int start_alone(struct host *h, const char *id, struct priv_box_started *got, struct err *e)
+{
+	struct priv_box_spec spec = rig_spec(id);
+	AUTO(fd_close) int token = -1;
+
+	rig_listen(&rig, &token);
+	return box_start(h, &spec, rig.listen, token, got, e);
+}
+
+static void end_alone(struct host *h)
+{
+	cgroup_fini(&h->cgroups);
+	host_fini(h);
+	rig_fini(&rig);
+}
+
+Test(priv_box_steps, says_when_the_runtime_is_missing, .timeout = 120)
+{
+	struct host h = HOST_NULL;
+	struct priv_box_started got;
+	struct err e = ERR_NULL;
+
+	begin_alone(&h);
+	h.fail_at = 1; /* the images are formatted, by a program */
+	cr_assert_eq(start_alone(&h, "first", &got, &e), -EIO);
+	h.fail_at = 0;
+	setenv("PATH", "/nonexistent", 1);
+	cr_expect_eq(start_alone(&h, "second", &got, &e), -ENOENT);
+	cr_expect_str_eq(e.slug, "no-crun");
+	end_alone(&h);
+}
+
+/* As on a host with version 1 only: rounds of signals have to do. */
+Test(priv_box_steps, ends_where_no_group_can_be_killed_at_once, .timeout = 120)
+{
+	struct host h = HOST_NULL;
+	struct priv_box_started got;
+	AUTO(str_free) char *before = NULL;
+	AUTO(str_free) char *after = NULL;
+	struct err e = ERR_NULL;
+
+	if (access("/sys/fs/cgroup/memory", F_OK) < 0)
+		cr_skip_test("needs a host with control groups of version 1");
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	umount2("/sys/fs/cgroup/unified", MNT_DETACH);
+	begin_alone(&h);
+	before = rig_census(&rig);
+	cr_assert_eq(start_alone(&h, "old", &got, &e), 0, "%s", e.text);
+	close(got.pidfd);
+	rig_sh(&rig, "i=0; while [ $i -lt 20 ]; do sleep 1000 </dev/null >/dev/null 2>&1 & i=$((i+1)); done");
+	cr_expect_eq(box_end(&h, "old", false, &e), 0, "%s", e.text);
+	after = rig_census(&rig);
+	cr_expect_str_eq(after, before);
+	end_alone(&h);
+}
+
+Test(priv_box_steps, an_agent_that_cannot_run_is_a_failure, .timeout = 120)
+{
+	struct host h = HOST_NULL;
+	struct priv_box_started got;
+	struct pollfd p = {.events = POLLIN};
+	AUTO(str_free) char *before = NULL;
+	AUTO(str_free) char *after = NULL;
+	AUTO(str_free) char *agent = NULL;
+	struct err e = ERR_NULL;
+
+	begin_alone(&h);
+	before = rig_census(&rig);
+	agent = str_printf("%s/agent", rig.conf.state_dir);
+	cr_assert_eq(io_write_file(AT_FDCWD, agent, "no program", 10, 0555), 0);
+	if (start_alone(&h, "broken", &got, &e) == 0) {
+		/* The runtime found out too late to tell: the descriptor does. */
+		p.fd = got.pidfd;
+		cr_expect_eq(poll(&p, 1, 60000), 1);
+		close(got.pidfd);
+	} else {
+		cr_expect_str_eq(e.slug, "runtime-failed", "%s", e.text);
+	}
+	cr_expect_eq(box_end(&h, "broken", false, &e), 0);
+	after = rig_census(&rig);
+	cr_expect_str_eq(after, before);
+	end_alone(&h);
 }

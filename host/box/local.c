@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The daemon makes the listening socket and hands the descriptor down, so that no path is trusted to a guest; the token
+ * travels in a memfd, never in arguments or environment. */
+#include "host/box/local.h"
+
+#include "base/io.h"
+#include "base/str.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static char *socket_path(const struct box_env *env, const char *id)
+{
+	return str_printf("%s/%s.sock", env->run_dir, id);
+}
+
+static void set_address(const struct box_env *env, const char *id, struct box_started *ret)
+{
+	snprintf(ret->address, sizeof(ret->address), "unix:%s/%s.sock", env->run_dir, id);
+}
+
+static int token_fd(const uint8_t *token, int *ret, struct err *e)
+{
+	AUTO(fd_close) int fd = memfd_create("token", MFD_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, -errno, "memfd_create");
+	r = io_write_full(fd, token, WIRE_TOKEN_LEN);
+	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return err_sys(e, r < 0 ? r : -errno, "writing the token");
+	*ret = fd_take(&fd);
+	return 0;
+}
+
+int local_start(enum priv_box_kind kind, const struct box_env *env, const struct box_spec *spec, struct box_started *ret,
+		struct err *e)
+{
+	AUTO(str_free) char *path = socket_path(env, spec->id);
+	AUTO(fd_close) int listener = -1;
+	AUTO(fd_close) int token = -1;
+	struct priv_box_started started = { .pidfd = -1 };
+	struct priv_box_spec p = {
+		.kind = kind,
+		.range = spec->range,
+		.memory_b = spec->memory_b,
+		.workspace_b = spec->workspace_b,
+		.cpu_milli = spec->cpu_milli,
+		.pids = spec->pids,
+	};
+	int r;
+
+	if (str_copy(p.id, sizeof(p.id), spec->id) < 0 || str_copy(p.template_, sizeof(p.template_), spec->template_) < 0)
+		return err_set(e, -EINVAL, "bad-name", "a name is too long");
+	r = token_fd(spec->token, &token, e);
+	if (r == 0)
+		r = io_unix_listen(path, 0600, &listener, e);
+	if (r < 0)
+		return r;
+	r = priv_box_start(env->priv, &p, listener, token, &started, e);
+	if (r < 0) {
+		unlink(path);
+		return r;
+	}
+	ret->pid = started.pid;
+	ret->pidfd = started.pidfd;
+	set_address(env, spec->id, ret);
+	return 0;
+}
+
+int local_end(const struct box_env *env, const char *id, bool keep_image, struct err *e)
+{
+	AUTO(str_free) char *path = socket_path(env, id);
+
+	unlink(path);
+	return priv_box_end(env->priv, id, keep_image, e);
+}
+
+int local_find(const struct box_env *env, const char *id, struct box_started *ret, struct err *e)
+{
+	int pidfd = -1, r = priv_box_alive(env->priv, id, &pidfd, e);
+
+	if (r <= 0)
+		return r;
+	*ret = (struct box_started){ .pidfd = pidfd };
+	set_address(env, id, ret);
+	return 1;
+}
