@@ -18,7 +18,8 @@ struct source_sink {
 	struct dirs *dirs;
 	struct dirty *dirty;
 	struct links *links;
-	bool overflowed; /* the kernel dropped events */
+	struct map counted; /* fids whose count of links changed, in this drain */
+	bool overflowed;    /* the kernel dropped events */
 };
 
 struct source {
