@@ -34,7 +34,7 @@ void scan_stop(struct scan *s)
 	free(s->room);
 	s->room = NULL;
 	s->at = s->len = 0;
-	s->running = s->full = false;
+	s->running = s->full = s->fresh = false;
 }
 
 void scan_fini(struct scan *s)
@@ -58,7 +58,7 @@ void scan_full(struct scan *s, bool news)
 {
 	scan_stop(s);
 	s->dirs->round++;
-	s->full = true;
+	s->full = s->fresh = true;
 	scan_dir(s, s->dirs->tree->fid, true, news);
 }
 
@@ -67,6 +67,7 @@ static void begin(struct scan *s)
 	struct dir *dir;
 	int fd;
 
+	s->fresh = false;
 	s->now = s->todo.v[--s->todo.len];
 	dir = dirs_get(s->dirs, s->now.fid);
 	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;

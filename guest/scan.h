@@ -28,6 +28,7 @@ struct scan {
 	char *room;
 	size_t at, len;
 	bool running, full;
+	bool fresh; /* full, and the root is still to come */
 	struct node scratch;
 };
 

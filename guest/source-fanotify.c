@@ -103,7 +103,9 @@ static void read_infos(const char *p, size_t len, struct event *ev)
 
 static void mark_linked(void *ctx, uint64_t parent, struct span name)
 {
-	dirty_mark(ctx, parent, name, 0);
+	struct source_sink *k = ctx;
+
+	dirty_mark(k->dirty, parent, name, k->flags);
 }
 
 static struct mark *mark_entry(struct source_sink *k, const struct place *p, unsigned flags)
@@ -141,13 +143,16 @@ static void on_event(struct source_sink *k, const struct event *ev)
 		return;
 	}
 	if (!ev->at.fid) {
-		links_each(k->links, ev->target, mark_linked, k->dirty);
+		k->flags = map_get_u64(&k->written, ev->target) ? DIRTY_WRITTEN : 0;
+		links_each(k->links, ev->target, mark_linked, k);
 		if (ev->target && k->counted.len < COUNTED_MAX)
 			map_put_u64(&k->counted, ev->target, k);
 		return;
 	}
 	if (!dirs_get(k->dirs, ev->at.fid))
 		return;
+	if (flags && k->written.len < COUNTED_MAX)
+		map_put_u64(&k->written, ev->target, k);
 	if (ev->at.name.len == 0 || span_eq(ev->at.name, span_str("."))) {
 		dirty_mark(k->dirty, ev->at.fid, SPAN_NULL, 0);
 		return;

@@ -19,6 +19,8 @@ struct source_sink {
 	struct dirty *dirty;
 	struct links *links;
 	struct map counted; /* fids whose count of links changed, in this drain */
+	struct map written; /* fids that were written to, in this drain */
+	unsigned flags;	    /* that mark_linked() gives */
 	bool overflowed;    /* the kernel dropped events */
 };
 

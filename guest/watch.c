@@ -46,7 +46,8 @@ struct watch {
 	struct loop_watch *readable;
 	struct loop_timer *lazy, *turn, *recheck;
 	struct list barriers;
-	bool ever; /* a host asked for changes */
+	bool ever;	    /* a host asked for changes */
+	unsigned passed_on; /* flags that mark_again() gives */
 	struct node scratch;
 };
 
@@ -68,13 +69,14 @@ static void mark_again(void *ctx, uint64_t parent, struct span name)
 	struct watch *w = ctx;
 	struct list *node;
 
-	dirty_mark(&w->dirty, parent, name, 0);
+	dirty_mark(&w->dirty, parent, name, w->passed_on);
 	list_each(node, &w->barriers)
 		list_entry(node, struct barrier, node)->ticket = w->dirty.ord;
 }
 
-static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now)
+static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now, bool written)
 {
+	w->passed_on = written ? DIRTY_WRITTEN : 0; /* under this name, and so under all */
 	search_add(&w->search, links_seen(&w->links, parent, name, now, mark_again, w));
 }
 
@@ -117,7 +119,7 @@ static void place_dir(struct watch *w, uint64_t parent, struct span name, const 
 static void entry_is(struct watch *w, uint64_t parent, struct span name, const struct node *n, unsigned batch,
 		     bool written)
 {
-	links_note(w, parent, name, n);
+	links_note(w, parent, name, n, written);
 	if (S_ISREG(n->st.st_mode)) {
 		w->events->seen(w->ctx, parent, name, n);
 		written = written && w->events->written(w->ctx, parent, name, n);
@@ -136,7 +138,7 @@ static void on_scanned(void *ctx, uint64_t parent, struct span name, const struc
 /* A name is gone. A file that was linked to it, unknown to us until then, may live on under its old name. */
 static void entry_lost(struct watch *w, const struct mark *m)
 {
-	links_note(w, m->parent, SPAN(m->name, m->len), NULL);
+	links_note(w, m->parent, SPAN(m->name, m->len), NULL, m->flags & DIRTY_WRITTEN);
 	search_add(&w->search, (uint32_t)m->tag);
 }
 
@@ -260,6 +262,7 @@ static void drain(struct watch *w)
 		return;
 	w->source->drain(w->source, &sink);
 	map_fini(&sink.counted);
+	map_fini(&sink.written);
 	if (sink.overflowed)
 		w->dirty.overflowed = true;
 }
@@ -301,6 +304,8 @@ static void pump(struct watch *w)
 		tell_flush(&w->tell, WIRE_CHG_OVERFLOW);
 		scan_full(&w->scan, false);
 	}
+	if (w->scan.fresh)
+		scan_step(&w->scan, 1, on_dropped, w); /* the root is the first that a host hears of */
 	while (left && tell_can(&w->tell) && (m = dirty_first(&w->dirty))) {
 		m = dirty_take(&w->dirty, m);
 		look(w, m, false);
@@ -308,6 +313,7 @@ static void pump(struct watch *w)
 		left--;
 	}
 	pump_later(w);
+	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
 		search_run(&w->search, &w->dirs, mark_again, w);
 	scan_step(&w->scan, left, on_dropped, w);
@@ -415,10 +421,10 @@ void watch_replicate(struct watch *w, struct conn *control, bool all)
 {
 	struct list *node;
 
-	if (!w->ever)
-		dirty_clear(&w->dirty); /* nobody was told anything yet */
-	w->ever = true;
 	drain(w);
+	if (!w->ever)
+		dirty_clear(&w->dirty); /* nobody was told anything yet: the scan does */
+	w->ever = true;
 	tell_attach(&w->tell, control);
 	w->dirty.overflowed = false;
 	list_each(node, &w->barriers)

@@ -52,6 +52,8 @@ static void agent_main(struct lab *l, const char *watcher, int token)
 	int log = open(l->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	token = fcntl(token, F_DUPFD, 50); /* out of each other's way, and open over exec */
+	l->fan = l->fan < 0 ? -1 : fcntl(l->fan, F_DUPFD, 50);
 	dup2(log, 2);
 	dup2(token, 8);
 	if (l->fan >= 0)
@@ -322,6 +324,7 @@ static void on_control(struct host *h)
 		struct msg_CHANGES changes;
 		struct msg_OK any;
 		struct msg_ERROR error;
+		struct msg_INFO_IS info;
 		char room[512];
 	} m;
 	unsigned type = wire_next(&h->control, &m);
@@ -334,6 +337,8 @@ static void on_control(struct host *h)
 	h->reply = type;
 	h->reply_call = m.any.call;
 	h->slug[0] = '\0';
+	if (type == MSG_INFO_IS)
+		snprintf(h->slug, sizeof(h->slug), "%.*s", (int)m.info.watcher.len, (const char *)m.info.watcher.p);
 	if (type == MSG_ERROR)
 		snprintf(h->slug, sizeof(h->slug), "%.*s", (int)m.error.slug.len, (const char *)m.error.slug.p);
 }

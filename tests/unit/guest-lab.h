@@ -74,7 +74,7 @@ struct host {
 	bool hold_acks; /* do not acknowledge changes */
 	unsigned reply; /* type of the last answer to a call, and the call */
 	uint64_t reply_call;
-	char slug[41];
+	char slug[41]; /* of an error, or the watcher of INFO_IS */
 };
 
 void host_open(struct host *h, const struct lab *l, bool ship);
