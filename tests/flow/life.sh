@@ -4,8 +4,7 @@
 # by side, and nothing left behind. The conformance test of the table in host/box/box.h.
 . "$(dirname "$0")/../lib/flow.sh"
 need_template mini
-is() { [ "$2" = "$3" ] || { echo "FAILED: $1: \"$2\" is not \"$3\""; exit 1; }; }
-field() { berth info "$1" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['$2'])"; }
+info() { berth info "$1" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['$2'])"; }
 wait_state() {
 	python3 - "$1" "$2" <<'PY'
 import sys
@@ -15,56 +14,67 @@ until(lambda: api.good("GET", f"/v1/sandboxes/{sys.argv[1]}")["state"] == sys.ar
 PY
 }
 traces() { # whatever of this state directory the machine still has, but the daemon itself
-	grep -c "$FLOW_STATE/boxes" /proc/self/mountinfo || true
-	losetup -a | grep -c "$FLOW_STATE" || true
-	find "$FLOW_STATE/boxes" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l
-	find "$FLOW_STATE/run" -name '*.sock' ! -name api.sock | wc -l
+	grep -c "$STATE/boxes" /proc/self/mountinfo || true
+	losetup -a | grep -c "$STATE" || true
+	find "$STATE/boxes" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l
+	find "$STATE/run" -name '*.sock' ! -name api.sock | wc -l
 }
 for kind in oci fake; do
 	echo "--- $kind"
 	start_daemon --set "sandbox.box=$kind" --set sandbox.max=3
 	clean=$(traces)
 	a=$(berth create --template mini --name first)
-	is "state" "$(field "$a" state)" running
+	equal "state" "$(info "$a" state)" running
 	user=(); [ "$kind" = oci ] || user=(--user berth)
-	is "a command" "$(berth run first "${user[@]}" --cwd / -- sh -c 'echo yes')" yes
+	equal "a command" "$(berth run first "${user[@]}" --cwd / -- sh -c 'echo yes')" yes
 	b=$(berth create --template mini --timeout 2s)
 	c=$(berth create --template mini)
-	! berth create --template mini 2>"$FLOW_DIR/err"
-	grep -q limit "$FLOW_DIR/err"
-	! berth create --template mini --name first 2>"$FLOW_DIR/err"
+	! berth create --template mini 2>"$TOP/err"
+	grep -q limit "$TOP/err"
+	! berth create --template mini --name first 2>"$TOP/err"
 	wait_state "$b" stopped
-	is "why" "$(field "$b" why)" "its time was over"
-	kill -9 "$(field "$c" pid)"
+	equal "why" "$(info "$b" why)" "its time was over"
+	kill -9 "$(info "$c" pid)"
 	wait_state "$c" failed
 	berth rm "$c"
-	! berth rm "$a" 2>"$FLOW_DIR/err"
-	grep -q "kill it first" "$FLOW_DIR/err"
-	! berth kill "$b" 2>"$FLOW_DIR/err"
+	! berth rm "$a" 2>"$TOP/err"
+	grep -q "kill it first" "$TOP/err"
+	! berth kill "$b" 2>"$TOP/err"
 	berth kill "$a"
-	! berth run "$a" -- true 2>"$FLOW_DIR/err"
+	! berth run "$a" -- true 2>"$TOP/err"
 	berth rm "$a" "$b"
-	is "left behind" "$(traces)" "$clean"
-	is "list" "$(berth ps --all --json)" "[]"
+	equal "left behind" "$(traces)" "$clean"
+	equal "list" "$(berth ps --all --json)" "[]"
 	if [ "$kind" = oci ]; then
-		! berth create --template no-such-template 2>"$FLOW_DIR/err"
-		grep -q no-such-template "$FLOW_DIR/err"
-		is "left behind by a failed start" "$(traces)" "$clean"
+		! berth create --template no-such-template 2>"$TOP/err"
+		grep -q no-such-template "$TOP/err"
+		equal "left behind by a failed start" "$(traces)" "$clean"
 		for i in 1 2 3 4 5 6 7 8; do
 			x=$(berth create --template mini); berth kill "$x"; berth rm "$x"
 		done
-		is "left behind by eight lives" "$(traces)" "$clean"
+		equal "left behind by eight lives" "$(traces)" "$clean"
 		berth fsck
 	fi
 	stop_daemon
 done
+
+# Two daemons side by side, each with a state of its own.
 start_daemon
 one=$(berth create --template mini)
-first_url=$BERTH_URL
-second_daemon
-two=$(berth create --template mini)
-berth run "$two" -- sh -c 'echo two > who'
-BERTH_URL=$first_url berth run "$one" -- sh -c 'echo one > who'
-is "two daemons" "$(cat "$FLOW_MOUNT/$one/who")-$(cat "$FLOW_MOUNT2/$two/who")" one-two
-berth kill "$two"
-BERTH_URL=$first_url berth kill "$one"
+berth run "$one" --cwd / -- sh -c 'echo one > /workspace/who'
+second=$TOP/second
+mkdir -p "$second"
+cp -al "$STATE/templates" "$second/templates"
+"$BERTH_BUILD/berthd" --set "daemon.state-dir=$second" --set "daemon.agent=$BERTH_AGENT" --set sandbox.max=4 \
+	--set "sandbox.ids-first=$((IDS_FIRST + 8 * 65536))" --set sandbox.workspace=1G --set sandbox.at-stop=kill >>"$LOG" 2>&1 &
+pid=$!
+export SECOND_URL=unix:$second/run/api.sock
+wait_for 20 "the second daemon" curl -sf --unix-socket "$second/run/api.sock" http://x/health
+two=$(BERTH_URL=$SECOND_URL berth create --template mini)
+BERTH_URL=$SECOND_URL berth run "$two" -- sh -c 'echo two > who'
+equal "two daemons" "$(cat "$MNT/$one/who")-$(cat "$second/mnt/$two/who")" one-two
+refused 1 'no sandbox is called' berth info "$two"
+kill "$pid"
+wait "$pid"
+equal "the second one is gone" "$(grep -c "$second" /proc/self/mountinfo || true)" 0
+berth kill "$one"

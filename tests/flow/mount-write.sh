@@ -7,7 +7,7 @@ need_template base
 start_daemon
 id=$(berth create --template base)
 export id
-cat >"$FLOW_DIR/model.py" <<'PY'
+cat >"$TOP/model.py" <<'PY'
 import ctypes, errno, os, random, sys
 from berthtest import fail
 libc = ctypes.CDLL(None, use_errno=True)
@@ -23,6 +23,8 @@ def step(rnd, root):
     kind, a, b, n = rnd.randrange(14), path(), path(), rnd.randrange(200000)
     data = rnd.randbytes(rnd.choice([0, 1, 10, 4096, 66000, 140000]))
     try:
+        # the mount does not follow what a guest may have linked
+        if kind in (0, 1, 2, 3, 4, 5, 12) and os.path.islink(a): return "link"
         if kind <= 2:
             with open(a, "wb") as f: f.write(data)
         elif kind == 3:
@@ -69,26 +71,26 @@ for i in range(turns):
         fail(f"seed {seed} turn {i}: " + str([(k, a.get(k), b.get(k)) for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)][:5]))
 print(f"{turns} operations with the same outcome and the same tree")
 PY
-mkdir "$FLOW_DIR/local1" "$FLOW_DIR/local2"
+mkdir "$TOP/local1" "$TOP/local2"
 berth run "$id" -- mkdir live
-PYTHONPATH=$FLOW_LIB python3 "$FLOW_DIR/model.py" 11 "$FLOW_DIR/local1" "$FLOW_MOUNT/$id/live" 1500
+python3 "$TOP/model.py" 11 "$TOP/local1" "$MNT/$id/live" 1500
 # the guest sees what the host wrote
-tar -C "$FLOW_DIR/local1" -cf "$FLOW_DIR/want.tar" .
-berth cp "$FLOW_DIR/want.tar" "$id:want.tar"
-berth run "$id" -- sh -c 'mkdir want && tar -C want -xf want.tar && diff -r --no-dereference want live'
+tar -C "$TOP/local1" -cf "$TOP/want.tar" .
+berth cp "$TOP/want.tar" "$id:want.tar"
+berth run "$id" --user root -- sh -c 'mkdir want && tar -C want -xf want.tar && diff -r --no-dereference want live'
 echo "the guest sees the same"
 # a program with more than one open file, and removing while reading
-cp -r /usr/share/doc/libc-bin "$FLOW_MOUNT/$id/doc"
-mkdir "$FLOW_MOUNT/$id/many"
-(cd "$FLOW_MOUNT/$id/many" && seq 1 700 | xargs touch)
-[ "$(find "$FLOW_MOUNT/$id/many" -type f | wc -l)" = 700 ]
-rm -r "$FLOW_MOUNT/$id/many" "$FLOW_MOUNT/$id/doc"
+cp -r /usr/share/doc/libc-bin "$MNT/$id/doc"
+mkdir "$MNT/$id/many"
+(cd "$MNT/$id/many" && seq 1 700 | xargs touch)
+[ "$(find "$MNT/$id/many" -type f | wc -l)" = 700 ]
+rm -r "$MNT/$id/many" "$MNT/$id/doc"
 berth kill "$id"
-mkdir "$FLOW_MOUNT/$id/stopped"
-PYTHONPATH=$FLOW_LIB python3 "$FLOW_DIR/model.py" 12 "$FLOW_DIR/local2" "$FLOW_MOUNT/$id/stopped" 1500
+mkdir "$MNT/$id/stopped"
+python3 "$TOP/model.py" 12 "$TOP/local2" "$MNT/$id/stopped" 1500
 berth fsck
 stop_daemon
 start_daemon
-diff -r --no-dereference "$FLOW_DIR/local1" "$FLOW_MOUNT/$id/live"
-diff -r --no-dereference "$FLOW_DIR/local2" "$FLOW_MOUNT/$id/stopped"
+diff -r --no-dereference "$TOP/local1" "$MNT/$id/live"
+diff -r --no-dereference "$TOP/local2" "$MNT/$id/stopped"
 echo "still there after a restart"

@@ -9,7 +9,7 @@ export id
 python3 - <<'PY'
 import os, random
 from berthtest import Api, fail
-api, m, rnd = Api(), os.environ["FLOW_MOUNT"] + "/" + os.environ["id"], random.Random(1)
+api, m, rnd = Api(), os.environ["MNT"] + "/" + os.environ["id"], random.Random(1)
 box = os.environ["id"]
 gone = set()
 for i in range(2000):

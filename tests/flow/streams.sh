@@ -5,36 +5,35 @@
 need_template base
 start_daemon
 id=$(berth create --template base --name box)
-is() { [ "$2" = "$3" ] || { echo "FAILED: $1: \"$2\" is not \"$3\""; exit 1; }; }
-status() { local s=0; "$@" >"$FLOW_DIR/out" 2>"$FLOW_DIR/err" || s=$?; echo "$s"; }
+status() { local s=0; "$@" >"$TOP/out" 2>"$TOP/err" || s=$?; echo "$s"; }
 
-is "output" "$(berth run "$id" -- echo hello)" hello
-is "error output apart" "$(berth run "$id" -- sh -c 'echo out; echo err >&2' 2>/dev/null)" out
-is "exit status" "$(status berth run "$id" -- sh -c 'exit 7')" 7
-is "signal" "$(status berth run "$id" -- sh -c 'kill -TERM $$')" 143
-is "not found" "$(status berth run "$id" -- no-such-program)" 127
-is "not executable" "$(status berth run "$id" -- /etc/passwd)" 126
-is "bad directory" "$(status berth run "$id" --cwd /none -- true)" 125
-grep -q /none "$FLOW_DIR/err"
-is "unknown user" "$(status berth run "$id" --user nobodyatall -- true)" 125
-is "timeout" "$(status berth run "$id" --timeout 1 -- sleep 60)" 124
-is "environment" "$(berth run "$id" --env A=1 --env B='x y' -- sh -c 'echo "$A-$B"')" "1-x y"
-is "directory" "$(berth run "$id" --cwd /tmp -- pwd)" /tmp
-is "user" "$(berth run "$id" -- id -un)" user
-is "root" "$(berth run "$id" --user root -- id -u)" 0
-is "sudo" "$(berth run "$id" -- sudo -n id -u)" 0
-is "no input" "$(berth run "$id" --no-stdin -- cat)" ""
-is "input" "$(echo in | berth run "$id" -- cat)" in
-head -c 20000000 /dev/urandom >"$FLOW_DIR/r"
-berth run "$id" -- cat <"$FLOW_DIR/r" | cmp - "$FLOW_DIR/r"
-is "a reader that goes away" "$(berth run "$id" -- sh -c 'while :; do echo y; done' 2>/dev/null | head -n 1)" y
+equal "output" "$(berth run "$id" -- echo hello)" hello
+equal "error output apart" "$(berth run "$id" -- sh -c 'echo out; echo err >&2' 2>/dev/null)" out
+equal "exit status" "$(status berth run "$id" -- sh -c 'exit 7')" 7
+equal "signal" "$(status berth run "$id" -- sh -c 'kill -TERM $$')" 143
+equal "not found" "$(status berth run "$id" -- no-such-program)" 127
+equal "not executable" "$(status berth run "$id" -- /etc/passwd)" 126
+equal "bad directory" "$(status berth run "$id" --cwd /none -- true)" 125
+grep -q /none "$TOP/err"
+equal "unknown user" "$(status berth run "$id" --user nobodyatall -- true)" 125
+equal "timeout" "$(status berth run "$id" --timeout 1 -- sleep 60)" 124
+equal "environment" "$(berth run "$id" --env A=1 --env B='x y' -- sh -c 'echo "$A-$B"')" "1-x y"
+equal "directory" "$(berth run "$id" --cwd /tmp -- pwd)" /tmp
+equal "user" "$(berth run "$id" -- id -un)" user
+equal "root" "$(berth run "$id" --user root -- id -u)" 0
+equal "sudo" "$(berth run "$id" -- sudo -n id -u)" 0
+equal "no input" "$(berth run "$id" --no-stdin -- cat)" ""
+equal "input" "$(echo in | berth run "$id" -- cat)" in
+head -c 20000000 /dev/urandom >"$TOP/r"
+berth run "$id" -- cat <"$TOP/r" | cmp - "$TOP/r"
+equal "a reader that goes away" "$(berth run "$id" -- sh -c 'while :; do echo y; done' 2>/dev/null | head -n 1)" y
 # somebody who survives the command holds nothing open
-is "survivor" "$(timeout 20 berth run "$id" -- sh -c 'sleep 300 & echo started')" started
+equal "survivor" "$(timeout 20 berth run "$id" -- sh -c 'sleep 300 & echo started')" started
 
 # a signal to the command line reaches the process
-berth run "$id" -- sh -c 'trap "echo got it; exit 9" TERM; echo ready; while :; do sleep 0.05; done' >"$FLOW_DIR/sig" &
+berth run "$id" -- sh -c 'trap "echo got it; exit 9" TERM; echo ready; while :; do sleep 0.05; done' >"$TOP/sig" &
 pid=$!
-python3 - "$FLOW_DIR/sig" <<'PY'
+python3 - "$TOP/sig" <<'PY'
 import sys
 from berthtest import until
 until(lambda: "ready" in open(sys.argv[1]).read(), 20, "the command did not start")
@@ -42,11 +41,11 @@ PY
 kill -TERM "$pid"
 s=0
 wait "$pid" || s=$?
-is "signal passed through" "$s $(tail -n 1 "$FLOW_DIR/sig")" "9 got it"
+equal "signal passed through" "$s $(tail -n 1 "$TOP/sig")" "9 got it"
 
 # detached: the output so far is replayed, the end is told
 exec_id=$(berth run "$id" --detach -- sh -c 'for i in 1 2 3 4 5; do echo $i; sleep 0.1; done; exit 3')
-is "attach" "$(status berth attach "$id" "$exec_id") $(tr '\n' ' ' <"$FLOW_DIR/out")" "3 1 2 3 4 5 "
+equal "attach" "$(status berth attach "$id" "$exec_id") $(tr '\n' ' ' <"$TOP/out")" "3 1 2 3 4 5 "
 
 # a terminal, with a size that changes
 python3 - "$id" <<'PY'

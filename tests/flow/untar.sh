@@ -6,7 +6,7 @@
 need_template base
 start_daemon
 id=$(berth create --template base)
-work=$FLOW_DIR/work
+work=$TOP/work
 mkdir "$work"
 python3 - "$work" <<'PY'
 import os, random, sys
@@ -41,11 +41,11 @@ os.mkfifo(root + b"/fifo")
 PY
 tar -C "$work" --sparse -cf "$work/tree.tar" tree
 berth cp "$work/tree.tar" "$id:tree.tar"
-berth cp "$FLOW_LIB/berthtest.py" "$id:berthtest.py"
+berth cp "$SRC/tests/lib/berthtest.py" "$id:berthtest.py"
 berth run "$id" -- tar -xf tree.tar
 berth run "$id" -- python3 berthtest.py manifest tree >"$work/inside.json"
 compare() {
-	python3 - "$FLOW_MOUNT/$id/tree" "$work/inside.json" "$1" <<'PY'
+	python3 - "$MNT/$id/tree" "$work/inside.json" "$1" <<'PY'
 import json, sys
 from berthtest import manifest, differences, fail
 inside, here = json.load(open(sys.argv[2])), manifest(sys.argv[1])
