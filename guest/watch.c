@@ -25,8 +25,10 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <malloc.h>
 
-enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, STALE_MAX = 4096, TURN = 512 };
+enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, STALE_MAX = 4096, TURN = 512,
+       TRIM_AFTER = 4096, TRIM_MS = 2000 };
 
 struct watch {
 	struct loop *loop;		    /* borrowed, like the next four */
@@ -44,7 +46,8 @@ struct watch {
 	struct tell tell;
 	struct scan scan;
 	struct loop_watch *readable;
-	struct loop_timer *lazy, *turn, *recheck;
+	struct loop_timer *lazy, *turn, *recheck, *trim;
+	size_t looked; /* names since memory was last given back */
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
 	unsigned passed_on; /* flags that mark_again() gives */
@@ -312,6 +315,9 @@ static void pump(struct watch *w)
 		free(m);
 		left--;
 	}
+	w->looked += TURN - left;
+	if (w->looked > TRIM_AFTER)
+		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
 	pump_later(w);
 	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
@@ -331,6 +337,13 @@ static void on_lazy(void *ctx)
 	drain(w);
 	loop_rewatch(w->readable, LOOP_READ);
 	pump(w);
+}
+
+/* A burst has left holes in the heap; an idle agent is a small one. */
+static void on_trim(void *ctx)
+{
+	((struct watch *)ctx)->looked = 0;
+	malloc_trim(0);
 }
 
 static void on_turn(void *ctx)
@@ -383,6 +396,7 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	w->lazy = loop_timer(loop, CLOCK_NEVER, on_lazy, w);
 	w->turn = loop_timer(loop, CLOCK_NEVER, on_turn, w);
 	w->recheck = loop_timer(loop, CLOCK_NEVER, on_recheck, w);
+	w->trim = loop_timer(loop, CLOCK_NEVER, on_trim, w);
 	if (source && loop_watch(loop, source->fd, LOOP_READ, on_readable, w, &w->readable) < 0)
 		w->source = w->scan.source = NULL;
 	return w;
@@ -405,6 +419,7 @@ void watch_free(struct watch **slot)
 	loop_untimer(&w->lazy);
 	loop_untimer(&w->turn);
 	loop_untimer(&w->recheck);
+	loop_untimer(&w->trim);
 	scan_fini(&w->scan);
 	tell_fini(&w->tell);
 	search_fini(&w->search);
