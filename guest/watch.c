@@ -27,7 +27,7 @@
 #include <errno.h>
 #include <malloc.h>
 
-enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, STALE_MAX = 4096, TURN = 512,
+enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
        TRIM_AFTER = 4096, TRIM_MS = 2000 };
 
 struct watch {
@@ -40,7 +40,6 @@ struct watch {
 	struct dirty dirty, recent;
 	struct dirty later;   /* names whose directory was not where we thought */
 	uint64_t later_until; /* ordinal of the mark after which they are looked at again */
-	VEC(uint64_t) stale;  /* directories that were not found then either */
 	struct links links;
 	struct search search;
 	struct tell tell;
@@ -158,9 +157,7 @@ static void look_later(struct watch *w, const struct mark *m, struct dir *dir, b
 			return;
 		}
 	}
-	if (!dir->stale && w->stale.len < STALE_MAX)
-		vec_push(&w->stale, dir->fid);
-	dir->stale = true;
+	scan_lost(&w->scan, dir, false);
 }
 
 static void look(struct watch *w, const struct mark *m, bool again)
@@ -274,7 +271,6 @@ static void drain(struct watch *w)
 static void pump_later(struct watch *w)
 {
 	struct mark *m = dirty_first(&w->dirty);
-	size_t i = 0;
 
 	if (m && m->ord <= w->later_until)
 		return;
@@ -283,17 +279,7 @@ static void pump_later(struct watch *w)
 		look(w, m, true);
 		free(m);
 	}
-	while (i < w->stale.len) {
-		struct dir *dir = dirs_get(&w->dirs, w->stale.v[i]);
-		int fd = dir && dir->stale ? dirs_open(&w->dirs, dir->fid) : -ENOENT;
-
-		if (fd >= 0)
-			scan_dir(&w->scan, dir->fid, false, true);
-		if (dir && dir->stale && fd < 0)
-			i++;
-		else
-			w->stale.v[i] = w->stale.v[--w->stale.len];
-	}
+	scan_retry(&w->scan);
 }
 
 static void pump(struct watch *w)
@@ -427,7 +413,6 @@ void watch_free(struct watch **slot)
 	dirty_fini(&w->dirty);
 	dirty_fini(&w->recent);
 	dirty_fini(&w->later);
-	vec_fini(&w->stale);
 	dirs_fini(&w->dirs);
 	free(w);
 }
