@@ -104,12 +104,14 @@ static void begin(struct scan *s)
 	if (fd < 0)
 		return;
 	s->fd = node_open(fd, "", O_RDONLY | O_DIRECTORY, 0, false);
-	if (s->fd < 0 || node_of(s->fd, &s->scratch) < 0) {
+	if (s->fd < 0)
+		return;
+	if (s->source) /* before anything of it is looked at */
+		s->source->dir_found(s->source, dir, s->fd);
+	if (node_of(s->fd, &s->scratch) < 0) {
 		fd_close(&s->fd);
 		return;
 	}
-	if (s->source)
-		s->source->dir_found(s->source, dir, s->fd);
 	tell_entry(s->tell, WIRE_CHG_SCAN, WIRE_ENT_ONLY, s->now.fid, SPAN_NULL, &s->scratch);
 	if (!s->room)
 		s->room = must_calloc(1, ROOM);
