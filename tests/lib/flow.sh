@@ -19,7 +19,7 @@ SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BERTH_BUILD=$(cd "${BERTH_BUILD:-$SRC/build}" && pwd)
 BERTH_AGENT=${BERTH_AGENT:-$BERTH_BUILD/berth-agent}
 BERTH_CACHE=${BERTH_CACHE:-/var/cache/berth-test}
-TOP=$(mktemp -d /var/tmp/bt-XXXXXX)
+TOP=$(mktemp -d "${BERTH_TMP:-/var/tmp}/bt-XXXXXX")
 chmod 755 "$TOP"
 STATE=$TOP/s
 MNT=$STATE/mnt
