@@ -20,7 +20,7 @@ struct mark {
 	struct list node;
 	uint64_t ord;	 /* ascending along the list */
 	uint64_t parent; /* fid of the directory */
-	uint64_t tag;	 /* for the owner of the set */
+	uint64_t tag;	 /* fid of a file that got this name by link(2); in the set of recent files: their times */
 	unsigned flags;
 	unsigned len;
 	char name[]; /* NUL-terminated; "" means the directory itself */

@@ -99,6 +99,8 @@ static struct source *choose_source(const struct options *o, const struct tree *
 
 	if (o->fanotify_fd >= 0 || any || str_eq(o->watcher, "fanotify"))
 		r = source_fanotify(o->fanotify_fd, tree, &s);
+	if (r < 0 && o->fanotify_fd >= 0)
+		log_warn("agent", "the group that was handed down is of no use", "errno=%s", err_name(r));
 	if (r < 0 && (any || str_eq(o->watcher, "inotify")))
 		r = source_inotify(&s);
 	if (r < 0 && !str_eq(o->watcher, "none"))

@@ -34,7 +34,7 @@ void scan_stop(struct scan *s)
 	free(s->room);
 	s->room = NULL;
 	s->at = s->len = 0;
-	s->running = s->full = s->written = false;
+	s->running = s->full = s->fresh = false;
 }
 
 void scan_fini(struct scan *s)
@@ -42,7 +42,7 @@ void scan_fini(struct scan *s)
 	scan_stop(s);
 }
 
-void scan_dir(struct scan *s, uint64_t fid, bool deep)
+void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news)
 {
 	struct dir *dir = dirs_get(s->dirs, fid);
 
@@ -50,17 +50,16 @@ void scan_dir(struct scan *s, uint64_t fid, bool deep)
 		return;
 	dir->round = s->dirs->round;
 	dir->stale = false;
-	vec_push(&s->todo, ((struct scan_job){ .fid = fid, .deep = deep }));
+	vec_push(&s->todo, ((struct scan_job){ .fid = fid, .deep = deep, .news = news }));
 	s->running = true;
 }
 
-void scan_full(struct scan *s, bool written)
+void scan_full(struct scan *s, bool news)
 {
 	scan_stop(s);
 	s->dirs->round++;
-	s->full = true;
-	s->written = written;
-	scan_dir(s, s->dirs->tree->fid, true);
+	s->full = s->fresh = true;
+	scan_dir(s, s->dirs->tree->fid, true, news);
 }
 
 static void begin(struct scan *s)
@@ -68,10 +67,11 @@ static void begin(struct scan *s)
 	struct dir *dir;
 	int fd;
 
+	s->fresh = false;
 	s->now = s->todo.v[--s->todo.len];
 	dir = dirs_get(s->dirs, s->now.fid);
 	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;
-	if (fd == -ESTALE)
+	if (dir && (fd == -ESTALE || fd == -ENOENT))
 		dir->stale = true; /* moved: its event brings it back to us */
 	if (fd < 0)
 		return;
@@ -97,9 +97,9 @@ static void one(struct scan *s, const char *name)
 	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
 		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
 		if (s->now.deep || is_new)
-			scan_dir(s, s->scratch.fid, true);
+			scan_dir(s, s->scratch.fid, true, s->now.news);
 	}
-	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch);
+	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch, s->now.news);
 }
 
 /* Return: false when the directory is done. */

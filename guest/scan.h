@@ -8,11 +8,12 @@
 #include "guest/tell.h"
 
 /** Somebody else tells the entry: watch.c, in the same way as for an event. */
-typedef void scan_entry_fn(void *ctx, uint64_t parent, struct span name, const struct node *node);
+typedef void scan_entry_fn(void *ctx, uint64_t parent, struct span name, const struct node *node, bool news);
 
 struct scan_job {
 	uint64_t fid;
 	bool deep; /* directories in it, too */
+	bool news; /* contents of files in it are news to the host */
 };
 
 struct scan {
@@ -27,15 +28,15 @@ struct scan {
 	char *room;
 	size_t at, len;
 	bool running, full;
-	bool written; /* a full scan for a host that has nothing: every file's content is news */
+	bool fresh; /* full, and the root is still to come */
 	struct node scratch;
 };
 
 void scan_fini(struct scan *s);
-/** scan_full() - list the whole tree anew. */
-void scan_full(struct scan *s, bool written);
+/** scan_full() - list the whole tree anew; @news: for a host that has nothing. */
+void scan_full(struct scan *s, bool news);
 /** scan_dir() - list one directory as soon as possible. */
-void scan_dir(struct scan *s, uint64_t fid, bool deep);
+void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news);
 /** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */
 void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx);
 /** scan_stop() - forget what is left to do. */

@@ -69,6 +69,7 @@ struct ship {
 	ship_progress_fn *progress;
 	void *ctx;
 	struct map by_fid; /* queued requests */
+	struct map in_air;  /* fids of `sent`: the host knows one shipment of a file, so one at a time may be a base */
 	struct list queue, sent;
 	size_t n_sent;
 	uint64_t ord, ships, credit;
@@ -336,6 +337,7 @@ static void remember_sent(struct ship *s, struct request *r)
 	*sent = (struct sent){ .ship = s->now.ship, .req = r, .blocks = take(&s->now.blocks) };
 	list_init(&sent->node);
 	list_append(&s->sent, &sent->node);
+	map_put_u64(&s->in_air, r->fid, sent);
 	s->n_sent++;
 }
 
@@ -461,6 +463,8 @@ static struct request *choose(struct ship *s)
 	list_each(node, &s->queue) {
 		struct request *r = list_entry(node, struct request, node);
 
+		if (map_get_u64(&s->in_air, r->fid))
+			continue; /* its acknowledgement brings us back */
 		if (r->not_before <= now)
 			return r;
 		first = MIN(first, r->not_before);
@@ -527,6 +531,7 @@ static void on_ack(struct ship *s, const struct msg_SHIP_ACK *m)
 	if (m->ok && sent->blocks)
 		blocks_put(&s->store, take(&sent->blocks));
 	list_remove(&sent->node);
+	map_remove_u64(&s->in_air, r->fid);
 	s->n_sent--;
 	if (m->ok) {
 		settle(s, r);
@@ -580,6 +585,7 @@ void ship_detach(struct ship *s)
 		mem_free(&sent->blocks);
 		free(sent);
 	}
+	map_fini(&s->in_air);
 	s->n_sent = 0;
 }
 

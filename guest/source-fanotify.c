@@ -6,6 +6,10 @@
  * needs no listing. Directories that we do not know are not below the workspace (or will be listed when they are found),
  * so what happens in them is ignored.
  *
+ * link(2) says first, about the inode alone, that its count of links changed, and then that a name was created: so a name
+ * that was made by linking is told from a new file. When it is gone again by the time that we look, the file lives on
+ * under a name that we have to search.
+ *
  * MODIFY is in the mask, although it costs the writer a merge in the queue: a truncate by path closes nothing, and a
  * writer that never closes would not be seen before a census.
  */
@@ -29,7 +33,7 @@
 #define FAN_EVENT_INFO_TYPE_NEW_DFID_NAME 12
 #endif
 
-enum { READ_MAX = 64 * 1024 };
+enum { READ_MAX = 64 * 1024, COUNTED_MAX = 65536 };
 
 #define MASK (FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_CLOSE_WRITE | FAN_MODIFY | FAN_ATTRIB | FAN_ONDIR)
 #define INIT_FLAGS                                                                                              \
@@ -99,13 +103,15 @@ static void read_infos(const char *p, size_t len, struct event *ev)
 
 static void mark_linked(void *ctx, uint64_t parent, struct span name)
 {
-	dirty_mark(ctx, parent, name, 0);
+	struct source_sink *k = ctx;
+
+	dirty_mark(k->dirty, parent, name, k->flags);
 }
 
-static void mark_entry(struct source_sink *k, const struct place *p, unsigned flags)
+static struct mark *mark_entry(struct source_sink *k, const struct place *p, unsigned flags)
 {
-	dirty_mark(k->dirty, p->fid, p->name, flags | DIRTY_ENTRY);
 	dirty_mark(k->dirty, p->fid, SPAN_NULL, 0);
+	return dirty_mark(k->dirty, p->fid, p->name, flags | DIRTY_ENTRY);
 }
 
 static void on_rename(struct source_sink *k, const struct event *ev)
@@ -130,17 +136,23 @@ static void on_event(struct source_sink *k, const struct event *ev)
 {
 	unsigned flags = ev->mask & (FAN_CLOSE_WRITE | FAN_MODIFY) ? (unsigned)DIRTY_WRITTEN : 0U;
 	bool is_new, on_dir = (ev->mask & FAN_ONDIR) != 0;
+	struct mark *m;
 
 	if (ev->mask & FAN_RENAME) {
 		on_rename(k, ev);
 		return;
 	}
 	if (!ev->at.fid) {
-		links_each(k->links, ev->target, mark_linked, k->dirty);
+		k->flags = map_get_u64(&k->written, ev->target) ? DIRTY_WRITTEN : 0;
+		links_each(k->links, ev->target, mark_linked, k);
+		if (ev->target && k->counted.len < COUNTED_MAX)
+			map_put_u64(&k->counted, ev->target, k);
 		return;
 	}
 	if (!dirs_get(k->dirs, ev->at.fid))
 		return;
+	if (flags && k->written.len < COUNTED_MAX)
+		map_put_u64(&k->written, ev->target, k);
 	if (ev->at.name.len == 0 || span_eq(ev->at.name, span_str("."))) {
 		dirty_mark(k->dirty, ev->at.fid, SPAN_NULL, 0);
 		return;
@@ -149,7 +161,9 @@ static void on_event(struct source_sink *k, const struct event *ev)
 		dirty_mark(k->dirty, ev->at.fid, ev->at.name, flags);
 		return;
 	}
-	mark_entry(k, &ev->at, flags | (ev->mask & FAN_CREATE ? (unsigned)DIRTY_CREATED : 0U));
+	m = mark_entry(k, &ev->at, flags | (ev->mask & FAN_CREATE ? (unsigned)DIRTY_CREATED : 0U));
+	if (m && (ev->mask & FAN_CREATE) && map_get_u64(&k->counted, ev->target))
+		m->tag = ev->target;
 	if (on_dir && ev->target && (ev->mask & FAN_CREATE))
 		dirs_put(k->dirs, ev->target, ev->at.fid, ev->at.name, &is_new);
 	if (on_dir && ev->target && (ev->mask & FAN_DELETE))

@@ -18,7 +18,10 @@ struct source_sink {
 	struct dirs *dirs;
 	struct dirty *dirty;
 	struct links *links;
-	bool overflowed; /* the kernel dropped events */
+	struct map counted; /* fids whose count of links changed, in this drain */
+	struct map written; /* fids that were written to, in this drain */
+	unsigned flags;	    /* that mark_linked() gives */
+	bool overflowed;    /* the kernel dropped events */
 };
 
 struct source {

@@ -5,8 +5,9 @@
  * has not acknowledged enough, and gives the loop back after a bounded number of names.
  *
  * A name is looked at through its directory, found by the map and checked by its identity. When the directory is not where
- * the map says, it was moved or removed by something whose event we have not read yet: the directory is noted as stale
- * and listed when it turns up again. So nothing is lost, whatever the order.
+ * the map says, it was moved by something that is still to be looked at, or whose event we have not read yet: the name is
+ * looked at again behind the others, and when that fails the directory is noted as stale and listed as soon as it can be
+ * opened again. So nothing is lost, whatever the order.
  *
  * The barrier: events of a system call that has returned are in the queue. So a drain, then a ticket (the ordinal of the
  * newest mark); when every mark up to the ticket and every listing is told, the number of the last batch; when that batch
@@ -25,7 +26,7 @@
 
 #include <errno.h>
 
-enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512 };
+enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, STALE_MAX = 4096, TURN = 512 };
 
 struct watch {
 	struct loop *loop;		    /* borrowed, like the next four */
@@ -35,6 +36,9 @@ struct watch {
 	void *ctx;
 	struct dirs dirs;
 	struct dirty dirty, recent;
+	struct dirty later;   /* names whose directory was not where we thought */
+	uint64_t later_until; /* ordinal of the mark after which they are looked at again */
+	VEC(uint64_t) stale;  /* directories that were not found then either */
 	struct links links;
 	struct search search;
 	struct tell tell;
@@ -42,7 +46,8 @@ struct watch {
 	struct loop_watch *readable;
 	struct loop_timer *lazy, *turn, *recheck;
 	struct list barriers;
-	bool ever; /* a host asked for changes */
+	bool ever;	    /* a host asked for changes */
+	unsigned passed_on; /* flags that mark_again() gives */
 	struct node scratch;
 };
 
@@ -58,15 +63,20 @@ struct barrier {
 
 /* --- looking at names -------------------------------------------------------------------------------------------- */
 
+/* A name that follows from one that was looked at: who waits for that one waits for this one, too. */
 static void mark_again(void *ctx, uint64_t parent, struct span name)
 {
 	struct watch *w = ctx;
+	struct list *node;
 
-	dirty_mark(&w->dirty, parent, name, 0);
+	dirty_mark(&w->dirty, parent, name, w->passed_on);
+	list_each(node, &w->barriers)
+		list_entry(node, struct barrier, node)->ticket = w->dirty.ord;
 }
 
-static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now)
+static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now, bool written)
 {
+	w->passed_on = written ? DIRTY_WRITTEN : 0; /* under this name, and so under all */
 	search_add(&w->search, links_seen(&w->links, parent, name, now, mark_again, w));
 }
 
@@ -100,16 +110,16 @@ static void place_dir(struct watch *w, uint64_t parent, struct span name, const 
 		return;
 	dir = dirs_put(&w->dirs, n->fid, parent, name, &is_new);
 	if (is_new || (w->scan.full && dir->round != w->dirs.round))
-		scan_dir(&w->scan, n->fid, true);
+		scan_dir(&w->scan, n->fid, true, is_new);
 	else if (dir->stale)
-		scan_dir(&w->scan, n->fid, false);
+		scan_dir(&w->scan, n->fid, false, true);
 }
 
 /* Tell what a name is now. */
 static void entry_is(struct watch *w, uint64_t parent, struct span name, const struct node *n, unsigned batch,
 		     bool written)
 {
-	links_note(w, parent, name, n);
+	links_note(w, parent, name, n, written);
 	if (S_ISREG(n->st.st_mode)) {
 		w->events->seen(w->ctx, parent, name, n);
 		written = written && w->events->written(w->ctx, parent, name, n);
@@ -118,25 +128,53 @@ static void entry_is(struct watch *w, uint64_t parent, struct span name, const s
 	tell_entry(&w->tell, batch, S_ISREG(n->st.st_mode) && written ? WIRE_ENT_WRITTEN : 0U, parent, name, n);
 }
 
-static void on_scanned(void *ctx, uint64_t parent, struct span name, const struct node *n)
+static void on_scanned(void *ctx, uint64_t parent, struct span name, const struct node *n, bool news)
 {
 	struct watch *w = ctx;
 
-	entry_is(w, parent, name, n, WIRE_CHG_SCAN, w->scan.written);
+	entry_is(w, parent, name, n, WIRE_CHG_SCAN, news);
 }
 
-static void look(struct watch *w, const struct mark *m)
+/* A name is gone. A file that was linked to it, unknown to us until then, may live on under its old name. */
+static void entry_lost(struct watch *w, const struct mark *m)
+{
+	links_note(w, m->parent, SPAN(m->name, m->len), NULL, m->flags & DIRTY_WRITTEN);
+	search_add(&w->search, (uint32_t)m->tag);
+}
+
+/* The directory is not where we thought: something that moved it is still to be looked at, or its event to be read. */
+static void look_later(struct watch *w, const struct mark *m, struct dir *dir, bool again)
+{
+	struct mark *l;
+
+	if (!again) {
+		l = dirty_mark(&w->later, m->parent, SPAN(m->name, m->len), m->flags);
+		w->later_until = w->dirty.ord;
+		if (l) {
+			l->tag = m->tag;
+			return;
+		}
+	}
+	if (!dir->stale && w->stale.len < STALE_MAX)
+		vec_push(&w->stale, dir->fid);
+	dir->stale = true;
+}
+
+static void look(struct watch *w, const struct mark *m, bool again)
 {
 	struct span name = SPAN(m->name, m->len);
 	struct dir *dir = dirs_get(&w->dirs, m->parent);
 	struct node *n = &w->scratch;
 	int fd, r;
 
-	if (!dir)
-		return; /* not below the workspace, or gone with all that was in it */
+	if (!dir) { /* gone with all that was in it */
+		if (m->len)
+			entry_lost(w, m);
+		return;
+	}
 	fd = dirs_open(&w->dirs, m->parent);
-	if (fd == -ESTALE)
-		dir->stale = true;
+	if (fd == -ESTALE || fd == -ENOENT)
+		look_later(w, m, dir, again);
 	if (fd < 0)
 		return;
 	if (!m->len) {
@@ -146,11 +184,13 @@ static void look(struct watch *w, const struct mark *m)
 	}
 	r = node_at(fd, m->name, n);
 	if (r == -ENOENT) {
-		links_note(w, m->parent, name, NULL);
+		entry_lost(w, m);
 		tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
 	} else if (r == 0) {
 		bool linked = n->st.st_nlink > 1;
 
+		if (m->tag && m->tag != n->fid)
+			search_add(&w->search, (uint32_t)m->tag);
 		if (S_ISDIR(n->st.st_mode))
 			place_dir(w, m->parent, name, n);
 		entry_is(w, m->parent, name, n, 0,
@@ -182,7 +222,7 @@ static bool all_told(const struct watch *w, uint64_t ticket)
 	const struct mark *m = dirty_first(&w->dirty);
 
 	return w->tell.on && !w->scan.running && !search_due(&w->search) && (!m || m->ord > ticket) &&
-	       !w->dirty.overflowed;
+	       !dirty_len(&w->later) && !w->dirty.overflowed;
 }
 
 /* Return: true when it was fired: the list has changed. */
@@ -221,8 +261,36 @@ static void drain(struct watch *w)
 	if (!w->source)
 		return;
 	w->source->drain(w->source, &sink);
+	map_fini(&sink.counted);
+	map_fini(&sink.written);
 	if (sink.overflowed)
 		w->dirty.overflowed = true;
+}
+
+/* What was put off, when everything has been looked at that was there at that time. */
+static void pump_later(struct watch *w)
+{
+	struct mark *m = dirty_first(&w->dirty);
+	size_t i = 0;
+
+	if (m && m->ord <= w->later_until)
+		return;
+	while (tell_can(&w->tell) && (m = dirty_first(&w->later))) {
+		m = dirty_take(&w->later, m);
+		look(w, m, true);
+		free(m);
+	}
+	while (i < w->stale.len) {
+		struct dir *dir = dirs_get(&w->dirs, w->stale.v[i]);
+		int fd = dir && dir->stale ? dirs_open(&w->dirs, dir->fid) : -ENOENT;
+
+		if (fd >= 0)
+			scan_dir(&w->scan, dir->fid, false, true);
+		if (dir && dir->stale && fd < 0)
+			i++;
+		else
+			w->stale.v[i] = w->stale.v[--w->stale.len];
+	}
 }
 
 static void pump(struct watch *w)
@@ -236,19 +304,23 @@ static void pump(struct watch *w)
 		tell_flush(&w->tell, WIRE_CHG_OVERFLOW);
 		scan_full(&w->scan, false);
 	}
+	if (w->scan.fresh)
+		scan_step(&w->scan, 1, on_dropped, w); /* the root is the first that a host hears of */
 	while (left && tell_can(&w->tell) && (m = dirty_first(&w->dirty))) {
 		m = dirty_take(&w->dirty, m);
-		look(w, m);
+		look(w, m, false);
 		free(m);
 		left--;
 	}
+	pump_later(w);
+	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
 		search_run(&w->search, &w->dirs, mark_again, w);
 	scan_step(&w->scan, left, on_dropped, w);
 	dirs_uncache(&w->dirs);
 	tell_flush(&w->tell, 0);
 	barriers_check(w);
-	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running))
+	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running || dirty_len(&w->later)))
 		loop_rearm(w->turn, 0);
 }
 
@@ -302,6 +374,7 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	dirs_init(&w->dirs, tree);
 	dirty_init(&w->dirty);
 	dirty_init(&w->recent);
+	dirty_init(&w->later);
 	tell_init(&w->tell);
 	w->scan = (struct scan){
 		.dirs = &w->dirs, .source = source, .tell = &w->tell, .entry = on_scanned, .ctx = w, .fd = -1,
@@ -338,6 +411,8 @@ void watch_free(struct watch **slot)
 	links_fini(&w->links);
 	dirty_fini(&w->dirty);
 	dirty_fini(&w->recent);
+	dirty_fini(&w->later);
+	vec_fini(&w->stale);
 	dirs_fini(&w->dirs);
 	free(w);
 }
@@ -346,10 +421,10 @@ void watch_replicate(struct watch *w, struct conn *control, bool all)
 {
 	struct list *node;
 
-	if (!w->ever)
-		dirty_clear(&w->dirty); /* nobody was told anything yet */
-	w->ever = true;
 	drain(w);
+	if (!w->ever)
+		dirty_clear(&w->dirty); /* nobody was told anything yet: the scan does */
+	w->ever = true;
 	tell_attach(&w->tell, control);
 	w->dirty.overflowed = false;
 	list_each(node, &w->barriers)
@@ -377,7 +452,7 @@ int watch_ack(struct watch *w, uint64_t seq)
 
 void watch_go_on(struct watch *w)
 {
-	if (dirty_first(&w->dirty) || w->scan.running || search_due(&w->search))
+	if (dirty_first(&w->dirty) || w->scan.running || search_due(&w->search) || dirty_len(&w->later))
 		loop_rearm(w->turn, 0);
 }
 

@@ -133,6 +133,8 @@ static int start_oci(struct host *h, const struct priv_box_spec *spec, int liste
 	if (r < 0)
 		return r;
 	r = read_pid(dir, &rec->pid);
+	if (r == 0)
+		r = record_start_time(rec->pid, &rec->start);
 	if (r < 0)
 		return err_sys(e, r, "the runtime's pid file");
 	r = injected(h, maker_steps() + 2, e);

@@ -358,11 +358,12 @@ int cgroup_each(const struct cgroups *c, int (*fn)(void *ctx, const char *id), v
 		DIR *d = opendir(dir);
 		struct dirent *de;
 
-		while (d && r == 0 && (de = readdir(d)))
+		if (!d)
+			continue;
+		while (r == 0 && (de = readdir(d)))
 			if (de->d_type == DT_DIR && de->d_name[0] != '.' && str_is_id(de->d_name, 64))
 				r = fn(ctx, de->d_name);
-		if (d)
-			closedir(d);
+		closedir(d);
 	}
 	return r;
 }

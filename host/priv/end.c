@@ -23,6 +23,8 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+enum { AGENT_MS = 10000 };
+
 /* Files of a sandbox in its directory; the mount points are empty on this side. Giving back the blocks of an image
  * takes longer than all the rest, and nobody needs to wait for it. */
 static int remove_files(const struct host *h, const char *id, bool keep_image, struct err *e)
@@ -65,10 +67,41 @@ static int remove_runtime_state(const struct host *h, const char *id, struct err
 	return r < 0 && r != -ENOENT ? err_sys(e, r, "the runtime's state of %s", id) : 0;
 }
 
+/* A descriptor of the agent that the record names. Return: -1 when it was reaped long ago. */
+static int open_agent(const struct record *rec)
+{
+	AUTO(fd_close) int pidfd = rec->pid > 0 ? pidfd_open(rec->pid, 0) : -1;
+	uint64_t start;
+
+	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. */
+	if (pidfd < 0 || record_start_time(rec->pid, &start) < 0 || start != rec->start)
+		return -1;
+	return fd_take(&pidfd);
+}
+
+/* Processes leave their group a little before they are gone. The agent is the first of its process namespace, and such
+ * a one is gone only after all others are. */
+static void await_agent(const struct host *h, const char *id)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int pidfd = -1;
+	struct record rec = RECORD_NULL;
+	struct pollfd p = {.events = POLLIN};
+
+	if (dir < 0 || record_read(dir, &rec) < 0)
+		return;
+	pidfd = open_agent(&rec);
+	p.fd = pidfd;
+	if (pidfd >= 0)
+		(void)!poll(&p, 1, AGENT_MS);
+}
+
 int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 {
 	int r = cgroup_kill(&h->cgroups, id, e);
 
+	if (r == 0)
+		await_agent(h, id);
 	if (r == 0)
 		r = cgroup_remove(&h->cgroups, id, e);
 	if (r == 0)
@@ -93,19 +126,15 @@ int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
 	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	AUTO(fd_close) int pidfd = -1;
 	struct record rec = RECORD_NULL;
-	uint64_t start;
 
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_sys(e, -errno, "directory of %s", id);
 	host_reap();
 	if (record_read(dir, &rec) < 0 || rec.pid <= 0)
 		return 0;
-	pidfd = pidfd_open(rec.pid, 0);
-	if (pidfd < 0)
-		return 0;
-	/* Read after the descriptor was taken: if it is this process now, the descriptor is its. One that has ended but
-	 * was not reaped yet (by us, or by the host's init after a restart) does not count. */
-	if (record_start_time(rec.pid, &start) < 0 || start != rec.start || has_ended(pidfd))
+	pidfd = open_agent(&rec);
+	/* One that has ended but was not reaped yet (by us, or by the host's init after a restart) does not count. */
+	if (pidfd < 0 || has_ended(pidfd))
 		return 0;
 	*ret_pidfd = fd_take(&pidfd);
 	return 1;

@@ -88,9 +88,9 @@ static int add_special(scmp_filter_ctx ctx)
 	for (i = 0; i < ARRAY_LEN(families) && r == 0; i++) {
 		scmp_datum_t family = (scmp_datum_t)families[i];
 
-		r = add(ctx, SCMP_ACT_ALLOW, "socket", 1, SCMP_A0(SCMP_CMP_EQ, family));
+		r = add(ctx, SCMP_ACT_ALLOW, "socket", 1, SCMP_A0(SCMP_CMP_EQ, family, 0));
 		if (r == 0 && families[i] == AF_UNIX)
-			r = add(ctx, SCMP_ACT_ALLOW, "socketpair", 1, SCMP_A0(SCMP_CMP_EQ, family));
+			r = add(ctx, SCMP_ACT_ALLOW, "socketpair", 1, SCMP_A0(SCMP_CMP_EQ, family, 0));
 	}
 	return r;
 }

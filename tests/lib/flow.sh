@@ -282,3 +282,4 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 make_wrapper
+export MNT TOP STATE PYTHONPATH=$SRC/tests/lib PYTHONDONTWRITEBYTECODE=1

@@ -104,6 +104,7 @@ void rig_fini(struct rig *rig)
 	top = open("/var/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cr_expect_eq(tree_remove(top, strrchr(rig->dir, '/') + 1), 0);
 	close(top);
+	rig->dir[0] = '\0';
 }
 
 struct priv_box_spec rig_spec(const char *id)

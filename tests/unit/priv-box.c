@@ -255,8 +255,10 @@ Test(priv_box, sudo_works_on_the_base_template)
 	struct priv_box_started got;
 	struct err e = ERR_NULL;
 
-	if (!from)
+	if (!from) {
+		rig_fini(&rig);
 		cr_skip_test("needs BERTH_TEST_BASE, the directory of a template");
+	}
 	cr_assert_eq(run_program(argv, -1, -1, clock_after_ms(60000), &e), 0, "%s", e.text);
 	strcpy(spec.template_, "base");
 	spec.memory_b = 256 << 20;

@@ -141,6 +141,32 @@ Test(priv_template, rubbish_is_not_an_archive)
 	cr_expect_eq(strncmp(build("rubbish", fd, false), "berth: failed", 13), 0);
 }
 
+Test(priv_template, a_name_is_built_once_at_a_time)
+{
+	struct priv_template_spec spec = {.name = "slow"};
+	struct pollfd p = {.events = POLLIN};
+	AUTO(fd_close) int log = memfd_create("log", 0);
+	AUTO(fd_close) int first = -1;
+	int pipefd[2], other = -1;
+	struct err e = ERR_NULL;
+
+	cr_assert_eq(pipe(pipefd), 0); /* an archive that does not come */
+	cr_assert_eq(priv_template_build(rig.priv, &spec, pipefd[0], log, &first, &e), 0, "%s", e.text);
+	cr_expect_eq(priv_template_build(rig.priv, &spec, pipefd[0], log, &other, &e), -EBUSY);
+	cr_expect_str_eq(e.slug, "template-busy");
+	/* What is under way is not swept away, and ends with the privileged process. */
+	cr_assert_eq(priv_sweep(rig.priv, NULL, 0, &e), 0);
+	p.fd = first;
+	cr_expect_eq(poll(&p, 1, 0), 0);
+	priv_close(&rig.priv);
+	cr_expect_eq(poll(&p, 1, 60000), 1);
+	close(pipefd[0]);
+	close(pipefd[1]);
+	rig_fork(&rig);
+	strcpy(spec.name, "slow");
+	cr_assert_eq(priv_sweep(rig.priv, NULL, 0, &e), 0);
+}
+
 Test(priv_template, names_of_packages)
 {
 	cr_expect(template_packages_ok("bash"));

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* FS_* calls, and attempts to leave the workspace through them. */
+#include "guest-lab.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct talk {
+	struct lab lab;
+	struct wire w;
+	union {
+		struct msg_ERROR error;
+		struct msg_FS_NODE node;
+		struct msg_FS_DATA data;
+		struct msg_FS_ENTRIES entries;
+		struct msg_FS_STATFS_IS statfs;
+		char room[512];
+	} m;
+};
+
+static void talk_start(struct talk *t)
+{
+	cr_assert(lab_start(&t->lab, "inotify"));
+	cr_assert(wire_dial(&t->lab, &t->w, WIRE_CONTROL, t->lab.token));
+}
+
+static void talk_stop(struct talk *t)
+{
+	wire_close(&t->w);
+	lab_stop(&t->lab);
+}
+
+static unsigned ask(struct talk *t, enum msg_type type, const void *m)
+{
+	wire_send(&t->w, type, m);
+	return wire_next(&t->w, &t->m);
+}
+
+static bool failed(struct talk *t, unsigned type, const char *slug)
+{
+	if (type != MSG_ERROR)
+		return false;
+	if (!span_eq(t->m.error.slug, span_str(slug)))
+		fprintf(stderr, "slug %.*s, not %s\n", (int)t->m.error.slug.len, (const char *)t->m.error.slug.p, slug);
+	return span_eq(t->m.error.slug, span_str(slug));
+}
+
+static unsigned put(struct talk *t, const char *path, const char *text, unsigned flags, uint64_t offset)
+{
+	struct msg_FS_WRITE m = { .call = 1, .path = span_str(path), .flags = flags, .mode = 0640, .offset = offset,
+				  .uid = geteuid(), .gid = getegid(), .data = span_str(text) };
+
+	return ask(t, MSG_FS_WRITE, &m);
+}
+
+static bool holds(struct talk *t, const char *path, const char *text)
+{
+	struct msg_FS_READ m = { .call = 2, .path = span_str(path), .len = 1048576 };
+
+	return ask(t, MSG_FS_READ, &m) == MSG_FS_DATA && span_eq(t->m.data.data, span_str(text));
+}
+
+static unsigned make(struct talk *t, const char *path, unsigned mode, const char *target, bool parents)
+{
+	struct msg_FS_MAKE m = { .call = 3, .path = span_str(path), .mode = mode, .target = span_str(target),
+				 .parents = parents, .uid = geteuid(), .gid = getegid() };
+
+	return ask(t, MSG_FS_MAKE, &m);
+}
+
+static unsigned stat_of(struct talk *t, const char *path, struct msg_NODE *ret)
+{
+	unsigned type = ask(t, MSG_FS_STAT, &(struct msg_FS_STAT){ .call = 4, .path = span_str(path) });
+	struct span nodes = t->m.node.node;
+
+	if (type == MSG_FS_NODE)
+		cr_assert(msg_rec_next(&nodes, MSG_NODE, ret));
+	return type;
+}
+
+static unsigned names_in(struct talk *t, const char *path)
+{
+	unsigned n = 0;
+
+	wire_send(&t->w, MSG_FS_LIST, &(struct msg_FS_LIST){ .call = 5, .path = span_str(path) });
+	for (;;) {
+		struct msg_DIRENT d;
+		struct span list;
+
+		if (wire_next(&t->w, &t->m) != MSG_FS_ENTRIES)
+			return ~0U;
+		for (list = t->m.entries.entries; msg_rec_next(&list, MSG_DIRENT, &d); n++)
+			cr_assert_gt(d.name.len, 0);
+		if (!t->m.entries.more)
+			return n;
+	}
+}
+
+Test(files, read_write_list_and_attributes)
+{
+	struct msg_FS_ATTR attr = { .call = 6, .path = span_str("d/e/f"), .mode = 0600, .size = 3, .mtime_ns = -5,
+				    .which = WIRE_ATTR_MODE | WIRE_ATTR_SIZE | WIRE_ATTR_MTIME };
+	struct msg_NODE n, again;
+	struct talk t;
+
+	talk_start(&t);
+	cr_assert_eq(make(&t, "d/e", S_IFDIR | 0755, "", true), MSG_FS_NODE);
+	cr_assert_eq(make(&t, "d/e", S_IFDIR | 0755, "", true), MSG_FS_NODE);
+	cr_assert(failed(&t, make(&t, "d/e", S_IFDIR | 0755, "", false), "exists"));
+	cr_assert(failed(&t, put(&t, "d/e/f", "x", 0, 0), "not-found"));
+	cr_assert_eq(put(&t, "d/e/f", "hello", WIRE_FS_CREATE, 0), MSG_FS_NODE);
+	cr_assert_eq(put(&t, "d/e/f", "LL", 0, 2), MSG_FS_NODE);
+	cr_assert_eq(put(&t, "d/e/f", " world", WIRE_FS_APPEND, 77), MSG_FS_NODE);
+	cr_assert(holds(&t, "d/e/f", "heLLo world"));
+	cr_assert(failed(&t, put(&t, "d/e/f", "x", WIRE_FS_CREATE | WIRE_FS_EXCL, 0), "exists"));
+	cr_assert_eq(stat_of(&t, "d/e/f", &n), MSG_FS_NODE);
+	cr_assert_eq(n.mode, S_IFREG | 0640);
+	cr_assert_eq(put(&t, "d/e/f", "replaced", WIRE_FS_CREATE | WIRE_FS_REPLACE, 0), MSG_FS_NODE);
+	cr_assert(holds(&t, "d/e/f", "replaced"));
+	cr_assert_eq(stat_of(&t, "d/e/f", &again), MSG_FS_NODE);
+	cr_assert_neq(again.fid, n.fid);
+	cr_assert_eq(again.mode, n.mode);
+	cr_assert_eq(names_in(&t, "d/e"), 1, "a temporary file is left");
+	cr_assert_eq(ask(&t, MSG_FS_ATTR, &attr), MSG_FS_NODE);
+	cr_assert_eq(stat_of(&t, "d/e/f", &n), MSG_FS_NODE);
+	cr_assert_eq(n.mode, S_IFREG | 0600);
+	cr_assert_eq(n.size, 3);
+	cr_assert_eq(n.mtime_ns, -5);
+	cr_assert_eq(ask(&t, MSG_FS_STATFS, &(struct msg_FS_STATFS){ .call = 9 }), MSG_FS_STATFS_IS);
+	cr_assert_gt(t.m.statfs.blocks, 0);
+	talk_stop(&t);
+}
+
+Test(files, link_rename_remove)
+{
+	struct msg_FS_LINK link = { .call = 1, .from = span_str("a"), .to = span_str("b") };
+	struct msg_FS_RENAME ren = { .call = 2, .from = span_str("b"), .to = span_str("c"), .flags = 1 };
+	struct msg_FS_REMOVE rm = { .call = 3, .path = span_str("tree") };
+	struct msg_NODE n;
+	struct talk t;
+	char path[64];
+	unsigned i;
+
+	talk_start(&t);
+	cr_assert_eq(put(&t, "a", "text", WIRE_FS_CREATE, 0), MSG_FS_NODE);
+	cr_assert_eq(ask(&t, MSG_FS_LINK, &link), MSG_FS_NODE);
+	cr_assert_eq(ask(&t, MSG_FS_RENAME, &ren), MSG_FS_NODE);
+	ren.from = span_str("a");
+	cr_assert(failed(&t, ask(&t, MSG_FS_RENAME, &ren), "exists"));
+	cr_assert_eq(stat_of(&t, "c", &n), MSG_FS_NODE);
+	cr_assert_eq(n.nlink, 2);
+	for (i = 0; i < 40; i++) {
+		snprintf(path, sizeof(path), "tree/%u/x/y", i);
+		cr_assert_eq(make(&t, path, S_IFDIR | 0755, "", true), MSG_FS_NODE);
+		snprintf(path, sizeof(path), "tree/%u/x/f", i);
+		cr_assert_eq(put(&t, path, "x", WIRE_FS_CREATE, 0), MSG_FS_NODE);
+	}
+	cr_assert(failed(&t, ask(&t, MSG_FS_REMOVE, &rm), "is-directory"));
+	rm.flags = WIRE_FS_DIR;
+	cr_assert(failed(&t, ask(&t, MSG_FS_REMOVE, &rm), "not-empty"));
+	rm.flags = WIRE_FS_TREE;
+	cr_assert_eq(ask(&t, MSG_FS_REMOVE, &rm), MSG_OK);
+	cr_assert(failed(&t, stat_of(&t, "tree", &n), "not-found"));
+	rm.path = span_str("a");
+	cr_assert_eq(ask(&t, MSG_FS_REMOVE, &rm), MSG_OK);
+	rm.path = SPAN_NULL;
+	cr_assert(failed(&t, ask(&t, MSG_FS_REMOVE, &rm), "busy"));
+	talk_stop(&t);
+}
+
+Test(files, a_large_directory_comes_in_pieces)
+{
+	struct talk t;
+	char path[64];
+	unsigned i;
+
+	talk_start(&t);
+	for (i = 0; i < 6000; i++) {
+		snprintf(path, sizeof(path), "file-with-a-rather-long-name-%u", i);
+		close(open(lab_path(&t.lab, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	}
+	cr_assert_eq(names_in(&t, ""), 6000);
+	talk_stop(&t);
+}
+
+Test(files, nothing_leads_outside)
+{
+	static const char *const evil[] = { "../outside", "/etc/passwd", "a/../../outside", "a//b", "a/", ".", "..",
+					    "a/./b" };
+	static const char *const through[] = { "abs/passwd", "up/outside/secret", "self/root/etc/passwd" };
+	struct msg_FS_LINK link = { .from = span_str("abs/passwd"), .to = span_str("stolen") };
+	struct msg_FS_RENAME ren = { .from = span_str("mine"), .to = span_str("up/outside/mine") };
+	struct msg_FS_REMOVE rm = { .path = span_str("up"), .flags = WIRE_FS_TREE };
+	struct msg_FS_ATTR attr = { .path = span_str("file"), .which = WIRE_ATTR_MODE, .mode = 0777 };
+	AUTO(str_free) char *secret = NULL;
+	struct msg_NODE n;
+	struct stat st;
+	struct talk t;
+	size_t i;
+
+	talk_start(&t);
+	secret = str_printf("%s/outside", t.lab.dir);
+	cr_assert_eq(mkdir(secret, 0755), 0);
+	str_free(&secret);
+	secret = str_printf("%s/outside/secret", t.lab.dir);
+	close(open(secret, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	cr_assert_eq(symlink("/etc", lab_path(&t.lab, "abs")), 0);
+	cr_assert_eq(symlink("..", lab_path(&t.lab, "up")), 0);
+	cr_assert_eq(symlink("/proc/self", lab_path(&t.lab, "self")), 0);
+	cr_assert_eq(symlink(secret, lab_path(&t.lab, "file")), 0);
+	cr_assert_eq(put(&t, "mine", "x", WIRE_FS_CREATE, 0), MSG_FS_NODE);
+	for (i = 0; i < ARRAY_LEN(evil); i++) {
+		cr_assert(failed(&t, stat_of(&t, evil[i], &n), "bad-request"), "%s", evil[i]);
+		cr_assert(failed(&t, put(&t, evil[i], "x", WIRE_FS_CREATE, 0), "bad-request"), "%s", evil[i]);
+	}
+	for (i = 0; i < ARRAY_LEN(through); i++) {
+		cr_assert_eq(stat_of(&t, through[i], &n), MSG_ERROR, "%s", through[i]);
+		cr_assert_eq(put(&t, through[i], "x", WIRE_FS_CREATE | WIRE_FS_TRUNC, 0), MSG_ERROR);
+		cr_assert_eq(put(&t, through[i], "x", WIRE_FS_CREATE | WIRE_FS_REPLACE, 0), MSG_ERROR);
+		cr_assert_eq(make(&t, through[i], S_IFDIR | 0755, "", true), MSG_ERROR);
+		cr_assert_not(holds(&t, through[i], ""));
+		cr_assert_eq(names_in(&t, through[i]), ~0U);
+	}
+	cr_assert_eq(put(&t, "file", "x", WIRE_FS_CREATE | WIRE_FS_TRUNC, 0), MSG_ERROR); /* the last name is not followed */
+	cr_assert_eq(put(&t, "file", "x", WIRE_FS_CREATE | WIRE_FS_REPLACE, 0), MSG_ERROR);
+	cr_assert_eq(ask(&t, MSG_FS_ATTR, &attr), MSG_ERROR);
+	attr.which = WIRE_ATTR_SIZE;
+	cr_assert_eq(ask(&t, MSG_FS_ATTR, &attr), MSG_ERROR);
+	cr_assert_eq(ask(&t, MSG_FS_LINK, &link), MSG_ERROR);
+	cr_assert_eq(ask(&t, MSG_FS_RENAME, &ren), MSG_ERROR);
+	cr_assert_eq(ask(&t, MSG_FS_REMOVE, &rm), MSG_OK); /* the symlink, not what it names */
+	cr_assert_eq(stat(secret, &st), 0);
+	cr_assert_eq(st.st_size, 0);
+	cr_assert_eq(st.st_mode & 0777, 0644);
+	cr_assert(failed(&t, make(&t, "disk", S_IFBLK | 0600, "", false), "permission"));
+	cr_assert_eq(make(&t, "fifo", S_IFIFO | 0600, "", false), MSG_FS_NODE);
+	cr_assert_eq(put(&t, "fifo", "x", 0, 0), MSG_ERROR); /* and does not block */
+	cr_assert_eq(make(&t, "link", S_IFLNK | 0777, "../../any/thing", false), MSG_FS_NODE);
+	talk_stop(&t);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rings, block hashes, the map of directories, the dirty set, names of linked files: each alone. */
+#include "guest/blocks.h"
+#include "guest/dirs.h"
+#include "guest/dirty.h"
+#include "guest/links.h"
+#include "guest/ring.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+Test(ring, keeps_what_must_be_kept_and_drops_the_oldest)
+{
+	uint64_t put = 0, keep = 0;
+	struct ring r;
+	unsigned i;
+
+	ring_init(&r, 64);
+	for (i = 0; i < 10000; i++) {
+		void *to = NULL;
+		size_t n = ring_space(&r, keep, 1 + i % 23, &to), k;
+
+		cr_assert_leq(r.end + n - keep, 64);
+		for (k = 0; k < n; k++)
+			((uint8_t *)to)[k] = (uint8_t)(put++ * 7);
+		ring_commit(&r, n);
+		cr_assert_leq(r.start, keep);
+		if (i % 3 == 0) {
+			struct span s = ring_peek(&r, keep, 17);
+
+			for (k = 0; k < s.len; k++)
+				cr_assert_eq(((const uint8_t *)s.p)[k], (uint8_t)((keep + k) * 7));
+			keep += s.len;
+		}
+	}
+	cr_assert_gt(put, 1000);
+	while (r.start < put - 32) { /* nobody keeps anything */
+		void *to;
+		size_t n = ring_space(&r, r.end, 64, &to);
+
+		cr_assert_gt(n, 0);
+		ring_commit(&r, n);
+	}
+	cr_assert_eq(r.end - r.start, 64);
+	ring_fini(&r);
+}
+
+Test(blocks, hash_sees_every_byte_and_the_store_is_bounded)
+{
+	static uint8_t data[BLOCK];
+	struct blocks_store s;
+	uint64_t h;
+	size_t i;
+
+	blocks_init(&s, 42);
+	h = blocks_hash(&s, data, sizeof(data));
+	cr_assert_neq(h, blocks_hash(&s, data, sizeof(data) - 1));
+	for (i = 0; i < sizeof(data); i += 1013) {
+		data[i] ^= 1;
+		cr_assert_neq(h, blocks_hash(&s, data, sizeof(data)), "%zu", i);
+		data[i] ^= 1;
+	}
+	cr_assert_eq(h, blocks_hash(&s, data, sizeof(data)));
+	cr_assert_null(blocks_new(1, 1, BLOCKS_MAX + 1));
+	for (i = 1; i <= 10; i++)
+		blocks_put(&s, blocks_new(i, i, BLOCKS_MAX / 4));
+	cr_assert_leq(s.total, BLOCKS_MAX);
+	cr_assert_null(blocks_get(&s, 1));
+	cr_assert_not_null(blocks_get(&s, 10));
+	cr_assert_not_null(blocks_get(&s, 7)); /* used: now younger than the others */
+	blocks_put(&s, blocks_new(11, 11, BLOCKS_MAX / 4));
+	cr_assert_not_null(blocks_get(&s, 7));
+	cr_assert_null(blocks_get(&s, 8));
+	blocks_fini(&s);
+}
+
+Test(dirs, finds_moved_directories_and_notices_wrong_ones)
+{
+	char base[] = "/tmp/berth-dirs-XXXXXX";
+	struct node *a = NEW(struct node), *b = NEW(struct node);
+	struct tree t;
+	struct dirs d;
+	struct buf path;
+	bool is_new;
+	int fd;
+
+	cr_assert_not_null(mkdtemp(base));
+	cr_assert_eq(tree_open(&t, base, NULL), 0);
+	cr_assert_eq(mkdirat(t.fd, "a", 0755), 0);
+	cr_assert_eq(mkdirat(t.fd, "a/b", 0755), 0);
+	cr_assert_eq(node_at(t.fd, "a", a), 0);
+	fd = node_open(t.fd, "a", 0, 0, false);
+	cr_assert_eq(node_at(fd, "b", b), 0);
+	close(fd);
+	dirs_init(&d, &t);
+	cr_assert_eq(dirs_open(&d, b->fid), -ENOENT);
+	dirs_put(&d, a->fid, t.fid, span_str("a"), &is_new);
+	dirs_put(&d, b->fid, a->fid, span_str("b"), &is_new);
+	cr_assert(is_new);
+	cr_assert_geq(dirs_open(&d, b->fid), 0);
+	buf_init(&path, 0);
+	cr_assert_eq(dirs_path(&d, b->fid, &path), 0);
+	cr_assert_str_eq(buf_str(&path), "a/b");
+	dirs_uncache(&d);
+	cr_assert_eq(renameat(t.fd, "a/b", t.fd, "c"), 0);
+	cr_assert_eq(dirs_open(&d, b->fid), -ESTALE);
+	cr_assert_eq(mkdirat(t.fd, "a/b", 0755), 0); /* another directory under the old name */
+	cr_assert_eq(dirs_open(&d, b->fid), -ESTALE);
+	dirs_put(&d, b->fid, t.fid, span_str("c"), &is_new);
+	cr_assert_not(is_new);
+	cr_assert_geq(dirs_open(&d, b->fid), 0);
+	dirs_uncache(&d);
+	cr_assert_eq(unlinkat(t.fd, "c", AT_REMOVEDIR), 0);
+	cr_assert_eq(symlinkat("a", t.fd, "c"), 0); /* a symlink in its place is not followed */
+	cr_assert_eq(dirs_open(&d, b->fid), -ESTALE);
+	dirs_put(&d, a->fid, b->fid, span_str("x"), &is_new); /* a circle: events can be merged into nonsense */
+	dirs_put(&d, b->fid, a->fid, span_str("y"), &is_new);
+	cr_assert_lt(dirs_open(&d, b->fid), 0);
+	dirs_fini(&d);
+	unlinkat(t.fd, "c", 0);
+	unlinkat(t.fd, "a/b", AT_REMOVEDIR);
+	unlinkat(t.fd, "a", AT_REMOVEDIR);
+	rmdir(base);
+	tree_close(&t);
+	buf_fini(&path);
+	free(a), free(b);
+}
+
+Test(dirty, coalesces_in_order_and_overflows)
+{
+	struct dirty d;
+	struct mark *m;
+	char name[32];
+	unsigned i;
+
+	dirty_init(&d);
+	dirty_mark(&d, 1, span_str("a"), DIRTY_ENTRY);
+	dirty_mark(&d, 1, span_str("b"), 0);
+	dirty_mark(&d, 1, span_str("a"), DIRTY_WRITTEN);
+	dirty_mark(&d, 2, span_str("a"), 0);
+	cr_assert_eq(dirty_len(&d), 3);
+	m = dirty_take(&d, dirty_first(&d));
+	cr_assert_str_eq(m->name, "a");
+	cr_assert_eq(m->flags, DIRTY_ENTRY | DIRTY_WRITTEN);
+	free(m);
+	cr_assert_str_eq(dirty_first(&d)->name, "b");
+	dirty_mark(&d, 1, span_str("a"), 0);
+	cr_assert_gt(dirty_flags(&d, 1, span_str("a")) + 1, 0);
+	for (i = 0; i <= DIRTY_MAX; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		dirty_mark(&d, 3, span_str(name), 0);
+	}
+	cr_assert(d.overflowed);
+	cr_assert_lt(dirty_len(&d), 10);
+	dirty_fini(&d);
+}
+
+static void count(void *ctx, uint64_t parent, struct span name)
+{
+	(void)parent, (void)name;
+	++*(unsigned *)ctx;
+}
+
+Test(links, tell_the_others)
+{
+	struct node *n = NEW(struct node);
+	struct links l = { .by_name = MAP_NULL };
+	unsigned others = 0;
+
+	n->fid = 77;
+	n->st.st_ino = 5;
+	n->st.st_mode = S_IFREG | 0644;
+	n->st.st_nlink = 3;
+	cr_assert_eq(links_seen(&l, 1, span_str("a"), n, count, &others), 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("b"), n, count, &others), 0);
+	cr_assert_eq(others, 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("a"), NULL, count, &others), 0);
+	cr_assert_eq(others, 1); /* b */
+	cr_assert_eq(links_seen(&l, 1, span_str("b"), NULL, count, &others), 5); /* a third one is somewhere */
+	n->st.st_nlink = 1;
+	cr_assert_eq(links_seen(&l, 1, span_str("c"), n, count, &others), 0);
+	cr_assert_eq(l.by_name.len, 0);
+	links_fini(&l);
+	free(n);
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Replication: random operations, a barrier, and the model that was built only from CHANGES against the disk; shipping
+ * of contents; reconnects. On an ext4 with a handed-down fanotify group where that is possible, and with inotify.
+ */
+#include "guest-lab.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct dice {
+	uint64_t state;
+	char log[6000]; /* operations of this round: number in operate(), and both paths */
+	size_t log_len;
+};
+
+static unsigned roll(struct dice *d, unsigned n)
+{
+	d->state ^= d->state << 13;
+	d->state ^= d->state >> 7;
+	d->state ^= d->state << 17;
+	return (unsigned)(d->state >> 11) % n;
+}
+
+/* A path of up to four names out of few, so that operations meet. */
+static const char *anywhere(const struct lab *l, struct dice *d)
+{
+	static const char *const names[] = { "a", "b", "c", "d", "e" };
+	char path[64] = "";
+	unsigned i, depth = 1 + roll(d, 4);
+
+	for (i = 0; i < depth; i++) {
+		strcat(path, i ? "/" : "");
+		strcat(path, names[roll(d, ARRAY_LEN(names))]);
+	}
+	return lab_path(l, path);
+}
+
+static void put(const char *path, int flags, size_t len, struct dice *d)
+{
+	char data[9000];
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | flags, 0644);
+
+	if (fd < 0)
+		return;
+	memset(data, 'a' + (int)roll(d, 26), sizeof(data));
+	(void)!write(fd, data, MIN(len, sizeof(data)));
+	close(fd);
+}
+
+static void remove_any(const char *path)
+{
+	char cmd[256];
+
+	if (unlink(path) == 0 || rmdir(path) == 0)
+		return;
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", path);
+	(void)!system(cmd);
+}
+
+static void operate(const struct lab *l, struct dice *d)
+{
+	const char *p = anywhere(l, d), *q = anywhere(l, d);
+	unsigned kind;
+	bool links = l->fan >= 0; /* inotify does not say which file got another name: part of why it is the lower rung */
+
+	kind = roll(d, 16);
+	d->log_len += snprintf(d->log + d->log_len, sizeof(d->log) - d->log_len, "%u %s %s\n", kind,
+			       p + strlen(l->ws), q + strlen(l->ws));
+	switch (kind) {
+	case 0:
+	case 1:
+	case 2:
+		put(p, O_TRUNC, roll(d, 9000), d);
+		break;
+	case 3:
+		put(p, O_APPEND, roll(d, 100), d);
+		break;
+	case 4:
+	case 5:
+	case 6:
+		mkdir(p, 0755);
+		break;
+	case 7:
+	case 8:
+	case 9:
+		rename(p, q);
+		break;
+	case 10:
+		renameat2(AT_FDCWD, p, AT_FDCWD, q, 2);
+		break;
+	case 11:
+		(void)!(links ? link(p, q) : mknod(p, S_IFIFO | 0600, 0));
+		break;
+	case 12:
+		symlink("somewhere/else", p);
+		break;
+	case 13:
+		if (roll(d, 2))
+			chmod(p, 0600 + roll(d, 64));
+		else
+			(void)!truncate(p, roll(d, 5000));
+		break;
+	case 14:
+		unlink(p);
+		break;
+	default:
+		if (roll(d, 4) == 0)
+			remove_any(p);
+		else
+			rmdir(p);
+	}
+}
+
+static void barrier(const struct lab *l, struct host *h)
+{
+	struct run r = RUN(l, h, SPEC(0), "true");
+
+	cr_assert_eq(r.how, WIRE_EXITED);
+	run_fini(&r);
+}
+
+static unsigned sync_all(struct host *h)
+{
+	struct msg_SYNC m = { 0 };
+
+	return host_call(h, MSG_SYNC, &m);
+}
+
+static void model_check(const char *watcher, unsigned rounds)
+{
+	struct dice d = { .state = 0x9e3779b97f4a7c15ULL };
+	struct host h;
+	struct lab l;
+	unsigned i, k;
+
+	if (!lab_start(&l, watcher)) {
+		cr_skip_test("no loop device or no fanotify here");
+		return;
+	}
+	for (i = 0; i < 50; i++)
+		operate(&l, &d);
+	host_open(&h, &l, true);
+	cr_assert_eq(host_call(&h, MSG_INFO, &(struct msg_INFO){ 0 }), MSG_INFO_IS);
+	cr_assert_str_eq(h.slug, str_eq(watcher, "fanotify") ? "fanotify-fs" : watcher);
+	cr_assert_eq(host_check(&h, false), 0, "after the first scan");
+	for (i = 0; i < rounds; i++) {
+		for (k = 0; k < 30; k++)
+			operate(&l, &d);
+		barrier(&l, &h);
+		cr_assert_eq(host_check(&h, false), 0, "round %u\n%s", i, d.log);
+		d.log_len = 0;
+		if (i % 50 == 49) {
+			cr_assert_eq(sync_all(&h), MSG_OK);
+			cr_assert_eq(host_check(&h, true), 0, "contents, round %u", i);
+		}
+		if (i % 70 == 69)
+			host_reopen(&h);
+	}
+	cr_assert_eq(h.overflows, 0);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+Test(watch, model_with_fanotify, .timeout = 200)
+{
+	model_check("fanotify", 150);
+}
+
+Test(watch, model_with_inotify, .timeout = 200)
+{
+	model_check("inotify", 150);
+}
+
+/* Everything is changed by a process inside, and is known when its end is told. */
+static void commands(const char *watcher)
+{
+	static const char script[] =
+		"mkdir -p x/y/z w; for i in $(seq 200); do echo $i >x/y/f$i; done; mv x/y w/; ln w/y/f1 w/one; rm w/y/f2; "
+		"echo more >>w/y/f3; mv w v; chmod 700 v/y; ln -s f3 v/y/link; truncate -s 5 v/y/f4; rm -r x";
+	struct host h;
+	struct run r;
+	struct lab l;
+
+	if (!lab_start(&l, watcher)) {
+		cr_skip_test("no loop device or no fanotify here");
+		return;
+	}
+	host_open(&h, &l, true);
+	r = RUN(&l, &h, SPEC(0), "sh", "-c", script);
+	cr_assert_eq(r.code, 0);
+	run_fini(&r);
+	cr_assert_eq(host_check(&h, false), 0);
+	r = RUN(&l, &h, SPEC(0), "sh", "-c", "ln v/one v/y/two; rm -rf v/y");
+	run_fini(&r);
+	cr_assert_eq(host_check(&h, false), 0);
+	r = RUN(&l, &h, SPEC(0), "sh", "-c", "mkdir m; echo x >m/a; ln m/a m/b");
+	run_fini(&r);
+	r = RUN(&l, &h, SPEC(0), "sh", "-c", "rm m/b"); /* m/a was told before it had two names */
+	run_fini(&r);
+	cr_assert_eq(host_check(&h, false), 0);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+Test(watch, commands_with_fanotify)
+{
+	commands("fanotify");
+}
+
+Test(watch, commands_with_inotify)
+{
+	commands("inotify");
+}
+
+/* EXIT waits for the acknowledgement of what the process changed. */
+Test(watch, exit_comes_after_the_acknowledgement)
+{
+	struct host h;
+	struct wire w;
+	struct run r = { .slug = "" };
+	struct lab l;
+	char room[512];
+	uint64_t before;
+
+	cr_assert(lab_start(&l, "inotify"));
+	host_open(&h, &l, false);
+	barrier(&l, &h);
+	h.hold_acks = true;
+	before = h.seq;
+	exec_send(&l, &w, SPEC(0), (const char *const[]){ "sh", "-c", "echo x >new", NULL });
+	cr_assert_eq(wire_next(&w, room), MSG_STARTED);
+	while (h.seq == before)
+		host_serve(&h, 100);
+	cr_assert_not(wire_ready(&w, 50)); /* told, not acknowledged: no EXIT yet */
+	h.hold_acks = false;
+	wire_send(&h.control, MSG_CHANGES_ACK, &(struct msg_CHANGES_ACK){ .seq = h.seq });
+	exec_finish(&w, &h, SPEC(0), &r);
+	cr_assert_eq(r.how, WIRE_EXITED);
+	cr_assert_eq(host_check(&h, false), 0);
+	run_fini(&r);
+	wire_close(&w);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+static void fill(const char *path, uint64_t at, size_t len, int byte)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	uint8_t *data = malloc(len);
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		data[i] = (uint8_t)(byte + (int)(i * 31 >> 3));
+	cr_assert_eq(pwrite(fd, data, len, (off_t)at), (ssize_t)len);
+	close(fd);
+	free(data);
+}
+
+Test(ship, whole_sparse_delta_and_fetch)
+{
+	struct msg_FETCH fetch = { .path = span_str("large") };
+	struct inode *i;
+	struct host h;
+	struct lab l;
+	uint64_t bytes;
+
+	cr_assert(lab_start(&l, "inotify"));
+	host_open(&h, &l, true);
+	fill(lab_path(&l, "large"), 0, 6 << 20, 1);
+	fill(lab_path(&l, "sparse"), 30 << 20, 5000, 2);
+	fill(lab_path(&l, "small"), 0, 10, 3);
+	close(open(lab_path(&l, "empty"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	cr_assert_lt(h.ship_bytes, 8 << 20);
+	bytes = h.ship_bytes;
+	fill(lab_path(&l, "large"), 2 << 20, 100, 9);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	cr_assert_geq(h.deltas, 1);
+	cr_assert_leq(h.ship_bytes - bytes, h.deltas * 2 * 262144);
+	cr_assert_eq(truncate(lab_path(&l, "large"), (5 << 20) + 77), 0); /* shorter, and grown by a hole */
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(truncate(lab_path(&l, "large"), 7 << 20), 0);
+	fill(lab_path(&l, "large"), (6 << 20) + 5, 3, 7);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	/* a FETCH ships again, also what nobody wrote */
+	i = NULL;
+	for (size_t pos = 0; !i || i->node.size != 7 << 20;)
+		i = map_next(&h.inodes, &pos)->value;
+	bytes = h.ships;
+	fetch.fid = i->node.fid;
+	wire_send(&h.control, MSG_FETCH, &fetch);
+	while (h.ships == bytes)
+		host_serve(&h, 100);
+	fetch.fid = 12345;
+	wire_send(&h.control, MSG_FETCH, &fetch);
+	while (!h.gone)
+		host_serve(&h, 100);
+	cr_assert_eq(host_check(&h, true), 0);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+/* A store into a shared mapping has no event: the census of a sync finds it. */
+Test(ship, sync_sees_shared_mappings)
+{
+	struct host h;
+	struct lab l;
+	char *map;
+	int fd;
+
+	cr_assert(lab_start(&l, "inotify"));
+	fill(lab_path(&l, "mapped"), 0, 8192, 1);
+	host_open(&h, &l, true);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	fd = open(lab_path(&l, "mapped"), O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	cr_assert_neq(map, MAP_FAILED);
+	close(fd);
+	map[5000] = 'Z';
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	map[5001] = 'Y';
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	munmap(map, 8192);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+/* A file that is written all the time is shipped nevertheless, and settles when the writer ends. */
+Test(ship, a_file_that_never_rests)
+{
+	struct run r = { .slug = "" };
+	struct host h;
+	struct wire w;
+	struct lab l;
+	char room[512];
+
+	cr_assert(lab_start(&l, "inotify"));
+	host_open(&h, &l, true);
+	exec_send(&l, &w, SPEC(.id = "writer"),
+		  (const char *const[]){ "sh", "-c", "while [ ! -e stop ]; do echo some more text >>log; done", NULL });
+	cr_assert_eq(wire_next(&w, room), MSG_STARTED);
+	while (h.ships < 2)
+		host_serve(&h, 100);
+	close(open(lab_path(&l, "stop"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+	exec_finish(&w, &h, SPEC(0), &r);
+	cr_assert_eq(r.how, WIRE_EXITED);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	run_fini(&r);
+	wire_close(&w);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+Test(ship, sync_without_replication_or_shipping_says_so)
+{
+	struct msg_SYNC m = { .call = 7 };
+	union {
+		struct msg_ERROR error;
+		char room[512];
+	} got;
+	struct wire w;
+	struct lab l;
+
+	cr_assert(lab_start(&l, "inotify"));
+	cr_assert(wire_dial(&l, &w, WIRE_CONTROL, l.token));
+	wire_send(&w, MSG_SYNC, &m);
+	cr_assert_eq(wire_next(&w, &got), MSG_ERROR);
+	cr_assert(span_eq(got.error.slug, span_str("not-replicating")));
+	wire_close(&w);
+	lab_stop(&l);
+}
+
+Test(watch, another_root_is_refused_and_control_is_replaced)
+{
+	struct msg_REPLICATE rep = { .call = 1, .root_fid = 1 };
+	union {
+		struct msg_ERROR error;
+		char room[512];
+	} got;
+	struct wire a, b;
+	struct lab l;
+
+	cr_assert(lab_start(&l, "inotify"));
+	cr_assert(wire_dial(&l, &a, WIRE_CONTROL, l.token));
+	wire_send(&a, MSG_REPLICATE, &rep);
+	cr_assert_eq(wire_next(&a, &got), MSG_ERROR);
+	cr_assert(span_eq(got.error.slug, span_str("root-changed")));
+	cr_assert(wire_dial(&l, &b, WIRE_CONTROL, l.token));
+	cr_assert_eq(wire_next(&a, &got), 0);
+	wire_close(&a);
+	wire_close(&b);
+	lab_stop(&l);
+}
