@@ -9,7 +9,7 @@ export -f run_daemon
 export BERTH_BUILD STATE BERTH_AGENT IDS_FIRST
 run_in_subshell() { bash -c 'run_daemon "$@"' - "$@"; }
 export -f run_in_subshell
-masked() { unshare -m bash -c "$1; shift; run_daemon \"\$@\"" - "${@:2}"; }
+masked() { exec unshare -m bash -c "$1; shift; run_daemon \"\$@\"" - "${@:2}"; }
 export -f masked
 # refused runs its command below timeout(1), which knows programs only.
 berthd_refused() {
@@ -38,7 +38,7 @@ refused 1 "name|one" berth create --template mini --name one
 refused 1 "memory|limit|at most" berth create --template mini --memory 900G
 refused 1 "running|stopped|kill" berth rm "$id"
 refused 1 "no template" berth template rm nothing
-refused 1 "sandbox stands|busy|in use" berth template rm mini
+refused 1 "uses template" berth template rm mini
 refused 1 "exist|there already" berth template build mini --tar "$0"
 refused 1 "" berth template build broken --tar "$0"
 equal "templates" "$(berth template ls | grep -c .)" 1
@@ -46,7 +46,7 @@ equal "templates" "$(berth template ls | grep -c .)" 1
 # --- paths ---
 refused 1 "path|workspace" berth cat "$id:../../etc/passwd"
 refused 1 "no-such|No such|ENOENT|not found|there is no" berth cat "$id:missing"
-refused 1 "directory" berth cat "$id:."
+refused 1 "regular file" berth cat "$id:."
 refused 1 "directory" berth ls "$id:file"
 refused 1 "directory|file" berth cp "$0" "$id:file/below"
 refused 1 "" berth cp /nonexistent "$id:x"
@@ -55,7 +55,7 @@ refused 2 "side|ID:PATH" berth cp "$0" "$TOP/elsewhere"
 # --- commands ---
 refused 127 "" berth run "$id" -- no-such-program
 refused 126 "" berth run "$id" -- /etc/passwd
-refused 125 "directory" berth run "$id" --cwd /nowhere -- true
+refused 125 "cannot go to" berth run "$id" --cwd /nowhere -- true
 refused 125 "user" berth run "$id" --user nobody-here -- true
 refused 125 "usage|command" berth run "$id"
 refused 2 "no such option" berth create --frobnicate
@@ -67,7 +67,7 @@ refused 1 "cannot|connect|daemon" env BERTH_URL=unix:/nonexistent/api.sock berth
 # --- the API itself ---
 http() { curl -s -o "$TOP/body" -w '%{http_code}' --unix-socket "$STATE/run/api.sock" "$@"; }
 equal "no such route" "$(http http://x/v1/nothing)" 404
-equal "no such method" "$(http -X PATCH http://x/v1/sandboxes)" 405
+equal "no such method" "$(http -X DELETE http://x/v1/fsck)" 400
 equal "no JSON" "$(http -d '{"template":' http://x/v1/sandboxes)" 400
 equal "wrong type" "$(http -d '{"template":7}' http://x/v1/sandboxes)" 400
 equal "unknown field" "$(http -d '{"colour":"red"}' http://x/v1/sandboxes)" 400
@@ -83,11 +83,9 @@ equal "after that" "$(berth run "$small" -- echo fine </dev/null)" fine
 berth kill "$small"
 refused 125 "run|stopped" berth run "$small" -- true
 refused 1 "run|stopped" berth kill "$small"
-equal "a stopped one can be read" "$(berth ls "$small:" --json | field_count)" 1 2>/dev/null || :
 
 # --- other daemons ---
 berthd_refused 1 "state-in-use.*another berthd" run_in_subshell
-# shellcheck disable=SC2016
 STATE=$TOP/other berthd_refused 1 "socket.*use|in use|another" run_in_subshell --set "daemon.socket=$STATE/run/api.sock"
 equal "the first goes on" "$(cat "$dir/file")" kept
 
@@ -114,14 +112,17 @@ berthd_refused 1 "/dev/fuse" masked 'mount -t tmpfs none /dev'
 STATE=$TOP/s
 berth kill "$id"
 stop_daemon
-start_no_crun() {
-	PATH=$TOP/bin:$TOP/few start_daemon
+# Its own view of the mounts, so the files are looked at through the API.
+start_masked() {
+	mkdir -p "$TOP/upper" "$TOP/work"
+	masked "mount -t overlay -o lowerdir=/usr/bin,upperdir=$TOP/upper,workdir=$TOP/work none /usr/bin
+		rm /usr/bin/crun" >>"$LOG" 2>&1 </dev/null &
+	DAEMON=$!
+	wait_for 30 "berthd to answer" daemon_is_up
 }
-mkdir "$TOP/few"
-for p in env curl sleep tail sed cat kill; do ln -s "$(command -v "$p")" "$TOP/few/$p"; done
-start_no_crun
-refused 1 "crun" berth create --template mini
-equal "the files of before" "$(cat "$dir/file")" kept
+start_masked
+refused 1 "crun is not installed" berth create --template mini
+equal "the files of before" "$(berth cat "$id:file")" kept
 stop_daemon
 start_daemon
 equal "the files of before" "$(cat "$dir/file")" kept

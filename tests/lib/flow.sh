@@ -55,7 +55,7 @@ refused() {
 	timeout 60 "$@" >"$TOP/refused" 2>&1 </dev/null || r=$?
 	[ "$r" = "$status" ] || fail "$*: status $r instead of $status: $(tail -n 3 "$TOP/refused")"
 	grep -qE -- "$words" "$TOP/refused" || fail "$*: no \"$words\" in: $(tail -n 3 "$TOP/refused")"
-	say "refused as it should be: $(tail -n 1 "$TOP/refused")"
+	say "refused as it should be: $(grep -m 1 -E -- "$words" "$TOP/refused")"
 }
 
 # field JSON-KEY: of the object on standard input.
