@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int err_fill(struct err *e, int code, const char *slug, const char *fmt, va_list ap)
+static PRINTF(4, 0) int err_fill(struct err *e, int code, const char *slug, const char *fmt, va_list ap)
 {
 	if (code > 0)
 		code = -code;
