@@ -210,7 +210,7 @@ static NORETURN void fail(const struct plan *p, enum stage stage, bool exists)
 	struct report r;
 
 	memset(&r, 0, sizeof(r));
-	r.stage = stage;
+	r.stage = (int)stage;
 	r.code = errno;
 	r.exists = exists;
 	(void)!write(p->report, &r, sizeof(r));

@@ -104,7 +104,8 @@ static int remove_dir(int dirfd, const char *name, levels *l)
 		} else if (l->len == 1) {
 			return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 		} else {
-			strcpy(child, l->v[--l->len].name);
+			l->len--;
+			(void)!str_copy(child, sizeof(child), l->v[l->len].name);
 			next = go_up(at, &l->v[l->len - 1]);
 			r = next < 0 ? next : 0;
 			if (r == 0 && unlinkat(next, child, AT_REMOVEDIR) < 0 && errno != ENOENT && errno != ENOTEMPTY)

@@ -42,7 +42,7 @@ char *client_encode(const char *raw)
 		if (strchr(plain, *raw))
 			*p++ = *raw;
 		else
-			p += sprintf(p, "%%%02X", (unsigned char)*raw);
+			p += snprintf(p, 4, "%%%02X", (unsigned char)*raw);
 	}
 	return to;
 }

@@ -66,12 +66,13 @@ berth run "$id" -- python job.py </dev/null
 # At once, on the mount: no sync, no waiting.
 equal "files seen on the mount" "$(find "$dir/out" -type f | wc -l)" 400
 equal "a link" "$(readlink "$dir/out/first")" d0/f0.txt
-equal "one content" "$(cat "$dir/out/d7/f7.txt" | sort -u)" 7
+equal "one content" "$(sort -u "$dir/out/d7/f7.txt")" 7
 diff -r --no-dereference --exclude=.git "$TOP/clone" "$dir/repo" || fail "the clone on the mount is not the repository"
-equal "what the report counts" "$(wc -l <"$dir/report.txt")" "$(find "$TOP/clone" -path '*/.git' -prune -o -type f -print | wc -l)"
+files=$(find "$TOP/clone" -path '*/.git' -prune -o -type f -print | wc -l)
+equal "what the report counts" "$(wc -l <"$dir/report.txt")" "$files"
 equal "berth ls" "$(berth ls "$id:out" --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" 21
 equal "berth cat" "$(berth cat "$id:report.txt" | sha256sum)" "$(sha256sum <"$dir/report.txt")"
-equal "by name" "$(cat "$MNT/by-name/job/out/d3/f3.txt" | wc -l)" 4
+equal "by name" "$(wc -l <"$MNT/by-name/job/out/d3/f3.txt")" 4
 cp -r "$dir/out" "$TOP/out"
 cp "$dir/report.txt" "$TOP/report.txt"
 

@@ -19,9 +19,10 @@ SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BERTH_BUILD=$(cd "${BERTH_BUILD:-$SRC/build}" && pwd)
 BERTH_AGENT=${BERTH_AGENT:-$BERTH_BUILD/berth-agent}
 BERTH_CACHE=${BERTH_CACHE:-/var/cache/berth-test}
-TOP=$(mktemp -d /var/tmp/bt-XXXXXX)
+TOP=$(mktemp -d "${BERTH_TMP:-/var/tmp}/bt-XXXXXX")
 chmod 755 "$TOP"
 STATE=$TOP/s
+# shellcheck disable=SC2034
 MNT=$STATE/mnt
 LOG=$TOP/log
 DAEMON=
@@ -54,11 +55,15 @@ refused() {
 	timeout 60 "$@" >"$TOP/refused" 2>&1 </dev/null || r=$?
 	[ "$r" = "$status" ] || fail "$*: status $r instead of $status: $(tail -n 3 "$TOP/refused")"
 	grep -qE -- "$words" "$TOP/refused" || fail "$*: no \"$words\" in: $(tail -n 3 "$TOP/refused")"
-	say "refused as it should be: $(tail -n 1 "$TOP/refused")"
+	say "refused as it should be: $(grep -m 1 -E -- "$words" "$TOP/refused")"
 }
 
 # field JSON-KEY: of the object on standard input.
-field() { python3 -c 'import json,sys; v = json.load(sys.stdin)[sys.argv[1]]; print(v if isinstance(v, str) else json.dumps(v))' "$1"; }
+field() {
+	python3 -c 'import json, sys
+v = json.load(sys.stdin)[sys.argv[1]]
+print(v if isinstance(v, str) else json.dumps(v))' "$1"
+}
 
 need_root() {
 	[ "$(id -u)" = 0 ] || skip "needs root"
@@ -70,7 +75,8 @@ make_wrapper() {
 	mkdir -p "$TOP/bin"
 	# The program itself, not libtool's script before it: that costs a few milliseconds for each call.
 	if [ -x "$BERTH_BUILD/.libs/berth" ]; then
-		printf '#!/bin/sh\nexec env LD_LIBRARY_PATH=%s %s "$@"\n' "$BERTH_BUILD/.libs" "$BERTH_BUILD/.libs/berth" >"$TOP/bin/berth"
+		printf '#!/bin/sh\nexec env LD_LIBRARY_PATH=%s %s "$@"\n' "$BERTH_BUILD/.libs" "$BERTH_BUILD/.libs/berth" \
+			>"$TOP/bin/berth"
 	else
 		printf '#!/bin/sh\nexec %s "$@"\n' "$BERTH_BUILD/berth" >"$TOP/bin/berth"
 	fi
@@ -114,7 +120,7 @@ stop_daemon() {
 }
 
 template_key() {
-	{ cat "$1" "$SRC/host/priv/finish.c"; . /etc/os-release; echo "${VERSION_CODENAME:-}"; } | sha256sum | cut -c1-12
+	cat "$1" "$SRC/host/priv/finish.c" /etc/os-release | sha256sum | cut -c1-12
 }
 
 # A root that builds in a second: busybox alone.
@@ -136,7 +142,8 @@ build_template() {
 	if [ "$name" = mini ]; then
 		file -L "$(command -v busybox)" 2>/dev/null | grep -q "dynamically" && skip "needs a static busybox"
 		mini_tar "$TOP/mini.tar"
-		berth template build mini --tar "$TOP/mini.tar" >"$TOP/build.log" || fail "template: $(tail -n 5 "$TOP/build.log")"
+		berth template build mini --tar "$TOP/mini.tar" >"$TOP/build.log" ||
+			fail "template: $(tail -n 5 "$TOP/build.log")"
 	else
 		berth template build "$name" --packages "$SRC/templates/$name.list" >"$TOP/build.log" ||
 			fail "template: $(tail -n 5 "$TOP/build.log")"
@@ -149,8 +156,13 @@ build_template() {
 need_template() {
 	local name=$1 key dir
 	need_root
-	command -v "$([ "$name" = mini ] && echo busybox || echo mmdebstrap)" >/dev/null || skip "needs busybox or mmdebstrap"
-	key=$(template_key "$([ "$name" = mini ] && command -v busybox || echo "$SRC/templates/$name.list")")
+	if [ "$name" = mini ]; then
+		command -v busybox >/dev/null || skip "needs busybox"
+		key=$(template_key "$(command -v busybox)")
+	else
+		command -v mmdebstrap >/dev/null || skip "needs mmdebstrap"
+		key=$(template_key "$SRC/templates/$name.list")
+	fi
 	dir=$BERTH_CACHE/$name-$key
 	mkdir -p "$STATE/templates" "$BERTH_CACHE"
 	chmod 755 "$STATE"
@@ -159,8 +171,8 @@ need_template() {
 		start_daemon
 		build_template "$name"
 		stop_daemon
-		rm -rf "$BERTH_CACHE/$name".*
-		rm -rf "$BERTH_CACHE/$name"-*
+		# Other trees of this machine may have templates of their own: only what is old goes.
+		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "$name[-.]*" -mtime +14 -exec rm -rf {} +
 		cp -a "$STATE/templates/$name" "$BERTH_CACHE/$name.$$"
 		mv "$BERTH_CACHE/$name.$$" "$dir"
 		return
@@ -197,7 +209,7 @@ processes_of_ids() {
 left_behind() {
 	local g
 	awk -v s="$STATE" 'index($5, s "/") == 1 || $5 == s { print "mount " $5 }' /proc/self/mountinfo
-	losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v s="$STATE/" 'index($2, s) == 1 { print "loop device " $1 " " $2 }'
+	losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v s="$STATE/" 'index($2, s) == 1 { print "loop device " $0 }'
 	for g in $(groups_of_state); do
 		find "$g" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sed 's/^/group /'
 	done

@@ -96,8 +96,8 @@ Test(priv_serve, refuses_bad_names)
 					  "a-",
 					  "a\nb",
 					  "a;b",
-					  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-					  "a"};
+					  ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+					   "a")};
 	struct req_box box = {.head = head(REQ_BOX_END)};
 	struct req_template t = {.head = head(REQ_TEMPLATE_REMOVE)};
 	struct req_sweep *sweep = NEW(struct req_sweep);
@@ -305,7 +305,6 @@ Test(priv_serve, refuses_a_state_directory_that_others_prepared)
 	struct priv *p = NULL;
 	struct err e = ERR_NULL;
 	AUTO(str_free) char *boxes = str_printf("%s/other/boxes", rig.dir);
-	AUTO(str_free) char *agent = str_printf("%s/other/templates", rig.dir);
 
 	snprintf(c.state_dir, sizeof(c.state_dir), "%s/other", rig.dir);
 	cr_assert_eq(io_mkdir_p(boxes, 0755), 0);
