@@ -35,11 +35,16 @@ say() { printf '%s: %s\n' "$TESTING" "$*"; }
 fail() { say "FAILED: $*" >&2; exit 1; }
 skip() { trap - EXIT; rm -rf "$TOP"; echo "$*"; exit 77; }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds; a status of 99 says that it never will.
 wait_for() {
 	local until=$((SECONDS + $1)) what=$2
 	shift 2
-	until "$@" >/dev/null 2>&1; do
+	local status=0
+	while :; do
+		status=0
+		"$@" >/dev/null 2>&1 || status=$?
+		[ "$status" != 0 ] || return 0
+		[ "$status" != 99 ] || fail "no hope for: $what"
 		[ "$SECONDS" -lt "$until" ] || fail "waited in vain for: $what"
 		sleep 0.05
 	done
@@ -87,7 +92,7 @@ make_wrapper() {
 healthy() { curl -sf --max-time 5 --unix-socket "$STATE/run/api.sock" http://x/health; }
 
 daemon_is_up() {
-	kill -0 "$DAEMON" 2>/dev/null || fail "berthd ended: $(tail -n 5 "$LOG")"
+	kill -0 "$DAEMON" 2>/dev/null || return 99
 	healthy
 }
 
