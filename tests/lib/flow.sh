@@ -172,7 +172,7 @@ need_template() {
 		build_template "$name"
 		stop_daemon
 		# Other trees of this machine may have templates of their own: only what is old goes.
-		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "$name[-.]*" -mtime +14 -exec rm -rf {} +
+		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "${name}[-.]*" -mtime +14 -exec rm -rf {} +
 		cp -a "$STATE/templates/$name" "$BERTH_CACHE/$name.$$"
 		mv "$BERTH_CACHE/$name.$$" "$dir"
 		return
