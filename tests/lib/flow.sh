@@ -58,6 +58,13 @@ refused() {
 	say "refused as it should be: $(grep -m 1 -E -- "$words" "$TOP/refused")"
 }
 
+# must_fail COMMAND...: what it says is in $TOP/err. ("! command" would pass unnoticed below set -e.)
+must_fail() {
+	if "$@" 2>"$TOP/err" </dev/null; then
+		fail "$*: was not refused"
+	fi
+}
+
 # field JSON-KEY: of the object on standard input.
 field() {
 	python3 -c 'import json, sys
