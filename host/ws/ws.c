@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand takes
- * all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then the
- * agent gets its acknowledgements and waiters their answers.
+ * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand
+ * takes all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then
+ * the agent gets its acknowledgements and waiters their answers.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
 {
@@ -131,7 +131,7 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 	lock_drop(&ws->lock);
 }
 
-/* --- telling the kernel, then the rest --------------------------------------------------------------------------------- */
+/* --- telling the kernel, then the rest ---------------------------------------------------------------------------- */
 
 struct tell {
 	struct ws *ws;
@@ -199,7 +199,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	}
 }
 
-/* --- a pass ---------------------------------------------------------------------------------------------------------- */
+/* --- a pass ------------------------------------------------------------------------------------------------------- */
 
 struct after {
 	struct ws *ws;
@@ -362,7 +362,7 @@ static void drain(void *ctx)
 	queue_clear(&frames);
 }
 
-/* --- the link's side, on the loop ---------------------------------------------------------------------------------------- */
+/* --- the link's side, on the loop --------------------------------------------------------------------------------- */
 
 static void on_frame(void *ctx, unsigned type, struct span payload)
 {
@@ -458,7 +458,8 @@ static void on_down(void *ctx, const char *why)
 
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
-	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug, why);
+	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug,
+		 why);
 	lock_take(&ws->lock);
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
