@@ -22,9 +22,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
-enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000 };
+enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, HELLO_MAX = 1024 };
 
 enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_CLOSED };
 
@@ -70,6 +72,51 @@ struct dialled {
 
 /* --- dialling ----------------------------------------------------------------------------------------------------- */
 
+/* Exactly @len bytes, so that what the agent says next stays in the socket for the connection to come. */
+static int recv_exact(int fd, struct buf *in, size_t len, uint64_t until)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	while (len) {
+		void *to = buf_reserve(in, len);
+		ssize_t n = to ? recv(fd, to, len, MSG_DONTWAIT) : 0;
+
+		if (!to)
+			return -E2BIG;
+		if (n == 0)
+			return -ENODATA;
+		if (n > 0) {
+			buf_commit(in, (size_t)n);
+			len -= (size_t)n;
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		if (clock_left_ms(until) == 0)
+			return -ETIMEDOUT;
+		(void)!poll(&p, 1, clock_left_ms(until));
+	}
+	return 0;
+}
+
+static int recv_hello(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
+{
+	uint8_t h[FRAME_HEADER] = { 0 };
+	size_t len;
+	int r = recv_exact(fd, in, FRAME_HEADER, until);
+
+	if (r < 0)
+		return r;
+	memcpy(h, buf_str(in), sizeof(h));
+	len = (size_t)h[0] << 24 | (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
+	if (len > HELLO_MAX)
+		return err_set(e, -EBADMSG, "bad-message", "the agent's hello is too long");
+	r = recv_exact(fd, in, len, until);
+	if (r == 0)
+		r = frame_parse(in, ret, e);
+	return r == FRAME_E_MORE ? -EBADMSG : r;
+}
+
 static int hello(int fd, const char *id, const void *token, unsigned kind, uint64_t until, uint64_t *ret_boot,
 		 struct err *e)
 {
@@ -83,23 +130,21 @@ static int hello(int fd, const char *id, const void *token, unsigned kind, uint6
 	r = frame_send(fd, MSG_HELLO, &m, until);
 	if (r < 0)
 		return err_sys(e, r, "saying hello to the agent");
-	buf_init(&in, FRAME_MAX + FRAME_HEADER);
-	r = frame_recv(fd, &in, &f, until, e);
+	buf_init(&in, HELLO_MAX + FRAME_HEADER);
+	r = recv_hello(fd, &in, &f, until, e);
 	if (r == 0 && f.type != MSG_HELLO)
 		r = err_set(e, -EBADMSG, "bad-message", "the agent did not say hello");
 	if (r == 0)
 		r = msg_decode(MSG_HELLO, f.payload, &m, e);
 	if (r == 0 && (m.token.len != WIRE_TOKEN_LEN || !secret_eq(m.token.p, token, WIRE_TOKEN_LEN)))
 		r = err_set(e, -EACCES, "wrong-token", "something that is not our agent answers");
-	if (r == 0)
-		frame_consume(&in, &f);
-	if (r == 0 && buf_len(&in))
-		r = err_set(e, -EBADMSG, "bad-message", "the agent spoke out of turn");
 	if (r == 0 && ret_boot)
 		*ret_boot = m.boot;
 	buf_fini(&in);
 	if (r == -ENODATA)
-		err_set(e, r = -EACCES, "hello-refused", "the agent hung up at hello");
+		r = err_set(e, -EACCES, "hello-refused", "the agent hung up at hello");
+	else if (r < 0 && e && !e->code)
+		err_sys(e, r, "waiting for the agent's hello");
 	return r;
 }
 

@@ -61,7 +61,7 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
 	snprintf(slug, sizeof(slug), "%s", err_name(code));
 	for (i = 0; slug[i]; i++)
 		slug[i] = (char)tolower((unsigned char)slug[i]);
-	return err_set(e, code, slug, "%s: %s", what, strerror(-code));
+	return err_set(e, code, slug, "%.180s: %s", what, strerror(-code));
 }
 
 const char *err_name(int code)
