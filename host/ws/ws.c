@@ -490,7 +490,8 @@ void ws_start(struct ws *ws, const char *address, const void *token)
 	struct link_events events = { .up = on_up, .down = on_down, .frame = on_frame, .ctx = ws };
 
 	loop_post(ws->conf.loop, tick_start, ws);
-	/* The connection can be up before link_new() has returned: who asks for the link must wait for it to be there. */
+	/* The connection can be up before link_new() has returned: who asks for the link must wait for it to be there.
+	 */
 	lock_take(&ws->lock);
 	ws->mode = WS_LIVE;
 	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
