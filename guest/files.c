@@ -463,8 +463,8 @@ static void do_make(struct files *f, const void *msg)
 }
 
 /* Two paths and a call that takes both. */
-static int on_pair(struct files *f, struct span from, struct span to, int (*fn)(int, const char *, int, const char *, unsigned),
-		   unsigned flags)
+static int on_pair(struct files *f, struct span from, struct span to,
+		   int (*fn)(int, const char *, int, const char *, unsigned), unsigned flags)
 {
 	char room[2][4096];
 	const char *a, *b;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inodes that the kernel knows, by workspace and identity. One object per identity lives exactly as long as the kernel's
- * lookup count; its address is the node id, so no request needs a table. Names are not kept: the store has them.
+ * Inodes that the kernel knows, by workspace and identity. One object per identity lives exactly as long as the
+ * kernel's lookup count; its address is the node id, so no request needs a table. Names are not kept: the store has
+ * them.
  */
 #include "host/fs/state.h"
 

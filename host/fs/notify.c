@@ -3,8 +3,8 @@
  * Telling the kernel what changed, from the notify strand of the workspace, with no lock held. The store shows the new
  * state already. The order closes the race with answers that were prepared from the old state:
  *
- *  1. inval_entry for each name that appeared, vanished or changed its inode: it takes the directory's lock in the kernel
- *     and so waits for lookups and readdirs of that directory in flight;
+ *  1. inval_entry for each name that appeared, vanished or changed its inode: it takes the directory's lock in the
+ * kernel and so waits for lookups and readdirs of that directory in flight;
  *  2. for each changed inode whose directory got none of these: inval_entry of a name that nobody uses, for the wait;
  *  3. inval_inode of everything changed, the directories' listings included.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names, attributes, contents: answered from the store on libfuse's thread. Only an open may be parked: its answer comes
- * from another thread when the content has arrived or the deadline passed. */
+/* Names, attributes, contents: answered from the store on libfuse's thread. Only an open may be parked: its answer
+ * comes from another thread when the content has arrived or the deadline passed. */
 #include "host/fs/state.h"
 
 #include "base/clock.h"
@@ -132,7 +132,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 struct opening {
 	fuse_req_t req;
@@ -272,7 +272,8 @@ static void synced(void *ctx, int result, const struct node *n)
 	fuse_reply_err(ctx, result < 0 ? -result : 0);
 }
 
-/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back. */
+/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back.
+ */
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs_inode *i = inode_of(ino);
@@ -285,7 +286,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), synced, req);
 }
 
-/* --- statfs --------------------------------------------------------------------------------------------------------------- */
+/* --- statfs ------------------------------------------------------------------------------------------------------- */
 
 static void statfs_told(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
 {

@@ -55,7 +55,7 @@ struct http_req {
 	struct http_res res;
 };
 
-/* --- what handlers ask --------------------------------------------------------------------------------------------------- */
+/* --- what handlers ask -------------------------------------------------------------------------------------------- */
 
 const char *http_segment(struct http_req *req, size_t i)
 {
@@ -107,7 +107,7 @@ int http_status_of(int code)
 	return 500;
 }
 
-/* --- the answer ------------------------------------------------------------------------------------------------------------- */
+/* --- the answer --------------------------------------------------------------------------------------------------- */
 
 static void error_body(struct http_req *req, int code, struct err *e)
 {
@@ -222,7 +222,7 @@ static enum MHD_Result answer(struct http_req *req)
 	return r;
 }
 
-/* --- a request arrives -------------------------------------------------------------------------------------------------------- */
+/* --- a request arrives -------------------------------------------------------------------------------------------- */
 
 static struct http_req *req_new(struct http *http, struct MHD_Connection *conn, const char *url, const char *method)
 {
@@ -366,12 +366,12 @@ int http_start(const struct http_conf *conf, const struct http_route *routes, si
 	http->ctx = ctx;
 	lock_init(&http->lock, "http", LOCK_LEAF);
 	lock_cond_init(&http->cond);
-	http->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL,
-				     NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, conf->listen_fd,
+	http->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
+				     NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, conf->listen_fd,
 				     MHD_OPTION_CONNECTION_LIMIT, conf->connections, MHD_OPTION_CONNECTION_TIMEOUT,
-				     (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_PER_CONNECTION,
-				     MHD_OPTION_NOTIFY_COMPLETED, on_done, http, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape,
-				     NULL, MHD_OPTION_END);
+				     (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+				     (size_t)MEMORY_PER_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_done, http,
+				     MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL, MHD_OPTION_END);
 	if (!http->mhd) {
 		str_free(&http->spool_dir);
 		free(http);

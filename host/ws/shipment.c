@@ -42,7 +42,8 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 		if (r == 0 && n.content_ship == m->base && n.content_boot == ws->boot)
 			base = &n.content;
 		for (i = 0; i < p->ships.len; i++)
-			if (p->ships.v[i].node.fid == told.fid && p->ships.v[i].ship == m->base && p->ships.v[i].is_known)
+			if (p->ships.v[i].node.fid == told.fid && p->ships.v[i].ship == m->base &&
+			    p->ships.v[i].is_known)
 				base = &p->ships.v[i].content;
 		ws->ship.is_bad = base == NULL;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand takes
- * all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then the
- * agent gets its acknowledgements and waiters their answers.
+ * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand
+ * takes all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then
+ * the agent gets its acknowledgements and waiters their answers.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
 {
@@ -131,7 +131,7 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 	lock_drop(&ws->lock);
 }
 
-/* --- telling the kernel, then the rest --------------------------------------------------------------------------------- */
+/* --- telling the kernel, then the rest ---------------------------------------------------------------------------- */
 
 struct tell {
 	struct ws *ws;
@@ -199,7 +199,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	}
 }
 
-/* --- a pass ---------------------------------------------------------------------------------------------------------- */
+/* --- a pass ------------------------------------------------------------------------------------------------------- */
 
 struct after {
 	struct ws *ws;
@@ -362,7 +362,7 @@ static void drain(void *ctx)
 	queue_clear(&frames);
 }
 
-/* --- the link's side, on the loop ---------------------------------------------------------------------------------------- */
+/* --- the link's side, on the loop --------------------------------------------------------------------------------- */
 
 static void on_frame(void *ctx, unsigned type, struct span payload)
 {
@@ -458,7 +458,8 @@ static void on_down(void *ctx, const char *why)
 
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
-	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug, why);
+	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug,
+		 why);
 	lock_take(&ws->lock);
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
@@ -488,11 +489,13 @@ void ws_start(struct ws *ws, const char *address, const void *token)
 {
 	struct link_events events = { .up = on_up, .down = on_down, .frame = on_frame, .ctx = ws };
 
+	loop_post(ws->conf.loop, tick_start, ws);
+	/* The connection can be up before link_new() has returned: who asks for the link must wait for it to be there.
+	 */
 	lock_take(&ws->lock);
 	ws->mode = WS_LIVE;
-	lock_drop(&ws->lock);
-	loop_post(ws->conf.loop, tick_start, ws);
 	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
+	lock_drop(&ws->lock);
 }
 
 int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e)

@@ -46,9 +46,9 @@ static int print_entry(void *ctx, const struct berth_entry *i)
 			mode[k + 1] = '-';
 	localtime_r(&when, &tm);
 	strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &tm);
-	printf("%s %3llu %5llu %5llu %10llu %s %s%s%s\n", mode, (unsigned long long)i->nlink, (unsigned long long)i->uid,
-	       (unsigned long long)i->gid, (unsigned long long)i->size, date, i->name, i->target ? " -> " : "",
-	       i->target ? i->target : "");
+	printf("%s %3llu %5llu %5llu %10llu %s %s%s%s\n", mode, (unsigned long long)i->nlink,
+	       (unsigned long long)i->uid, (unsigned long long)i->gid, (unsigned long long)i->size, date, i->name,
+	       i->target ? " -> " : "", i->target ? i->target : "");
 	return 0;
 }
 
@@ -88,7 +88,7 @@ int cli_cat(struct berth *b, int argc, char **argv)
 	return berth_read(b, id, path, STDOUT_FILENO, &e) < 0 ? cli_fail("cat", &e) : CLI_OK;
 }
 
-/* --- cp -------------------------------------------------------------------------------------------------------------------- */
+/* --- cp ----------------------------------------------------------------------------------------------------------- */
 
 struct copy {
 	struct berth *b;

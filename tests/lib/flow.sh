@@ -63,6 +63,13 @@ refused() {
 	say "refused as it should be: $(grep -m 1 -E -- "$words" "$TOP/refused")"
 }
 
+# must_fail COMMAND...: what it says is in $TOP/err. ("! command" would pass unnoticed below set -e.)
+must_fail() {
+	if "$@" 2>"$TOP/err" </dev/null; then
+		fail "$*: was not refused"
+	fi
+}
+
 # field JSON-KEY: of the object on standard input.
 field() {
 	python3 -c 'import json, sys
@@ -177,7 +184,7 @@ need_template() {
 		build_template "$name"
 		stop_daemon
 		# Other trees of this machine may have templates of their own: only what is old goes.
-		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "$name[-.]*" -mtime +14 -exec rm -rf {} +
+		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "${name}[-.]*" -mtime +14 -exec rm -rf {} +
 		cp -a "$STATE/templates/$name" "$BERTH_CACHE/$name.$$"
 		mv "$BERTH_CACHE/$name.$$" "$dir"
 		return
