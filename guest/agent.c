@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
-enum { STRANGERS_MAX = 64, HELLO_MS = 10000, PEERS_MAX = 4096, OUT_MAX = 8 * 1024 * 1024 };
+enum { STRANGERS_MAX = 64, HELLO_MS = 10000, OUT_MAX = 8 * 1024 * 1024 };
 
 struct peer {
 	struct list node;

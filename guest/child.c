@@ -261,7 +261,10 @@ static void become(const struct plan *p)
 
 	if (!p->switch_user)
 		return;
-	if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
+	/* in a user namespace setgroups may be denied: no reason to fail for who stays what we are */
+	if (setgroups(u->n_groups, u->groups) < 0 && (u->uid != getuid() || u->gid != getgid()))
+		fail(p, STAGE_USER, false);
+	if (setresgid(u->gid, u->gid, u->gid) < 0 ||
 	    setresuid(u->uid, u->uid, u->uid) < 0)
 		fail(p, STAGE_USER, false);
 }

@@ -74,14 +74,6 @@ struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsi
 	return m;
 }
 
-unsigned dirty_flags(const struct dirty *d, uint64_t parent, struct span name)
-{
-	struct key k;
-	struct mark *m = map_get(&d->by_name, key_of(&k, parent, name));
-
-	return m ? m->flags : 0;
-}
-
 struct mark *dirty_first(const struct dirty *d)
 {
 	return list_empty(&d->marks) ? NULL : list_entry(d->marks.next, struct mark, node);

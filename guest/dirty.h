@@ -11,7 +11,9 @@
 enum {
 	DIRTY_ENTRY = 1,   /* the name itself came, went or was given to another inode */
 	DIRTY_CREATED = 2, /* it is new */
-	DIRTY_WRITTEN = 4, /* its content may have changed */
+	/* Its content may have changed. A rename sets it, too: the mark of the old name may have been looked at when another
+	 * file had that name already, and what was written is then only known of the wrong one. */
+	DIRTY_WRITTEN = 4,
 };
 
 enum { DIRTY_MAX = 262144 };
@@ -38,8 +40,6 @@ void dirty_fini(struct dirty *d);
 /** dirty_mark() - add flags to a name. Past DIRTY_MAX everything is dropped and overflowed is set.
  * Return: the mark, borrowed; NULL when it was dropped. */
 struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags);
-/** dirty_flags() - flags of a name, 0 when it is not in. */
-unsigned dirty_flags(const struct dirty *d, uint64_t parent, struct span name);
 /** dirty_first() - borrow the oldest; NULL when there is none. */
 struct mark *dirty_first(const struct dirty *d);
 /** dirty_take() - out of the set; yours, free() it. */

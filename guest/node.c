@@ -95,6 +95,7 @@ static int node_fill(int dirfd, const char *name, int flags, struct node *ret)
 			if (n < 0)
 				continue;
 			ret->target_len = (size_t)n;
+			ret->target[n] = '\0';
 		}
 		if (fid_at(dirfd, name, flags, &ret->st, &ret->fid))
 			return 0;

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { ROOM = 32 * 1024 };
+enum { ROOM = 32 * 1024, LOST_MAX = 4096 };
 
 struct dent { /* as getdents64(2) has it */
 	uint64_t ino;
@@ -40,6 +40,7 @@ void scan_stop(struct scan *s)
 void scan_fini(struct scan *s)
 {
 	scan_stop(s);
+	vec_fini(&s->lost);
 }
 
 void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news)
@@ -62,6 +63,33 @@ void scan_full(struct scan *s, bool news)
 	scan_dir(s, s->dirs->tree->fid, true, news);
 }
 
+void scan_lost(struct scan *s, struct dir *dir, bool deep)
+{
+	if (!dir->stale && s->lost.len < LOST_MAX)
+		vec_push(&s->lost, ((struct scan_job){ .fid = dir->fid, .deep = deep }));
+	dir->stale = true;
+}
+
+void scan_retry(struct scan *s)
+{
+	size_t i = 0;
+
+	while (i < s->lost.len) {
+		struct scan_job *j = &s->lost.v[i];
+		struct dir *dir = dirs_get(s->dirs, j->fid);
+		bool due = dir && dir->stale;
+
+		if (due && dirs_open(s->dirs, j->fid) >= 0) {
+			scan_dir(s, j->fid, j->deep, true);
+			due = false;
+		}
+		if (due)
+			i++;
+		else
+			*j = s->lost.v[--s->lost.len];
+	}
+}
+
 static void begin(struct scan *s)
 {
 	struct dir *dir;
@@ -72,16 +100,18 @@ static void begin(struct scan *s)
 	dir = dirs_get(s->dirs, s->now.fid);
 	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;
 	if (dir && (fd == -ESTALE || fd == -ENOENT))
-		dir->stale = true; /* moved: its event brings it back to us */
+		scan_lost(s, dir, s->now.deep);
 	if (fd < 0)
 		return;
 	s->fd = node_open(fd, "", O_RDONLY | O_DIRECTORY, 0, false);
-	if (s->fd < 0 || node_of(s->fd, &s->scratch) < 0) {
+	if (s->fd < 0)
+		return;
+	if (s->source) /* before anything of it is looked at */
+		s->source->dir_found(s->source, dir, s->fd);
+	if (node_of(s->fd, &s->scratch) < 0) {
 		fd_close(&s->fd);
 		return;
 	}
-	if (s->source)
-		s->source->dir_found(s->source, dir, s->fd);
 	tell_entry(s->tell, WIRE_CHG_SCAN, WIRE_ENT_ONLY, s->now.fid, SPAN_NULL, &s->scratch);
 	if (!s->room)
 		s->room = must_calloc(1, ROOM);
@@ -97,7 +127,7 @@ static void one(struct scan *s, const char *name)
 	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
 		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
 		if (s->now.deep || is_new)
-			scan_dir(s, s->scratch.fid, true, s->now.news);
+			scan_dir(s, s->scratch.fid, true, s->now.news || is_new);
 	}
 	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch, s->now.news);
 }

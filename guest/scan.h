@@ -23,6 +23,7 @@ struct scan {
 	scan_entry_fn *entry;
 	void *ctx;
 	VEC(struct scan_job) todo; /* a stack */
+	VEC(struct scan_job) lost; /* directories that were not where we thought: watch.c tries them again */
 	struct scan_job now;
 	int fd; /* of the directory that is being listed, -1 between two */
 	char *room;
@@ -39,6 +40,10 @@ void scan_full(struct scan *s, bool news);
 void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news);
 /** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */
 void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+/** scan_lost() - a known directory could not be opened where it should be: note it, once. */
+void scan_lost(struct scan *s, struct dir *dir, bool deep);
+/** scan_retry() - list the lost ones that can be opened now. */
+void scan_retry(struct scan *s);
 /** scan_stop() - forget what is left to do. */
 void scan_stop(struct scan *s);
 

@@ -117,13 +117,11 @@ static struct mark *mark_entry(struct source_sink *k, const struct place *p, uns
 static void on_rename(struct source_sink *k, const struct event *ev)
 {
 	bool was_in = dirs_get(k->dirs, ev->from.fid) != NULL, is_in = dirs_get(k->dirs, ev->to.fid) != NULL, is_new;
-	unsigned flags = was_in ? dirty_flags(k->dirty, ev->from.fid, ev->from.name) & ~(unsigned)DIRTY_ENTRY :
-				  (unsigned)DIRTY_WRITTEN;
 
 	if (was_in)
 		mark_entry(k, &ev->from, 0);
 	if (is_in)
-		mark_entry(k, &ev->to, flags);
+		mark_entry(k, &ev->to, DIRTY_WRITTEN); /* see dirty.h */
 	if (!(ev->mask & FAN_ONDIR) || !dirs_get(k->dirs, ev->target))
 		return;
 	if (is_in)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. The lower rung: a watch on every directory. A directory is watched before it is listed, so what is made in it
- * between mkdir and the watch is found by the listing. A rename is two events with a common cookie; the half that comes
- * first leaves what it knew of the name, so that content that was written under the old name is not forgotten.
+ * between mkdir and the watch is found by the listing.
  * The kernel drops a watch together with its directory and says so with IN_IGNORED.
  */
 #include "guest/source.h"
@@ -24,8 +23,6 @@ enum { READ_MAX = 64 * 1024 };
 struct ino {
 	struct source s;
 	struct map by_wd; /* wd -> struct watched */
-	uint32_t cookie;  /* of the last IN_MOVED_FROM */
-	unsigned flags;	  /* that its name had */
 	char *room;
 };
 
@@ -33,17 +30,12 @@ struct watched {
 	uint64_t fid;
 };
 
-static void on_name(struct ino *i, struct source_sink *k, uint64_t parent, const struct inotify_event *ev,
-		    struct span name)
+static void on_name(struct source_sink *k, uint64_t parent, const struct inotify_event *ev, struct span name)
 {
 	unsigned flags = ev->mask & (IN_CLOSE_WRITE | IN_MODIFY) ? (unsigned)DIRTY_WRITTEN : 0U;
 
-	if (ev->mask & IN_MOVED_FROM) {
-		i->cookie = ev->cookie;
-		i->flags = dirty_flags(k->dirty, parent, name) & ~(unsigned)DIRTY_ENTRY;
-	}
 	if (ev->mask & IN_MOVED_TO)
-		flags |= ev->cookie == i->cookie ? i->flags : (unsigned)DIRTY_WRITTEN;
+		flags |= DIRTY_WRITTEN; /* see dirty.h */
 	if (ev->mask & IN_CREATE)
 		flags |= DIRTY_CREATED;
 	if (ev->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)) {
@@ -75,7 +67,7 @@ static void on_event(struct ino *i, struct source_sink *k, const struct inotify_
 		return;
 	}
 	if (ev->len)
-		on_name(i, k, w->fid, ev, span_str(name));
+		on_name(k, w->fid, ev, span_str(name));
 	else
 		dirty_mark(k->dirty, w->fid, SPAN_NULL, 0);
 }

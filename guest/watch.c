@@ -25,8 +25,10 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <malloc.h>
 
-enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, STALE_MAX = 4096, TURN = 512 };
+enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
+       TRIM_AFTER = 4096, TRIM_MS = 2000 };
 
 struct watch {
 	struct loop *loop;		    /* borrowed, like the next four */
@@ -38,13 +40,13 @@ struct watch {
 	struct dirty dirty, recent;
 	struct dirty later;   /* names whose directory was not where we thought */
 	uint64_t later_until; /* ordinal of the mark after which they are looked at again */
-	VEC(uint64_t) stale;  /* directories that were not found then either */
 	struct links links;
 	struct search search;
 	struct tell tell;
 	struct scan scan;
 	struct loop_watch *readable;
-	struct loop_timer *lazy, *turn, *recheck;
+	struct loop_timer *lazy, *turn, *recheck, *trim;
+	size_t looked; /* names since memory was last given back */
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
 	unsigned passed_on; /* flags that mark_again() gives */
@@ -155,9 +157,7 @@ static void look_later(struct watch *w, const struct mark *m, struct dir *dir, b
 			return;
 		}
 	}
-	if (!dir->stale && w->stale.len < STALE_MAX)
-		vec_push(&w->stale, dir->fid);
-	dir->stale = true;
+	scan_lost(&w->scan, dir, false);
 }
 
 static void look(struct watch *w, const struct mark *m, bool again)
@@ -271,7 +271,6 @@ static void drain(struct watch *w)
 static void pump_later(struct watch *w)
 {
 	struct mark *m = dirty_first(&w->dirty);
-	size_t i = 0;
 
 	if (m && m->ord <= w->later_until)
 		return;
@@ -280,17 +279,7 @@ static void pump_later(struct watch *w)
 		look(w, m, true);
 		free(m);
 	}
-	while (i < w->stale.len) {
-		struct dir *dir = dirs_get(&w->dirs, w->stale.v[i]);
-		int fd = dir && dir->stale ? dirs_open(&w->dirs, dir->fid) : -ENOENT;
-
-		if (fd >= 0)
-			scan_dir(&w->scan, dir->fid, false, true);
-		if (dir && dir->stale && fd < 0)
-			i++;
-		else
-			w->stale.v[i] = w->stale.v[--w->stale.len];
-	}
+	scan_retry(&w->scan);
 }
 
 static void pump(struct watch *w)
@@ -312,6 +301,9 @@ static void pump(struct watch *w)
 		free(m);
 		left--;
 	}
+	w->looked += TURN - left;
+	if (w->looked > TRIM_AFTER)
+		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
 	pump_later(w);
 	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
@@ -331,6 +323,13 @@ static void on_lazy(void *ctx)
 	drain(w);
 	loop_rewatch(w->readable, LOOP_READ);
 	pump(w);
+}
+
+/* A burst has left holes in the heap; an idle agent is a small one. */
+static void on_trim(void *ctx)
+{
+	((struct watch *)ctx)->looked = 0;
+	malloc_trim(0);
 }
 
 static void on_turn(void *ctx)
@@ -383,6 +382,7 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	w->lazy = loop_timer(loop, CLOCK_NEVER, on_lazy, w);
 	w->turn = loop_timer(loop, CLOCK_NEVER, on_turn, w);
 	w->recheck = loop_timer(loop, CLOCK_NEVER, on_recheck, w);
+	w->trim = loop_timer(loop, CLOCK_NEVER, on_trim, w);
 	if (source && loop_watch(loop, source->fd, LOOP_READ, on_readable, w, &w->readable) < 0)
 		w->source = w->scan.source = NULL;
 	return w;
@@ -405,6 +405,7 @@ void watch_free(struct watch **slot)
 	loop_untimer(&w->lazy);
 	loop_untimer(&w->turn);
 	loop_untimer(&w->recheck);
+	loop_untimer(&w->trim);
 	scan_fini(&w->scan);
 	tell_fini(&w->tell);
 	search_fini(&w->search);
@@ -412,7 +413,6 @@ void watch_free(struct watch **slot)
 	dirty_fini(&w->dirty);
 	dirty_fini(&w->recent);
 	dirty_fini(&w->later);
-	vec_fini(&w->stale);
 	dirs_fini(&w->dirs);
 	free(w);
 }

@@ -10,6 +10,7 @@
  */
 #include "host/priv/serve.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -23,11 +24,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { LOCK_MS = 10000 };
 
 struct job {
 	struct host *host;
@@ -316,6 +321,26 @@ static int tidy_descriptors(int sock)
 	return sock;
 }
 
+/* Only one privileged process works on a state directory. The one of a daemon that was killed may still be taking its
+ * mounts away: a new one that mounted meanwhile would see its own mount go. The descriptor is kept until the end. */
+static int lock_state(const struct priv_conf *conf, struct err *e)
+{
+	AUTO(str_free) char *path = str_printf("%s/priv.lock", conf->state_dir);
+	uint64_t until = clock_after_ms(LOCK_MS);
+	struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_sys(e, -errno, "opening %s", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK || clock_left_ms(until) == 0)
+			return err_set(e, -EBUSY, "state-in-use", "another daemon's privileged process works on %s",
+				       conf->state_dir);
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 NORETURN void serve_run(const struct priv_conf *conf, int sock)
 {
 	struct job j = {.reply = &(struct reply){.pid = 0}, .reply_fd = -1};
@@ -340,7 +365,9 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	if (chdir("/") < 0)
 		_exit(1);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
-	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
+	r = signals < 0 ? -errno : lock_state(conf, &j.reply->err);
+	if (r == 0)
+		r = host_init(&h, conf, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
 	h.sock = sock;

@@ -28,7 +28,7 @@ int record_save(struct sandbox *s, struct err *e)
 	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
 		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
 	if (i.state == SANDBOX_RUNNING || i.state == SANDBOX_CREATING || i.state == SANDBOX_STOPPING)
-		buf_printf(&b, "range %u\ntoken %s\n", s->range, token);
+		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : txn_write(ws_db(s->ws), &t, e);
 	if (r == 0) {
 		meta_put(t, "sandbox", buf_span(&b));
@@ -76,6 +76,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "range")) {
 		s->range = (uint32_t)number(v);
 		s->has_range = true;
+	} else if (str_eq(key, "pid")) {
+		i->pid = number(v);
 	} else if (str_eq(key, "token")) {
 		(void)!str_unhex(v, s->token, WIRE_TOKEN_LEN);
 	}

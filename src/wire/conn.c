@@ -7,6 +7,8 @@
  * Callbacks may free the connection. While one runs, `busy` is above zero and conn_free() only marks the object; the
  * outermost frame of this file that finds the mark releases it.
  *
+ * A connection that is being finished delivers nothing more: what it still reads is thrown away.
+ *
  * Reading is fair: one read of at most TURN bytes per round of the loop, and all frames in it; epoll is level-triggered,
  * so the rest comes in the next round. After a pause there may be whole frames in the buffer and nothing more to come
  * from the socket, which is why resuming also goes through the timer.
@@ -21,7 +23,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { TURN = 64 * 1024, KEEP = 64 * 1024, LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
+enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
 
 struct conn {
 	struct loop *loop; /* borrowed */
@@ -33,6 +35,7 @@ struct conn {
 	void *ctx;			  /* borrowed */
 	struct err why;			  /* code != 0: dead */
 	unsigned busy;
+	uint64_t finish_by; /* while finishing: a peer that does not read is given up then */
 	bool closed, freed, paused, above, finishing;
 };
 
@@ -122,13 +125,15 @@ static void deliver(struct conn *c)
 	struct frame f;
 	int r = FRAME_E_MORE;
 
-	while (!c->freed && !c->why.code && !c->paused && (r = frame_parse(&c->in, &f, &e)) == 0) {
+	while (!c->freed && !c->why.code && !c->paused && !c->finishing && (r = frame_parse(&c->in, &f, &e)) == 0) {
 		trace_frame((unsigned)c->fd, '<', f.type, f.payload);
 		c->events->on_frame(c->ctx, &f);
 		frame_consume(&c->in, &f);
 	}
 	if (!c->freed && r < 0)
 		die(c, r, e.slug, e.text);
+	if (c->finishing) /* nobody wants to hear more */
+		buf_consume(&c->in, buf_len(&c->in));
 	shrink(&c->in);
 }
 
@@ -178,6 +183,8 @@ static void on_soon(void *ctx)
 	if (c->why.code && !c->closed) {
 		c->closed = true;
 		c->events->on_close(c->ctx, &c->why);
+	} else if (c->finishing && clock_now() >= c->finish_by) {
+		die(c, -ETIMEDOUT, NULL, "finishing");
 	} else if (!c->why.code) {
 		deliver(c);
 		if (!c->freed)
@@ -274,8 +281,12 @@ void conn_resume(struct conn *c)
 
 void conn_finish(struct conn *c)
 {
+	if (c->why.code || c->finishing)
+		return;
 	c->finishing = true;
-	if (!c->why.code && !buf_len(&c->out))
+	c->finish_by = clock_after_ms(FINISH_MS);
+	loop_rearm(c->soon, c->finish_by);
+	if (!buf_len(&c->out))
 		die(c, -ENODATA, "closed", "the connection was finished");
 }
 

@@ -58,7 +58,8 @@ bool conn_room(const struct conn *c);
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 
-/** conn_finish() - close by itself once everything that waits was written (or the peer is gone); on_close follows. */
+/** conn_finish() - close by itself once everything that waits was written, the peer is gone, or five seconds have passed;
+ * no more frames are delivered, on_close follows. */
 void conn_finish(struct conn *c);
 
 /** conn_set() - change who is called, for a connection whose purpose was only learned from its first message. */

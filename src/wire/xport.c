@@ -125,7 +125,7 @@ static int dial_hybrid(const char *rest, uint64_t until, int *ret_fd, struct err
 static int vsock_address(const char *rest, struct sockaddr_vm *ret, struct err *e)
 {
 	AUTO(str_free) char *cid_text = NULL;
-	uint64_t port = 0, cid = VMADDR_CID_ANY;
+	uint64_t port = 0, cid = UINT32_MAX; /* VMADDR_CID_ANY */
 	int r = split_port(rest, &cid_text, &port, e);
 
 	if (r < 0)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "wire/xport.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -40,6 +41,33 @@ Test(exec, hello_needs_the_token)
 	wire_close(&w);
 	cr_assert(wire_dial(&l, &w, WIRE_CONTROL, l.token));
 	wire_close(&w);
+	lab_stop(&l);
+}
+
+/* Whoever does not say HELLO is one of few, and does not keep out who has the token for good. */
+Test(exec, strangers_are_few)
+{
+	struct wire w[70], good;
+	struct msg_PING ping = { .call = 1 };
+	unsigned i, shut = 0;
+	char room[512];
+	struct lab l;
+
+	cr_assert(lab_start(&l, "inotify"));
+	for (i = 0; i < ARRAY_LEN(w); i++) {
+		buf_init(&w[i].in, 0);
+		w[i].last = false;
+		cr_assert_eq(xport_connect(l.address, clock_after_ms(1000), &w[i].fd, NULL), 0);
+	}
+	for (i = 64; i < ARRAY_LEN(w); i++)
+		shut += wire_next(&w[i], room) == 0;
+	cr_assert_eq(shut, 6);
+	wire_send(&w[0], MSG_PING, &ping); /* no HELLO: closed, and its place is free */
+	cr_assert_eq(wire_next(&w[0], room), 0);
+	cr_assert(wire_dial(&l, &good, WIRE_CONTROL, l.token));
+	for (i = 0; i < ARRAY_LEN(w); i++)
+		wire_close(&w[i]);
+	wire_close(&good);
 	lab_stop(&l);
 }
 

@@ -149,7 +149,7 @@ Test(dirty, coalesces_in_order_and_overflows)
 	free(m);
 	cr_assert_str_eq(dirty_first(&d)->name, "b");
 	dirty_mark(&d, 1, span_str("a"), 0);
-	cr_assert_gt(dirty_flags(&d, 1, span_str("a")) + 1, 0);
+	cr_assert_eq(dirty_len(&d), 3);
 	for (i = 0; i <= DIRTY_MAX; i++) {
 		snprintf(name, sizeof(name), "n%u", i);
 		dirty_mark(&d, 3, span_str(name), 0);
