@@ -368,9 +368,9 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	if (chdir("/") < 0)
 		_exit(1);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
-	r = signals < 0 ? -errno : lock_state(conf, &j.reply->err);
+	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
 	if (r == 0)
-		r = host_init(&h, conf, &j.reply->err);
+		r = lock_state(conf, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
 	h.sock = sock;
