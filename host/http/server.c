@@ -5,6 +5,7 @@
  */
 #include "host/http/http.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/list.h"
 #include "base/lock.h"
@@ -136,13 +137,17 @@ static void run(void *ctx)
 {
 	struct http_req *req = ctx;
 	struct http *http = req->http;
+	uint64_t began = clock_now();
 	struct err e = ERR_NULL;
 	int r = req->route->handler(http->ctx, req, &req->res, &e);
 
 	if (r < 0)
 		error_body(req, r, &e);
-	log_debug("http", "request", "id=%s method=%s path=%s status=%d", req->id, req->method, req->path,
-		  req->res.upgrade ? 101 : req->res.status);
+	/* Reading is told at debug only; what changes something, or failed here, is told always. */
+	log_line(str_eq(req->method, "GET") && req->res.status < 500 ? LOG_LVL_DEBUG : LOG_LVL_INFO, "http", "request",
+		 "id=%s method=%s status=%d us=%llu path=%s%s%s", req->id, req->method,
+		 req->res.upgrade ? 101 : req->res.status, (unsigned long long)(clock_now() - began) / 1000, req->path,
+		 r < 0 ? " why=" : "", r < 0 ? e.slug : "");
 	req->state = REQ_ANSWERED;
 	MHD_resume_connection(req->conn);
 	lock_take(&http->lock);
