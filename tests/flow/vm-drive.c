@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host end of the VM test: dials an agent in a guest over hybrid: and drives it through what the wire must hold on a
- * real virtio-vsock device. Called by vm.sh: vm-drive ADDRESS TOKEN-FILE.
+ * The host end of the VM test: dials an agent in a guest over hybrid: and drives it through what the wire must hold on
+ * a real virtio-vsock device. Called by vm.sh: vm-drive ADDRESS TOKEN-FILE.
  *
  * The guest makes its output from a pattern that was sent there once, so every byte is checked without being kept: a
  * stream is blocks of 1 MiB, each a number of 8 digits and the pattern.
@@ -46,7 +46,7 @@ static void PRINTF(1, 2) die(const char *fmt, ...)
 			die(__VA_ARGS__); \
 	} while (0)
 
-/* --- one process and its connection -------------------------------------------------------------------------------- */
+/* --- one process and its connection ------------------------------------------------------------------------------- */
 
 typedef void expect_fn(uint64_t at, struct span data);
 
@@ -109,8 +109,9 @@ static void stream_close(struct stream *s)
 /* A shell script as root. */
 static void start(struct stream *s, const char *script, uint64_t in_total, bool pty)
 {
-	struct msg_EXEC m = { .id = span_str(s->id), .user = span_str("root"), .credit = s->credit, .pty = pty, .cols = 80,
-			      .rows = 24 };
+	struct msg_EXEC m = {
+		.id = span_str(s->id), .user = span_str("root"), .credit = s->credit, .pty = pty, .cols = 80, .rows = 24
+	};
 	struct msg_list argv;
 
 	msg_list_init(&argv, 0);
@@ -197,8 +198,8 @@ static void on_message(struct stream *s, const struct frame *f)
 	} else if (f->type == MSG_EXIT) {
 		s->exit = m.exit;
 		s->ended = true;
-		must(m.exit.out_end == s->got[WIRE_OUT], "output of %llu, seen %llu", (unsigned long long)m.exit.out_end,
-		     (unsigned long long)s->got[WIRE_OUT]);
+		must(m.exit.out_end == s->got[WIRE_OUT], "output of %llu, seen %llu",
+		     (unsigned long long)m.exit.out_end, (unsigned long long)s->got[WIRE_OUT]);
 	} else if (f->type == MSG_ERROR) {
 		die("the agent says: %.*s", (int)m.error.text.len, (const char *)m.error.text.p);
 	} else {
@@ -296,7 +297,7 @@ static void throughput(const char *what, uint64_t bytes, uint64_t since)
 	printf("vm-drive: %s: %.1f MB in %.2f s, %.1f MB/s\n", what, (double)bytes / MB, s, (double)bytes / MB / s);
 }
 
-/* --- the steps ------------------------------------------------------------------------------------------------------- */
+/* --- the steps ---------------------------------------------------------------------------------------------------- */
 
 static void hello(void)
 {
@@ -398,8 +399,11 @@ static void terminal(void)
 	struct stream s;
 
 	stream_open(&s, "terminal", 65536);
-	start(&s, "test -t 0 && echo tty; stty size; trap 'echo changed' WINCH; read x; stty size; read y; echo \"said $y\"; "
-		  "exit 3", 0, true);
+	start(&s,
+	      "test -t 0 && echo tty; stty size; trap 'echo changed' WINCH; read x; stty size; read y; echo \"said "
+	      "$y\"; "
+	      "exit 3",
+	      0, true);
 	wait_text(&s, "24 80");
 	wait_text(&s, "tty");
 	put(&s, MSG_RESIZE, &(struct msg_RESIZE){ .cols = 132, .rows = 50 });
@@ -456,11 +460,13 @@ static void attach(struct stream *s, const char *id, uint64_t from)
 	put(s, MSG_ATTACH, &(struct msg_ATTACH){ .id = span_str(id), .out_from = from, .credit = s->credit });
 	while (!s->has_started)
 		go_on(s);
-	must(s->started.out_at == from + s->started.out_lost, "attached at %llu", (unsigned long long)s->started.out_at);
+	must(s->started.out_at == from + s->started.out_lost, "attached at %llu",
+	     (unsigned long long)s->started.out_at);
 	s->expect = expect_pattern;
 }
 
-/* The connection dies in the middle of the output. What the process wrote until it waited fits into the agent's ring. */
+/* The connection dies in the middle of the output. What the process wrote until it waited fits into the agent's ring.
+ */
 static void lost_connection(void)
 {
 	uint64_t seen;
@@ -485,7 +491,7 @@ static void lost_connection(void)
 	must(s.got[WIRE_OUT] == 5ULL * BLOCK, "%llu bytes", (unsigned long long)s.got[WIRE_OUT]);
 }
 
-/* --- replication, through the daemon's own link ---------------------------------------------------------------------- */
+/* --- replication, through the daemon's own link ------------------------------------------------------------------- */
 
 struct file {
 	uint64_t parent, fid, shipped;
@@ -632,7 +638,8 @@ static void on_info(void *ctx, int result, unsigned type, const void *msg, const
 	(void)type, (void)e;
 	if (result == 0) {
 		snprintf(ctx, 32, "%.*s", (int)m->watcher.len, (const char *)m->watcher.p);
-		printf("vm-drive: the agent holds %llu KiB, watches by %s\n", (unsigned long long)m->rss_b / 1024, (char *)ctx);
+		printf("vm-drive: the agent holds %llu KiB, watches by %s\n", (unsigned long long)m->rss_b / 1024,
+		       (char *)ctx);
 	}
 }
 
@@ -661,8 +668,8 @@ static void check_model(void)
 	must(!file_of(d->fid, span_str("f19"))->here, "f19 was removed");
 	must(!file_of(d->fid, span_str("f20"))->here, "f20 has another name");
 	f = named(NULL, "big");
-	must(f->has_data && span_eq(buf_span(&f->data), SPAN(pattern, PATTERN)), "big was not shipped as it is (%zu bytes)",
-	     buf_len(&f->data));
+	must(f->has_data && span_eq(buf_span(&f->data), SPAN(pattern, PATTERN)),
+	     "big was not shipped as it is (%zu bytes)", buf_len(&f->data));
 }
 
 static void make_files(void)
@@ -670,8 +677,11 @@ static void make_files(void)
 	struct stream s;
 
 	stream_open(&s, "files", 65536);
-	start(&s, "mkdir d && cd d && for i in $(seq 1 20); do echo \"file $i\" >f$i; done; ln -s f1 link; rm f19; mv f20 g20; "
-		  "cat /tmp/pattern >../big", 0, false);
+	start(&s,
+	      "mkdir d && cd d && for i in $(seq 1 20); do echo \"file $i\" >f$i; done; ln -s f1 link; rm f19; mv f20 "
+	      "g20; "
+	      "cat /tmp/pattern >../big",
+	      0, false);
 	finish(&s, WIRE_EXITED, 0);
 }
 

@@ -5,7 +5,7 @@
 #
 # From outside: VM_MACHINE=q35 (default) or microvm.
 . "$(dirname "$0")/../lib/flow.sh"
-VM= VHOST=
+VM='' VHOST=''
 mkdir -p "$STATE"
 MACHINE=${VM_MACHINE:-q35}
 end_vm() {

@@ -80,6 +80,7 @@ find "$root/lib/modules" -name '*.ko.xz' -exec unxz {} +
 mkdir -p "$work/dep/lib/modules"
 ln -s "$(cd "$root/lib/modules" && pwd)/$version" "$work/dep/lib/modules/$version"
 (cd "$root/lib/modules/$version" && busybox depmod -b "$work/dep" "$version") >>"$log" 2>&1 || no "depmod failed: $(tail -n 1 "$log")"
+# shellcheck disable=SC2086
 python3 - "$root/lib/modules/$version" "$work/out/modules" $wanted <<'PY' >>"$log"
 import os, shutil, sys
 top, to, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
