@@ -136,8 +136,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 struct opening {
 	fuse_req_t req;
-	struct ws *ws;		 /* borrowed from the inode that the kernel holds for the request */
-	struct fs_inode *reader; /* likewise; NULL when it is only written */
+	struct fs_inode *inode; /* the kernel holds it for the request */
 	struct fuse_file_info fi;
 };
 
@@ -147,17 +146,18 @@ static void interrupted(fuse_req_t req, void *ctx)
 	struct opening *o = ctx;
 
 	(void)req;
-	ws_open_cancel(o->ws, o);
+	ws_open_cancel(o->inode->ws, o);
 }
 
-/* Pages of @c are about to go to the kernel. Return: whether those that it has are of the same content. */
-static bool same_pages(struct fs *fs, struct fs_inode *i, const struct content *c)
+/* May the kernel keep the pages it has? A content is committed a moment before the kernel is told to drop the old one's
+ * pages: whoever opens in that moment must not be shown them. */
+static bool may_keep(struct fs *fs, struct fs_inode *i, const struct content *c)
 {
 	bool same;
 
 	lock_take(&fs->lock);
-	same = memcmp(&i->cached, c, sizeof(*c)) == 0;
-	i->cached = *c;
+	same = digest_eq(&i->shown, &c->root);
+	i->shown = c->root;
 	lock_drop(&fs->lock);
 	return same;
 }
@@ -177,9 +177,7 @@ static void opened(void *ctx, int result, const struct node *n)
 	h->content = n->content;
 	h->flags = o->fi.flags;
 	o->fi.fh = (uint64_t)(uintptr_t)h;
-	/* A new content is in the store a moment before the kernel is told to drop the pages of the old one: who opens
-	 * in between must not get these. */
-	o->fi.keep_cache = !o->reader || same_pages(fs_of(o->req), o->reader, &n->content);
+	o->fi.keep_cache = may_keep(fs_of(o->req), o->inode, &n->content);
 	if (fuse_reply_open(o->req, &o->fi) < 0)
 		free(h);
 	free(o);
@@ -198,14 +196,13 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	o = NEW(struct opening);
 	o->req = req;
-	o->ws = i->ws;
+	o->inode = i;
 	o->fi = *fi;
 	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
 		r = ws_getattr(i->ws, i->fid, &n);
 		opened(o, r, &n);
 		return;
 	}
-	o->reader = i;
 	fuse_req_interrupt_func(req, interrupted, o);
 	ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), opened, o);
 }
@@ -244,7 +241,6 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 		return;
 	}
 	c = content_now(i, handle_of(fi));
-	(void)same_pages(fs_of(req), i, &c);
 	n = ws_read(i->ws, &c, (uint64_t)off, bytes, size);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);

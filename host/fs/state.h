@@ -31,8 +31,8 @@ struct fs_inode {
 	uint64_t fid;
 	uint64_t lookups;     /* guarded by fs.lock */
 	struct fs_list *list; /* guarded by fs.lock */
+	struct digest shown;  /* content whose pages the kernel may have cached, as of the last open; guarded by fs.lock */
 	struct node last;     /* what was shown last: for files that are open and have no name any more */
-	struct content cached; /* what the kernel's pages are made of, as far as we gave them; guarded by fs.lock */
 };
 
 struct fs_handle {

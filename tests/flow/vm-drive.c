@@ -109,9 +109,7 @@ static void stream_close(struct stream *s)
 /* A shell script as root. */
 static void start(struct stream *s, const char *script, uint64_t in_total, bool pty)
 {
-	struct msg_EXEC m = {
-		.id = span_str(s->id), .user = span_str("root"), .credit = s->credit, .pty = pty, .cols = 80, .rows = 24
-	};
+	struct msg_EXEC m = { .id = span_str(s->id), .user = span_str("root"), .credit = s->credit };
 	struct msg_list argv;
 
 	msg_list_init(&argv, 0);
@@ -119,6 +117,7 @@ static void start(struct stream *s, const char *script, uint64_t in_total, bool 
 	(void)!msg_list_str(&argv, span_str("-c"));
 	(void)!msg_list_str(&argv, span_str(script));
 	m.argv = msg_list_span(&argv);
+	m.pty = pty, m.cols = 80, m.rows = 24;
 	m.stdin_mode = in_total || pty ? WIRE_STDIN_STREAM : WIRE_STDIN_NONE;
 	put(s, MSG_EXEC, &m);
 	msg_list_fini(&argv);
@@ -399,11 +398,7 @@ static void terminal(void)
 	struct stream s;
 
 	stream_open(&s, "terminal", 65536);
-	start(&s,
-	      "test -t 0 && echo tty; stty size; trap 'echo changed' WINCH; read x; stty size; read y; echo \"said "
-	      "$y\"; "
-	      "exit 3",
-	      0, true);
+	start(&s, "test -t 0 && echo tty; stty size; read x; stty size; read y; echo \"said $y\"; exit 3", 0, true);
 	wait_text(&s, "24 80");
 	wait_text(&s, "tty");
 	put(&s, MSG_RESIZE, &(struct msg_RESIZE){ .cols = 132, .rows = 50 });
@@ -465,8 +460,7 @@ static void attach(struct stream *s, const char *id, uint64_t from)
 	s->expect = expect_pattern;
 }
 
-/* The connection dies in the middle of the output. What the process wrote until it waited fits into the agent's ring.
- */
+/* The connection dies in the middle of the output. What the process wrote until it waits fits into the ring. */
 static void lost_connection(void)
 {
 	uint64_t seen;
@@ -677,11 +671,8 @@ static void make_files(void)
 	struct stream s;
 
 	stream_open(&s, "files", 65536);
-	start(&s,
-	      "mkdir d && cd d && for i in $(seq 1 20); do echo \"file $i\" >f$i; done; ln -s f1 link; rm f19; mv f20 "
-	      "g20; "
-	      "cat /tmp/pattern >../big",
-	      0, false);
+	start(&s, "mkdir d && cd d && for i in $(seq 1 20); do echo \"file $i\" >f$i; done; ln -s f1 link; rm f19; "
+		  "mv f20 g20; cat /tmp/pattern >../big", 0, false);
 	finish(&s, WIRE_EXITED, 0);
 }
 

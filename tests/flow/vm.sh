@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The agent in a QEMU guest over a real virtio-vsock device (emulated, so no KVM is needed): what the wire must hold when
-# it is not a Unix socket. The host's end is a Unix socket of vhost-device-vsock, the workspace an ext4 disk.
+# The agent in a QEMU guest over a real virtio-vsock device (emulated, so no KVM is needed): what the wire must hold
+# when it is not a Unix socket. The host's end is a Unix socket of vhost-device-vsock, the workspace an ext4 disk.
 #
 # From outside: VM_MACHINE=q35 (default) or microvm.
 . "$(dirname "$0")/../lib/flow.sh"
-VM='' VHOST=''
+VM=
+VHOST=
 mkdir -p "$STATE"
 MACHINE=${VM_MACHINE:-q35}
 end_vm() {
@@ -29,7 +30,6 @@ trap end_vm EXIT
 
 command -v qemu-system-x86_64 >/dev/null || skip "needs qemu-system-x86"
 command -v mke2fs >/dev/null || skip "needs mke2fs"
-command -v cpio >/dev/null || skip "needs cpio"
 busybox=$(command -v busybox) || skip "needs busybox"
 file -L "$busybox" | grep -q 'statically' || skip "needs a static busybox"
 drive=$BERTH_BUILD/tests/flow/vm-drive
@@ -60,16 +60,17 @@ make_initramfs() {
 		mount -t ext4 /dev/vda /workspace || echo "init: no workspace"
 		exec 3</token
 		rm /token
-		exec /sbin/berth-agent --vm-init --console --listen vsock:any:1024 --token-fd 3 --id vm --workspace /workspace
+		exec /sbin/berth-agent --vm-init --console --listen vsock:any:1024 --token-fd 3 --id vm \
+			--workspace /workspace
 	INIT
 	chmod 755 "$root/init"
-	(cd "$root" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$TOP/initramfs"
+	(cd "$root" && find . | "$busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$TOP/initramfs"
 }
 
 start_vm() {
 	local board device tsc=
 	truncate -s 256M "$TOP/disk"
-	mke2fs -q -F -t ext4 -E lazy_itable_init=1 "$TOP/disk" 2>"$TOP/mke2fs.log" || fail "mke2fs: $(cat "$TOP/mke2fs.log")"
+	mke2fs -q -F -t ext4 -E lazy_itable_init=1 "$TOP/disk" 2>"$TOP/qemu.log" || fail "mke2fs"
 	case $MACHINE in
 	q35)
 		board=q35,memory-backend=mem,smm=off,vmport=off
@@ -80,17 +81,19 @@ start_vm() {
 		board=microvm,memory-backend=mem
 		device=device
 		tsc=tsc_early_khz=$(dmesg | sed -n 's/.*tsc: Detected \([0-9]*\)\.\([0-9]*\) MHz.*/\1\2/p' | head -n 1)
-		[ "$tsc" != tsc_early_khz= ] || skip "microvm needs the speed of the host's TSC, and its log does not say it"
+		[ "$tsc" != tsc_early_khz= ] || skip "microvm: the kernel's log does not say the speed of the TSC"
 		;;
 	*) fail "VM_MACHINE is q35 or microvm" ;;
 	esac
-	"$parts/vhost-device-vsock" --guest-cid 3 --socket "$TOP/vhu.sock" --uds-path "$TOP/vm.sock" >"$TOP/vhost.log" 2>&1 &
+	"$parts/vhost-device-vsock" --guest-cid 3 --socket "$TOP/vhu.sock" --uds-path "$TOP/vm.sock" \
+		>"$TOP/vhost.log" 2>&1 &
 	VHOST=$!
 	wait_for 10 "vhost-device-vsock" test -S "$TOP/vhu.sock"
-	qemu-system-x86_64 -M "$board" -accel tcg -cpu max -m 256 -smp 1 -nodefaults -no-user-config -display none -no-reboot \
-		-object memory-backend-memfd,id=mem,size=256M,share=on -serial "file:$TOP/console" \
+	qemu-system-x86_64 -M "$board" -accel tcg -cpu max -m 256 -smp 1 -nodefaults -no-user-config \
+		-display none -no-reboot -object memory-backend-memfd,id=mem,size=256M,share=on -serial "file:$TOP/console" \
 		-kernel "$parts/vmlinuz" -initrd "$TOP/initramfs" -append "console=ttyS0 panic=1 quiet $tsc" \
-		-drive "if=none,id=disk,format=raw,file=$TOP/disk,cache=unsafe" -device "virtio-blk-$device,drive=disk" \
+		-drive "if=none,id=disk,format=raw,file=$TOP/disk,cache=unsafe" \
+		-device "virtio-blk-$device,drive=disk" \
 		-chardev "socket,id=vs,path=$TOP/vhu.sock" -device "vhost-user-vsock-$device,chardev=vs" \
 		-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny >"$TOP/qemu.log" 2>&1 &
 	VM=$!

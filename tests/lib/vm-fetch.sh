@@ -6,8 +6,9 @@
 #	modules/NN-name.ko	the modules for virtio-vsock and an ext4 disk, to be inserted in this order
 #	vhost-device-vsock	the host half of the device
 #
-# Nothing is installed: packages are downloaded and unpacked. The second one is in Debian from version 14 on, so its index
-# is read with a private configuration of apt, from the mirror that this machine uses anyway. A second call does nothing.
+# Nothing is installed: packages are downloaded and unpacked. The last one is in Debian's newest suite only, so its index
+# is read with a private configuration of apt, from the mirror that this machine uses anyway. A second call does
+# nothing.
 set -eu -o pipefail
 export LC_ALL=C
 cache=$1
@@ -66,7 +67,8 @@ get() {
 
 . /etc/os-release
 use_suite "${VERSION_CODENAME:?}"
-kernel=$(private_cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1)
+kernel=$(private_cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9][^ ]*\).*/\1/p')
+kernel=${kernel%%$'\n'*}
 [ -n "$kernel" ] || no "this distribution has no kernel for virtual machines"
 get "$kernel"
 root=$work/$kernel
@@ -75,13 +77,13 @@ cp "$root/boot/vmlinuz-$version" "$work/out/vmlinuz"
 [ -d "$root/lib/modules" ] || root=$root/usr
 
 # The order: what a module needs stands before it.
-wanted="virtio_pci virtio_mmio virtio_blk vmw_vsock_virtio_transport crc32c_generic ext4"
+wanted=(virtio_pci virtio_mmio virtio_blk vmw_vsock_virtio_transport crc32c_generic ext4)
 find "$root/lib/modules" -name '*.ko.xz' -exec unxz {} +
 mkdir -p "$work/dep/lib/modules"
 ln -s "$(cd "$root/lib/modules" && pwd)/$version" "$work/dep/lib/modules/$version"
-(cd "$root/lib/modules/$version" && busybox depmod -b "$work/dep" "$version") >>"$log" 2>&1 || no "depmod failed: $(tail -n 1 "$log")"
-# shellcheck disable=SC2086
-python3 - "$root/lib/modules/$version" "$work/out/modules" $wanted <<'PY' >>"$log"
+(cd "$root/lib/modules/$version" && busybox depmod -b "$work/dep" "$version") >>"$log" 2>&1 ||
+	no "depmod failed: $(tail -n 1 "$log")"
+python3 - "$root/lib/modules/$version" "$work/out/modules" "${wanted[@]}" <<'PY' >>"$log"
 import os, shutil, sys
 top, to, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
 needs = {}
