@@ -458,14 +458,16 @@ static void on_down(void *ctx, const char *why)
 
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
+	struct link *link = ws_link(ws);
+
 	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug, why);
 	lock_take(&ws->lock);
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
-	if (!halt && ws_link(ws))
-		link_restart(ws_link(ws), 1000);
+	if (!halt && link)
+		link_restart(link, 1000, why);
 }
 
 /* Once a second while live: those who waited too long. */
