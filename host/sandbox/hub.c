@@ -265,13 +265,15 @@ static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct
 int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
+	struct link *link;
 	int r = running_ws(hub, id_or_name, &ws, e);
 
 	if (r < 0)
 		return r;
-	if (!ws_link(ws))
+	link = ws_link(ws);
+	if (!link)
 		return err_set(e, -EAGAIN, "not-running", "the sandbox is ending");
-	return link_dial(ws_link(ws), WIRE_EXEC, until, ret_fd, e);
+	return link_dial(link, WIRE_EXEC, until, ret_fd, e);
 }
 
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)

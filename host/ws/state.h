@@ -88,7 +88,7 @@ struct ws {
 	uint64_t boot;
 
 	/* the strand's own */
-	bool scanning;
+	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
 	struct {

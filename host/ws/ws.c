@@ -66,9 +66,9 @@ void ws_unref(struct ws **slot)
 		return;
 	assert(ws->magic == WS_MAGIC);
 	ws_stop(ws);
-	link_close(&ws->link);
-	strand_free(&ws->work);
+	strand_free(&ws->work); /* before the link, which their jobs use */
 	strand_free(&ws->notify);
+	link_close(&ws->link);
 	loop_sync(ws->conf.loop);
 	queue_clear(&ws->queue);
 	ship_reset(ws);
@@ -334,10 +334,11 @@ static void drain(void *ctx)
 	ws->queue_b = 0;
 	ws->is_scheduled = false;
 	paused = ws->is_paused;
-	live = ws->mode == WS_LIVE && !ws->stats.halted;
+	live = ws->mode == WS_LIVE && !ws->stats.halted && !ws->is_broken;
 	lock_drop(&ws->lock);
 	r = live && !list_empty(&frames) ? pass_run(&p, &frames, &e) : 0;
 	if (r < 0) {
+		ws->is_broken = true;
 		ship_reset(ws);
 		suspects_free(ws);
 		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
@@ -423,6 +424,7 @@ static void begin(void *ctx)
 	ship_reset(j->ws);
 	suspects_free(j->ws);
 	j->ws->boot = j->boot;
+	j->ws->is_broken = false;
 	want_scan(j->ws);
 	free(j);
 }
@@ -490,11 +492,11 @@ void ws_start(struct ws *ws, const char *address, const void *token)
 {
 	struct link_events events = { .up = on_up, .down = on_down, .frame = on_frame, .ctx = ws };
 
-	lock_take(&ws->lock);
+	loop_post(ws->conf.loop, tick_start, ws);
+	lock_take(&ws->lock); /* the link's first news wait for it */
+	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
 	ws->mode = WS_LIVE;
 	lock_drop(&ws->lock);
-	loop_post(ws->conf.loop, tick_start, ws);
-	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
 }
 
 int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e)
