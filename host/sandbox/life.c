@@ -37,16 +37,6 @@ static void job_queue(struct sandbox *s, pool_job_fn *fn)
 	pool_run(s->hub->conf.api, fn, s);
 }
 
-static void job_done(struct sandbox *s)
-{
-	struct hub *hub = s->hub;
-
-	lock_take(&hub->lock);
-	s->jobs--;
-	pthread_cond_broadcast(&hub->cond);
-	lock_drop(&hub->lock);
-}
-
 static void timed_out(void *ctx)
 {
 	struct sandbox *s = ctx;
@@ -54,7 +44,7 @@ static void timed_out(void *ctx)
 
 	if (begin_stopping(s) && life_end(s, 2000, "its time was over", &e) < 0)
 		log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
-	job_done(s);
+	hub_job_done(s);
 }
 
 static void on_timer(void *ctx)
@@ -84,7 +74,7 @@ static void died(void *ctx)
 
 	if (begin_stopping(s))
 		bury(s);
-	job_done(s);
+	hub_job_done(s);
 }
 
 static void on_pidfd(void *ctx, int fd, unsigned events)
@@ -102,7 +92,14 @@ static void watch_on_loop(void *ctx)
 	struct sandbox *s = ctx;
 	uint64_t at = CLOCK_NEVER;
 	int64_t left;
+	bool running;
 
+	/* Somebody ended it meanwhile: life_unwatch() was here already. */
+	lock_take(&s->hub->lock);
+	running = s->info.state == SANDBOX_RUNNING;
+	lock_drop(&s->hub->lock);
+	if (!running)
+		return;
 	if (s->pidfd >= 0 && loop_watch(s->hub->conf.loop, s->pidfd, LOOP_READ, on_pidfd, s, &s->watch) < 0)
 		log_error("sandbox", "its death will not be noticed", "id=%s", s->info.id);
 	lock_take(&s->hub->lock);
@@ -117,6 +114,7 @@ static void watch_on_loop(void *ctx)
 void life_watch(struct sandbox *s)
 {
 	loop_post(s->hub->conf.loop, watch_on_loop, s);
+	loop_sync(s->hub->conf.loop);
 }
 
 static void unwatch_on_loop(void *ctx)
