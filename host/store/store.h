@@ -152,6 +152,8 @@ uint64_t txn_root(struct txn *t);
 
 enum journal_kind { JOURNAL_ENTRY = 1, JOURNAL_GONE = 2, JOURNAL_ATTR = 3, JOURNAL_CONTENT = 4, JOURNAL_NOTE = 5 };
 
+enum { JOURNAL_ROWS = 65536 }; /* that are kept */
+
 struct journal_row {
 	uint64_t seq; /* set by journal_append(): 1, 2, 3 … in this workspace */
 	int64_t wall_ns;

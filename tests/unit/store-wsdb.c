@@ -218,6 +218,25 @@ Test(wsdb, opened_once_created_once_removed_once)
 	cr_assert_eq(wsdb_open(place.store, "one", true, &ws, &e), 0);
 }
 
+Test(wsdb, the_journal_is_bounded)
+{
+	struct journal_row row = { .kind = JOURNAL_NOTE, .name = SPAN("x", 1) }, got;
+	struct fsck_stats stats;
+	struct txn *t = NULL;
+	unsigned i;
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	for (i = 0; i < JOURNAL_ROWS + 1000; i++)
+		journal_append(t, &row);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(journal_next(t, 0, &got), 0);
+	cr_assert_eq(got.seq, 1001);
+	txn_abort(&t);
+	cr_assert_eq(store_fsck(place.store, NULL, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+}
+
 Test(wsdb, removed_while_somebody_has_it_open)
 {
 	struct node n = make_node(2, S_IFDIR | 0755);
