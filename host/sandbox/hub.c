@@ -443,6 +443,7 @@ static void load_one(struct hub *hub, const char *id)
 		free(s);
 		return;
 	}
+	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
 	insert(hub, s);

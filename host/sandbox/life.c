@@ -211,6 +211,7 @@ int life_start(struct sandbox *s, struct err *e)
 
 	if (r < 0)
 		return r;
+	ws_limit(ws, s->info.workspace_b);
 	lock_take(&hub->lock);
 	s->ws = ws;
 	lock_drop(&hub->lock);

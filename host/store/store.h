@@ -48,6 +48,8 @@ struct content_writer;
 /** content_writer_new() - build a content, over @base (NULL: empty). Memory is bounded whatever is written. */
 struct content_writer *content_writer_new(struct store *store, const struct content *base);
 void content_writer_free(struct content_writer **w);
+/** content_writer_new_b() - how many bytes the store has taken for it so far that it did not have before. */
+uint64_t content_writer_new_b(const struct content_writer *w);
 /** content_write() - put bytes at an offset, any order (ascending is fast); grows the size when needed.
  * Return: 0; -EFBIG; -errno of reading the base or of the writer (ENOSPC). */
 int content_write(struct content_writer *w, uint64_t offset, struct span data) MUST_CHECK;

@@ -388,14 +388,19 @@ void apply_orphans(struct ws_pass *p)
 	p->orphans.len = 0;
 }
 
-void apply_count(struct ws_pass *p)
+int apply_count(struct ws_pass *p, struct err *e)
 {
-	uint64_t n;
+	uint64_t n, size = p->ws->size_b, max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
 
 	if (!p->entries)
-		return;
+		return 0;
 	if (meta_get_u64(p->txn, "entries", &n) != 0)
 		n = 0;
-	meta_put_u64(p->txn, "entries", n + (uint64_t)p->entries);
+	n += (uint64_t)p->entries;
+	if (size && p->entries > 0 && n > max)
+		return err_set(e, -EDQUOT, "quota-exceeded", "quota-exceeded: more than %llu names in a workspace of %llu MiB",
+			       (unsigned long long)max, (unsigned long long)size >> 20);
+	meta_put_u64(p->txn, "entries", n);
 	p->entries = 0;
+	return 0;
 }

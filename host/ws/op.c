@@ -187,9 +187,10 @@ static void op_run(void *ctx)
 		r = op->live ? op_live(&p, op) : op_local(&p, op);
 	if (r == 0) {
 		apply_orphans(&p);
-		apply_count(&p);
-		r = txn_commit(&p.txn, NULL);
+		r = apply_count(&p, NULL);
 	}
+	if (r == 0)
+		r = txn_commit(&p.txn, NULL);
 	txn_abort(&p.txn);
 	op->result = r;
 	if (r == 0)

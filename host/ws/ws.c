@@ -17,6 +17,14 @@
 
 /* --- life ------------------------------------------------------------------------------------------------------------ */
 
+static uint64_t stored_read(struct wsdb *db)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	uint64_t b;
+
+	return txn_read(db, &t, NULL) == 0 && meta_get_u64(t, "stored", &b) == 0 ? b : 0;
+}
+
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
 {
 	struct digest d = digest_of("ws-tag", span_str(id));
@@ -40,6 +48,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
+	ws->stored_b = ws->stored_known = stored_read(db);
 	*ret = ws;
 	return 0;
 }
@@ -115,6 +124,11 @@ struct link *ws_link(struct ws *ws)
 	link = ws->mode == WS_LIVE ? ws->link : NULL;
 	lock_drop(&ws->lock);
 	return link;
+}
+
+void ws_limit(struct ws *ws, uint64_t size_b)
+{
+	ws->size_b = size_b;
 }
 
 void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
@@ -277,6 +291,7 @@ static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e
 static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 {
 	struct list *pos;
+	uint64_t stored = 0;
 	int r = txn_write(p->ws->db, &p->txn, e);
 
 	list_each(pos, frames) {
@@ -285,11 +300,17 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	}
 	if (r == 0) {
 		apply_orphans(p);
-		apply_count(p);
-		r = ship_commit(p, e);
+		r = apply_count(p, e);
 	}
 	if (r == 0)
+		r = ship_commit(p, e);
+	if (r == 0) {
+		ship_count(p);
+		stored = p->ws->stored_b;
 		r = txn_commit(&p->txn, e);
+	}
+	if (r == 0)
+		p->ws->stored_known = stored;
 	return r;
 }
 
@@ -341,7 +362,7 @@ static void drain(void *ctx)
 		ws->is_broken = true;
 		ship_reset(ws);
 		suspects_free(ws);
-		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
+		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
 	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
 		struct after *a = NEW(struct after);
 

@@ -55,6 +55,10 @@ uint32_t ws_tag(const struct ws *ws);
 /** ws_on_change() - who is told of changes (one listener; NULL for none). Before ws_start(). */
 void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
 
+/** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no limit.
+ * Before ws_start(). */
+void ws_limit(struct ws *ws, uint64_t size_b);
+
 /** ws_start() - go live: dial the agent and follow it. */
 void ws_start(struct ws *ws, const char *address, const void *token);
 /** ws_wait_ready() - block until the first scan is complete and durable. Return: 0; -ETIMEDOUT; -EIO slug

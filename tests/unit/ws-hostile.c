@@ -173,3 +173,42 @@ Test(ws_hostile, nothing_is_acknowledged_behind_a_refused_batch)
 	}
 	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_CHANGES_ACK), 0);
 }
+
+Test(ws_hostile, more_names_than_its_size_can_hold)
+{
+	char name[16];
+	struct node n;
+	unsigned i, k;
+
+	ws_limit(l.ws, 16 << 20);
+	for (i = 0; i < 66; i++) {
+		for (k = 0; k < 1000; k++) {
+			snprintf(name, sizeof(name), "f%u", i * 1000 + k);
+			lab_file(&l, name, 100 + i * 1000 + k, 0, 6);
+		}
+		lab_tell(&l, 0);
+	}
+	lab_wait_why(&l, "quota-exceeded", true);
+	cr_assert_eq(ws_resolve(l.ws, "f65999", &n), -ENOENT);
+}
+
+/* Void, so that no inode ever names it, and 20 bytes on the wire are 64 KiB in the store. */
+Test(ws_hostile, more_bytes_than_its_size)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, INT64_MAX, 6);
+	uint64_t ship, i;
+
+	ws_limit(l.ws, 1 << 20);
+	lab_file(&l, "f", 12, INT64_MAX, 6);
+	lab_batch(&l, 0);
+	for (ship = 1; ship < 30; ship++) {
+		lab_ship_begin(&l, ship, 0, &told);
+		for (i = 1; i < 10; i++) {
+			uint64_t byte = ship * 100 + i;
+
+			lab_ship_data(&l, i * CHUNK_LEN - sizeof(byte), SPAN(&byte, sizeof(byte)));
+		}
+		lab_ship_end(&l, false, false);
+	}
+	lab_wait_why(&l, "quota-exceeded", true);
+}
