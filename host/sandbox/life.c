@@ -245,12 +245,25 @@ int life_start(struct sandbox *s, struct err *e)
 
 /* --- ending ------------------------------------------------------------------------------------------------------------------- */
 
+/* The last state as a tree. Only a content that never came is a loss: what is here is durable without it. */
+static int seal(struct sandbox *s, struct err *e)
+{
+	struct err why = ERR_NULL;
+	struct digest tree;
+	int r = tree_seal(ws_db(s->ws), &tree, &why);
+
+	if (r < 0)
+		log_warn("sandbox", "no tree", "id=%s why=%s", s->info.id, why.text);
+	if (r == -EAGAIN)
+		*e = why;
+	return r == -EAGAIN ? r : 0;
+}
+
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e)
 {
 	struct hub *hub = s->hub;
 	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
 	struct err lost = ERR_NULL, other = ERR_NULL;
-	struct digest tree;
 	struct link *link = ws_link(s->ws);
 	int r = -EPIPE;
 
@@ -260,14 +273,14 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	if (r == 0)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
 	ws_stop(s->ws);
+	if (r == 0)
+		r = seal(s, &lost);
 	if (hub->conf.kind->end(&hub->box_env, s->info.id, r < 0, &other) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
 	if (r < 0) {
 		if (!lost.code)
 			err_set(&lost, r, "agent-gone", "the agent does not answer");
 		err_wrap(&lost, "%s, not all of the workspace could be kept", why);
-	} else if (tree_seal(ws_db(s->ws), &tree, &other) < 0) {
-		log_debug("sandbox", "no tree", "id=%s why=%s", s->info.id, other.text);
 	}
 	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
 	if (record_save(s, &other) < 0)

@@ -65,7 +65,8 @@ void ws_start(struct ws *ws, const char *address, const void *token);
  * "replication-halted"; the link's failure. */
 int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
 /** ws_sync() - block until everything that the guest wrote before is durable here. Stopped: at once.
- * Return: 0; -ETIMEDOUT; -EPIPE (agent gone). */
+ * Return: 0; -ETIMEDOUT (slug "content-missing": the agent said that all is shipped, and it is not); -EPIPE (agent gone);
+ * -EIO slug "replication-halted". */
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
 void ws_stop(struct ws *ws);

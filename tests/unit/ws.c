@@ -186,6 +186,51 @@ Test(ws, a_sync_is_the_agents_word)
 	cr_assert_eq(e.code, 0);
 }
 
+/* The agent takes everything for shipped; the host knows better. */
+Test(ws, a_sync_asks_for_what_is_missing)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct msg_FETCH fetch;
+	struct msg_SYNC m;
+	struct err e;
+	pthread_t t;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	pthread_create(&t, NULL, syncing, &e);
+	lab_expect(l.control, &l.control_in, MSG_SYNC, &m);
+	lab_ok(&l, m.call);
+	lab_expect(l.control, &l.control_in, MSG_FETCH, &fetch);
+	cr_assert_eq(fetch.fid, 12);
+	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
+	pthread_join(t, NULL);
+	cr_assert_eq(e.code, 0);
+}
+
+static void *syncing_shortly(void *ctx)
+{
+	struct err *e = ctx;
+
+	(void)!ws_sync(l.ws, clock_after_ms(500), e);
+	return NULL;
+}
+
+Test(ws, a_sync_without_contents_is_none)
+{
+	struct msg_SYNC m;
+	struct err e = ERR_NULL;
+	pthread_t t;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	pthread_create(&t, NULL, syncing_shortly, &e);
+	lab_expect(l.control, &l.control_in, MSG_SYNC, &m);
+	lab_ok(&l, m.call);
+	pthread_join(t, NULL);
+	cr_assert_eq(e.code, -ETIMEDOUT);
+	cr_assert_str_eq(e.slug, "content-missing");
+}
+
 Test(ws, stopping_answers_who_waits)
 {
 	struct ws_wait *w;
