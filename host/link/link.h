@@ -59,8 +59,8 @@ void link_send_ship(struct link *link, enum msg_type type, const void *msg);
 /** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
 void link_pause(struct link *link, bool on);
 
-/** link_restart() - hang up, with @why as the reason, and dial anew after @delay_ms: the agent then tells everything that was
- * not acknowledged. Any thread. */
+/** link_restart() - hang up, with @why as the reason, and dial anew after @delay_ms: the agent then tells everything
+ * that was not acknowledged. Any thread. */
 void link_restart(struct link *link, unsigned delay_ms, const char *why);
 
 /** link_wait() - a call made to wait for: as link_call(), but blocks the caller until the reply; not on the loop's

@@ -80,8 +80,9 @@ int content_next_hole(struct store *store, const struct content *c, uint64_t off
  */
 int wsdb_open(struct store *store, const char *id, bool create, struct wsdb **ret, struct err *e) MUST_CHECK;
 void wsdb_close(struct wsdb **db);
-/** wsdb_remove() - delete a workspace for good. Who has it open (a download, a directory of the mount that somebody stands
- * in) may go on with what it was until wsdb_close(). Its content stays until gc. Return: 0; -ENOENT; -errno. */
+/** wsdb_remove() - delete a workspace for good. Who has it open (a download, a directory of the mount that somebody
+ * stands in) may go on with what it was until wsdb_close(). Its content stays until gc. Return: 0; -ENOENT; -errno.
+ */
 int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
 int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);

@@ -400,7 +400,8 @@ int apply_count(struct ws_pass *p, struct err *e)
 		n = 0;
 	n += (uint64_t)p->entries;
 	if (size && p->entries > 0 && n > max)
-		return err_set(e, -EDQUOT, "quota-exceeded", "quota-exceeded: more than %llu names in a workspace of %llu MiB",
+		return err_set(e, -EDQUOT, "quota-exceeded",
+			       "quota-exceeded: more than %llu names in a workspace of %llu MiB",
 			       (unsigned long long)max, (unsigned long long)size >> 20);
 	meta_put_u64(p->txn, "entries", n);
 	p->entries = 0;

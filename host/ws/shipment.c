@@ -21,8 +21,8 @@ void ship_reset(struct ws *ws)
 }
 
 /*
- * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes than
- * it says to have. What counts is what the store took for it.
+ * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes
+ * than it says to have. What counts is what the store took for it.
  */
 static int check_quota(struct ws *ws, struct err *e)
 {

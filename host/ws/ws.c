@@ -364,7 +364,8 @@ static void drain(void *ctx)
 		ws->is_broken = true;
 		ship_reset(ws);
 		suspects_free(ws);
-		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
+		ws_trouble(ws, e.slug, e.text,
+			   str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
 	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
 		struct after *a = NEW(struct after);
 
@@ -593,8 +594,8 @@ static void missing_fetch(struct ws *ws, const missing_list *list)
 }
 
 /*
- * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request to fetch
- * that it never got: so what was missing before the sync is asked for again and awaited.
+ * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request
+ * to fetch that it never got: so what was missing before the sync is asked for again and awaited.
  */
 static int missing_await(struct ws *ws, missing_list *list, uint64_t until, struct err *e)
 {
@@ -605,7 +606,8 @@ static int missing_await(struct ws *ws, missing_list *list, uint64_t until, stru
 		if (!ws_link(ws))
 			return err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
 		if (clock_now() >= until)
-			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come", list->len);
+			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come",
+				       list->len);
 		if (round % 50 == 0)
 			missing_fetch(ws, list);
 		lock_take(&ws->lock);
