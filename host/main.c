@@ -270,6 +270,8 @@ static void stop_all(void *ctx)
 	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));
 	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)
 		log_warn("main", "not unmounted", "why=%s", e.text);
+	pool_drain(b->dial); /* a link is only freed when its dial was heard of, which needs the loop */
+	loop_sync(b->loop);
 	loop_stop(b->loop);
 }
 

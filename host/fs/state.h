@@ -31,7 +31,7 @@ struct fs_inode {
 	uint64_t fid;
 	uint64_t lookups;     /* guarded by fs.lock */
 	struct fs_list *list; /* guarded by fs.lock */
-	struct digest shown;  /* content whose pages the kernel may have cached, as of the last open; guarded by fs.lock */
+	struct digest shown;  /* content whose pages the kernel may have, as of the last open; guarded by fs.lock */
 	struct node last;     /* what was shown last: for files that are open and have no name any more */
 };
 

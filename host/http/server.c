@@ -248,9 +248,11 @@ static struct http_req *req_new(struct http *http, struct MHD_Connection *conn, 
 	for (i = 0; i < http->nroutes && !req->route; i++) {
 		if (!parse_route(http->routes[i].pattern, url, &req->segments))
 			continue;
+		other_method = true;
 		if (str_eq(http->routes[i].method, method))
 			req->route = &http->routes[i];
-		other_method = true;
+		else
+			parse_segments_fini(&req->segments);
 	}
 	if (!req->route && other_method)
 		err_set(&req->e, -EINVAL, "bad-method", "this resource does not take %.16s", method);

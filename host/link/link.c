@@ -524,26 +524,25 @@ void link_close(struct link **slot)
 struct restart {
 	struct link *link;
 	unsigned delay_ms;
+	struct err why;
 };
 
 static void restart_on_loop(void *ctx)
 {
 	struct restart *job = ctx;
-	struct err e;
 
-	if (job->link->state == LINK_UP) {
-		err_set(&e, -EPIPE, "restarted", "the connection is made anew");
-		go_down(job->link, &e, job->delay_ms);
-	}
+	if (job->link->state == LINK_UP)
+		go_down(job->link, &job->why, job->delay_ms);
 	free(job);
 }
 
-void link_restart(struct link *l, unsigned delay_ms)
+void link_restart(struct link *l, unsigned delay_ms, const char *why)
 {
 	struct restart *job = NEW(struct restart);
 
 	job->link = l;
 	job->delay_ms = delay_ms;
+	err_set(&job->why, -EPIPE, "restarted", "%s", why);
 	loop_post(l->loop, restart_on_loop, job);
 }
 

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 32 * 1024 * 1024, LINK_DIAL_MS = 10000 };
+enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 128 * 1024 * 1024, LINK_DIAL_MS = 10000 };
 
 struct link;
 
@@ -59,9 +59,9 @@ void link_send_ship(struct link *link, enum msg_type type, const void *msg);
 /** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
 void link_pause(struct link *link, bool on);
 
-/** link_restart() - hang up and dial anew after @delay_ms: the agent then tells everything that was not acknowledged.
- * Any thread. */
-void link_restart(struct link *link, unsigned delay_ms);
+/** link_restart() - hang up, with @why as the reason, and dial anew after @delay_ms: the agent then tells everything
+ * that was not acknowledged. Any thread. */
+void link_restart(struct link *link, unsigned delay_ms, const char *why);
 
 /** link_wait() - a call made to wait for: as link_call(), but blocks the caller until the reply; not on the loop's
  * thread.

@@ -37,6 +37,16 @@ static int no_such(const char *what, struct err *e)
 	return err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", what);
 }
 
+void hub_job_done(struct sandbox *s)
+{
+	struct hub *hub = s->hub;
+
+	lock_take(&hub->lock);
+	s->jobs--;
+	pthread_cond_broadcast(&hub->cond);
+	lock_drop(&hub->lock);
+}
+
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 {
 	struct hub *hub = s->hub;
@@ -174,6 +184,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 
 	s->hub = hub;
 	s->pidfd = -1;
+	s->jobs = 1; /* this call */
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
 	r = fill(hub, what, s, e);
@@ -191,6 +202,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	lock_take(&hub->lock);
 	*ret = s->info;
 	lock_drop(&hub->lock);
+	hub_job_done(s);
 	log_info("sandbox", "created", "id=%s template=%s", ret->id, ret->template_);
 	return 0;
 }
@@ -266,13 +278,15 @@ static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct
 int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
+	struct link *link;
 	int r = running_ws(hub, id_or_name, &ws, e);
 
 	if (r < 0)
 		return r;
-	if (!ws_link(ws))
+	link = ws_link(ws);
+	if (!link)
 		return err_set(e, -EAGAIN, "not-running", "the sandbox is ending");
-	return link_dial(ws_link(ws), WIRE_EXEC, until, ret_fd, e);
+	return link_dial(link, WIRE_EXEC, until, ret_fd, e);
 }
 
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)
@@ -299,18 +313,27 @@ int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct 
 			    sandbox_state_name(s->info.state));
 	else
 		s->info.state = SANDBOX_STOPPING;
+	if (r == 0)
+		s->jobs++;
 	lock_drop(&hub->lock);
-	return r < 0 ? r : life_end(s, grace_ms, "killed", e);
+	if (r < 0)
+		return r;
+	r = life_end(s, grace_ms, "killed", e);
+	hub_job_done(s);
+	return r;
 }
 
 int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 {
 	AUTO(str_free) char *id = NULL;
+	enum sandbox_state was = SANDBOX_STOPPED;
 	struct sandbox *s;
 	int r = 0;
 
 	lock_take(&hub->lock);
 	s = hub_get(hub, id_or_name);
+	if (s)
+		was = s->info.state;
 	if (!s || s->info.state == SANDBOX_CREATING)
 		r = no_such(id_or_name, e);
 	else if (s->info.state < SANDBOX_STOPPED)
@@ -326,12 +349,18 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
 	lock_drop(&hub->lock);
 	id = must_strdup(s->info.id);
+	r = hub->conf.kind->end(&hub->box_env, id, false, e);
+	if (r < 0) {
+		lock_take(&hub->lock);
+		s->info.state = was;
+		lock_drop(&hub->lock);
+		return r;
+	}
 	fs_remove(hub->conf.fs, s->ws);
 	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
 		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
-	r = hub->conf.kind->end(&hub->box_env, id, false, e);
 	hub_forget(hub, s);
-	return r < 0 ? r : wsdb_remove(hub->conf.store, id, e);
+	return wsdb_remove(hub->conf.store, id, e);
 }
 
 static void arm_timer(void *ctx)
@@ -366,12 +395,16 @@ int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms
 		s->info.ends_ns = timeout_ms ? clock_wall() + (int64_t)(MIN(timeout_ms, (uint64_t)INT64_MAX / CLOCK_S) *
 									CLOCK_MS)
 					     : 0;
+	if (r == 0)
+		s->jobs++;
 	lock_drop(&hub->lock);
 	if (r < 0)
 		return r;
 	loop_post(hub->conf.loop, arm_timer, s);
 	loop_sync(hub->conf.loop);
-	return record_save(s, e);
+	r = record_save(s, e);
+	hub_job_done(s);
+	return r;
 }
 
 /* --- start and end of the daemon ---------------------------------------------------------------------------------- */
@@ -413,6 +446,7 @@ static void load_one(struct hub *hub, const char *id)
 		free(s);
 		return;
 	}
+	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
 	insert(hub, s);

@@ -37,16 +37,6 @@ static void job_queue(struct sandbox *s, pool_job_fn *fn)
 	pool_run(s->hub->conf.api, fn, s);
 }
 
-static void job_done(struct sandbox *s)
-{
-	struct hub *hub = s->hub;
-
-	lock_take(&hub->lock);
-	s->jobs--;
-	pthread_cond_broadcast(&hub->cond);
-	lock_drop(&hub->lock);
-}
-
 static void timed_out(void *ctx)
 {
 	struct sandbox *s = ctx;
@@ -54,7 +44,7 @@ static void timed_out(void *ctx)
 
 	if (begin_stopping(s) && life_end(s, 2000, "its time was over", &e) < 0)
 		log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
-	job_done(s);
+	hub_job_done(s);
 }
 
 static void on_timer(void *ctx)
@@ -84,7 +74,7 @@ static void died(void *ctx)
 
 	if (begin_stopping(s))
 		bury(s);
-	job_done(s);
+	hub_job_done(s);
 }
 
 static void on_pidfd(void *ctx, int fd, unsigned events)
@@ -102,7 +92,14 @@ static void watch_on_loop(void *ctx)
 	struct sandbox *s = ctx;
 	uint64_t at = CLOCK_NEVER;
 	int64_t left;
+	bool running;
 
+	/* Somebody ended it meanwhile: life_unwatch() was here already. */
+	lock_take(&s->hub->lock);
+	running = s->info.state == SANDBOX_RUNNING;
+	lock_drop(&s->hub->lock);
+	if (!running)
+		return;
 	if (s->pidfd >= 0 && loop_watch(s->hub->conf.loop, s->pidfd, LOOP_READ, on_pidfd, s, &s->watch) < 0)
 		log_error("sandbox", "its death will not be noticed", "id=%s", s->info.id);
 	lock_take(&s->hub->lock);
@@ -117,6 +114,7 @@ static void watch_on_loop(void *ctx)
 void life_watch(struct sandbox *s)
 {
 	loop_post(s->hub->conf.loop, watch_on_loop, s);
+	loop_sync(s->hub->conf.loop);
 }
 
 static void unwatch_on_loop(void *ctx)
@@ -215,6 +213,7 @@ int life_start(struct sandbox *s, struct err *e)
 
 	if (r < 0)
 		return r;
+	ws_limit(ws, s->info.workspace_b);
 	lock_take(&hub->lock);
 	s->ws = ws;
 	lock_drop(&hub->lock);
@@ -248,12 +247,25 @@ int life_start(struct sandbox *s, struct err *e)
 
 /* --- ending ------------------------------------------------------------------------------------------------------- */
 
+/* The last state as a tree. Only a content that never came is a loss: what is here is durable without it. */
+static int seal(struct sandbox *s, struct err *e)
+{
+	struct err why = ERR_NULL;
+	struct digest tree;
+	int r = tree_seal(ws_db(s->ws), &tree, &why);
+
+	if (r < 0)
+		log_warn("sandbox", "no tree", "id=%s why=%s", s->info.id, why.text);
+	if (r == -EAGAIN)
+		*e = why;
+	return r == -EAGAIN ? r : 0;
+}
+
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e)
 {
 	struct hub *hub = s->hub;
 	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
 	struct err lost = ERR_NULL, other = ERR_NULL;
-	struct digest tree;
 	struct link *link = ws_link(s->ws);
 	int r = -EPIPE;
 
@@ -263,14 +275,14 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	if (r == 0)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
 	ws_stop(s->ws);
+	if (r == 0)
+		r = seal(s, &lost);
 	if (hub->conf.kind->end(&hub->box_env, s->info.id, r < 0, &other) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
 	if (r < 0) {
 		if (!lost.code)
 			err_set(&lost, r, "agent-gone", "the agent does not answer");
 		err_wrap(&lost, "%s, not all of the workspace could be kept", why);
-	} else if (tree_seal(ws_db(s->ws), &tree, &other) < 0) {
-		log_debug("sandbox", "no tree", "id=%s why=%s", s->info.id, other.text);
 	}
 	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
 	if (record_save(s, &other) < 0)

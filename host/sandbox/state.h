@@ -19,7 +19,7 @@ struct sandbox {
 	uint32_t range;	      /* id range, while it has a box */
 	bool has_range;
 	uint8_t token[WIRE_TOKEN_LEN];
-	unsigned jobs; /* on their way to a pool thread; guarded by hub.lock, must be 0 before this is freed */
+	unsigned jobs; /* calls and jobs that use it; guarded by hub.lock, hub_remove() waits until there are none */
 	struct ws *ws;
 	int pidfd;
 	struct loop_watch *watch; /* the loop's */
@@ -47,6 +47,7 @@ int record_load(struct ws *ws, struct sandbox *s);
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
+void hub_job_done(struct sandbox *s);
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
 
 /* life.c */

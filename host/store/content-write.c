@@ -26,6 +26,7 @@ struct content_writer {
 	uint64_t epoch;
 	int code; /* sticky */
 	uint64_t size;
+	uint64_t new_b; /* bytes of objects that the store did not have */
 	uint32_t depth; /* of the tree as it stands; at least content_depth(size) after grow(), 0: only a hole */
 	struct digest root;
 	struct part parts[CONTENT_DEPTH_MAX]; /* by level; 0: the chunk */
@@ -57,6 +58,11 @@ void content_writer_free(struct content_writer **slot)
 	for (i = 0; i < ARRAY_LEN(w->parts); i++)
 		free(w->parts[i].data);
 	free(w);
+}
+
+uint64_t content_writer_new_b(const struct content_writer *w)
+{
+	return w->new_b;
 }
 
 static size_t part_len(uint32_t level)
@@ -99,6 +105,16 @@ static struct span part_value(struct content_writer *w, uint32_t level)
 	return SPAN(p->data, LIST_HEAD + len * DIGEST_LEN);
 }
 
+static int hand_over(struct content_writer *w, enum content_table table, struct span value, struct digest *ret)
+{
+	bool is_new;
+	int r = object_put(w->store, table, value, w->epoch, &is_new, ret);
+
+	if (r == 0 && is_new)
+		w->new_b += value.len;
+	return r;
+}
+
 static int part_close(struct content_writer *w, uint32_t level)
 {
 	struct part *p = &w->parts[level];
@@ -113,7 +129,7 @@ static int part_close(struct content_writer *w, uint32_t level)
 		return 0;
 	value = part_value(w, level);
 	if (value.len)
-		r = object_put(w->store, level ? CT_LIST : CT_CHUNK, value, w->epoch, &d);
+		r = hand_over(w, level ? CT_LIST : CT_CHUNK, value, &d);
 	if (r)
 		return r;
 	if (level + 1 == w->depth) {
@@ -207,7 +223,7 @@ static int grow(struct content_writer *w, uint64_t size)
 
 			list_head(list, w->depth, 1);
 			memcpy(list + LIST_HEAD, w->root.b, DIGEST_LEN);
-			r = object_put(w->store, CT_LIST, SPAN(list, sizeof(list)), w->epoch, &w->root);
+			r = hand_over(w, CT_LIST, SPAN(list, sizeof(list)), &w->root);
 			w->depth++;
 		}
 		if (r)

@@ -25,10 +25,11 @@ struct digest object_digest(enum content_table table, struct span data)
 	return digest_of(domains[table], data);
 }
 
-int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct digest *ret)
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, bool *ret_new,
+	       struct digest *ret)
 {
 	struct digest d = object_digest(table, data);
-	int r = store->writer ? writer_submit(store->writer, table, &d, data, epoch) : -EROFS;
+	int r = store->writer ? writer_submit(store->writer, table, &d, data, epoch, ret_new) : -EROFS;
 
 	if (r == 0)
 		*ret = d;

@@ -70,8 +70,9 @@ int view_get(struct view *v, enum content_table table, const struct digest *d, b
 	     struct span *ret) MUST_CHECK;
 /** object_digest() - the name of an object. */
 struct digest object_digest(enum content_table table, struct span data);
-/** object_put() - hash and hand an object over. Return: 0 or -errno. */
-int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch,
+/** object_put() - hash and hand an object over. @ret_new: whether the store did not have it yet; may be NULL.
+ * Return: 0 or -errno. */
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, bool *ret_new,
 	       struct digest *ret) MUST_CHECK;
 
 #endif

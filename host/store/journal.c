@@ -1,11 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changed when. Rows are numbered without gaps from 1 and only ever appended, so that LMDB fills its pages to the
- * brim. The number of the last row is also kept in meta "journal-seq", written once a transaction.
+ * What changed when. Rows are numbered without gaps and appended, so that LMDB fills its pages to the brim. The
+ * number of the last row is also kept in meta "journal-seq", written once a transaction. A guest that makes and
+ * removes one file for ever must not fill the disk: the oldest rows go when there are more than JOURNAL_ROWS.
  */
 #include "host/store/inside.h"
 
 #include <errno.h>
+
+/* Two at a time, so that a journal that was longer once becomes short again. */
+static void forget_oldest(struct txn *t)
+{
+	struct span key, v;
+	struct key k;
+	uint64_t seq;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (db_walk(t->t, WT_JOURNAL, DB_AT_LEAST, SPAN_NULL, &key, &v) || key_u64_parse(key, &seq) ||
+		    seq + JOURNAL_ROWS > t->journal_seq)
+			return;
+		key_u64(&k, seq);
+		db_del(t->t, WT_JOURNAL, key_span(&k));
+	}
+}
 
 void journal_append(struct txn *t, struct journal_row *row)
 {
@@ -21,6 +39,8 @@ void journal_append(struct txn *t, struct journal_row *row)
 	row->seq = ++t->journal_seq;
 	key_u64(&k, row->seq);
 	db_put(t->t, WT_JOURNAL, key_span(&k), SPAN(rec, journal_pack(row, rec)), DB_PUT_APPEND);
+	if (row->seq > JOURNAL_ROWS)
+		forget_oldest(t);
 }
 
 int journal_next(struct txn *t, uint64_t after, struct journal_row *ret)

@@ -127,6 +127,28 @@ void node_del(struct txn *t, uint64_t fid)
 		db_del(t->t, tables[i], key_span(&k));
 }
 
+int node_next_pending(struct txn *t, uint64_t after, struct node *ret)
+{
+	struct span key, v;
+	uint64_t fid;
+	struct key k;
+	int r;
+
+	if (after == UINT64_MAX)
+		return STORE_E_NONE;
+	key_u64(&k, after + 1);
+	r = db_walk(t->t, WT_NODE, DB_AT_LEAST, key_span(&k), &key, &v);
+	while (r == 0) {
+		r = key_u64_parse(key, &fid);
+		if (r == 0)
+			r = node_unpack(v, fid, ret);
+		if (r != 0 || (ret->flags & NODE_PENDING))
+			break;
+		r = db_walk(t->t, WT_NODE, DB_NEXT, SPAN_NULL, &key, &v);
+	}
+	return r;
+}
+
 int node_target(struct txn *t, uint64_t fid, struct span *ret)
 {
 	struct key k;

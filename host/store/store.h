@@ -48,6 +48,8 @@ struct content_writer;
 /** content_writer_new() - build a content, over @base (NULL: empty). Memory is bounded whatever is written. */
 struct content_writer *content_writer_new(struct store *store, const struct content *base);
 void content_writer_free(struct content_writer **w);
+/** content_writer_new_b() - how many bytes the store has taken for it so far that it did not have before. */
+uint64_t content_writer_new_b(const struct content_writer *w);
 /** content_write() - put bytes at an offset, any order (ascending is fast); grows the size when needed.
  * Return: 0; -EFBIG; -errno of reading the base or of the writer (ENOSPC). */
 int content_write(struct content_writer *w, uint64_t offset, struct span data) MUST_CHECK;
@@ -78,7 +80,9 @@ int content_next_hole(struct store *store, const struct content *c, uint64_t off
  */
 int wsdb_open(struct store *store, const char *id, bool create, struct wsdb **ret, struct err *e) MUST_CHECK;
 void wsdb_close(struct wsdb **db);
-/** wsdb_remove() - delete a workspace for good; nobody may have it open (-EBUSY). Its content stays until gc. */
+/** wsdb_remove() - delete a workspace for good. Who has it open (a download, a directory of the mount that somebody
+ * stands in) may go on with what it was until wsdb_close(). Its content stays until gc. Return: 0; -ENOENT; -errno.
+ */
 int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
 int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
@@ -118,6 +122,9 @@ int node_get(struct txn *t, uint64_t fid, struct node *ret) MUST_CHECK;
 void node_put(struct txn *t, const struct node *n);
 /** node_del() - inode, symlink target and xattrs; not its entries. */
 void node_del(struct txn *t, uint64_t fid);
+/** node_next_pending() - the first inode after @after that is NODE_PENDING. Looks at all inodes between. Return: 0;
+ * STORE_E_NONE; -errno. */
+int node_next_pending(struct txn *t, uint64_t after, struct node *ret) MUST_CHECK;
 /** node_target() - a symlink's target; borrows from the transaction. Return: 0; STORE_E_NONE; -errno. */
 int node_target(struct txn *t, uint64_t fid, struct span *ret) MUST_CHECK;
 void node_set_target(struct txn *t, uint64_t fid, struct span target);
@@ -151,6 +158,8 @@ uint64_t txn_root(struct txn *t);
 /* --- journal: what changed when, in order ------------------------------------------------------------------------ */
 
 enum journal_kind { JOURNAL_ENTRY = 1, JOURNAL_GONE = 2, JOURNAL_ATTR = 3, JOURNAL_CONTENT = 4, JOURNAL_NOTE = 5 };
+
+enum { JOURNAL_ROWS = 65536 }; /* that are kept */
 
 struct journal_row {
 	uint64_t seq; /* set by journal_append(): 1, 2, 3 … in this workspace */

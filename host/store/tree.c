@@ -337,7 +337,7 @@ static int write_root(struct seal *s, struct digest *ret, struct err *e)
 	if (r)
 		return err_sys(e, r, "write the hard links of a tree");
 	tree_root_pack(&root, rec);
-	r = object_put(s->store, CT_TREE, SPAN(rec, sizeof(rec)), s->epoch, ret);
+	r = object_put(s->store, CT_TREE, SPAN(rec, sizeof(rec)), s->epoch, NULL, ret);
 	return r ? err_sys(e, r, "write a tree's root") : 0;
 }
 

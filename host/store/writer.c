@@ -216,7 +216,7 @@ static void wait_for_room(struct writer *w)
 	pthread_cond_broadcast(&w->room);
 }
 
-static int enqueue(struct writer *w, const uint8_t *key, struct span data, uint64_t epoch)
+static int enqueue(struct writer *w, const uint8_t *key, struct span data, uint64_t epoch, bool *ret_new)
 {
 	struct span name = SPAN(key, 1 + DIGEST_LEN);
 	struct object *o;
@@ -237,18 +237,23 @@ static int enqueue(struct writer *w, const uint8_t *key, struct span data, uint6
 	list_append(&w->queue, &o->link);
 	map_put(&w->objects, name, o);
 	w->queued_b += o->len;
+	if (ret_new)
+		*ret_new = true;
 	if (w->settlers || w->queued_b >= EAGER_B)
 		pthread_cond_signal(&w->work);
 	return 0;
 }
 
-int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data, uint64_t epoch)
+int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data, uint64_t epoch,
+		  bool *ret_new)
 {
 	uint8_t key[1 + DIGEST_LEN];
 	struct db_txn *t = NULL;
 	struct span there;
 	int r = db_begin(w->db, false, &t, NULL);
 
+	if (ret_new)
+		*ret_new = false;
 	if (r)
 		return r;
 	r = db_get(t, table, digest_span(d), &there);
@@ -257,7 +262,7 @@ int writer_submit(struct writer *w, enum content_table table, const struct diges
 		return r;
 	object_key(key, table, d);
 	lock_take(&w->lock);
-	r = enqueue(w, key, data, epoch);
+	r = enqueue(w, key, data, epoch, ret_new);
 	lock_drop(&w->lock);
 	return r;
 }

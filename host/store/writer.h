@@ -18,9 +18,9 @@ uint64_t writer_epoch(struct writer *w);
 int writer_check(struct writer *w, uint64_t epoch) MUST_CHECK;
 /** writer_submit() - hand an object over (copied); nothing happens when it is durable or queued already. Blocks while
  * the queue is full. Objects become durable in the order of submission, so that no list is there without its parts.
- * Return: 0; the code of the failure when @epoch has passed. */
-int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data,
-		  uint64_t epoch) MUST_CHECK;
+ * @ret_new: whether it was not there yet; may be NULL. Return: 0; the code of the failure when @epoch has passed. */
+int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data, uint64_t epoch,
+		  bool *ret_new) MUST_CHECK;
 /** writer_settle() - wait for all that was submitted before. Return: 0; the code of a failure since this thread's last
  * call (a thread that never called hears of any failure once). */
 int writer_settle(struct writer *w) MUST_CHECK;

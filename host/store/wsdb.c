@@ -29,6 +29,7 @@ struct wsdb {
 	struct lock lock;   /* busy, db against eviction */
 	struct db *db;	    /* NULL: not mapped */
 	unsigned busy;	    /* transactions under way */
+	bool removed;	    /* store->lock: its files are gone and it is in no table, somebody still has it open */
 };
 
 struct store *wsdb_store(struct wsdb *ws)
@@ -112,7 +113,8 @@ static int create(struct store *store, const char *id, struct err *e)
 
 static void destroy(struct wsdb *ws)
 {
-	map_remove(&ws->store->workspaces, span_str(ws->id));
+	if (!ws->removed)
+		map_remove(&ws->store->workspaces, span_str(ws->id));
 	if (ws->db)
 		ws->store->mapped--;
 	db_close(&ws->db);
@@ -158,6 +160,8 @@ static int map_env(struct wsdb *ws, struct err *e)
 	struct db *db;
 	int r;
 
+	if (ws->removed)
+		return err_set(e, -ENOENT, "no-such-workspace", "workspace %s was removed", ws->id);
 	while (ws->store->mapped >= MAPPED_MAX)
 		if (!evict(ws->store))
 			return err_set(e, -EMFILE, "too-many-workspaces", "%d workspaces are busy at once", MAPPED_MAX);
@@ -271,7 +275,7 @@ void wsdb_close(struct wsdb **slot)
 	lock_take(&store->lock);
 	assert(ws->refs);
 	ws->last_open = ++store->uses;
-	if (--ws->refs == 0 && !ws->db)
+	if (--ws->refs == 0 && (!ws->db || ws->removed))
 		destroy(ws);
 	lock_drop(&store->lock);
 }
@@ -299,13 +303,15 @@ static int remove_locked(struct store *store, const char *id, struct err *e)
 
 	if (store->conf.read_only)
 		return err_set(e, -EROFS, "erofs", "the store is open for reading only");
-	if (ws && ws->refs)
-		return err_set(e, -EBUSY, "workspace-in-use", "workspace %s is open", id);
-	if (ws)
-		destroy(ws);
 	if (rename(path, temp) < 0)
 		return errno == ENOENT ? err_set(e, -ENOENT, "no-such-workspace", "there is no workspace %s", id)
 				       : err_sys(e, -errno, "remove workspace %s", id);
+	if (ws && ws->refs) { /* who has it open goes on with files that have no name */
+		map_remove(&store->workspaces, span_str(id));
+		ws->removed = true;
+	} else if (ws) {
+		destroy(ws);
+	}
 	r = sync_ws(store);
 	if (r)
 		return err_sys(e, r, "remove workspace %s", id);

@@ -134,6 +134,20 @@ static int check_loop(struct ws_pass *p, uint64_t dir, uint64_t parent, struct e
 	return 0;
 }
 
+int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e)
+{
+	struct node dir;
+	int r = node_get(p->txn, parent, &dir);
+
+	if (r < 0)
+		return err_sys(e, r, "reading a directory");
+	if (r == STORE_E_NONE || !S_ISDIR(dir.mode))
+		return STORE_E_NONE;
+	if (fid == txn_root(p->txn))
+		return err_set(e, -EBADMSG, "bad-message", "a name for the root");
+	return S_ISDIR(mode) ? check_loop(p, fid, parent, e) : 0;
+}
+
 static void note(struct ws_pass *p, enum journal_kind kind, uint64_t parent, struct span name, const struct node *n)
 {
 	struct journal_row row = { .kind = kind, .parent = parent, .name = name, .wall_ns = clock_wall() };
@@ -287,7 +301,7 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 {
 	struct span list = c->node;
 	struct msg_NODE told;
-	struct node n, dir;
+	struct node n;
 	bool has = msg_rec_next(&list, MSG_NODE, &told);
 	int r;
 
@@ -309,20 +323,13 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	}
 	if (!has)
 		return err_set(e, -EBADMSG, "bad-message", "an entry without an inode");
-	r = node_get(p->txn, c->parent, &dir);
-	if (r < 0)
-		return err_sys(e, r, "reading a directory");
-	if (r == STORE_E_NONE || !S_ISDIR(dir.mode)) {
+	r = apply_may_hold(p, c->parent, told.fid, (uint32_t)told.mode, e);
+	if (r == STORE_E_NONE) {
 		p->want_scan = true;
 		return 0;
 	}
-	if (S_ISDIR(told.mode)) {
-		r = told.fid == txn_root(p->txn) ? err_set(e, -EBADMSG, "bad-message", "a name for the root")
-						 : check_loop(p, told.fid, c->parent, e);
-		if (r < 0)
-			return r;
-	}
-	r = apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e);
+	if (r == 0)
+		r = apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e);
 	if (r == 0)
 		apply_entry(p, c->parent, c->name, &n);
 	return r;
@@ -383,14 +390,20 @@ void apply_orphans(struct ws_pass *p)
 	p->orphans.len = 0;
 }
 
-void apply_count(struct ws_pass *p)
+int apply_count(struct ws_pass *p, struct err *e)
 {
-	uint64_t n;
+	uint64_t n, size = p->ws->size_b, max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
 
 	if (!p->entries)
-		return;
+		return 0;
 	if (meta_get_u64(p->txn, "entries", &n) != 0)
 		n = 0;
-	meta_put_u64(p->txn, "entries", n + (uint64_t)p->entries);
+	n += (uint64_t)p->entries;
+	if (size && p->entries > 0 && n > max)
+		return err_set(e, -EDQUOT, "quota-exceeded",
+			       "quota-exceeded: more than %llu names in a workspace of %llu MiB",
+			       (unsigned long long)max, (unsigned long long)size >> 20);
+	meta_put_u64(p->txn, "entries", n);
 	p->entries = 0;
+	return 0;
 }

@@ -66,25 +66,24 @@ static int overlay_write(struct ws_pass *p, struct op *op, const struct node *ol
 	return store_settle(p->ws->conf.store, NULL);
 }
 
+/* An answer that cannot be true: nothing of it is applied. */
+static int lie(int r)
+{
+	return r == STORE_E_NONE || r == -EBADMSG ? -EPROTO : r;
+}
+
 static int live_attr(struct ws_pass *p, struct op *op)
 {
 	struct node old, n;
-	int r = node_get(p->txn, op->node.fid, &old);
+	int r = node_get(p->txn, op->told.fid, &old);
 
 	if (r != 0)
 		return r < 0 ? r : -ENOENT;
+	if ((old.mode & S_IFMT) != (op->told.mode & S_IFMT))
+		return -EPROTO;
 	n = old;
 	n.flags = 0;
-	n.ino = op->node.ino;
-	n.mode = op->node.mode;
-	n.nlink = op->node.nlink;
-	n.uid = op->node.uid;
-	n.gid = op->node.gid;
-	n.size = op->node.size;
-	n.blocks = op->node.blocks;
-	n.mtime_ns = op->node.mtime_ns;
-	n.ctime_ns = op->node.ctime_ns;
-	n.atime_ns = op->node.atime_ns;
+	node_from_msg(&op->told, &n);
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };
 		n.content_ctime_ns = n.ctime_ns;
@@ -104,17 +103,26 @@ static int live_attr(struct ws_pass *p, struct op *op)
 
 static int live_make(struct ws_pass *p, struct op *op)
 {
-	struct node old;
-	int r = node_get(p->txn, op->node.fid, &old);
+	int r = apply_may_hold(p, op->parent, op->told.fid, (uint32_t)op->told.mode, NULL);
 
-	if (r == STORE_E_NONE) {
-		op->node.content_ctime_ns = op->node.ctime_ns;
-		node_put(p->txn, &op->node);
-		if (S_ISLNK(op->node.mode))
-			node_set_target(p->txn, op->node.fid, op->target);
-	}
-	apply_entry(p, op->parent, span_str(op->name), &op->node);
-	return MIN(r, 0);
+	op->told.target = op->target;
+	if (r == 0)
+		r = apply_node(p, &op->told, true, false, &op->node, NULL);
+	if (r == 0)
+		apply_entry(p, op->parent, span_str(op->name), &op->node);
+	return lie(r);
+}
+
+static int live_link(struct ws_pass *p, struct op *op)
+{
+	int r = apply_may_hold(p, op->parent, op->told.fid, (uint32_t)op->told.mode, NULL);
+
+	if (r != 0 || S_ISDIR(op->told.mode))
+		return r < 0 && r != -EBADMSG ? r : -EPROTO;
+	r = live_attr(p, op);
+	if (r == 0)
+		apply_entry(p, op->parent, span_str(op->name), &op->node);
+	return r;
 }
 
 static int live_rename(struct ws_pass *p, struct op *op)
@@ -125,10 +133,17 @@ static int live_rename(struct ws_pass *p, struct op *op)
 
 	if (r != 0 || node_get(p->txn, fid, &a) != 0)
 		return 0; /* its own story told it already */
+	op->node = a;
+	r = apply_may_hold(p, op->to_parent, fid, a.mode, NULL);
+	if (r != 0)
+		return lie(r);
 	if (op->flags & 2) {
 		if (entry_get(p->txn, op->to_parent, span_str(op->to_name), &other) != 0 ||
 		    node_get(p->txn, other, &b) != 0)
 			return 0;
+		r = apply_may_hold(p, op->parent, other, b.mode, NULL);
+		if (r != 0)
+			return lie(r);
 		apply_gone(p, op->parent, span_str(op->name));
 		apply_gone(p, op->to_parent, span_str(op->to_name));
 		apply_entry(p, op->parent, span_str(op->name), &b);
@@ -146,8 +161,7 @@ static int op_live(struct ws_pass *p, struct op *op)
 	case OP_MAKE:
 		return live_make(p, op);
 	case OP_LINK:
-		apply_entry(p, op->parent, span_str(op->name), &op->node);
-		return live_attr(p, op);
+		return live_link(p, op);
 	case OP_REMOVE:
 		apply_gone(p, op->parent, span_str(op->name));
 		return 0;
@@ -165,18 +179,18 @@ static void op_run(void *ctx)
 {
 	struct op *op = ctx;
 	struct ws_pass p = { .ws = op->ws };
-	bool live = ws_mode(op->ws) == WS_LIVE;
 	int r = op->result;
 
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
 	if (r == 0)
-		r = live ? op_live(&p, op) : op_local(&p, op);
+		r = op->live ? op_live(&p, op) : op_local(&p, op);
 	if (r == 0) {
 		apply_orphans(&p);
-		apply_count(&p);
-		r = txn_commit(&p.txn, NULL);
+		r = apply_count(&p, NULL);
 	}
+	if (r == 0)
+		r = txn_commit(&p.txn, NULL);
 	txn_abort(&p.txn);
 	op->result = r;
 	if (r == 0)
@@ -196,14 +210,12 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 	if (result == 0 && type == MSG_FS_NODE) {
 		const struct msg_FS_NODE *m = msg;
 		struct span list = m->node;
-		struct msg_NODE told;
 
-		op->has_node = msg_rec_next(&list, MSG_NODE, &told) && told.fid;
-		if (op->has_node)
-			node_from_msg(&told, &op->node);
-		else
-			op->result = -EPROTO;
+		op->has_node = msg_rec_next(&list, MSG_NODE, &op->told) && op->told.fid;
+		op->told.target = SPAN_NULL;
 	}
+	if (result == 0 && !op->has_node && op->kind != OP_REMOVE)
+		op->result = -EPROTO;
 	strand_run(op->ws->work, op_run, op);
 }
 
@@ -237,6 +249,7 @@ static void send_attr(struct op *op, struct link *link, struct span path)
 {
 	struct msg_FS_ATTR m = {
 		.path = path,
+		.fid = op->fid,
 		.which = op->attr.which,
 		.mode = op->attr.mode & 07777,
 		.uid = op->attr.uid,
@@ -291,6 +304,7 @@ static int op_ask(struct op *op, struct link *link)
 					  .data = op->data };
 
 		m.offset = op->offset;
+		m.fid = op->fid;
 		link_call(link, MSG_FS_WRITE, &m, until, op_reply, op);
 	}
 	return 0;
@@ -304,6 +318,7 @@ static void op_start(struct op *op)
 	if ((op->name && !path_name_ok(span_str(op->name))) || (op->to_name && !path_name_ok(span_str(op->to_name))))
 		r = -EINVAL;
 	if (r == 0 && link) {
+		op->live = true;
 		r = op_ask(op, link);
 		if (r == 0)
 			return;

@@ -12,7 +12,7 @@ struct op {
 	struct ws *ws; /* a reference */
 	uint64_t fid, parent, to_parent, offset;
 	uint32_t mode, flags;
-	bool append;
+	bool append, live; /* live: the agent has performed it */
 	char *name, *to_name; /* owned */
 	struct span target;   /* owned bytes */
 	struct span data;     /* owned bytes */
@@ -22,7 +22,8 @@ struct op {
 
 	int result; /* what the agent said */
 	bool has_node;
-	struct node node; /* from the agent, then as committed */
+	struct msg_NODE told; /* by the agent, without its target */
+	struct node node;     /* as committed */
 };
 
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */

@@ -129,6 +129,7 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	struct ws_waiter *w;
 	struct link *link = ws_link(ws);
 	struct node n;
+	bool live;
 	int r = txn_read(ws->db, &t, NULL);
 
 	if (r == 0)
@@ -148,9 +149,16 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 		m.path = span_str(path);
 	/* The waiter is listed before the state is looked at again, so that no wake between the two is missed. */
 	lock_take(&ws->lock);
-	list_append(&ws->waiters, &w->node);
+	live = ws->mode == WS_LIVE;
+	if (live)
+		list_append(&ws->waiters, &w->node);
 	lock_drop(&ws->lock);
 	txn_abort(&t);
+	if (!live) { /* it stopped just now: nobody would wake this one */
+		free(w);
+		fn(ctx, -EPIPE, NULL);
+		return;
+	}
 	if (ws_getattr(ws, fid, &n) == 0 && !(n.flags & NODE_PENDING)) {
 		waiters_wake(ws, &fid, 1, false, 0);
 		return;

@@ -14,8 +14,32 @@ enum { SHIP_MAX_B = 1 << 30 }; /* credit is given in steps of at most this */
 
 void ship_reset(struct ws *ws)
 {
+	if (ws->ship.writer)
+		ws->stored_b += content_writer_new_b(ws->ship.writer);
 	content_writer_free(&ws->ship.writer);
 	memset(&ws->ship, 0, sizeof(ws->ship));
+}
+
+/*
+ * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes
+ * than it says to have. What counts is what the store took for it.
+ */
+static int check_quota(struct ws *ws, struct err *e)
+{
+	uint64_t b = ws->stored_b + (ws->ship.writer ? content_writer_new_b(ws->ship.writer) : 0);
+
+	if (!ws->size_b || b / WS_STORED_TIMES <= ws->size_b)
+		return 0;
+	return err_set(e, -EDQUOT, "quota-exceeded", "quota-exceeded: it has brought %llu MiB, %d times its size",
+		       (unsigned long long)b >> 20, WS_STORED_TIMES);
+}
+
+void ship_count(struct ws_pass *p)
+{
+	struct ws *ws = p->ws;
+
+	if (ws->stored_b != ws->stored_known)
+		meta_put_u64(p->txn, "stored", ws->stored_b);
 }
 
 /* A delta is laid over the content that the named shipment brought, when that is what the store still has. */
@@ -68,6 +92,9 @@ static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct er
 		link_send_ship(ws->link, MSG_WINDOW, &credit);
 	if (ws->ship.is_bad)
 		return 0;
+	r = check_quota(ws, e);
+	if (r < 0)
+		return r;
 	r = content_write(ws->ship.writer, m->offset, m->data);
 	return r < 0 ? err_sys(e, r, "storing content") : 0;
 }

@@ -14,6 +14,9 @@ enum {
 	WS_QUEUE_HIGH = 8 * 1024 * 1024, /* unread bytes of an agent at which the link stops reading */
 	WS_QUEUE_LOW = 2 * 1024 * 1024,
 	WS_OP_MS = 20000, /* an operation on a live workspace */
+	WS_STORED_TIMES = 8, /* what a guest may make the store take, in sizes of its workspace */
+	WS_ENTRY_B = 512,    /* one name for so many bytes of its size */
+	WS_ENTRIES_MIN = 65536,
 };
 
 /* A frame that waits for the strand. */
@@ -70,6 +73,7 @@ struct ws {
 	char *id;
 	uint32_t tag;
 	struct ws_conf conf;
+	uint64_t size_b; /* const after start */
 	struct wsdb *db;
 	struct strand *work, *notify;
 	ws_changed_fn *changed; /* const after start */
@@ -88,7 +92,9 @@ struct ws {
 	uint64_t boot;
 
 	/* the strand's own */
-	bool scanning;
+	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
+	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
+	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
 	struct {
@@ -109,9 +115,12 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 /* An inode as told, merged with what the store has. Yields whether attributes or content changed. */
 int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret,
 	       struct err *e);
+/* May this inode get a name in that directory? Return: 0; STORE_E_NONE (no such directory); -EBADMSG (the root, a
+ * directory inside itself); -errno. */
+int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e);
 void apply_orphans(struct ws_pass *p);
-/* Keep meta "entries", the number of names in the workspace. */
-void apply_count(struct ws_pass *p);
+/* Keep meta "entries", the number of names in the workspace. Return: 0; -EDQUOT. */
+int apply_count(struct ws_pass *p, struct err *e);
 void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n);
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);
 void node_from_msg(const struct msg_NODE *m, struct node *ret);
@@ -121,6 +130,8 @@ void suspects_free(struct ws *ws);
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
 int ship_commit(struct ws_pass *p, struct err *e);
 void ship_reset(struct ws *ws);
+/* Keep meta "stored". */
+void ship_count(struct ws_pass *p);
 
 /* Lists of changes for the kernel's caches. */
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);

@@ -15,7 +15,17 @@
 #include <errno.h>
 #include <stdio.h>
 
+enum { FETCH_AT_ONCE = 1024 };
+
 /* --- life --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t stored_read(struct wsdb *db)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	uint64_t b;
+
+	return txn_read(db, &t, NULL) == 0 && meta_get_u64(t, "stored", &b) == 0 ? b : 0;
+}
 
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
 {
@@ -40,6 +50,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
+	ws->stored_b = ws->stored_known = stored_read(db);
 	*ret = ws;
 	return 0;
 }
@@ -66,9 +77,9 @@ void ws_unref(struct ws **slot)
 		return;
 	assert(ws->magic == WS_MAGIC);
 	ws_stop(ws);
-	link_close(&ws->link);
-	strand_free(&ws->work);
+	strand_free(&ws->work); /* before the link, which their jobs use */
 	strand_free(&ws->notify);
+	link_close(&ws->link);
 	loop_sync(ws->conf.loop);
 	queue_clear(&ws->queue);
 	ship_reset(ws);
@@ -115,6 +126,11 @@ struct link *ws_link(struct ws *ws)
 	link = ws->mode == WS_LIVE ? ws->link : NULL;
 	lock_drop(&ws->lock);
 	return link;
+}
+
+void ws_limit(struct ws *ws, uint64_t size_b)
+{
+	ws->size_b = size_b;
 }
 
 void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
@@ -277,6 +293,7 @@ static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e
 static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 {
 	struct list *pos;
+	uint64_t stored = 0;
 	int r = txn_write(p->ws->db, &p->txn, e);
 
 	list_each(pos, frames) {
@@ -285,11 +302,17 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	}
 	if (r == 0) {
 		apply_orphans(p);
-		apply_count(p);
-		r = ship_commit(p, e);
+		r = apply_count(p, e);
 	}
 	if (r == 0)
+		r = ship_commit(p, e);
+	if (r == 0) {
+		ship_count(p);
+		stored = p->ws->stored_b;
 		r = txn_commit(&p->txn, e);
+	}
+	if (r == 0)
+		p->ws->stored_known = stored;
 	return r;
 }
 
@@ -334,13 +357,15 @@ static void drain(void *ctx)
 	ws->queue_b = 0;
 	ws->is_scheduled = false;
 	paused = ws->is_paused;
-	live = ws->mode == WS_LIVE && !ws->stats.halted;
+	live = ws->mode == WS_LIVE && !ws->stats.halted && !ws->is_broken;
 	lock_drop(&ws->lock);
 	r = live && !list_empty(&frames) ? pass_run(&p, &frames, &e) : 0;
 	if (r < 0) {
+		ws->is_broken = true;
 		ship_reset(ws);
 		suspects_free(ws);
-		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
+		ws_trouble(ws, e.slug, e.text,
+			   str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
 	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
 		struct after *a = NEW(struct after);
 
@@ -351,8 +376,8 @@ static void drain(void *ctx)
 		a->gone.v = p.gone.v;
 		a->gone.len = p.gone.len;
 		p.gone.v = NULL;
+		fetch_all(ws, &p.fetch); /* before anybody can ask for a sync, which would wait for these */
 		ws_tell(ws, &p.changes, pass_after, a);
-		fetch_all(ws, &p.fetch);
 		if (p.want_scan)
 			want_scan(ws);
 	}
@@ -423,6 +448,7 @@ static void begin(void *ctx)
 	ship_reset(j->ws);
 	suspects_free(j->ws);
 	j->ws->boot = j->boot;
+	j->ws->is_broken = false;
 	want_scan(j->ws);
 	free(j);
 }
@@ -458,6 +484,8 @@ static void on_down(void *ctx, const char *why)
 
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
+	struct link *link = ws_link(ws);
+
 	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug,
 		 why);
 	lock_take(&ws->lock);
@@ -465,8 +493,8 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 	ws->stats.halted |= halt;
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
-	if (!halt && ws_link(ws))
-		link_restart(ws_link(ws), 1000);
+	if (!halt && link)
+		link_restart(link, 1000, why);
 }
 
 /* Once a second while live: those who waited too long. */
@@ -490,11 +518,9 @@ void ws_start(struct ws *ws, const char *address, const void *token)
 	struct link_events events = { .up = on_up, .down = on_down, .frame = on_frame, .ctx = ws };
 
 	loop_post(ws->conf.loop, tick_start, ws);
-	/* The connection can be up before link_new() has returned: who asks for the link must wait for it to be there.
-	 */
-	lock_take(&ws->lock);
-	ws->mode = WS_LIVE;
+	lock_take(&ws->lock); /* the link's first news wait for it */
 	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
+	ws->mode = WS_LIVE;
 	lock_drop(&ws->lock);
 }
 
@@ -516,18 +542,107 @@ int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e)
 	return r;
 }
 
+/* A version of a file that was told and not brought when a sync began. */
+struct missing {
+	uint64_t fid;
+	int64_t ctime_ns;
+};
+
+typedef VEC(struct missing) missing_list;
+
+static int missing_note(struct ws *ws, missing_list *list)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct node n = { .fid = 0 };
+	int r = txn_read(ws->db, &t, NULL);
+
+	while (r == 0 && (r = node_next_pending(t, n.fid, &n)) == 0) {
+		struct missing one = { .fid = n.fid, .ctime_ns = n.ctime_ns };
+
+		vec_push(list, one);
+	}
+	return MIN(r, 0);
+}
+
+/* Forget those that came, were replaced by something newer that came, or are no more. Return: 0 or -errno. */
+static int missing_look(struct ws *ws, missing_list *list)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	size_t i, left = 0;
+	struct node n;
+	int r = txn_read(ws->db, &t, NULL);
+
+	for (i = 0; r >= 0 && i < list->len; i++) {
+		r = node_get(t, list->v[i].fid, &n);
+		if (r == 0 && (n.flags & NODE_PENDING) && n.content_ctime_ns < list->v[i].ctime_ns)
+			list->v[left++] = list->v[i];
+	}
+	if (r >= 0)
+		list->len = left;
+	return MIN(r, 0);
+}
+
+static void missing_fetch(struct ws *ws, const missing_list *list)
+{
+	ws_fids fids = { 0 };
+	size_t i;
+
+	for (i = 0; i < list->len && i < FETCH_AT_ONCE; i++)
+		vec_push(&fids, list->v[i].fid);
+	fetch_all(ws, &fids);
+	vec_fini(&fids);
+}
+
+/*
+ * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request
+ * to fetch that it never got: so what was missing before the sync is asked for again and awaited.
+ */
+static int missing_await(struct ws *ws, missing_list *list, uint64_t until, struct err *e)
+{
+	unsigned round;
+	int r = missing_look(ws, list);
+
+	for (round = 0; r == 0 && list->len; round++) {
+		if (!ws_link(ws))
+			return err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
+		if (clock_now() >= until)
+			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come",
+				       list->len);
+		if (round % 50 == 0)
+			missing_fetch(ws, list);
+		lock_take(&ws->lock);
+		(void)!lock_wait(&ws->lock, &ws->cond, clock_after_ms(20));
+		lock_drop(&ws->lock);
+		r = missing_look(ws, list);
+	}
+	return r < 0 ? err_sys(e, r, "looking for contents that are missing") : 0;
+}
+
 int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 {
+	missing_list missing = { 0 };
 	struct msg_SYNC m = { .call = 0 };
 	struct link *link = ws_link(ws);
 	struct ws_stats stats;
+	int r;
 
 	if (!link)
 		return 0;
 	ws_stat(ws, &stats);
 	if (stats.halted)
 		return err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
-	return link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
+	r = missing_note(ws, &missing);
+	if (r < 0)
+		err_sys(e, r, "looking for contents that are missing");
+	else
+		r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
+	if (r == 0)
+		r = missing_await(ws, &missing, until, e);
+	vec_fini(&missing);
+	ws_stat(ws, &stats);
+	if (r == 0 && stats.halted)
+		r = err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
+	return r;
 }
 
 static void tick_stop(void *ctx)

@@ -55,13 +55,19 @@ uint32_t ws_tag(const struct ws *ws);
 /** ws_on_change() - who is told of changes (one listener; NULL for none). Before ws_start(). */
 void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
 
+/** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
+ * limit. Before ws_start(). */
+void ws_limit(struct ws *ws, uint64_t size_b);
+
 /** ws_start() - go live: dial the agent and follow it. */
 void ws_start(struct ws *ws, const char *address, const void *token);
 /** ws_wait_ready() - block until the first scan is complete and durable. Return: 0; -ETIMEDOUT; -EIO slug
  * "replication-halted"; the link's failure. */
 int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
 /** ws_sync() - block until everything that the guest wrote before is durable here. Stopped: at once.
- * Return: 0; -ETIMEDOUT; -EPIPE (agent gone). */
+ * Return: 0; -ETIMEDOUT (slug "content-missing": the agent said that all is shipped, and it is not); -EPIPE (agent
+ * gone);
+ * -EIO slug "replication-halted". */
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
 void ws_stop(struct ws *ws);

@@ -207,7 +207,6 @@ Test(wsdb, opened_once_created_once_removed_once)
 	cr_assert_eq(wsdb_open(place.store, "two", false, &other, &e), -ENOENT);
 	cr_assert_str_eq(e.slug, "no-such-workspace");
 	cr_assert_eq(wsdb_open(place.store, "../x", true, &other, &e), -EINVAL);
-	cr_assert_eq(wsdb_remove(place.store, "one", &e), -EBUSY);
 	cr_assert_eq(store_each_ws(place.store, collect, ids), 0);
 	cr_assert_str_eq(ids, "one");
 	wsdb_close(&ws);
@@ -217,6 +216,54 @@ Test(wsdb, opened_once_created_once_removed_once)
 	cr_assert_eq(store_each_ws(place.store, collect, ids), 0);
 	cr_assert_str_eq(ids, "");
 	cr_assert_eq(wsdb_open(place.store, "one", true, &ws, &e), 0);
+}
+
+Test(wsdb, the_journal_is_bounded)
+{
+	struct journal_row row = { .kind = JOURNAL_NOTE, .name = SPAN("x", 1) }, got;
+	struct fsck_stats stats;
+	struct txn *t = NULL;
+	unsigned i;
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	for (i = 0; i < JOURNAL_ROWS + 1000; i++)
+		journal_append(t, &row);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(journal_next(t, 0, &got), 0);
+	cr_assert_eq(got.seq, 1001);
+	txn_abort(&t);
+	cr_assert_eq(store_fsck(place.store, NULL, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+}
+
+Test(wsdb, removed_while_somebody_has_it_open)
+{
+	struct node n = make_node(2, S_IFDIR | 0755);
+	struct wsdb *fresh = NULL;
+	struct txn *t = NULL;
+	char ids[64] = "";
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(wsdb_remove(place.store, "one", NULL), 0);
+	cr_assert_eq(wsdb_remove(place.store, "one", NULL), -ENOENT);
+	cr_assert_eq(store_each_ws(place.store, collect, ids), 0);
+	cr_assert_str_eq(ids, "");
+	/* A new one of the same name is another one. */
+	cr_assert_eq(wsdb_open(place.store, "one", true, &fresh, NULL), 0);
+	cr_assert_eq(txn_read(fresh, &t, NULL), 0);
+	cr_assert_eq(node_get(t, 2, &n), STORE_E_NONE);
+	txn_abort(&t);
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(node_get(t, 2, &n), 0);
+	txn_abort(&t);
+	wsdb_close(&ws);
+	cr_assert_eq(txn_read(fresh, &t, NULL), 0);
+	txn_abort(&t);
+	wsdb_close(&fresh);
+	cr_assert_eq(wsdb_open(place.store, "one", false, &ws, NULL), 0);
 }
 
 Test(wsdb, more_workspaces_than_maps)

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One workspace against an agent that the test plays: what is told and shipped becomes the store's state, what is not
+ * whole is not acknowledged, and an orderly end keeps everything. */
+#include "ws-lab.h"
+
+static struct lab l;
+
+static void made(void)
+{
+	lab_make(&l);
+	lab_start(&l);
+}
+
+static void ended(void)
+{
+	lab_free(&l);
+}
+
+TestSuite(ws, .init = made, .fini = ended, .timeout = 60);
+
+static void wait_is(struct ws_wait *w, int result)
+{
+	int r = ws_wait_end(&w, NULL);
+
+	cr_assert_eq(r, result, "it was %d and should be %d", r, result);
+}
+
+static struct ws_wait *opening(uint64_t fid, unsigned ms)
+{
+	struct ws_wait *w = ws_wait_new();
+
+	ws_open_content(l.ws, fid, clock_after_ms(ms), ws_wait_done, w);
+	return w;
+}
+
+Test(ws, changes_become_state)
+{
+	struct msg_NODE dir = lab_node(10, S_IFDIR | 0755, 4096, 5), link = lab_node(11, S_IFLNK | 0777, 3, 5);
+	struct node n;
+	char *target;
+
+	link.target = SPAN("a/b", 3);
+	lab_add(&l, 0, LAB_ROOT, "dir", &dir);
+	lab_add(&l, 0, 10, "link", &link);
+	lab_file(&l, "file", 12, 0, 6);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_resolve(l.ws, "dir/link", &n), 0);
+	cr_assert_eq(ws_readlink(l.ws, n.fid, &target), 0);
+	cr_assert_str_eq(target, "a/b");
+	free(target);
+	cr_assert_eq(ws_resolve(l.ws, "file", &n), 0);
+	cr_assert_eq(n.flags, 0);
+	/* Renamed in one batch, the old name first: the inode and what is below it stay. */
+	lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "dir", NULL);
+	lab_add(&l, 0, LAB_ROOT, "moved", &dir);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_resolve(l.ws, "moved/link", &n), 0);
+	cr_assert_eq(ws_resolve(l.ws, "dir", &n), -ENOENT);
+	lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "moved", NULL);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 11, &n), -ENOENT);
+	lab_fsck(&l);
+}
+
+Test(ws, a_content_is_pending_until_it_is_shipped)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct ws_wait *w;
+	struct node n;
+	char got[8];
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_assert_eq(n.flags, NODE_PENDING);
+	w = opening(12, LAB_MS);
+	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
+	cr_assert_eq(ws_wait_end(&w, &n), 0);
+	cr_assert_eq(ws_read(l.ws, &n.content, 0, got, 8), 5);
+	cr_assert_arr_eq(got, "hello", 5);
+	lab_fsck(&l);
+}
+
+Test(ws, void_shipments_are_not_acknowledged)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct node n;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	lab_ship_begin(&l, 1, 0, &told);
+	lab_ship_data(&l, 0, SPAN("he", 2));
+	lab_ship_end(&l, false, false);
+	cr_assert_eq(lab_count(l.ship, &l.ship_in, MSG_SHIP_ACK), 0);
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_assert_eq(n.flags, NODE_PENDING);
+	wait_is(opening(12, 100), -ETIMEDOUT);
+}
+
+Test(ws, a_delta_over_an_unknown_base_is_refused)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct msg_SHIP_ACK ack;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	lab_ship_begin(&l, 2, 1, &told);
+	lab_ship_end(&l, true, false);
+	lab_expect(l.ship, &l.ship_in, MSG_SHIP_ACK, &ack);
+	cr_assert_eq(ack.ok, 0);
+}
+
+Test(ws, a_scan_drops_what_it_does_not_tell)
+{
+	struct node n;
+
+	lab_file(&l, "stays", 12, 0, 6);
+	lab_file(&l, "goes", 13, 0, 6);
+	lab_batch(&l, 0);
+	lab_root(&l);
+	lab_file(&l, "stays", 12, 0, 6);
+	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	cr_assert_eq(ws_resolve(l.ws, "stays", &n), 0);
+	cr_assert_eq(ws_resolve(l.ws, "goes", &n), -ENOENT);
+	lab_fsck(&l);
+}
+
+Test(ws, most_of_it_vanished_halts)
+{
+	struct node n;
+	char name[16];
+	struct err e;
+	unsigned i;
+
+	for (i = 0; i < 150; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		lab_file(&l, name, 100 + i, 0, 6);
+	}
+	lab_batch(&l, 0);
+	lab_root(&l);
+	lab_tell(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	lab_wait_why(&l, "vanished", true);
+	cr_assert_eq(ws_resolve(l.ws, "f149", &n), 0);
+	cr_assert_eq(ws_sync(l.ws, clock_after_ms(LAB_MS), &e), -EIO);
+	cr_assert_str_eq(e.slug, "replication-halted");
+}
+
+Test(ws, a_new_connection_scans)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct node n;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	lab_ship_begin(&l, 1, 0, &told);
+	lab_hangup(&l);
+	lab_accept(&l, 1);
+	lab_ok(&l, l.replicate);
+	lab_root(&l);
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	cr_assert(lab_ship(&l, 2, &told, SPAN("hello", 5)));
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_assert_eq(n.flags, 0);
+}
+
+static void *syncing(void *ctx)
+{
+	struct err *e = ctx;
+
+	e->code = 0;
+	(void)!ws_sync(l.ws, clock_after_ms(LAB_MS), e);
+	return NULL;
+}
+
+Test(ws, a_sync_is_the_agents_word)
+{
+	struct msg_SYNC m;
+	struct err e;
+	pthread_t t;
+
+	pthread_create(&t, NULL, syncing, &e);
+	lab_expect(l.control, &l.control_in, MSG_SYNC, &m);
+	lab_ok(&l, m.call);
+	pthread_join(t, NULL);
+	cr_assert_eq(e.code, 0);
+}
+
+/* The agent takes everything for shipped; the host knows better. */
+Test(ws, a_sync_asks_for_what_is_missing)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct msg_FETCH fetch;
+	struct msg_SYNC m;
+	struct err e;
+	pthread_t t;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	pthread_create(&t, NULL, syncing, &e);
+	lab_expect(l.control, &l.control_in, MSG_SYNC, &m);
+	lab_ok(&l, m.call);
+	lab_expect(l.control, &l.control_in, MSG_FETCH, &fetch);
+	cr_assert_eq(fetch.fid, 12);
+	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
+	pthread_join(t, NULL);
+	cr_assert_eq(e.code, 0);
+}
+
+static void *syncing_shortly(void *ctx)
+{
+	struct err *e = ctx;
+
+	(void)!ws_sync(l.ws, clock_after_ms(500), e);
+	return NULL;
+}
+
+Test(ws, a_sync_without_contents_is_none)
+{
+	struct msg_SYNC m;
+	struct err e = ERR_NULL;
+	pthread_t t;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	pthread_create(&t, NULL, syncing_shortly, &e);
+	lab_expect(l.control, &l.control_in, MSG_SYNC, &m);
+	lab_ok(&l, m.call);
+	pthread_join(t, NULL);
+	cr_assert_eq(e.code, -ETIMEDOUT);
+	cr_assert_str_eq(e.slug, "content-missing");
+}
+
+Test(ws, stopping_answers_who_waits)
+{
+	struct ws_wait *w;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	w = opening(12, 60000);
+	ws_stop(l.ws);
+	wait_is(w, -EPIPE);
+	wait_is(opening(12, 60000), 0);
+}
+
+static int make(const char *name, uint32_t mode, struct node *ret)
+{
+	struct ws_wait *w = ws_wait_new();
+
+	ws_make(l.ws, LAB_ROOT, span_str(name), mode, SPAN_NULL, ws_wait_done, w);
+	return ws_wait_end(&w, ret);
+}
+
+static int rename_in(uint64_t from_dir, const char *from, uint64_t to_dir, const char *to)
+{
+	struct ws_wait *w = ws_wait_new();
+
+	ws_rename(l.ws, from_dir, span_str(from), to_dir, span_str(to), 0, ws_wait_done, w);
+	return ws_wait_end(&w, NULL);
+}
+
+Test(ws, a_stopped_workspace_is_a_file_system)
+{
+	struct node file, dir, n;
+	struct ws_wait *w;
+	char got[8];
+
+	ws_stop(l.ws);
+	cr_assert_eq(make("f", S_IFREG | 0644, &file), 0);
+	cr_assert_eq(make("f", S_IFREG | 0644, &n), -EEXIST);
+	cr_assert_eq(make("d", S_IFDIR | 0755, &dir), 0);
+	w = ws_wait_new();
+	ws_write(l.ws, file.fid, 0, SPAN("hello", 5), false, ws_wait_done, w);
+	wait_is(w, 0);
+	cr_assert_eq(rename_in(LAB_ROOT, "d", dir.fid, "inside"), -EINVAL);
+	cr_assert_eq(rename_in(LAB_ROOT, "f", dir.fid, "g"), 0);
+	cr_assert_eq(ws_resolve(l.ws, "d/g", &n), 0);
+	cr_assert_eq(ws_read(l.ws, &n.content, 0, got, 8), 5);
+	w = ws_wait_new();
+	ws_remove(l.ws, LAB_ROOT, SPAN("d", 1), WIRE_FS_DIR, ws_wait_done, w);
+	wait_is(w, -ENOTEMPTY);
+	w = ws_wait_new();
+	ws_remove(l.ws, LAB_ROOT, SPAN("d", 1), WIRE_FS_TREE, ws_wait_done, w);
+	wait_is(w, 0);
+	cr_assert_eq(ws_getattr(l.ws, file.fid, &n), -ENOENT);
+	lab_fsck(&l);
+}
