@@ -19,7 +19,7 @@ static const char nobody[] = "\001berth";
 
 static void inval_dir_once(struct fs *fs, struct ws *ws, struct map *done, uint64_t dir)
 {
-	fuse_ino_t ino = inode_known(fs, ws, dir);
+	fuse_ino_t ino = inode_known(fs, ws, dir, false);
 
 	if (ino && !map_put_u64(done, dir, fs))
 		fuse_lowlevel_notify_inval_entry(fs->se, ino, nobody, sizeof(nobody) - 1);
@@ -58,20 +58,20 @@ void fs_changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_
 	for (i = 0; i < n; i++) {
 		if (!changes[i].parent)
 			continue;
-		ino = inode_known(fs, ws, changes[i].parent);
+		ino = inode_known(fs, ws, changes[i].parent, false);
 		if (!ino)
 			continue;
 		fuse_lowlevel_notify_inval_entry(fs->se, ino, changes[i].name, strlen(changes[i].name));
 		map_put_u64(&dirs, changes[i].parent, fs);
 	}
 	for (i = 0; i < n; i++)
-		if (!changes[i].parent && inode_known(fs, ws, changes[i].fid))
+		if (!changes[i].parent && inode_known(fs, ws, changes[i].fid, false))
 			wait_for_parents(fs, ws, &dirs, changes[i].fid);
 	for (i = 0; i < n; i++) {
-		ino = changes[i].fid ? inode_known(fs, ws, changes[i].fid) : 0;
+		ino = changes[i].fid ? inode_known(fs, ws, changes[i].fid, changes[i].data) : 0;
 		if (ino)
 			fuse_lowlevel_notify_inval_inode(fs->se, ino, changes[i].data ? 0 : -1, 0);
-		ino = changes[i].parent ? inode_known(fs, ws, changes[i].parent) : 0;
+		ino = changes[i].parent ? inode_known(fs, ws, changes[i].parent, false) : 0;
 		if (ino)
 			fuse_lowlevel_notify_inval_inode(fs->se, ino, 0, 0);
 	}

@@ -136,7 +136,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 struct opening {
 	fuse_req_t req;
-	struct ws *ws; /* borrowed from the inode that the kernel holds for the request */
+	struct fs_inode *i; /* the kernel holds it for the request */
 	struct fuse_file_info fi;
 };
 
@@ -146,7 +146,7 @@ static void interrupted(fuse_req_t req, void *ctx)
 	struct opening *o = ctx;
 
 	(void)req;
-	ws_open_cancel(o->ws, o);
+	ws_open_cancel(o->i->ws, o);
 }
 
 static void opened(void *ctx, int result, const struct node *n)
@@ -164,7 +164,7 @@ static void opened(void *ctx, int result, const struct node *n)
 	h->content = n->content;
 	h->flags = o->fi.flags;
 	o->fi.fh = (uint64_t)(uintptr_t)h;
-	o->fi.keep_cache = 1;
+	o->fi.keep_cache = (o->fi.flags & O_ACCMODE) == O_WRONLY || inode_keeps(fs_of(o->req), o->i, &n->content);
 	if (fuse_reply_open(o->req, &o->fi) < 0)
 		free(h);
 	free(o);
@@ -183,7 +183,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	o = NEW(struct opening);
 	o->req = req;
-	o->ws = i->ws;
+	o->i = i;
 	o->fi = *fi;
 	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
 		r = ws_getattr(i->ws, i->fid, &n);
