@@ -7,6 +7,8 @@
 #include "base/buf.h"
 #include "berth/client.h"
 
+#include <stdio.h>
+
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BERTH = 125, CLI_NOT_EXECUTABLE = 126, CLI_NOT_FOUND = 127 };
 
 /* A verb: argv[0] is its name. Returns the exit status. */
@@ -17,6 +19,8 @@ cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, 
 
 /* Say "berth VERB: sentence" on standard error; returns CLI_FAILED (or @status). */
 int cli_fail(const char *verb, const struct berth_error *e);
+/** cli_put() - print words that may come from a guest: on a terminal what would control it is shown as \xHH. */
+void cli_put(FILE *to, const char *s);
 int cli_usage(const char *verb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Options of a verb: parsed by hand, so that "--" and what follows stay untouched. */

@@ -46,9 +46,14 @@ static int print_entry(void *ctx, const struct berth_entry *i)
 			mode[k + 1] = '-';
 	localtime_r(&when, &tm);
 	strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &tm);
-	printf("%s %3llu %5llu %5llu %10llu %s %s%s%s\n", mode, (unsigned long long)i->nlink,
-	       (unsigned long long)i->uid, (unsigned long long)i->gid, (unsigned long long)i->size, date, i->name,
-	       i->target ? " -> " : "", i->target ? i->target : "");
+	printf("%s %3llu %5llu %5llu %10llu %s ", mode, (unsigned long long)i->nlink, (unsigned long long)i->uid,
+	       (unsigned long long)i->gid, (unsigned long long)i->size, date);
+	cli_put(stdout, i->name);
+	if (i->target) {
+		fputs(" -> ", stdout);
+		cli_put(stdout, i->target);
+	}
+	putchar('\n');
 	return 0;
 }
 
@@ -94,11 +99,16 @@ struct copy {
 	struct berth *b;
 	const char *id;
 	int failed;
+	unsigned temps;
 };
 
 static void complain(struct copy *c, const char *path, const char *why)
 {
-	fprintf(stderr, "berth cp: %s: %s\n", path, why);
+	fputs("berth cp: ", stderr);
+	cli_put(stderr, path);
+	fputs(": ", stderr);
+	cli_put(stderr, why);
+	fputc('\n', stderr);
 	c->failed = CLI_FAILED;
 }
 
@@ -164,23 +174,35 @@ static void tree_in(struct copy *c, const char *from, const char *to, int depth)
 	closedir(d);
 }
 
-static void file_out(struct copy *c, const char *from, const char *to, unsigned mode)
+/*
+ * Out of a sandbox every name is the guest's choice, and so is whether it is a directory or a symlink at this moment.
+ * So a copy works with descriptors of directories and never follows a link below the place that was typed: one that was
+ * copied a moment ago, or by an earlier run, points wherever the guest wants.
+ */
+struct place {
+	int dir;
+	const char *name; /* in it */
+	const char *shown;
+};
+
+static void file_out(struct copy *c, const char *from, const struct place *at, unsigned mode)
 {
-	AUTO(str_free) char *temp = str_printf("%s.berth-%d", to, (int)getpid());
-	AUTO(fd_close) int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777);
+	AUTO(str_free) char *temp = str_printf(".berth-%d-%u", (int)getpid(), c->temps++);
+	AUTO(fd_close)
+	int fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
 	struct berth_error e;
 
 	if (fd < 0) {
-		complain(c, to, strerror(errno));
+		complain(c, at->shown, strerror(errno));
 		return;
 	}
 	if (berth_read(c->b, c->id, from, fd, &e) < 0)
 		complain(c, from, e.text);
-	else if (rename(temp, to) < 0)
-		complain(c, to, strerror(errno));
+	else if (renameat(at->dir, temp, at->dir, at->name) < 0)
+		complain(c, at->shown, strerror(errno));
 	else
 		return;
-	unlink(temp);
+	unlinkat(at->dir, temp, 0);
 }
 
 typedef VEC(struct berth_entry) entries;
@@ -196,35 +218,51 @@ static int keep_entry(void *ctx, const struct berth_entry *i)
 	return 0;
 }
 
-static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const char *to, int depth)
+static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const struct place *at, int depth);
+
+/* What is in a directory, into one that is open. */
+static void list_out(struct copy *c, const char *from, int dir, const char *shown, int depth)
 {
 	entries v = { 0 };
 	struct berth_error e;
 	size_t k;
 
-	if (str_eq(i->type, "file")) {
-		file_out(c, from, to, (unsigned)i->mode);
-	} else if (str_eq(i->type, "symlink")) {
-		if (symlink(i->target, to) < 0)
-			complain(c, to, strerror(errno));
-	} else if (!str_eq(i->type, "dir") || depth > DEPTH_MAX) {
-		complain(c, from, "neither file, directory nor symlink: left out");
-	} else if (mkdir(to, (mode_t)i->mode & 0777) < 0 && errno != EEXIST) {
-		complain(c, to, strerror(errno));
-	} else if (berth_ls(c->b, c->id, from, keep_entry, &v, &e) < 0) {
+	if (berth_ls(c->b, c->id, from, keep_entry, &v, &e) < 0)
 		complain(c, from, e.text);
-	}
 	for (k = 0; k < v.len; k++) {
 		AUTO(str_free) char *a = path_join(from, v.v[k].name);
-		AUTO(str_free) char *z = path_join(to, v.v[k].name);
+		AUTO(str_free) char *z = path_join(shown, v.v[k].name);
+		struct place at = { .dir = dir, .name = v.v[k].name, .shown = z };
 
-		/* A name from a guest must not leave the directory that was asked for. */
-		if (path_name_ok(span_str(v.v[k].name)))
-			tree_out(c, a, &v.v[k], z, depth + 1);
+		tree_out(c, a, &v.v[k], &at, depth);
 		free(v.v[k].name);
 		free(v.v[k].target);
 	}
 	vec_fini(&v);
+}
+
+static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const struct place *at, int depth)
+{
+	AUTO(fd_close) int dir = -1;
+
+	if (!path_name_ok(span_str(at->name))) {
+		complain(c, at->shown, "an impossible name: left out");
+	} else if (str_eq(i->type, "file")) {
+		file_out(c, from, at, (unsigned)i->mode);
+	} else if (str_eq(i->type, "symlink")) {
+		if (symlinkat(i->target ? i->target : "", at->dir, at->name) < 0)
+			complain(c, at->shown, strerror(errno));
+	} else if (!str_eq(i->type, "dir") || depth > DEPTH_MAX) {
+		complain(c, from, "neither file, directory nor symlink: left out");
+	} else if (mkdirat(at->dir, at->name, (mode_t)(i->mode & 0777) | 0700) < 0 && errno != EEXIST) {
+		complain(c, at->shown, strerror(errno));
+	} else {
+		dir = openat(at->dir, at->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir < 0)
+			complain(c, at->shown, "there is something else than a directory");
+		else
+			list_out(c, from, dir, at->shown, depth + 1);
+	}
 }
 
 static const char *last_name(const char *path)
@@ -261,23 +299,46 @@ static int copy_in(struct copy *c, const char *src, const char *dst, bool recurs
 	return c->failed;
 }
 
+/* Where a copy goes: into a directory that is there, under the name that it has; or to the name that was typed. */
+static void place_out(struct copy *c, const char *src, const char *dst, const struct berth_entry *i)
+{
+	AUTO(str_free) char *typed = must_strdup(dst);
+	AUTO(fd_close) int dir = open(dst, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct place at = { .name = i->name, .shown = dst };
+	size_t len = strlen(typed);
+	char *slash;
+
+	if (dir >= 0 && !*i->name) {
+		list_out(c, src, dir, dst, 1);
+		return;
+	}
+	while (len > 1 && typed[len - 1] == '/')
+		typed[--len] = '\0';
+	slash = strrchr(typed, '/');
+	if (dir < 0) {
+		at.name = slash ? slash + 1 : typed;
+		if (slash)
+			*slash = '\0';
+		dir = open(!slash ? "." : *typed ? typed : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	at.dir = dir;
+	if (dir < 0)
+		complain(c, dst, strerror(errno));
+	else
+		tree_out(c, src, i, &at, 0);
+}
+
 static int copy_out(struct copy *c, const char *src, const char *dst, bool recursive)
 {
-	AUTO(str_free) char *to = must_strdup(dst);
 	struct berth_entry i = { .name = NULL };
 	struct berth_error e;
-	struct stat st;
 
 	if (berth_stat(c->b, c->id, src, &i, &e) < 0)
 		return cli_fail("cp", &e);
-	if (stat(dst, &st) == 0 && S_ISDIR(st.st_mode) && *i.name) {
-		str_free(&to);
-		to = path_join(dst, last_name(src));
-	}
 	if (str_eq(i.type, "dir") && !recursive)
 		c->failed = cli_usage("cp", "%s is a directory: -r is needed", src);
 	else
-		tree_out(c, src, &i, to, 0);
+		place_out(c, src, dst, &i);
 	free(i.name);
 	free(i.target);
 	return c->failed;

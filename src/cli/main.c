@@ -40,9 +40,27 @@ static const struct {
 	{ "version", cli_version, true, "", "print the version" },
 };
 
+/* Names are valid UTF-8 here; the controls of ISO 6429 are two bytes of it. */
+void cli_put(FILE *to, const char *s)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	bool raw = !isatty(fileno(to));
+
+	for (; *p; p++) {
+		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+
+		if (raw || (*p >= 0x20 && *p != 0x7f && !c1))
+			fputc(*p, to);
+		else
+			fprintf(to, "\\x%02x", (unsigned)(c1 ? *++p : *p));
+	}
+}
+
 int cli_fail(const char *verb, const struct berth_error *e)
 {
-	fprintf(stderr, "berth %s: %s\n", verb, e->text[0] ? e->text : "failed");
+	fprintf(stderr, "berth %s: ", verb);
+	cli_put(stderr, e->text[0] ? e->text : "failed");
+	fputc('\n', stderr);
 	return CLI_FAILED;
 }
 

@@ -79,8 +79,10 @@ int cli_ps(struct berth *b, int argc, char **argv)
 	printf("%-17s %-16s %-16s %-9s %5s  %s\n", "ID", "NAME", "TEMPLATE", "STATE", "AGE", "WHY");
 	for (i = 0; i < n; i++) {
 		ago(infos[i].created_ns, age, sizeof(age));
-		printf("%-17s %-16s %-16s %-9s %5s  %s\n", infos[i].id, infos[i].name[0] ? infos[i].name : "-",
-		       infos[i].template_, infos[i].state, age, infos[i].why);
+		printf("%-17s %-16s %-16s %-9s %5s  ", infos[i].id, infos[i].name[0] ? infos[i].name : "-",
+		       infos[i].template_, infos[i].state, age);
+		cli_put(stdout, infos[i].why);
+		putchar('\n');
 	}
 	free(infos);
 	return CLI_OK;
@@ -106,8 +108,10 @@ int cli_info(struct berth *b, int argc, char **argv)
 	}
 	if (berth_info(b, rest[0], &i, &e) < 0)
 		return cli_fail("info", &e);
-	printf("id         %s\nname       %s\ntemplate   %s\nstate      %s%s%s\nmount      %s\n", i.id,
-	       i.name[0] ? i.name : "-", i.template_, i.state, i.why[0] ? ": " : "", i.why, i.mount);
+	printf("id         %s\nname       %s\ntemplate   %s\nstate      %s%s", i.id, i.name[0] ? i.name : "-",
+	       i.template_, i.state, i.why[0] ? ": " : "");
+	cli_put(stdout, i.why);
+	printf("\nmount      %s\n", i.mount);
 	printf("memory     %llu MiB\nworkspace  %llu MiB\ncpu        %llu.%03llu\nprocesses  %llu\n",
 	       (unsigned long long)i.memory_b >> 20, (unsigned long long)i.workspace_b >> 20,
 	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000,

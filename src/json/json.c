@@ -225,6 +225,8 @@ void jw_str(struct json_writer *w, struct span s)
 			buf_printf(w->b, "\\%c", p[i]);
 		else if (p[i] < 0x20 || p[i] == 0x7f)
 			buf_printf(w->b, "\\u%04x", p[i]);
+		else if (n == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0) /* controls, too: the text may end on a terminal */
+			buf_printf(w->b, "\\u%04x", p[i + 1]);
 		else if (n)
 			buf_append(w->b, p + i, n);
 		else
