@@ -266,6 +266,7 @@ static void stop_all(void *ctx)
 	struct berthd *b = ctx;
 	struct err e = ERR_NULL;
 
+	__atomic_store_n(&b->front.ending, true, __ATOMIC_RELAXED);
 	http_stop(&b->http);
 	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));
 	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)

@@ -80,3 +80,16 @@ kill "$pid"
 wait "$pid"
 equal "the second one is gone" "$(grep -c "$second" /proc/self/mountinfo || true)" 0
 berth kill "$one"
+
+# A command that never ends does not hold up the end of the daemon, and outlives it.
+one=$(berth create --template mini)
+curl -s --unix-socket "$STATE/run/api.sock" "http://x/v1/sandboxes/$one/exec" \
+	-d '{"argv":["sh","-c","touch begun; sleep 1000"],"cwd":"/workspace"}' >"$TOP/cut" &
+asker=$!
+wait_for 20 "the command" test -e "$MNT/$one/begun"
+stop_daemon
+wait "$asker" || true
+grep -q ending "$TOP/cut"
+start_daemon
+berth run "$one" -- sh -c 'cat /proc/[0-9]*/cmdline | tr "\\0" " " | grep -q "[s]leep 1000"'
+berth kill "$one"

@@ -18,7 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000 };
+enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000,
+       SLICE_MS = 250 };
 
 /* --- the upgraded stream ------------------------------------------------------------------------------------------ */
 
@@ -155,7 +156,20 @@ static int refused(const struct frame *f, struct err *e)
 	return err_set(e, r ? -r : -EIO, slug, "%s", text);
 }
 
-static int follow(int fd, struct gather *g, uint64_t until, struct err *e)
+/* A frame, in slices of time, so that the end of the daemon does not wait for the end of a command. */
+static int next_frame(struct api *api, int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
+{
+	int r;
+
+	do {
+		if (__atomic_load_n(&api->ending, __ATOMIC_RELAXED))
+			return err_set(e, -ESHUTDOWN, "ending", "the daemon is ending; the command goes on");
+		r = frame_recv(fd, in, ret, MIN(until, clock_after_ms(SLICE_MS)), NULL);
+	} while (r == -ETIMEDOUT && clock_left_ms(until) > 0);
+	return r;
+}
+
+static int follow(struct api *api, int fd, struct gather *g, uint64_t until, struct err *e)
 {
 	struct buf in;
 	int r = 0;
@@ -166,7 +180,7 @@ static int follow(int fd, struct gather *g, uint64_t until, struct err *e)
 		struct msg_OUTPUT output;
 		struct frame f;
 
-		r = frame_recv(fd, &in, &f, until, e);
+		r = next_frame(api, fd, &in, &f, until, e);
 		if (r < 0)
 			break;
 		if (f.type == MSG_OUTPUT) {
@@ -233,7 +247,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	buf_init(&g.out[0], OUT_MAX);
 	buf_init(&g.out[1], OUT_MAX);
 	if (r == 0)
-		r = follow(fd, &g, until, e);
+		r = follow(api, fd, &g, until, e);
 	if (r == 0) {
 		(void)!frame_send(fd, MSG_EXIT_ACK, &ack, clock_after_ms(1000));
 		put_result(res, &g);

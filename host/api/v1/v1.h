@@ -13,6 +13,7 @@ struct api {
 	struct fs *fs;
 	const char *mount_dir;
 	int64_t started_ns;
+	bool ending; /* atomic: whoever waits for a guest gives up */
 };
 
 /** v1_routes() - the table and its length; the handlers' context is a struct api. */
