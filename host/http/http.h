@@ -38,7 +38,8 @@ struct http_res {
 	/* Instead of @body: 101, then the raw connection. Called on the server's thread; @first was read already (borrowed).
 	 * The descriptor is given back with http_upgrade_end(@handle), never closed. */
 	void (*upgrade)(void *ctx, int fd, struct span first, void *handle);
-	void *ctx; /* of read and upgrade */
+	void (*upgrade_drop)(void *ctx); /* called instead when the client has gone before that */
+	void *ctx;			 /* of read and upgrade */
 };
 
 /** A handler: on a pool thread. Return: 0 and @res is filled; -errno with @e, from which the error body is made. */

@@ -139,6 +139,8 @@ static void run(void *ctx)
 	struct err e = ERR_NULL;
 	int r = req->route->handler(http->ctx, req, &req->res, &e);
 
+	if (r == 0 && req->res.body.failed)
+		r = err_set(&e, -E2BIG, "answer-too-large", "the answer is larger than %d MiB", RES_BODY_MAX >> 20);
 	if (r < 0)
 		error_body(req, r, &e);
 	log_debug("http", "request", "id=%s method=%s path=%s status=%d", req->id, req->method, req->path,
@@ -168,19 +170,15 @@ static void on_read_end(void *cls)
 	free(res);
 }
 
-struct upgrading {
-	struct http_res res;
-};
-
-static void on_upgrade(void *cls, struct MHD_Connection *conn, void *req, const char *extra, size_t extra_len,
+static void on_upgrade(void *cls, struct MHD_Connection *conn, void *req_cls, const char *extra, size_t extra_len,
 		       MHD_socket sock, struct MHD_UpgradeResponseHandle *handle)
 {
-	struct upgrading *u = cls;
+	struct http_req *req = req_cls;
 
+	(void)cls;
 	(void)conn;
-	(void)req;
-	u->res.upgrade(u->res.ctx, sock, SPAN(extra, extra_len), handle);
-	free(u);
+	req->res.upgrade_drop = NULL;
+	req->res.upgrade(req->res.ctx, sock, SPAN(extra, extra_len), handle);
 }
 
 void http_upgrade_end(void *handle)
@@ -196,10 +194,9 @@ static enum MHD_Result answer(struct http_req *req)
 	int status = res->status;
 
 	if (res->upgrade) {
-		struct upgrading *u = NEW(struct upgrading);
-
-		u->res = *res;
-		out = MHD_create_response_for_upgrade(on_upgrade, u);
+		out = MHD_create_response_for_upgrade(on_upgrade, NULL);
+		if (!out)
+			return MHD_NO;
 		MHD_add_response_header(out, MHD_HTTP_HEADER_UPGRADE, "berth-stream");
 		status = MHD_HTTP_SWITCHING_PROTOCOLS;
 	} else if (res->read) {
@@ -260,6 +257,8 @@ static void req_free(struct http_req *req)
 {
 	if (req->res.read_end)
 		req->res.read_end(req->res.ctx);
+	if (req->res.upgrade_drop)
+		req->res.upgrade_drop(req->res.ctx);
 	parse_segments_fini(&req->segments);
 	parse_kept_fini(&req->kept);
 	buf_fini(&req->body);
