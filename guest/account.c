@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lines of colon-separated fields, written by whoever is root inside: every field is taken with its limit or not at all. */
+/* Lines of colon-separated fields, written by whoever is root inside: every field is taken with its limit or not at
+ * all. */
 #include "guest/account.h"
 
 #include "base/io.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. A connection is a stranger until its HELLO carries the token; strangers are few and have ten seconds. Then it
- * is control, shipping (one of each: a newer one takes the place of the older, whose other end is probably dead), or the
- * stream of one process. Everything that outlives connections hangs on struct agent.
+ * is control, shipping (one of each: a newer one takes the place of the older, whose other end is probably dead), or
+ * the stream of one process. Everything that outlives connections hangs on struct agent.
  */
 #include "guest/agent.h"
 

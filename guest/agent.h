@@ -35,7 +35,8 @@ struct agent {
 	struct loop_timer *sync_soon;
 };
 
-/** agent_new() - everything but the loop's run. @o is copied, its source and listener are the agent's. Return: 0, -errno. */
+/** agent_new() - everything but the loop's run. @o is copied, its source and listener are the agent's. Return: 0,
+ * -errno. */
 int agent_new(struct loop *loop, const struct agent_options *o, struct agent **ret, struct err *e) MUST_CHECK;
 void agent_free(struct agent **slot);
 /** agent_control() - the control connection, NULL while there is none. */

@@ -2,7 +2,8 @@
 #ifndef GUEST_BLOCKS_H
 #define GUEST_BLOCKS_H
 
-/* What the host has of large files: a 64-bit hash per block, so that of a changed file only changed blocks are shipped. */
+/* What the host has of large files: a 64-bit hash per block, so that of a changed file only changed blocks are shipped.
+ */
 #include "base/list.h"
 #include "base/map.h"
 

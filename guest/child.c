@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory. All that allocates or reads files happens before the fork; the child only makes system calls. When one fails it
- * writes the stage and the errno into a pipe that closes on exec, so an empty pipe means that the program runs. We wait
- * for that: between fork and exec nothing blocks.
+ * Theory. All that allocates or reads files happens before the fork; the child only makes system calls. When one fails
+ * it writes the stage and the errno into a pipe that closes on exec, so an empty pipe means that the program runs. We
+ * wait for that: between fork and exec nothing blocks.
  *
- * Every descriptor above standard error is closed in the child, whoever opened it. Signals are as after boot. Capabilities
- * stay as they are, sudo is meant to work inside.
+ * Every descriptor above standard error is closed in the child, whoever opened it. Signals are as after boot.
+ * Capabilities stay as they are, sudo is meant to work inside.
  */
 #include "guest/child.h"
 

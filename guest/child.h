@@ -11,7 +11,7 @@
 
 struct child {
 	pid_t pid;
-	int in, out, err; /* our ends, non-blocking, -1 when there is none; with a terminal in and out are the same one */
+	int in, out, err; /* our ends, non-blocking, -1: there is none; with a terminal in and out are the same one */
 	bool pty;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls of the control connection: a table from message to function; FS_* calls have a table of their own in files.c. */
+/* Calls of the control connection: a table from message to function; FS_* calls have a table of their own in files.c.
+ */
 #include "guest/agent.h"
 
 #include "base/str.h"

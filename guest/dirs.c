@@ -51,7 +51,9 @@ struct dir *dirs_put(struct dirs *d, uint64_t fid, uint64_t parent, struct span 
 	*ret_new = !dir;
 	if (!dir) {
 		dir = NEW(struct dir);
-		*dir = (struct dir){ .fid = fid, .parent = parent, .wd = -1, .name = span_dup(name), .round = d->round };
+		*dir = (struct dir){
+			.fid = fid, .parent = parent, .wd = -1, .name = span_dup(name), .round = d->round
+		};
 		map_put_u64(&d->by_fid, fid, dir);
 	} else if (fid != d->tree->fid && (dir->parent != parent || !span_eq(span_str(dir->name), name))) {
 		char *copy = span_dup(name); /* the name may be borrowed from this very directory */

@@ -3,8 +3,8 @@
 #define GUEST_DIRS_H
 
 /*
- * Which directories the workspace has: fid -> (fid of the parent, name). Inside a sandbox a file handle cannot be opened,
- * so this is how a directory that an event names is found.
+ * Which directories the workspace has: fid -> (fid of the parent, name). Inside a sandbox a file handle cannot be
+ * opened, so this is how a directory that an event names is found.
  */
 #include "base/map.h"
 #include "guest/node.h"

@@ -11,8 +11,8 @@
 enum {
 	DIRTY_ENTRY = 1,   /* the name itself came, went or was given to another inode */
 	DIRTY_CREATED = 2, /* it is new */
-	/* Its content may have changed. A rename sets it, too: the mark of the old name may have been looked at when another
-	 * file had that name already, and what was written is then only known of the wrong one. */
+	/* Its content may have changed. A rename sets it, too: the mark of the old name may have been looked at when
+	 * another file had that name already, and what was written is then only known of the wrong one. */
 	DIRTY_WRITTEN = 4,
 };
 

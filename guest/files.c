@@ -314,11 +314,22 @@ static int open_target(const struct files *f, const struct msg_FS_WRITE *m, bool
 	return fd;
 }
 
+/* The host means an inode; a path may name another one by now. */
+static int is_meant(int fd, uint64_t fid)
+{
+	struct node n;
+	int r = fid ? node_of(fd, &n) : 0;
+
+	if (r < 0)
+		return r;
+	return fid && n.fid != fid ? -ESTALE : 0;
+}
+
 static int write_in_place(struct files *f, const struct msg_FS_WRITE *m)
 {
 	bool made = false;
 	AUTO(fd_close) int fd = open_target(f, m, &made);
-	int r = fd < 0 ? fd : 0;
+	int r = fd < 0 ? fd : is_meant(fd, m->fid);
 
 	if (r == 0 && made)
 		r = adopt(fd, m->uid, m->gid, m->mode);
@@ -463,8 +474,8 @@ static void do_make(struct files *f, const void *msg)
 }
 
 /* Two paths and a call that takes both. */
-static int on_pair(struct files *f, struct span from, struct span to, int (*fn)(int, const char *, int, const char *, unsigned),
-		   unsigned flags)
+static int on_pair(struct files *f, struct span from, struct span to,
+		   int (*fn)(int, const char *, int, const char *, unsigned), unsigned flags)
 {
 	char room[2][4096];
 	const char *a, *b;
@@ -579,8 +590,15 @@ static void do_attr(struct files *f, const void *msg)
 	char room[4096];
 	const char *name;
 	AUTO(fd_close) int dir = files_parent(f, m->path, room, &name);
-	int r = dir < 0 ? dir : set_attributes(dir, *name ? name : ".", m);
+	struct node n;
+	int r = dir;
 
+	if (r >= 0)
+		r = m->fid ? node_at(dir, *name ? name : ".", &n) : 0;
+	if (r == 0 && m->fid && n.fid != m->fid)
+		r = -ESTALE;
+	if (r == 0)
+		r = set_attributes(dir, *name ? name : ".", m);
 	if (r < 0)
 		files_error(f, m->call, r, "attributes");
 	else

@@ -23,7 +23,8 @@ int files_frame(struct files *f, const struct frame *frame, struct err *e) MUST_
 /** files_go_on() - the connection takes more: continue listings. */
 void files_go_on(struct files *f);
 
-/** remove_tree() - @name in @dirfd with everything below, using a bounded number of descriptors. Return: 0 or -errno. */
+/** remove_tree() - @name in @dirfd with everything below, using a bounded number of descriptors. Return: 0 or -errno.
+ */
 int remove_tree(int dirfd, const char *name) MUST_CHECK;
 
 /* For calls.c: how a call is answered. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. Every byte of standard input has an offset, so a host that lost its connection sends again from what was
- * acknowledged, and what we have already is skipped. A byte is acknowledged when the pipe took it; at most the window may
- * wait here. When the process has closed its input, bytes are taken and forgotten, as a pipe to nobody would.
+ * acknowledged, and what we have already is skipped. A byte is acknowledged when the pipe took it; at most the window
+ * may wait here. When the process has closed its input, bytes are taken and forgotten, as a pipe to nobody would.
  */
 #include "guest/proc.h"
 

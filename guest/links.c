@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory. Only files with more than one name are kept, each in a group of its inode. A group remembers the highest count
- * of links that was seen; when a name leaves and the group then knows no other, while the count says that there are
- * some, somebody must search them in the tree. That is the rare case of a file that was linked after it was told, and
- * unlinked again later.
+ * Theory. Only files with more than one name are kept, each in a group of its inode. A group remembers the highest
+ * count of links that was seen; when a name leaves and the group then knows no other, while the count says that there
+ * are some, somebody must search them in the tree. That is the rare case of a file that was linked after it was told,
+ * and unlinked again later.
  */
 #include "guest/links.h"
 

@@ -2,7 +2,8 @@
 #ifndef GUEST_LINKS_H
 #define GUEST_LINKS_H
 
-/* Names of files that have several: when one of them goes, the others' inode has changed too, and no event names them. */
+/* Names of files that have several: when one of them goes, the others' inode has changed too, and no event names them.
+ */
 #include "base/list.h"
 #include "base/map.h"
 #include "guest/node.h"

@@ -3,8 +3,8 @@
  * Theory. An inode number is reused as soon as its file is gone, so identity is the file handle, which carries a
  * generation. ext4's handle is eight bytes, number and generation, and becomes the fid as it is; other handles are
  * hashed with a fixed hash, since the host keeps fids longer than the agent lives. Handles of fanotify events are made
- * by the same code of the kernel, so both ways give the same fid. Where a file system has no handles the device and inode
- * number must do.
+ * by the same code of the kernel, so both ways give the same fid. Where a file system has no handles the device and
+ * inode number must do.
  *
  * stat and handle are two calls on a name that may change in between; on ext4 that shows and is tried again, elsewhere
  * the change has an event of its own, which brings us back here.

@@ -46,7 +46,8 @@ int node_of(int fd, struct node *ret) MUST_CHECK;
 /** node_wire() - as a record; its target borrows from @n. */
 struct msg_NODE node_wire(const struct node *n);
 
-/** node_fid_of_handle() - identity from a file handle: also what fanotify reports. @type and @bytes as the kernel gave. */
+/** node_fid_of_handle() - identity from a file handle: also what fanotify reports. @type and @bytes as the kernel gave.
+ */
 uint64_t node_fid_of_handle(int type, const void *bytes, size_t len);
 
 #endif

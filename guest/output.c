@@ -5,9 +5,9 @@
  * that dies loses nothing; a full ring then means that we stop reading, and the process blocks. (When he gave more
  * credit than a ring holds that is impossible, and what was sent may go.) While nobody is attached the oldest bytes go.
  *
- * When the main process is reaped, what is in the pipe at that moment is the rest of its output. Survivors that hold the
- * pipe open go on writing into a sink. A terminal gets its bytes through a work queue of the kernel: there the rest is
- * what comes until a short grace is over.
+ * When the main process is reaped, what is in the pipe at that moment is the rest of its output. Survivors that hold
+ * the pipe open go on writing into a sink. A terminal gets its bytes through a work queue of the kernel: there the rest
+ * is what comes until a short grace is over.
  */
 #include "guest/proc.h"
 

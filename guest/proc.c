@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. A process runs, is reaped (its status is known, the rest of its output is read, the barrier is under way), is
- * complete (output read and host told of its changes), and is forgotten when the host acknowledged its EXIT, or when too
- * many newer records push it out. Nothing of this depends on a connection: one may be attached at any time, and the
+ * complete (output read and host told of its changes), and is forgotten when the host acknowledged its EXIT, or when
+ * too many newer records push it out. Nothing of this depends on a connection: one may be attached at any time, and the
  * EXIT goes to whoever is attached when it is complete and all output was sent to him.
  */
 #include "guest/proc.h"

@@ -2,7 +2,8 @@
 #ifndef GUEST_SCAN_H
 #define GUEST_SCAN_H
 
-/* Lists directories for the host, a bounded number of entries at a time: the whole tree, or one that events cannot tell. */
+/* Lists directories for the host, a bounded number of entries at a time: the whole tree, or one that events cannot
+ * tell. */
 #include "base/vec.h"
 #include "guest/source.h"
 #include "guest/tell.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. Directory entries carry the inode number, so a search reads names only and stats nothing: about a microsecond
- * an entry. It is one walk for all numbers that are wanted. A number may belong to another file by now: then that file is
- * told once more, which does no harm.
+ * an entry. It is one walk for all numbers that are wanted. A number may belong to another file by now: then that file
+ * is told once more, which does no harm.
  */
 #include "guest/search.h"
 

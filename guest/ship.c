@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. A file is requested (in the queue, once, by its fid), under way (one at a time), or sent and waiting for the
- * host's acknowledgement. A request made while the file is under way or sent makes a new one: the same bytes twice do no
- * harm, a missing change would.
+ * host's acknowledgement. A request made while the file is under way or sent makes a new one: the same bytes twice do
+ * no harm, a missing change would.
  *
- * What was read counts only when size, times and inode are the same before and after; otherwise the shipment is void and
- * the file waits, longer each time. A file that never rests is shipped as it is after some tries: its growth when it only
- * grew, whatever was read when even that does not hold; and is requested again.
+ * What was read counts only when size, times and inode are the same before and after; otherwise the shipment is void
+ * and the file waits, longer each time. A file that never rests is shipped as it is after some tries: its growth when
+ * it only grew, whatever was read when even that does not hold; and is requested again.
  *
  * Large dense files are read in whole blocks, hashed, and compared with the table of the last acknowledged shipment;
- * sparse files by ranges of data. A turn of the loop moves a bounded number of bytes, and the host's credit bounds what is
- * in the air.
+ * sparse files by ranges of data. A turn of the loop moves a bounded number of bytes, and the host's credit bounds what
+ * is in the air.
  */
 #include "guest/ship.h"
 
@@ -357,7 +357,9 @@ static void finish(struct ship *s)
 
 		if (ok) {
 			again = NEW(struct request);
-			*again = (struct request){ .ord = ++s->ord, .fid = r->fid, .parent = r->parent, .tries = r->tries };
+			*again = (struct request){
+				.ord = ++s->ord, .fid = r->fid, .parent = r->parent, .tries = r->tries
+			};
 			again->shrank = r->shrank;
 			again->name = r->name ? span_dup(span_str(r->name)) : NULL;
 			again->path = r->path ? span_dup(span_str(r->path)) : NULL;

@@ -2,7 +2,8 @@
 #ifndef GUEST_SHIP_H
 #define GUEST_SHIP_H
 
-/* Contents on their way to the host: a queue of files, one at a time, each checked to have been at rest while it was read. */
+/* Contents on their way to the host: a queue of files, one at a time, each checked to have been at rest while it was
+ * read. */
 #include "guest/dirs.h"
 #include "loop/loop.h"
 #include "wire/conn.h"

@@ -3,12 +3,12 @@
  * Theory. The group has one mark, on the whole file system, so every event says by file handle in which directory it
  * was, under which name, and which inode it was about. Directories that are made, moved and removed are followed here,
  * in the order of the events: then a directory made by mkdir is known together with everything that happens in it and
- * needs no listing. Directories that we do not know are not below the workspace (or will be listed when they are found),
- * so what happens in them is ignored.
+ * needs no listing. Directories that we do not know are not below the workspace (or will be listed when they are
+ * found), so what happens in them is ignored.
  *
- * link(2) says first, about the inode alone, that its count of links changed, and then that a name was created: so a name
- * that was made by linking is told from a new file. When it is gone again by the time that we look, the file lives on
- * under a name that we have to search.
+ * link(2) says first, about the inode alone, that its count of links changed, and then that a name was created: so a
+ * name that was made by linking is told from a new file. When it is gone again by the time that we look, the file lives
+ * on under a name that we have to search.
  *
  * MODIFY is in the mask, although it costs the writer a merge in the queue: a truncate by path closes nothing, and a
  * writer that never closes would not be seen before a census.

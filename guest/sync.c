@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory. A sync is a census of what no event tells (stores into shared mappings), a barrier for names, and then waiting
- * until every request to ship that existed by then is settled. It has one deadline for all of it, because the host may
- * never come back with a connection to ship on.
+ * Theory. A sync is a census of what no event tells (stores into shared mappings), a barrier for names, and then
+ * waiting until every request to ship that existed by then is settled. It has one deadline for all of it, because the
+ * host may never come back with a connection to ship on.
  */
 #include "guest/agent.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory. Numbers of batches go on over reconnects, so an acknowledgement always means one batch. A batch that could not
- * be sent because the connection died is counted as told: the next host starts with a full scan anyway.
+ * Theory. Numbers of batches go on over reconnects, so an acknowledgement always means one batch. A batch that could
+ * not be sent because the connection died is counted as told: the next host starts with a full scan anyway.
  */
 #include "guest/tell.h"
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. Events mark names; a pump looks at each marked name as it is now and tells it. The pump runs lazily, a few
- * milliseconds after the first event, so that the kernel can merge; at a barrier it runs at once. It stops while the host
- * has not acknowledged enough, and gives the loop back after a bounded number of names.
+ * milliseconds after the first event, so that the kernel can merge; at a barrier it runs at once. It stops while the
+ * host has not acknowledged enough, and gives the loop back after a bounded number of names.
  *
- * A name is looked at through its directory, found by the map and checked by its identity. When the directory is not where
- * the map says, it was moved by something that is still to be looked at, or whose event we have not read yet: the name is
- * looked at again behind the others, and when that fails the directory is noted as stale and listed as soon as it can be
- * opened again. So nothing is lost, whatever the order.
+ * A name is looked at through its directory, found by the map and checked by its identity. When the directory is not
+ * where the map says, it was moved by something that is still to be looked at, or whose event we have not read yet: the
+ * name is looked at again behind the others, and when that fails the directory is noted as stale and listed as soon as
+ * it can be opened again. So nothing is lost, whatever the order.
  *
- * The barrier: events of a system call that has returned are in the queue. So a drain, then a ticket (the ordinal of the
- * newest mark); when every mark up to the ticket and every listing is told, the number of the last batch; when that batch
- * is acknowledged, done.
+ * The barrier: events of a system call that has returned are in the queue. So a drain, then a ticket (the ordinal of
+ * the newest mark); when every mark up to the ticket and every listing is told, the number of the last batch; when that
+ * batch is acknowledged, done.
  *
- * Clocks of files may be coarse: a file that was looked at within 20 ms of its last change is looked at once more a little
- * later, and told again when its times or size are different.
+ * Clocks of files may be coarse: a file that was looked at within 20 ms of its last change is looked at once more a
+ * little later, and told again when its times or size are different.
  */
 #include "guest/watch.h"
 

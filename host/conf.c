@@ -28,28 +28,39 @@ struct option {
 #define MIB (1ULL << 20)
 
 static const struct option options[] = {
-	{ "daemon", "state-dir", KIND_PATH, AT(state_dir), 0, 0, "/var/lib/berth", NULL, "directory of everything that is kept" },
-	{ "daemon", "socket", KIND_PATH, AT(socket), 0, 0, "", NULL, "Unix socket of the API; empty: STATE-DIR/run/api.sock" },
-	{ "daemon", "agent", KIND_PATH, AT(agent), 0, 0, AGENT_PATH, NULL, "the agent program that goes into sandboxes" },
+	{ "daemon", "state-dir", KIND_PATH, AT(state_dir), 0, 0, "/var/lib/berth", NULL,
+	  "directory of everything that is kept" },
+	{ "daemon", "socket", KIND_PATH, AT(socket), 0, 0, "", NULL,
+	  "Unix socket of the API; empty: STATE-DIR/run/api.sock" },
+	{ "daemon", "agent", KIND_PATH, AT(agent), 0, 0, AGENT_PATH, NULL,
+	  "the agent program that goes into sandboxes" },
 	{ "daemon", "user", KIND_TEXT, AT(user), 0, 0, "berth", NULL, "account that the daemon runs as" },
-	{ "daemon", "log-level", KIND_WORD, AT(log_level), 0, 0, "info", "error|warn|info|debug", "how much is logged" },
+	{ "daemon", "log-level", KIND_WORD, AT(log_level), 0, 0, "info", "error|warn|info|debug",
+	  "how much is logged" },
 	{ "daemon", "log-form", KIND_WORD, AT(log_form), 0, 0, "text", "text|json", "key=value lines or JSON lines" },
-	{ "mount", "dir", KIND_PATH, AT(mount_dir), 0, 0, "", NULL, "where the workspaces are shown; empty: STATE-DIR/mnt" },
+	{ "mount", "dir", KIND_PATH, AT(mount_dir), 0, 0, "", NULL,
+	  "where the workspaces are shown; empty: STATE-DIR/mnt" },
 	{ "mount", "owner", KIND_TEXT, AT(guest_user), 0, 0, "berth-guest", NULL, "account that is shown as owner" },
-	{ "mount", "group", KIND_TEXT, AT(group), 0, 0, "berth", NULL, "group that is shown, and that may use the API" },
-	{ "mount", "open-timeout", KIND_TIME, AT(open_timeout), 100, 3600000, "30s", NULL, "how long an open waits for content" },
+	{ "mount", "group", KIND_TEXT, AT(group), 0, 0, "berth", NULL,
+	  "group that is shown, and that may use the API" },
+	{ "mount", "open-timeout", KIND_TIME, AT(open_timeout), 100, 3600000, "30s", NULL,
+	  "how long an open waits for content" },
 	{ "mount", "threads", KIND_NUMBER, AT(fuse_threads), 1, 64, "8", NULL, "handler threads of the mount" },
 	{ "sandbox", "box", KIND_WORD, AT(box), 0, 0, "oci", "oci|fake", "where commands run; fake is for tests only" },
 	{ "sandbox", "at-stop", KIND_WORD, AT(at_stop), 0, 0, "leave", "leave|kill",
 	  "what an orderly end of the daemon does with running sandboxes: leave them to the next one, or end them" },
 	{ "sandbox", "max", KIND_NUMBER, AT(sandboxes), 1, 4096, "256", NULL, "sandboxes that run at a time" },
-	{ "sandbox", "memory", KIND_SIZE, AT(memory), 16 * MIB, 1024 * GIB, "1G", NULL, "memory of a sandbox that asks for none" },
-	{ "sandbox", "memory-max", KIND_SIZE, AT(memory_max), 16 * MIB, 1024 * GIB, "8G", NULL, "most that may be asked for" },
+	{ "sandbox", "memory", KIND_SIZE, AT(memory), 16 * MIB, 1024 * GIB, "1G", NULL,
+	  "memory of a sandbox that asks for none" },
+	{ "sandbox", "memory-max", KIND_SIZE, AT(memory_max), 16 * MIB, 1024 * GIB, "8G", NULL,
+	  "most that may be asked for" },
 	{ "sandbox", "workspace", KIND_SIZE, AT(workspace), 16 * MIB, 1024 * GIB, "8G", NULL, "size of /workspace" },
-	{ "sandbox", "workspace-max", KIND_SIZE, AT(workspace_max), 16 * MIB, 1024 * GIB, "64G", NULL, "most that may be asked for" },
+	{ "sandbox", "workspace-max", KIND_SIZE, AT(workspace_max), 16 * MIB, 1024 * GIB, "64G", NULL,
+	  "most that may be asked for" },
 	{ "sandbox", "cpu", KIND_NUMBER, AT(cpu), 10, 64000, "2000", NULL, "thousandths of a processor" },
 	{ "sandbox", "pids", KIND_NUMBER, AT(pids), 16, 32768, "1024", NULL, "processes and threads" },
-	{ "sandbox", "timeout", KIND_TIME, AT(timeout), 0, UINT64_MAX, "0", NULL, "life of a sandbox that asks for none; 0: for ever" },
+	{ "sandbox", "timeout", KIND_TIME, AT(timeout), 0, UINT64_MAX, "0", NULL,
+	  "life of a sandbox that asks for none; 0: for ever" },
 	{ "sandbox", "ids-first", KIND_NUMBER, AT(ids_first), 65536, 4000000000U, "1000000", NULL,
 	  "first host id of the ranges of 65536 that sandboxes get" },
 	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
@@ -106,7 +117,9 @@ static int put(struct conf *c, const struct option *o, const char *value, struct
 		return str_copy(field, CONF_TEXT_MAX, value) < 0 ? bad(o, value, "at most 255 bytes", e) : 0;
 	if (r < 0 || n < o->min || n > o->max) {
 		snprintf(want, sizeof(want), "%s from %llu to %llu%s",
-			 o->kind == KIND_SIZE ? "bytes, with K, M, G or T," : o->kind == KIND_TIME ? "a time like 30s or 5m," : "a number",
+			 o->kind == KIND_SIZE	? "bytes, with K, M, G or T,"
+			 : o->kind == KIND_TIME ? "a time like 30s or 5m,"
+						: "a number",
 			 (unsigned long long)o->min, (unsigned long long)o->max, o->kind == KIND_TIME ? " ms" : "");
 		return bad(o, value, want, e);
 	}
@@ -134,10 +147,12 @@ static int set(struct conf *c, const char *section, const char *key, const char 
 		return put(c, o, value, e);
 	for (i = 0; i < ARRAY_LEN(options) && used < sizeof(known); i++)
 		if (str_eq(options[i].section, section))
-			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "", options[i].key);
+			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "",
+						 options[i].key);
 	if (used)
 		return err_set(e, -EINVAL, "bad-config", "[%s] has no key %.40s; it has %s", section, key, known);
-	return err_set(e, -EINVAL, "bad-config", "no section [%.40s]; there are daemon, mount, sandbox, api, store", section);
+	return err_set(e, -EINVAL, "bad-config", "no section [%.40s]; there are daemon, mount, sandbox, api, store",
+		       section);
 }
 
 void conf_default(struct conf *c)
@@ -225,7 +240,8 @@ int conf_finish(struct conf *c, struct err *e)
 	while (len > 1 && c->state_dir[len - 1] == '/')
 		c->state_dir[--len] = '\0';
 	if (len < 2 || len > CONF_TEXT_MAX - 32)
-		return err_set(e, -EINVAL, "bad-config", "daemon.state-dir: a directory of its own, at most %d bytes, is wanted",
+		return err_set(e, -EINVAL, "bad-config",
+			       "daemon.state-dir: a directory of its own, at most %d bytes, is wanted",
 			       CONF_TEXT_MAX - 32);
 	if (!c->mount_dir[0])
 		snprintf(c->mount_dir, sizeof(c->mount_dir), "%.*s/mnt", CONF_TEXT_MAX - 32, c->state_dir);
@@ -236,7 +252,8 @@ int conf_finish(struct conf *c, struct err *e)
 	if (c->workspace > c->workspace_max)
 		return err_set(e, -EINVAL, "bad-config", "sandbox.workspace is larger than sandbox.workspace-max");
 	if (c->ids_first + c->sandboxes * 65536 > UINT32_MAX)
-		return err_set(e, -EINVAL, "bad-config", "sandbox.ids-first and sandbox.max reach beyond the ids that there are");
+		return err_set(e, -EINVAL, "bad-config",
+			       "sandbox.ids-first and sandbox.max reach beyond the ids that there are");
 	return 0;
 }
 

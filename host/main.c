@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * berthd. The order of a start: configuration, directories, the lock on the state directory, the privileged process,
- * everything else without privileges: store, loop, mount, sandboxes, API. The end is the same list backwards, as one job
- * of its own while the loop still runs (stop_all); sandboxes go on unless it was told otherwise.
+ * everything else without privileges: store, loop, mount, sandboxes, API. The end is the same list backwards, as one
+ * job of its own while the loop still runs (stop_all); sandboxes go on unless it was told otherwise.
  */
 #include "base/clock.h"
 #include "base/io.h"
@@ -51,14 +51,15 @@ struct berthd {
 	bool mounted, stopping, priv_died;
 };
 
-/* --- before privileges go --------------------------------------------------------------------------------------------------- */
+/* --- before privileges go ----------------------------------------------------------------------------------------- */
 
 static int account(const char *name, uid_t *uid, gid_t *gid, struct err *e)
 {
 	struct passwd *pw = getpwnam(name);
 
 	if (!pw)
-		return err_set(e, -ENOENT, "no-account", "there is no account %s: useradd --system --no-create-home %s", name, name);
+		return err_set(e, -ENOENT, "no-account", "there is no account %s: useradd --system --no-create-home %s",
+			       name, name);
 	*uid = pw->pw_uid;
 	*gid = pw->pw_gid;
 	return 0;
@@ -161,7 +162,7 @@ static int prepare(struct berthd *b, struct err *e)
 	return 0;
 }
 
-/* --- after ---------------------------------------------------------------------------------------------------------------------- */
+/* --- after -------------------------------------------------------------------------------------------------------- */
 
 static int pools(struct berthd *b, struct err *e)
 {
@@ -215,13 +216,27 @@ static void bring_up(void *ctx)
 	};
 	AUTO(str_free) char *tmp = str_printf("%s/tmp", c->state_dir);
 	struct hub_conf conf = {
-		.store = b->store, .loop = b->loop, .work = b->work, .notify = b->notify, .dial = b->dial, .api = b->api,
-		.priv = b->priv, .fs = b->fs, .links_dirfd = b->links_dirfd, .run_dir = b->run_dir,
-		.mount_dir = c->mount_dir, .template_dir = b->template_dir,
+		.store = b->store,
+		.loop = b->loop,
+		.work = b->work,
+		.notify = b->notify,
+		.dial = b->dial,
+		.api = b->api,
+		.priv = b->priv,
+		.fs = b->fs,
+		.links_dirfd = b->links_dirfd,
+		.run_dir = b->run_dir,
+		.mount_dir = c->mount_dir,
+		.template_dir = b->template_dir,
 		.kind = box_kind_find(c->box),
-		.sandboxes_max = (unsigned)c->sandboxes, .memory_b = c->memory, .memory_max_b = c->memory_max,
-		.workspace_b = c->workspace, .workspace_max_b = c->workspace_max, .cpu_milli = (uint32_t)c->cpu,
-		.pids = (uint32_t)c->pids, .timeout_ms = c->timeout,
+		.sandboxes_max = (unsigned)c->sandboxes,
+		.memory_b = c->memory,
+		.memory_max_b = c->memory_max,
+		.workspace_b = c->workspace,
+		.workspace_max_b = c->workspace_max,
+		.cpu_milli = (uint32_t)c->cpu,
+		.pids = (uint32_t)c->pids,
+		.timeout_ms = c->timeout,
 	};
 	const struct http_route *routes;
 	struct err e = ERR_NULL;
@@ -371,7 +386,7 @@ static void finish(struct berthd *b)
 	str_free(&b->template_dir);
 }
 
-/* --- the command line ----------------------------------------------------------------------------------------------------------- */
+/* --- the command line --------------------------------------------------------------------------------------------- */
 
 static void help_one(void *ctx, const char *section, const char *key, const char *value, const char *doc)
 {

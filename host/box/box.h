@@ -3,8 +3,8 @@
 #define HOST_BOX_BOX_H
 
 /*
- * Where commands run. A kind of box is a table of functions; the hub knows nothing else of it. What every kind promises is
- * tested by one conformance test that is run for each (tests/flow/box-conformance.sh):
+ * Where commands run. A kind of box is a table of functions; the hub knows nothing else of it. What every kind promises
+ * is tested by one conformance test that is run for each (tests/flow/box-conformance.sh):
  *
  *  - start: the agent runs and answers on the address with the token, or nothing is left and the error says why;
  *  - /workspace inside is a file system of its own with the size that was asked for (kinds with BOX_SIZED);
@@ -48,7 +48,8 @@ struct box_started {
 struct box_kind {
 	const char *name;
 	unsigned can; /* BOX_* */
-	/** start() - Return: 0; -errno with a slug; a failure leaves nothing behind. Blocks for the time of the work. */
+	/** start() - Return: 0; -errno with a slug; a failure leaves nothing behind. Blocks for the time of the work.
+	 */
 	int (*start)(const struct box_env *env, const struct box_spec *spec, struct box_started *ret, struct err *e);
 	/** end() - Return: 0, also when nothing is there. @keep_image: leave the workspace's disk. */
 	int (*end)(const struct box_env *env, const char *id, bool keep_image, struct err *e);

@@ -36,8 +36,8 @@ static int token_fd(const uint8_t *token, int *ret, struct err *e)
 	return 0;
 }
 
-int local_start(enum priv_box_kind kind, const struct box_env *env, const struct box_spec *spec, struct box_started *ret,
-		struct err *e)
+int local_start(enum priv_box_kind kind, const struct box_env *env, const struct box_spec *spec,
+		struct box_started *ret, struct err *e)
 {
 	AUTO(str_free) char *path = socket_path(env, spec->id);
 	AUTO(fd_close) int listener = -1;
@@ -53,7 +53,8 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 	};
 	int r;
 
-	if (str_copy(p.id, sizeof(p.id), spec->id) < 0 || str_copy(p.template_, sizeof(p.template_), spec->template_) < 0)
+	if (str_copy(p.id, sizeof(p.id), spec->id) < 0 ||
+	    str_copy(p.template_, sizeof(p.template_), spec->template_) < 0)
 		return err_set(e, -EINVAL, "bad-name", "a name is too long");
 	r = token_fd(spec->token, &token, e);
 	if (r == 0)

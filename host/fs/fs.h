@@ -23,8 +23,8 @@ struct fs_conf {
 
 /** fs_new() - Return: 0 or -errno. */
 int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e) MUST_CHECK;
-/** fs_serve() - answer requests on @fuse_fd (mounted by the privileged process) with threads of our own; returns at once.
- * The descriptor is taken over. */
+/** fs_serve() - answer requests on @fuse_fd (mounted by the privileged process) with threads of our own; returns at
+ * once. The descriptor is taken over. */
 int fs_serve(struct fs *fs, int fuse_fd, struct err *e) MUST_CHECK;
 /** fs_free() - after the unmount: wait for the threads, forget everything. */
 void fs_free(struct fs **fs);

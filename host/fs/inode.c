@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inodes that the kernel knows, by workspace and identity. One object per identity lives exactly as long as the kernel's
- * lookup count; its address is the node id, so no request needs a table. Names are not kept: the store has them.
+ * Inodes that the kernel knows, by workspace and identity. One object per identity lives exactly as long as the
+ * kernel's lookup count; its address is the node id, so no request needs a table. Names are not kept: the store has
+ * them.
  */
 #include "host/fs/state.h"
 
@@ -86,24 +87,7 @@ void inode_forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
 	ws_unref(&ws);
 }
 
-/*
- * A content is readable when it is committed, and the kernel's pages of the one before are invalidated a moment later: an
- * open between the two must not keep them.
- */
-bool inode_keeps(struct fs *fs, struct fs_inode *i, const struct content *c)
-{
-	bool same;
-
-	lock_take(&fs->lock);
-	same = i->is_cached && i->cached.size == c->size && i->cached.depth == c->depth &&
-	       memcmp(&i->cached.root, &c->root, sizeof(c->root)) == 0;
-	i->cached = *c;
-	i->is_cached = true;
-	lock_drop(&fs->lock);
-	return same;
-}
-
-fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid, bool data)
+fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid)
 {
 	struct fs_key key = key_of(ws, fid);
 	struct fs_inode *i;
@@ -112,8 +96,6 @@ fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid, bool data)
 	i = map_get(&fs->inodes, SPAN(&key, sizeof(key)));
 	if (i)
 		list_drop(fs, &i->list);
-	if (i && data)
-		i->is_cached = false;
 	lock_drop(&fs->lock);
 	return (fuse_ino_t)(uintptr_t)i;
 }

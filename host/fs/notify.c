@@ -3,8 +3,8 @@
  * Telling the kernel what changed, from the notify strand of the workspace, with no lock held. The store shows the new
  * state already. The order closes the race with answers that were prepared from the old state:
  *
- *  1. inval_entry for each name that appeared, vanished or changed its inode: it takes the directory's lock in the kernel
- *     and so waits for lookups and readdirs of that directory in flight;
+ *  1. inval_entry for each name that appeared, vanished or changed its inode: it takes the directory's lock in the
+ * kernel and so waits for lookups and readdirs of that directory in flight;
  *  2. for each changed inode whose directory got none of these: inval_entry of a name that nobody uses, for the wait;
  *  3. inval_inode of everything changed, the directories' listings included.
  *
@@ -19,7 +19,7 @@ static const char nobody[] = "\001berth";
 
 static void inval_dir_once(struct fs *fs, struct ws *ws, struct map *done, uint64_t dir)
 {
-	fuse_ino_t ino = inode_known(fs, ws, dir, false);
+	fuse_ino_t ino = inode_known(fs, ws, dir);
 
 	if (ino && !map_put_u64(done, dir, fs))
 		fuse_lowlevel_notify_inval_entry(fs->se, ino, nobody, sizeof(nobody) - 1);
@@ -58,20 +58,20 @@ void fs_changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_
 	for (i = 0; i < n; i++) {
 		if (!changes[i].parent)
 			continue;
-		ino = inode_known(fs, ws, changes[i].parent, false);
+		ino = inode_known(fs, ws, changes[i].parent);
 		if (!ino)
 			continue;
 		fuse_lowlevel_notify_inval_entry(fs->se, ino, changes[i].name, strlen(changes[i].name));
 		map_put_u64(&dirs, changes[i].parent, fs);
 	}
 	for (i = 0; i < n; i++)
-		if (!changes[i].parent && inode_known(fs, ws, changes[i].fid, false))
+		if (!changes[i].parent && inode_known(fs, ws, changes[i].fid))
 			wait_for_parents(fs, ws, &dirs, changes[i].fid);
 	for (i = 0; i < n; i++) {
-		ino = changes[i].fid ? inode_known(fs, ws, changes[i].fid, changes[i].data) : 0;
+		ino = changes[i].fid ? inode_known(fs, ws, changes[i].fid) : 0;
 		if (ino)
 			fuse_lowlevel_notify_inval_inode(fs->se, ino, changes[i].data ? 0 : -1, 0);
-		ino = changes[i].parent ? inode_known(fs, ws, changes[i].parent, false) : 0;
+		ino = changes[i].parent ? inode_known(fs, ws, changes[i].parent) : 0;
 		if (ino)
 			fuse_lowlevel_notify_inval_inode(fs->se, ino, 0, 0);
 	}

@@ -2,8 +2,8 @@
 /*
  * Reading directories without handles. A position in a directory must stay valid while entries come and go and across
  * requests that carry nothing but a number, so it is a hash of the name that was given last, and a directory is read in
- * the order of these hashes. The sorted list is made when a reader starts at the beginning and kept with the inode until
- * somebody has read to its end or the directory changes; each name is looked up again when it is given out.
+ * the order of these hashes. The sorted list is made when a reader starts at the beginning and kept with the inode
+ * until somebody has read to its end or the directory changes; each name is looked up again when it is given out.
  */
 #include "host/fs/state.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names, attributes, contents: answered from the store on libfuse's thread. Only an open may be parked: its answer comes
- * from another thread when the content has arrived or the deadline passed. */
+/* Names, attributes, contents: answered from the store on libfuse's thread. Only an open may be parked: its answer
+ * comes from another thread when the content has arrived or the deadline passed. */
 #include "host/fs/state.h"
 
 #include "base/clock.h"
@@ -132,11 +132,11 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target);
 }
 
-/* --- files ------------------------------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 struct opening {
 	fuse_req_t req;
-	struct fs_inode *i; /* the kernel holds it for the request */
+	struct fs_inode *inode; /* the kernel holds it for the request */
 	struct fuse_file_info fi;
 };
 
@@ -146,7 +146,20 @@ static void interrupted(fuse_req_t req, void *ctx)
 	struct opening *o = ctx;
 
 	(void)req;
-	ws_open_cancel(o->i->ws, o);
+	ws_open_cancel(o->inode->ws, o);
+}
+
+/* May the kernel keep the pages it has? A content is committed a moment before the kernel is told to drop the old one's
+ * pages: whoever opens in that moment must not be shown them. */
+static bool may_keep(struct fs *fs, struct fs_inode *i, const struct content *c)
+{
+	bool same;
+
+	lock_take(&fs->lock);
+	same = digest_eq(&i->shown, &c->root);
+	i->shown = c->root;
+	lock_drop(&fs->lock);
+	return same;
 }
 
 static void opened(void *ctx, int result, const struct node *n)
@@ -164,7 +177,7 @@ static void opened(void *ctx, int result, const struct node *n)
 	h->content = n->content;
 	h->flags = o->fi.flags;
 	o->fi.fh = (uint64_t)(uintptr_t)h;
-	o->fi.keep_cache = (o->fi.flags & O_ACCMODE) == O_WRONLY || inode_keeps(fs_of(o->req), o->i, &n->content);
+	o->fi.keep_cache = may_keep(fs_of(o->req), o->inode, &n->content);
 	if (fuse_reply_open(o->req, &o->fi) < 0)
 		free(h);
 	free(o);
@@ -183,7 +196,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	o = NEW(struct opening);
 	o->req = req;
-	o->i = i;
+	o->inode = i;
 	o->fi = *fi;
 	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
 		r = ws_getattr(i->ws, i->fid, &n);
@@ -272,7 +285,8 @@ static void synced(void *ctx, int result, const struct node *n)
 	fuse_reply_err(ctx, result < 0 ? -result : 0);
 }
 
-/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back. */
+/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back.
+ */
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs_inode *i = inode_of(ino);
@@ -285,7 +299,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), synced, req);
 }
 
-/* --- statfs --------------------------------------------------------------------------------------------------------------- */
+/* --- statfs ------------------------------------------------------------------------------------------------------- */
 
 static void statfs_told(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What changes something is handed to the workspace and answered from another thread. Owners on the mount are the guest's
- * account of the host and cannot be changed; new files belong inside to whoever owns their directory. */
+/* What changes something is handed to the workspace and answered from another thread. Owners on the mount are the
+ * guest's account of the host and cannot be changed; new files belong inside to whoever owns their directory. */
 #include "host/fs/state.h"
 
 #include "base/clock.h"
@@ -199,7 +199,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 		ws_setattr(i->ws, i->fid, &a, done_attr, change_new(req, i));
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 static void reply_create(struct change *c, const struct node *n)
 {

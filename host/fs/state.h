@@ -31,8 +31,7 @@ struct fs_inode {
 	uint64_t fid;
 	uint64_t lookups;     /* guarded by fs.lock */
 	struct fs_list *list; /* guarded by fs.lock */
-	struct content cached; /* guarded by fs.lock: the content whose pages the kernel may keep at the next open */
-	bool is_cached;	       /* guarded by fs.lock */
+	struct digest shown;  /* content whose pages the kernel may have, as of the last open; guarded by fs.lock */
 	struct node last;     /* what was shown last: for files that are open and have no name any more */
 };
 
@@ -74,10 +73,8 @@ void attr_of(const struct fs *fs, const struct ws *ws, const struct node *n, str
 /* The kernel gets to know an inode (again): counts one lookup. */
 struct fs_inode *inode_take(struct fs *fs, struct ws *ws, const struct node *n);
 void inode_forget(struct fs *fs, fuse_ino_t ino, uint64_t n);
-/* The node id of an inode when the kernel knows it, else 0; its cached listing is dropped, with @data its pages are too. */
-fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid, bool data);
-/* Somebody opens this inode with that content. Yields whether pages that the kernel has of it are of the same. */
-bool inode_keeps(struct fs *fs, struct fs_inode *i, const struct content *c);
+/* The node id of an inode when the kernel knows it, else 0; its cached listing is dropped. */
+fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid);
 void entry_of_node(struct fs *fs, struct ws *ws, const struct node *n, struct fuse_entry_param *ret);
 struct ws *space_find(struct fs *fs, const char *id); /* a reference, or NULL */
 void list_drop(struct fs *fs, struct fs_list **slot); /* fs.lock held */

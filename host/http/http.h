@@ -4,8 +4,8 @@
 
 /*
  * The HTTP server: libmicrohttpd's only home. One thread of its own waits for all connections; a complete request is
- * handed to a thread of a pool, where the handler may block, while its connection is suspended. A body of up to 1 MiB is
- * kept in memory, a longer one in an unlinked file.
+ * handed to a thread of a pool, where the handler may block, while its connection is suspended. A body of up to 1 MiB
+ * is kept in memory, a longer one in an unlinked file.
  */
 #include "base/buf.h"
 #include "base/err.h"
@@ -31,12 +31,13 @@ struct http_res {
 	int status;
 	const char *type; /* Content-Type; a constant */
 	struct buf body;  /* at most 64 MiB */
-	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut off. */
+	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
+	 * off. */
 	ssize_t (*read)(void *ctx, uint64_t at, void *to, size_t max);
 	uint64_t size;
 	void (*read_end)(void *ctx);
-	/* Instead of @body: 101, then the raw connection. Called on the server's thread; @first was read already (borrowed).
-	 * The descriptor is given back with http_upgrade_end(@handle), never closed. */
+	/* Instead of @body: 101, then the raw connection. Called on the server's thread; @first was read already
+	 * (borrowed). The descriptor is given back with http_upgrade_end(@handle), never closed. */
 	void (*upgrade)(void *ctx, int fd, struct span first, void *handle);
 	void (*upgrade_drop)(void *ctx); /* called instead when the client has gone before that */
 	void *ctx;			 /* of read and upgrade */
@@ -62,8 +63,8 @@ const char *http_segment(struct http_req *req, size_t i);
 /** http_query() - a query parameter, percent-decoded ('+' stays), NULL when absent. Lives as long as the request. */
 const char *http_query(struct http_req *req, const char *name);
 const char *http_header(struct http_req *req, const char *name);
-/** http_body() - the body when it is in memory; *@ret_fd is -1. Else an empty span and *@ret_fd is a file with *@ret_size
- * bytes, borrowed, positioned at its start. */
+/** http_body() - the body when it is in memory; *@ret_fd is -1. Else an empty span and *@ret_fd is a file with
+ * *@ret_size bytes, borrowed, positioned at its start. */
 struct span http_body(struct http_req *req, int *ret_fd, uint64_t *ret_size);
 /** http_id() - a short word for the request, for logs and the X-Request-Id header. */
 const char *http_id(const struct http_req *req);

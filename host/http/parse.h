@@ -12,8 +12,8 @@ struct parse_segments {
 	char *v[PARSE_SEGMENTS_MAX];
 };
 
-/** parse_route() - does @path match @pattern, segment by segment ("{}" takes one that is not empty)? True, and the decoded
- * segments are in @ret; false, and it is empty. Bad encoding and encoded NULs match nothing. */
+/** parse_route() - does @path match @pattern, segment by segment ("{}" takes one that is not empty)? True, and the
+ * decoded segments are in @ret; false, and it is empty. Bad encoding and encoded NULs match nothing. */
 bool parse_route(const char *pattern, const char *path, struct parse_segments *ret);
 void parse_segments_fini(struct parse_segments *s);
 

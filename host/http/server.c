@@ -5,6 +5,7 @@
  */
 #include "host/http/http.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/list.h"
 #include "base/lock.h"
@@ -55,7 +56,7 @@ struct http_req {
 	struct http_res res;
 };
 
-/* --- what handlers ask --------------------------------------------------------------------------------------------------- */
+/* --- what handlers ask -------------------------------------------------------------------------------------------- */
 
 const char *http_segment(struct http_req *req, size_t i)
 {
@@ -107,7 +108,7 @@ int http_status_of(int code)
 	return 500;
 }
 
-/* --- the answer ------------------------------------------------------------------------------------------------------------- */
+/* --- the answer --------------------------------------------------------------------------------------------------- */
 
 static void error_body(struct http_req *req, int code, struct err *e)
 {
@@ -136,6 +137,7 @@ static void run(void *ctx)
 {
 	struct http_req *req = ctx;
 	struct http *http = req->http;
+	uint64_t began = clock_now();
 	struct err e = ERR_NULL;
 	int r = req->route->handler(http->ctx, req, &req->res, &e);
 
@@ -143,8 +145,11 @@ static void run(void *ctx)
 		r = err_set(&e, -E2BIG, "answer-too-large", "the answer is larger than %d MiB", RES_BODY_MAX >> 20);
 	if (r < 0)
 		error_body(req, r, &e);
-	log_debug("http", "request", "id=%s method=%s path=%s status=%d", req->id, req->method, req->path,
-		  req->res.upgrade ? 101 : req->res.status);
+	/* Reading is told at debug only; what changes something, or failed here, is told always. */
+	log_line(str_eq(req->method, "GET") && req->res.status < 500 ? LOG_LVL_DEBUG : LOG_LVL_INFO, "http", "request",
+		 "id=%s method=%s status=%d us=%llu path=%s%s%s", req->id, req->method,
+		 req->res.upgrade ? 101 : req->res.status, (unsigned long long)(clock_now() - began) / 1000, req->path,
+		 r < 0 ? " why=" : "", r < 0 ? e.slug : "");
 	req->state = REQ_ANSWERED;
 	MHD_resume_connection(req->conn);
 	lock_take(&http->lock);
@@ -219,7 +224,7 @@ static enum MHD_Result answer(struct http_req *req)
 	return r;
 }
 
-/* --- a request arrives -------------------------------------------------------------------------------------------------------- */
+/* --- a request arrives -------------------------------------------------------------------------------------------- */
 
 static struct http_req *req_new(struct http *http, struct MHD_Connection *conn, const char *url, const char *method)
 {
@@ -367,12 +372,12 @@ int http_start(const struct http_conf *conf, const struct http_route *routes, si
 	http->ctx = ctx;
 	lock_init(&http->lock, "http", LOCK_LEAF);
 	lock_cond_init(&http->cond);
-	http->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL,
-				     NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, conf->listen_fd,
+	http->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
+				     NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, conf->listen_fd,
 				     MHD_OPTION_CONNECTION_LIMIT, conf->connections, MHD_OPTION_CONNECTION_TIMEOUT,
-				     (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_PER_CONNECTION,
-				     MHD_OPTION_NOTIFY_COMPLETED, on_done, http, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape,
-				     NULL, MHD_OPTION_END);
+				     (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+				     (size_t)MEMORY_PER_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_done, http,
+				     MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL, MHD_OPTION_END);
 	if (!http->mhd) {
 		str_free(&http->spool_dir);
 		free(http);

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 32 * 1024 * 1024, LINK_DIAL_MS = 10000 };
+enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 128 * 1024 * 1024, LINK_DIAL_MS = 10000 };
 
 struct link;
 
@@ -31,13 +31,14 @@ struct link_events {
 	void *ctx;
 };
 
-/** link_new() - begin to dial @address (xport.h) on the threads of @dial. @token: WIRE_TOKEN_LEN bytes, copied. Any thread. */
+/** link_new() - begin to dial @address (xport.h) on the threads of @dial. @token: WIRE_TOKEN_LEN bytes, copied. Any
+ * thread. */
 struct link *link_new(struct loop *loop, struct pool *dial, const char *address, const char *id, const void *token,
 		      const struct link_events *events);
 /** link_hangup() - close the connections for good; calls under way fail with -EPIPE, later ones too. Any thread. */
 void link_hangup(struct link *link);
-/** link_close() - hang up and release; when it returns no callback runs or will run. Destructor; not on the loop's thread
- * while the loop runs. */
+/** link_close() - hang up and release; when it returns no callback runs or will run. Destructor; not on the loop's
+ * thread while the loop runs. */
 void link_close(struct link **link);
 
 /**
@@ -47,7 +48,8 @@ void link_close(struct link **link);
  */
 typedef void link_reply_fn(void *ctx, int result, unsigned type, const void *msg, const struct err *e);
 
-/** link_call() - send a request whose first field is the call id (set here) and have @fn called exactly once. Any thread.
+/** link_call() - send a request whose first field is the call id (set here) and have @fn called exactly once. Any
+ * thread.
  * @msg: the struct of @type; encoded before we return. */
 void link_call(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx);
 /** link_send() - a frame on the control connection that has no reply (FETCH, CHANGES_ACK). Dropped when it is down. */
@@ -57,18 +59,19 @@ void link_send_ship(struct link *link, enum msg_type type, const void *msg);
 /** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
 void link_pause(struct link *link, bool on);
 
-/** link_restart() - hang up, with @why as the reason, and dial anew after @delay_ms: the agent then tells everything that was
- * not acknowledged. Any thread. */
+/** link_restart() - hang up, with @why as the reason, and dial anew after @delay_ms: the agent then tells everything
+ * that was not acknowledged. Any thread. */
 void link_restart(struct link *link, unsigned delay_ms, const char *why);
 
-/** link_wait() - a call made to wait for: as link_call(), but blocks the caller until the reply; not on the loop's thread.
+/** link_wait() - a call made to wait for: as link_call(), but blocks the caller until the reply; not on the loop's
+ * thread.
  * @reply: called with the reply on the loop's thread before we return, may be NULL. Return: 0 or -errno as above. */
 int link_wait(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *reply, void *ctx,
 	      struct err *e);
 /** link_wait_up() - block until both connections stand. Return: 0; -ETIMEDOUT; -EACCES (hello refused). */
 int link_wait_up(struct link *link, uint64_t until, struct err *e);
-/** link_dial() - a new connection for a stream (WIRE_EXEC), hello done; blocking, not on the loop's thread. The descriptor
- * is non-blocking and yours. */
+/** link_dial() - a new connection for a stream (WIRE_EXEC), hello done; blocking, not on the loop's thread. The
+ * descriptor is non-blocking and yours. */
 int link_dial(struct link *link, unsigned kind, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
 /** link_dial_to() - the same without a link: for tests and tools. */
 int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,

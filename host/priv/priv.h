@@ -3,8 +3,8 @@
 #define HOST_PRIV_PRIV_H
 
 /*
- * The privileged process, seen from the daemon. priv_fork() splits the daemon in two before any thread exists: the child
- * keeps root and serves the closed list of requests below, the parent goes on and gives everything up with
+ * The privileged process, seen from the daemon. priv_fork() splits the daemon in two before any thread exists: the
+ * child keeps root and serves the closed list of requests below, the parent goes on and gives everything up with
  * priv_confine(). Requests are fixed structs over a SOCK_SEQPACKET socketpair; every field is checked on the other side
  * as if the daemon were hostile. When either process dies the other ends.
  *
@@ -36,27 +36,28 @@ struct priv_conf {
 /** priv_fork() - call once, as root, single-threaded. In the child it never returns.
  * Return: 0; -EPERM slug "not-root"; -errno. */
 int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e) MUST_CHECK;
-/** priv_confine() - this process becomes conf.uid without capabilities, with no_new_privs and the seccomp filter (all its
- * threads to come inherit it). Return: 0 or -errno; on failure the caller must end. */
+/** priv_confine() - this process becomes conf.uid without capabilities, with no_new_privs and the seccomp filter (all
+ * its threads to come inherit it). Return: 0 or -errno; on failure the caller must end. */
 int priv_confine(struct priv *priv, struct err *e) MUST_CHECK;
 /** priv_close() - end the privileged process in order (it unmounts what is still mounted, leaves sandboxes alone). */
 void priv_close(struct priv **priv);
 /** priv_fd() - readable or hung up when the privileged process died: watch it. */
 int priv_fd(const struct priv *priv);
 
-/* --- the mount -------------------------------------------------------------------------------------------------------- */
+/* --- the mount ---------------------------------------------------------------------------------------------------- */
 
 /** priv_mount() - clear a stale mount of a dead daemon, make the directory, mount a new FUSE file system there
  * (nosuid,nodev,nosymfollow,default_permissions,allow_other) and yield its descriptor.
  * Return: 0; -ENOENT slug "no-fuse" (no /dev/fuse); -EBUSY slug "mount-busy" (alive already); -errno. */
 int priv_mount(struct priv *priv, int *ret_fd, struct err *e) MUST_CHECK;
-/** priv_mount_links() - after the session answers: a small tmpfs on MOUNT/by-name, owned by the daemon; yields a directory
- * descriptor of it. (The mount is nosymfollow; links that people follow must live on a file system of their own.) */
+/** priv_mount_links() - after the session answers: a small tmpfs on MOUNT/by-name, owned by the daemon; yields a
+ * directory descriptor of it. (The mount is nosymfollow; links that people follow must live on a file system of their
+ * own.) */
 int priv_mount_links(struct priv *priv, int *ret_dirfd, struct err *e) MUST_CHECK;
 /** priv_unmount() - both of them, lazily when somebody stands in them. */
 int priv_unmount(struct priv *priv, struct err *e) MUST_CHECK;
 
-/* --- sandboxes -------------------------------------------------------------------------------------------------------- */
+/* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 
 enum priv_box_kind { PRIV_BOX_OCI = 1, PRIV_BOX_FAKE = 2 };
 
@@ -78,33 +79,36 @@ struct priv_box_started {
 
 /** priv_box_start() - make everything (workspace image and mount, idmapped template, overlay, bundle, cgroups, fanotify
  * group) and start the agent as the sandbox's first process. The agent gets: descriptor 3 the listening socket
- * @listen_fd, 4 the token (a pipe or memfd with WIRE_TOKEN_LEN bytes: @token_fd), 5 the fanotify group when there is one;
- * argv: berth-agent --listen fd:3 --token-fd 4 [--fanotify-fd 5] --id ID --workspace /workspace.
- * A failed start leaves nothing behind.
- * Return: 0; -ENOENT slug "no-such-template"; -ENOENT slug "no-crun"; -EEXIST slug "box-exists"; -ENOSPC; -errno with the
- * runtime's own words. */
+ * @listen_fd, 4 the token (a pipe or memfd with WIRE_TOKEN_LEN bytes: @token_fd), 5 the fanotify group when there is
+ * one; argv: berth-agent --listen fd:3 --token-fd 4 [--fanotify-fd 5] --id ID --workspace /workspace. A failed start
+ * leaves nothing behind. Return: 0; -ENOENT slug "no-such-template"; -ENOENT slug "no-crun"; -EEXIST slug "box-exists";
+ * -ENOSPC; -errno with the runtime's own words. */
 int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 		   struct priv_box_started *ret, struct err *e) MUST_CHECK;
-/** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything. @keep_image leaves the
- * workspace image (a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there. */
+/** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything. @keep_image leaves
+ * the workspace image (a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there.
+ */
 int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e) MUST_CHECK;
 /** priv_box_alive() - Return: 1 and a pidfd when a sandbox of an earlier daemon still runs, 0 when not, -errno. */
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e) MUST_CHECK;
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids): at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 
-/* --- templates -------------------------------------------------------------------------------------------------------- */
+/* --- templates ---------------------------------------------------------------------------------------------------- */
 
 struct priv_template_spec {
 	char name[PRIV_ID_MAX + 1];
-	char packages[PRIV_PACKAGES_MAX]; /* names of Debian packages separated by single spaces; "" with a root tarball */
+	char packages[PRIV_PACKAGES_MAX]; /* names of Debian packages separated by single spaces; "" with a root tarball
+					   */
 	uint32_t replace;
 };
 
 /** priv_template_build() - start building a template, from packages with mmdebstrap (from the mirror and suite of the
- * host's own apt configuration) or from the tarball at @tar_fd (-1: none). It appears under its name only when complete.
- * @log_fd gets all its words; the last line is "berth: ok" or "berth: failed: WHY". Returns at once; the build's process
- * is in @ret_pidfd (wait for it to become readable). Return: 0; -EEXIST slug "template-exists"; -EBUSY; -errno. */
+ * host's own apt configuration) or from the tarball at @tar_fd (-1: none). It appears under its name only when
+ * complete.
+ * @log_fd gets all its words; the last line is "berth: ok" or "berth: failed: WHY". Returns at once; the build's
+ * process is in @ret_pidfd (wait for it to become readable). Return: 0; -EEXIST slug "template-exists"; -EBUSY; -errno.
+ */
 int priv_template_build(struct priv *priv, const struct priv_template_spec *spec, int tar_fd, int log_fd,
 			int *ret_pidfd, struct err *e) MUST_CHECK;
 /** priv_template_remove() - Return: 0; -ENOENT slug "no-such-template"; -EBUSY (a sandbox uses it); -errno. */

@@ -328,8 +328,11 @@ static int lock_state(const struct priv_conf *conf, struct err *e)
 	AUTO(str_free) char *path = str_printf("%s/priv.lock", conf->state_dir);
 	uint64_t until = clock_after_ms(LOCK_MS);
 	struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd, r = io_mkdir_p(conf->state_dir, 0755);
 
+	if (r < 0)
+		return err_sys(e, r, "making %s", conf->state_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_sys(e, -errno, "opening %s", path);
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -365,9 +368,9 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	if (chdir("/") < 0)
 		_exit(1);
 	signals = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
-	r = signals < 0 ? -errno : lock_state(conf, &j.reply->err);
+	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
 	if (r == 0)
-		r = host_init(&h, conf, &j.reply->err);
+		r = lock_state(conf, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
 	h.sock = sock;

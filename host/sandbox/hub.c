@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of sandboxes. hub.lock guards the table and every info; nothing is called while it is held. Who wants to end a
- * sandbox first moves it to "stopping" under the lock, so that exactly one does; a sandbox object is only freed by
- * hub_remove() and hub_free(), from states in which nobody works on it.
+ * The table of sandboxes. hub.lock guards the table and every info; nothing is called while it is held. Who wants to
+ * end a sandbox first moves it to "stopping" under the lock, so that exactly one does; a sandbox object is only freed
+ * by hub_remove() and hub_free(), from states in which nobody works on it.
  */
 #include "host/sandbox/state.h"
 
@@ -66,7 +66,7 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 	lock_drop(&hub->lock);
 }
 
-/* --- the table -------------------------------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------------------------------- */
 
 static void insert(struct hub *hub, struct sandbox *s)
 {
@@ -117,7 +117,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	free(s);
 }
 
-/* --- making -------------------------------------------------------------------------------------------------------------- */
+/* --- making ------------------------------------------------------------------------------------------------------- */
 
 static int pick(uint64_t asked, uint64_t standard, uint64_t max, const char *what, uint64_t *ret, struct err *e)
 {
@@ -146,7 +146,8 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	uint64_t cpu = 0, pids = 0;
 	int r;
 
-	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) || (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
+	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) ||
+	    (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
 		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
 	if (what->template_[0] && !str_is_id(what->template_, PRIV_ID_MAX))
 		return err_set(e, -EINVAL, "bad-name", "not a template's name: %.64s", what->template_);
@@ -206,7 +207,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	return 0;
 }
 
-/* --- asking ---------------------------------------------------------------------------------------------------------------- */
+/* --- asking ------------------------------------------------------------------------------------------------------- */
 
 static int look(struct hub *hub, const char *what, struct hub_info *ret, struct ws **ret_ws, struct err *e)
 {
@@ -296,7 +297,7 @@ int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err
 	return r < 0 ? r : ws_sync(ws, until, e);
 }
 
-/* --- ending ------------------------------------------------------------------------------------------------------------------ */
+/* --- ending ------------------------------------------------------------------------------------------------------- */
 
 int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e)
 {
@@ -406,7 +407,7 @@ int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms
 	return r;
 }
 
-/* --- start and end of the daemon ------------------------------------------------------------------------------------------------ */
+/* --- start and end of the daemon ---------------------------------------------------------------------------------- */
 
 struct found {
 	struct hub *hub;
@@ -425,7 +426,9 @@ static int note_id(void *ctx, const char *id)
 static void load_one(struct hub *hub, const char *id)
 {
 	const struct hub_conf *c = &hub->conf;
-	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
+	struct ws_conf wc = {
+		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial
+	};
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;
 	struct box_started box = { .pidfd = -1 };
@@ -571,7 +574,7 @@ void hub_free(struct hub **slot, bool end)
 	free(hub);
 }
 
-/* --- templates ------------------------------------------------------------------------------------------------------------------- */
+/* --- templates ---------------------------------------------------------------------------------------------------- */
 
 int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,
 		       struct err *e)

@@ -54,8 +54,8 @@ struct hub_conf {
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_CHECK;
-/** hub_free() - forget everything; what sandboxes wrote is made durable first. @end: end those that run; else they go on
- * for the next daemon to adopt. */
+/** hub_free() - forget everything; what sandboxes wrote is made durable first. @end: end those that run; else they go
+ * on for the next daemon to adopt. */
 void hub_free(struct hub **hub, bool end);
 
 struct hub_create {
@@ -87,28 +87,31 @@ struct hub_info {
 };
 
 /** hub_create() - make and start a sandbox; returns when commands can be run and the mount shows it. A failure leaves
- * nothing behind. Return: 0; slugs no-such-template, name-taken, id-taken, too-many-sandboxes, limit, no-crun, …; -errno. */
+ * nothing behind. Return: 0; slugs no-such-template, name-taken, id-taken, too-many-sandboxes, limit, no-crun, …;
+ * -errno. */
 int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_find() - by id or by name. Return: 0; -ENOENT slug "no-such-sandbox". */
 int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_each() - call @fn for each sandbox (also stopped and failed ones when @all), oldest first. @fn may block. */
 int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx);
 /** hub_kill() - end a running sandbox: its processes get SIGTERM and after @grace_ms SIGKILL, what they wrote becomes
- * durable, everything of it but the workspace is removed. Return: 0; no-such-sandbox; -EALREADY slug "not-running". When
- * not all could be made durable the sandbox is failed, the workspace image is kept and the reason is returned. */
+ * durable, everything of it but the workspace is removed. Return: 0; no-such-sandbox; -EALREADY slug "not-running".
+ * When not all could be made durable the sandbox is failed, the workspace image is kept and the reason is returned. */
 int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e) MUST_CHECK;
-/** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug "running". */
+/** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug
+ * "running". */
 int hub_remove(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
 /** hub_set_timeout() - let it live until @timeout_ms from now (0: for ever). */
 int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
 /** hub_ws() - its workspace, a reference to give back with ws_unref(); any state but creating. */
 int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e) MUST_CHECK;
-/** hub_dial() - a new stream (WIRE_EXEC) to its agent, hello done; non-blocking, yours. Return: 0; -EAGAIN slug "not-running". */
+/** hub_dial() - a new stream (WIRE_EXEC) to its agent, hello done; non-blocking, yours. Return: 0; -EAGAIN slug
+ * "not-running". */
 int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. */
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
 
-/* --- templates --------------------------------------------------------------------------------------------------------- */
+/* --- templates ---------------------------------------------------------------------------------------------------- */
 
 /** hub_template_build() - as priv_template_build(); words arrive on @log_fd, @ret_pidfd tells the end. */
 int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,

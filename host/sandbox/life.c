@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* --- news ----------------------------------------------------------------------------------------------------------------- */
+/* --- news --------------------------------------------------------------------------------------------------------- */
 
 static bool begin_stopping(struct sandbox *s)
 {
@@ -132,7 +132,7 @@ void life_unwatch(struct sandbox *s)
 	loop_sync(s->hub->conf.loop);
 }
 
-/* --- starting ----------------------------------------------------------------------------------------------------------------- */
+/* --- starting ----------------------------------------------------------------------------------------------------- */
 
 static int start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 {
@@ -204,7 +204,9 @@ int life_start(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
 	const struct hub_conf *c = &hub->conf;
-	struct ws_conf wc = { .store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial };
+	struct ws_conf wc = {
+		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial
+	};
 	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;
 	int r = ws_open(&wc, s->info.id, true, &ws, e);
@@ -243,7 +245,7 @@ int life_start(struct sandbox *s, struct err *e)
 	return r;
 }
 
-/* --- ending ------------------------------------------------------------------------------------------------------------------- */
+/* --- ending ------------------------------------------------------------------------------------------------------- */
 
 /* The last state as a tree. Only a content that never came is a loss: what is here is durable without it. */
 static int seal(struct sandbox *s, struct err *e)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The record of a sandbox: lines of "key value" under meta "sandbox" of its workspace. Unknown keys are skipped, so that
- * an older daemon reads what a newer one wrote. */
+/* The record of a sandbox: lines of "key value" under meta "sandbox" of its workspace. Unknown keys are skipped, so
+ * that an older daemon reads what a newer one wrote. */
 #include "host/sandbox/state.h"
 
 #include "base/str.h"
@@ -22,14 +22,16 @@ int record_save(struct sandbox *s, struct err *e)
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
 	buf_init(&b, 4096);
-	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_, i.why);
+	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
+		   i.why);
 	buf_printf(&b, "created %lld\nends %lld\nstopped %lld\n", (long long)i.created_ns, (long long)i.ends_ns,
 		   (long long)i.stopped_ns);
 	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
 		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
 	if (i.state == SANDBOX_RUNNING || i.state == SANDBOX_CREATING || i.state == SANDBOX_STOPPING)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
-	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : txn_write(ws_db(s->ws), &t, e);
+	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long")
+		     : txn_write(ws_db(s->ws), &t, e);
 	if (r == 0) {
 		meta_put(t, "sandbox", buf_span(&b));
 		r = txn_commit(&t, e);

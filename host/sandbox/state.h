@@ -52,7 +52,8 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);
-int life_attach(struct sandbox *s, const char *address, struct err *e); /* an agent that runs: dial, wait for the first scan */
+int life_attach(struct sandbox *s, const char *address,
+		struct err *e); /* an agent that runs: dial, wait for the first scan */
 void life_show(struct sandbox *s);
 void life_watch(struct sandbox *s); /* death and timeout */
 void life_unwatch(struct sandbox *s);

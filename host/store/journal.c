@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changed when. Rows are numbered without gaps and appended, so that LMDB fills its pages to the brim. The number of
- * the last row is also kept in meta "journal-seq", written once a transaction. A guest that makes and removes one file for
- * ever must not fill the disk: the oldest rows go when there are more than JOURNAL_ROWS.
+ * What changed when. Rows are numbered without gaps and appended, so that LMDB fills its pages to the brim. The
+ * number of the last row is also kept in meta "journal-seq", written once a transaction. A guest that makes and
+ * removes one file for ever must not fill the disk: the oldest rows go when there are more than JOURNAL_ROWS.
  */
 #include "host/store/inside.h"
 

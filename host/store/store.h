@@ -64,8 +64,8 @@ int content_finish(struct content_writer *w, struct content *ret) MUST_CHECK;
  * Return: 0; -ENOSPC slug "store-full"; -EIO; the first failure of anything handed over since this thread's last call
  * counts for everybody: nobody is told "durable" wrongly. */
 int store_settle(struct store *store, struct err *e) MUST_CHECK;
-/** content_read() - Return: bytes copied (fewer only at the end of the content); -EIO slug-less when a chunk is missing or
- * damaged (its hash is checked when @verify). Any thread. */
+/** content_read() - Return: bytes copied (fewer only at the end of the content); -EIO slug-less when a chunk is missing
+ * or damaged (its hash is checked when @verify). Any thread. */
 ssize_t content_read(struct store *store, const struct content *c, uint64_t offset, void *to, size_t len, bool verify);
 /** content_next_data() - for SEEK_DATA: first offset >= @offset that a chunk covers. Return: 0 or -ENXIO. */
 int content_next_data(struct store *store, const struct content *c, uint64_t offset, uint64_t *ret);
@@ -74,13 +74,15 @@ int content_next_hole(struct store *store, const struct content *c, uint64_t off
 
 /* --- workspaces -------------------------------------------------------------------------------------------------- */
 
-/** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by reference:
- * a second open returns the same object. At most 256 are mapped at a time; idle ones are closed behind the scenes.
- * Return: 0; -ENOENT slug "no-such-workspace" (without @create); -EEXIST with @create when it is there; -errno. */
+/** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by
+ * reference: a second open returns the same object. At most 256 are mapped at a time; idle ones are closed behind the
+ * scenes. Return: 0; -ENOENT slug "no-such-workspace" (without @create); -EEXIST with @create when it is there; -errno.
+ */
 int wsdb_open(struct store *store, const char *id, bool create, struct wsdb **ret, struct err *e) MUST_CHECK;
 void wsdb_close(struct wsdb **db);
-/** wsdb_remove() - delete a workspace for good. Who has it open (a download, a directory of the mount that somebody stands
- * in) may go on with what it was until wsdb_close(). Its content stays until gc. Return: 0; -ENOENT; -errno. */
+/** wsdb_remove() - delete a workspace for good. Who has it open (a download, a directory of the mount that somebody
+ * stands in) may go on with what it was until wsdb_close(). Its content stays until gc. Return: 0; -ENOENT; -errno.
+ */
 int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
 int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
@@ -141,8 +143,8 @@ int entry_next(struct txn *t, uint64_t parent, struct span after, struct span *r
  * Return: 0; STORE_E_NONE; -errno. */
 int entry_of(struct txn *t, uint64_t fid, uint64_t after_parent, struct span after_name, uint64_t *ret_parent,
 	     struct span *ret_name) MUST_CHECK;
-/** node_path() - a path of an inode from the root ("" for the root itself), from the reverse index. Free with str_free().
- * Return: 0; STORE_E_NONE (not linked, or deeper than 4095 bytes); -errno. */
+/** node_path() - a path of an inode from the root ("" for the root itself), from the reverse index. Free with
+ * str_free(). Return: 0; STORE_E_NONE (not linked, or deeper than 4095 bytes); -errno. */
 int node_path(struct txn *t, uint64_t fid, char **ret) MUST_CHECK;
 
 /** meta_get() / meta_put() - small facts of a workspace by a word ("root", "seq", "name"). Values up to 4 KiB. */
@@ -173,15 +175,15 @@ void journal_append(struct txn *t, struct journal_row *row);
 /** journal_next() - the first row with seq > @after. Return: 0; STORE_E_NONE; -errno. */
 int journal_next(struct txn *t, uint64_t after, struct journal_row *ret) MUST_CHECK;
 
-/* --- trees: a whole state as one hash ------------------------------------------------------------------------------ */
+/* --- trees: a whole state as one hash ----------------------------------------------------------------------------- */
 
-/** tree_seal() - write the workspace's present state as immutable hashed nodes into the content environment and yield the
- * root's hash; equal states have equal hashes. Only directories changed since the last seal are written anew.
+/** tree_seal() - write the workspace's present state as immutable hashed nodes into the content environment and yield
+ * the root's hash; equal states have equal hashes. Only directories changed since the last seal are written anew.
  * Records the root under meta "tree" in a transaction of its own, after settling. Refused (-EAGAIN) while an inode is
  * NODE_PENDING. No transaction may be open on this thread. */
 int tree_seal(struct wsdb *db, struct digest *ret, struct err *e) MUST_CHECK;
 
-/* --- health ---------------------------------------------------------------------------------------------------------- */
+/* --- health ------------------------------------------------------------------------------------------------------- */
 
 struct fsck_stats {
 	uint64_t workspaces, nodes, entries, chunks, bytes, orphans, problems;

@@ -201,7 +201,7 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const str
 	note(p, JOURNAL_ENTRY, parent, name, n);
 }
 
-/* --- scans --------------------------------------------------------------------------------------------------------- */
+/* --- scans -------------------------------------------------------------------------------------------------------- */
 
 static void suspects_drop(struct ws *ws, struct ws_suspects *s)
 {
@@ -279,7 +279,8 @@ static int scan_end(struct ws_pass *p, struct err *e)
 	if (meta_get_u64(p->txn, "entries", &total) != 0)
 		total = 0;
 	if (ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
-		return err_set(e, -EIO, "replication-halted", "%llu of %llu entries vanished at once; nothing was removed here",
+		return err_set(e, -EIO, "replication-halted",
+			       "%llu of %llu entries vanished at once; nothing was removed here",
 			       (unsigned long long)ws->suspect_n, (unsigned long long)total);
 	while ((slot = map_next(&ws->suspects, &pos))) {
 		struct ws_suspects *s = slot->value;
@@ -294,7 +295,7 @@ static int scan_end(struct ws_pass *p, struct err *e)
 	return 0;
 }
 
-/* --- one message ------------------------------------------------------------------------------------------------------ */
+/* --- one message -------------------------------------------------------------------------------------------------- */
 
 static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, struct err *e)
 {
@@ -305,7 +306,8 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	int r;
 
 	if (c->flags & WIRE_ENT_ONLY)
-		return has ? scan_dir(p, c, &told, e) : err_set(e, -EBADMSG, "bad-message", "a listing without a directory");
+		return has ? scan_dir(p, c, &told, e)
+			   : err_set(e, -EBADMSG, "bad-message", "a listing without a directory");
 	if (c->parent == 0) {
 		if (!has)
 			return err_set(e, -EBADMSG, "bad-message", "a change of nothing");
@@ -398,7 +400,8 @@ int apply_count(struct ws_pass *p, struct err *e)
 		n = 0;
 	n += (uint64_t)p->entries;
 	if (size && p->entries > 0 && n > max)
-		return err_set(e, -EDQUOT, "quota-exceeded", "quota-exceeded: more than %llu names in a workspace of %llu MiB",
+		return err_set(e, -EDQUOT, "quota-exceeded",
+			       "quota-exceeded: more than %llu names in a workspace of %llu MiB",
 			       (unsigned long long)max, (unsigned long long)size >> 20);
 	meta_put_u64(p->txn, "entries", n);
 	p->entries = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changes of a stopped workspace: the store is the file system. Link counts, times and the rules of rename are kept here
- * as a kernel would. Inodes made here have identities with the highest bit set, which no agent's inode has a reason to
- * have; the workspace never goes live again, so they never meet.
+ * Changes of a stopped workspace: the store is the file system. Link counts, times and the rules of rename are kept
+ * here as a kernel would. Inodes made here have identities with the highest bit set, which no agent's inode has a
+ * reason to have; the workspace never goes live again, so they never meet.
  */
 #include "base/clock.h"
 #include "base/str.h"

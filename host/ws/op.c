@@ -2,9 +2,9 @@
 /*
  * Changes from the host. Live: the request goes to the agent by path (names of the store at this moment; the agent
  * resolves them below its root without following links), its answer is applied on the strand exactly like a change that
- * it told, committed, and only then is the asker answered. What the agent tells about the same change later finds nothing
- * different. A write of a file whose content is whole here is laid over that content at once, so that it can be read back
- * without waiting; the agent ships the file all the same, and its version wins.
+ * it told, committed, and only then is the asker answered. What the agent tells about the same change later finds
+ * nothing different. A write of a file whose content is whole here is laid over that content at once, so that it can be
+ * read back without waiting; the agent ships the file all the same, and its version wins.
  *
  * Stopped: local.c does it in the store.
  */
@@ -40,7 +40,7 @@ static void op_answer(struct op *op)
 	pool_run(op->ws->conf.work, op_release, op);
 }
 
-/* --- live: what the agent did becomes records --------------------------------------------------------------------------- */
+/* --- live: what the agent did becomes records --------------------------------------------------------------------- */
 
 static int overlay_write(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
 {
@@ -219,7 +219,7 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 	strand_run(op->ws->work, op_run, op);
 }
 
-/* --- asking the agent ------------------------------------------------------------------------------------------------------- */
+/* --- asking the agent --------------------------------------------------------------------------------------------- */
 
 static int path_of(struct txn *t, uint64_t fid, const char *name, char **ret)
 {
@@ -249,6 +249,7 @@ static void send_attr(struct op *op, struct link *link, struct span path)
 {
 	struct msg_FS_ATTR m = {
 		.path = path,
+		.fid = op->fid,
 		.which = op->attr.which,
 		.mode = op->attr.mode & 07777,
 		.uid = op->attr.uid,
@@ -298,9 +299,12 @@ static int op_ask(struct op *op, struct link *link)
 
 		link_call(link, MSG_FS_RENAME, &m, until, op_reply, op);
 	} else {
-		struct msg_FS_WRITE m = { .path = span_str(path), .flags = op->append ? WIRE_FS_APPEND : 0, .data = op->data };
+		struct msg_FS_WRITE m = { .path = span_str(path),
+					  .flags = op->append ? WIRE_FS_APPEND : 0,
+					  .data = op->data };
 
 		m.offset = op->offset;
+		m.fid = op->fid;
 		link_call(link, MSG_FS_WRITE, &m, until, op_reply, op);
 	}
 	return 0;
@@ -337,7 +341,8 @@ static struct op *op_new(struct ws *ws, enum op_kind kind, ws_done_fn *fn, void 
 	return op;
 }
 
-void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn, void *ctx)
+void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn,
+	     void *ctx)
 {
 	struct op *op = op_new(ws, OP_MAKE, fn, ctx);
 
@@ -368,8 +373,8 @@ void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags,
 	op_start(op);
 }
 
-void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name, unsigned flags,
-	       ws_done_fn *fn, void *ctx)
+void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name,
+	       unsigned flags, ws_done_fn *fn, void *ctx)
 {
 	struct op *op = op_new(ws, OP_RENAME, fn, ctx);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading: each call is one short read transaction of the store, on the caller's thread. Only content can be awaited. */
+/* Reading: each call is one short read transaction of the store, on the caller's thread. Only content can be awaited.
+ */
 #include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -189,7 +190,7 @@ void ws_open_cancel(struct ws *ws, void *ctx)
 	lock_drop(&ws->lock);
 }
 
-/* --- turning an answer into a wait ---------------------------------------------------------------------------------------- */
+/* --- turning an answer into a wait -------------------------------------------------------------------------------- */
 
 struct ws_wait {
 	struct lock lock;

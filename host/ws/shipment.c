@@ -21,8 +21,8 @@ void ship_reset(struct ws *ws)
 }
 
 /*
- * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes than
- * it says to have. What counts is what the store took for it.
+ * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes
+ * than it says to have. What counts is what the store took for it.
  */
 static int check_quota(struct ws *ws, struct err *e)
 {
@@ -66,7 +66,8 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 		if (r == 0 && n.content_ship == m->base && n.content_boot == ws->boot)
 			base = &n.content;
 		for (i = 0; i < p->ships.len; i++)
-			if (p->ships.v[i].node.fid == told.fid && p->ships.v[i].ship == m->base && p->ships.v[i].is_known)
+			if (p->ships.v[i].node.fid == told.fid && p->ships.v[i].ship == m->base &&
+			    p->ships.v[i].is_known)
 				base = &p->ships.v[i].content;
 		ws->ship.is_bad = base == NULL;
 	}

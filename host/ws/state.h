@@ -113,9 +113,10 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 /* apply.c: one CHANGES message into the pass. Return: 0; -EBADMSG with words; -errno (the transaction is spoiled). */
 int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e);
 /* An inode as told, merged with what the store has. Yields whether attributes or content changed. */
-int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret, struct err *e);
-/* May this inode get a name in that directory? Return: 0; STORE_E_NONE (no such directory); -EBADMSG (the root, a directory
- * inside itself); -errno. */
+int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret,
+	       struct err *e);
+/* May this inode get a name in that directory? Return: 0; STORE_E_NONE (no such directory); -EBADMSG (the root, a
+ * directory inside itself); -errno. */
 int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e);
 void apply_orphans(struct ws_pass *p);
 /* Keep meta "entries", the number of names in the workspace. Return: 0; -EDQUOT. */

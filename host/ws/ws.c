@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand takes
- * all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then the
- * agent gets its acknowledgements and waiters their answers.
+ * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand
+ * takes all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then
+ * the agent gets its acknowledgements and waiters their answers.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -17,7 +17,7 @@
 
 enum { FETCH_AT_ONCE = 1024 };
 
-/* --- life ------------------------------------------------------------------------------------------------------------ */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static uint64_t stored_read(struct wsdb *db)
 {
@@ -147,7 +147,7 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 	lock_drop(&ws->lock);
 }
 
-/* --- telling the kernel, then the rest --------------------------------------------------------------------------------- */
+/* --- telling the kernel, then the rest ---------------------------------------------------------------------------- */
 
 struct tell {
 	struct ws *ws;
@@ -215,7 +215,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	}
 }
 
-/* --- a pass ---------------------------------------------------------------------------------------------------------- */
+/* --- a pass ------------------------------------------------------------------------------------------------------- */
 
 struct after {
 	struct ws *ws;
@@ -364,7 +364,8 @@ static void drain(void *ctx)
 		ws->is_broken = true;
 		ship_reset(ws);
 		suspects_free(ws);
-		ws_trouble(ws, e.slug, e.text, str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
+		ws_trouble(ws, e.slug, e.text,
+			   str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
 	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
 		struct after *a = NEW(struct after);
 
@@ -375,8 +376,8 @@ static void drain(void *ctx)
 		a->gone.v = p.gone.v;
 		a->gone.len = p.gone.len;
 		p.gone.v = NULL;
+		fetch_all(ws, &p.fetch); /* before anybody can ask for a sync, which would wait for these */
 		ws_tell(ws, &p.changes, pass_after, a);
-		fetch_all(ws, &p.fetch);
 		if (p.want_scan)
 			want_scan(ws);
 	}
@@ -386,7 +387,7 @@ static void drain(void *ctx)
 	queue_clear(&frames);
 }
 
-/* --- the link's side, on the loop ---------------------------------------------------------------------------------------- */
+/* --- the link's side, on the loop --------------------------------------------------------------------------------- */
 
 static void on_frame(void *ctx, unsigned type, struct span payload)
 {
@@ -485,7 +486,8 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
 	struct link *link = ws_link(ws);
 
-	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug, why);
+	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug,
+		 why);
 	lock_take(&ws->lock);
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
@@ -592,8 +594,8 @@ static void missing_fetch(struct ws *ws, const missing_list *list)
 }
 
 /*
- * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request to fetch
- * that it never got: so what was missing before the sync is asked for again and awaited.
+ * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request
+ * to fetch that it never got: so what was missing before the sync is asked for again and awaited.
  */
 static int missing_await(struct ws *ws, missing_list *list, uint64_t until, struct err *e)
 {
@@ -604,7 +606,8 @@ static int missing_await(struct ws *ws, missing_list *list, uint64_t until, stru
 		if (!ws_link(ws))
 			return err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
 		if (clock_now() >= until)
-			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come", list->len);
+			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come",
+				       list->len);
 		if (round % 50 == 0)
 			missing_fetch(ws, list);
 		lock_take(&ws->lock);

@@ -3,8 +3,8 @@
 #define HOST_WS_WS_H
 
 /*
- * One workspace: the host's copy of a sandbox's /workspace. Live: the agent tells changes and ships contents, writes from
- * the host are performed by the agent. Stopped: the store alone. docs/workspace.md has the theory.
+ * One workspace: the host's copy of a sandbox's /workspace. Live: the agent tells changes and ships contents, writes
+ * from the host are performed by the agent. Stopped: the store alone. docs/workspace.md has the theory.
  *
  * Reads take a snapshot of the store and never wait, except for content that is known to be on its way
  * (ws_open_content()). Everything that changes something is asynchronous: it may have to wait for the agent.
@@ -55,8 +55,8 @@ uint32_t ws_tag(const struct ws *ws);
 /** ws_on_change() - who is told of changes (one listener; NULL for none). Before ws_start(). */
 void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
 
-/** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no limit.
- * Before ws_start(). */
+/** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
+ * limit. Before ws_start(). */
 void ws_limit(struct ws *ws, uint64_t size_b);
 
 /** ws_start() - go live: dial the agent and follow it. */
@@ -65,7 +65,8 @@ void ws_start(struct ws *ws, const char *address, const void *token);
  * "replication-halted"; the link's failure. */
 int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
 /** ws_sync() - block until everything that the guest wrote before is durable here. Stopped: at once.
- * Return: 0; -ETIMEDOUT (slug "content-missing": the agent said that all is shipped, and it is not); -EPIPE (agent gone);
+ * Return: 0; -ETIMEDOUT (slug "content-missing": the agent said that all is shipped, and it is not); -EPIPE (agent
+ * gone);
  * -EIO slug "replication-halted". */
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
@@ -79,7 +80,7 @@ struct ws_stats {
 };
 void ws_stat(struct ws *ws, struct ws_stats *ret);
 
-/* --- reading: any thread, never waits for the agent ------------------------------------------------------------------- */
+/* --- reading: any thread, never waits for the agent --------------------------------------------------------------- */
 
 uint64_t ws_root(struct ws *ws); /* 0 before the first scan */
 /** ws_lookup() - Return: 0; -ENOENT; -errno. */
@@ -98,7 +99,7 @@ ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *t
 int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
 int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
 
-/* --- waiting and writing: any thread, answered on some other thread, exactly once --------------------------------------- */
+/* --- waiting and writing: any thread, answered on some other thread, exactly once --------------------------------- */
 
 typedef void ws_done_fn(void *ctx, int result, const struct node *node);
 
@@ -106,8 +107,8 @@ typedef void ws_done_fn(void *ctx, int result, const struct node *node);
  * arrived; -ETIMEDOUT at @until. */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
 
-/** ws_open_cancel() - whoever waits in ws_open_content() with this @ctx is answered -EINTR soon, on another thread; nothing
- * happens when it was answered already. */
+/** ws_open_cancel() - whoever waits in ws_open_content() with this @ctx is answered -EINTR soon, on another thread;
+ * nothing happens when it was answered already. */
 void ws_open_cancel(struct ws *ws, void *ctx);
 
 struct ws_attr { /* which: WIRE_ATTR_* */
@@ -117,12 +118,13 @@ struct ws_attr { /* which: WIRE_ATTR_* */
 };
 
 /** ws_make() - a file, directory, symlink, FIFO below @parent; owner: that of @parent. */
-void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn, void *ctx);
+void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn,
+	     void *ctx);
 void ws_link_node(struct ws *ws, uint64_t fid, uint64_t parent, struct span name, ws_done_fn *fn, void *ctx);
 /** ws_remove() - @flags: 0, WIRE_FS_DIR, WIRE_FS_TREE. The node given to @fn is NULL. */
 void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags, ws_done_fn *fn, void *ctx);
-void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name, unsigned flags,
-	       ws_done_fn *fn, void *ctx);
+void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name,
+	       unsigned flags, ws_done_fn *fn, void *ctx);
 void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
 /** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
 void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
@@ -132,7 +134,8 @@ struct ws_wait;
 struct ws_wait *ws_wait_new(void);
 /** ws_wait_done() - the ws_done_fn to pass, with the ws_wait as ctx. */
 void ws_wait_done(void *ctx, int result, const struct node *node);
-/** ws_wait_end() - block until it was called; releases the object. Return: the result; @ret (may be NULL) is the node. */
+/** ws_wait_end() - block until it was called; releases the object. Return: the result; @ret (may be NULL) is the node.
+ */
 int ws_wait_end(struct ws_wait **wait, struct node *ret);
 
 #endif

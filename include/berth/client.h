@@ -5,10 +5,10 @@
 /*
  * libberth: talk to a berth daemon. The command line `berth` uses nothing else.
  *
- * A struct berth is one client: not for several threads at a time; make one per thread. Functions return 0 or a negative
- * errno and then fill *e (which may be NULL). Strings that are returned are yours: free() them. Paths are below
- * /workspace, absolute ("/workspace/a") or relative to it ("a"); ".." is refused. Sandboxes are named by id or name.
- * Sizes are bytes, times are nanoseconds since 1970 unless the name says _ms.
+ * A struct berth is one client: not for several threads at a time; make one per thread. Functions return 0 or a
+ * negative errno and then fill *e (which may be NULL). Strings that are returned are yours: free() them. Paths are
+ * below /workspace, absolute ("/workspace/a") or relative to it ("a"); ".." is refused. Sandboxes are named by id or
+ * name. Sizes are bytes, times are nanoseconds since 1970 unless the name says _ms.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +44,7 @@ BERTH_API const char *berth_version(void);
 /** berth_health() - the daemon's /health as JSON text. */
 BERTH_API int berth_health(struct berth *b, char **ret_json, struct berth_error *e);
 
-/* --- sandboxes ----------------------------------------------------------------------------------------------------------- */
+/* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 
 struct berth_create {
 	const char *template_; /* NULL: base */
@@ -64,7 +64,8 @@ struct berth_info {
 
 /** berth_create() - make a sandbox and wait until commands can be run. Errors: no-such-template, name-taken,
  * too-many-sandboxes, limit. */
-BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e);
+BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret,
+			   struct berth_error *e);
 BERTH_API int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e);
 /** berth_info_json() - the daemon's own words: an object. */
 BERTH_API int berth_info_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e);
@@ -80,7 +81,7 @@ BERTH_API int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms
 /** berth_sync() - return when everything that was written in it before is durable on the host. */
 BERTH_API int berth_sync(struct berth *b, const char *id, struct berth_error *e);
 
-/* --- commands ------------------------------------------------------------------------------------------------------------- */
+/* --- commands ----------------------------------------------------------------------------------------------------- */
 
 enum berth_stdin { BERTH_STDIN_NONE, BERTH_STDIN_CLOSED, BERTH_STDIN_STREAM };
 
@@ -108,23 +109,23 @@ struct berth_event {
 	int code;
 };
 
-/** berth_exec() - start a process; its events come from berth_stream_next(). When EXIT has come, the host knows every path
- * that the command changed. A start that fails is told by berth_stream_next(): slugs not-found, permission,
+/** berth_exec() - start a process; its events come from berth_stream_next(). When EXIT has come, the host knows every
+ * path that the command changed. A start that fails is told by berth_stream_next(): slugs not-found, permission,
  * not-executable, bad-directory, unknown-user, limits. */
 BERTH_API int berth_exec(struct berth *b, const char *sandbox, const struct berth_exec *what, struct berth_stream **ret,
 			 struct berth_error *e);
 /** berth_attach() - join a process by its id; output is replayed from these offsets as far as it is kept. */
-BERTH_API int berth_attach(struct berth *b, const char *sandbox, const char *exec_id, uint64_t out_from, uint64_t err_from,
-			   struct berth_stream **ret, struct berth_error *e);
+BERTH_API int berth_attach(struct berth *b, const char *sandbox, const char *exec_id, uint64_t out_from,
+			   uint64_t err_from, struct berth_stream **ret, struct berth_error *e);
 /** berth_stream_close() - leave; a process that has not ended goes on. */
 BERTH_API void berth_stream_close(struct berth_stream **s);
-/** berth_stream_fd() - to poll for reading before berth_stream_next(); but first look whether berth_stream_next() with a
- * timeout of 0 has something. */
+/** berth_stream_fd() - to poll for reading before berth_stream_next(); but first look whether berth_stream_next() with
+ * a timeout of 0 has something. */
 BERTH_API int berth_stream_fd(const struct berth_stream *s);
 /** berth_stream_id() - of the process. Lives as long as the stream. */
 BERTH_API const char *berth_stream_id(const struct berth_stream *s);
-/** berth_stream_next() - the next event; @timeout_ms -1: wait. Errors: -ETIMEDOUT (nothing yet), -EPIPE (cut off), a start
- * that failed. */
+/** berth_stream_next() - the next event; @timeout_ms -1: wait. Errors: -ETIMEDOUT (nothing yet), -EPIPE (cut off), a
+ * start that failed. */
 BERTH_API int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event *ret, struct berth_error *e);
 /** berth_stream_room() - how many bytes of standard input may be sent now. */
 BERTH_API size_t berth_stream_room(const struct berth_stream *s);
@@ -134,7 +135,7 @@ BERTH_API int berth_stream_end(struct berth_stream *s, struct berth_error *e);
 BERTH_API int berth_stream_signal(struct berth_stream *s, int signal, struct berth_error *e);
 BERTH_API int berth_stream_resize(struct berth_stream *s, unsigned cols, unsigned rows, struct berth_error *e);
 
-/* --- files ------------------------------------------------------------------------------------------------------------------ */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 
 struct berth_entry {
 	char *name;	   /* yours only inside a berth_stat(): free it; borrowed in a listing */
@@ -145,31 +146,34 @@ struct berth_entry {
 };
 
 /** berth_ls() - call @fn for each entry of a directory; stops when it returns non-zero and returns that. */
-BERTH_API int berth_ls(struct berth *b, const char *id, const char *path, int (*fn)(void *ctx, const struct berth_entry *),
-		       void *ctx, struct berth_error *e);
+BERTH_API int berth_ls(struct berth *b, const char *id, const char *path,
+		       int (*fn)(void *ctx, const struct berth_entry *), void *ctx, struct berth_error *e);
 BERTH_API int berth_ls_json(struct berth *b, const char *id, const char *path, char **ret_json, struct berth_error *e);
 /** berth_stat() - the last name is not followed. Free name and target. */
-BERTH_API int berth_stat(struct berth *b, const char *id, const char *path, struct berth_entry *ret, struct berth_error *e);
+BERTH_API int berth_stat(struct berth *b, const char *id, const char *path, struct berth_entry *ret,
+			 struct berth_error *e);
 /** berth_read() - a file's bytes into a descriptor. */
 BERTH_API int berth_read(struct berth *b, const char *id, const char *path, int to_fd, struct berth_error *e);
 /** berth_write() - replace a file with what @from_fd yields, atomically. @mode 0: keep, or 0644. */
 BERTH_API int berth_write(struct berth *b, const char *id, const char *path, int from_fd, unsigned mode,
 			  struct berth_error *e);
 BERTH_API int berth_mkdir(struct berth *b, const char *id, const char *path, unsigned mode, struct berth_error *e);
-BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, const char *target, struct berth_error *e);
+BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, const char *target,
+			    struct berth_error *e);
 BERTH_API int berth_unlink(struct berth *b, const char *id, const char *path, bool recursive, struct berth_error *e);
 BERTH_API int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e);
 
-/* --- templates, health ---------------------------------------------------------------------------------------------------------- */
+/* --- templates, health -------------------------------------------------------------------------------------------- */
 
 typedef void berth_line_fn(void *ctx, const char *line);
 
 /** berth_template_list() - a JSON array of objects with "name". */
 BERTH_API int berth_template_list(struct berth *b, char **ret_json, struct berth_error *e);
-/** berth_template_build() - from Debian packages (NULL-terminated), or from a root tarball @tar_fd when @packages is NULL.
+/** berth_template_build() - from Debian packages (NULL-terminated), or from a root tarball @tar_fd when @packages is
+ * NULL.
  * @say gets each line of what happens. */
-BERTH_API int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd, bool replace,
-				   berth_line_fn *say, void *ctx, struct berth_error *e);
+BERTH_API int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd,
+				   bool replace, berth_line_fn *say, void *ctx, struct berth_error *e);
 BERTH_API int berth_template_remove(struct berth *b, const char *name, struct berth_error *e);
 /** berth_fsck() - verify the store; *@ret_problems findings, told one by one to @say. */
 BERTH_API int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,

@@ -23,7 +23,8 @@ struct err {
 int err_set(struct err *e, int code, const char *slug, const char *fmt, ...) PRINTF(4, 5);
 /** err_wrap() - put context in front of the text of @e, keep code and slug; returns the code. */
 int err_wrap(struct err *e, const char *fmt, ...) PRINTF(2, 3);
-/** err_sys() - err_set() from a negative errno: the slug is its name in lower case ("enoent"), the text "WHAT: reason". */
+/** err_sys() - err_set() from a negative errno: the slug is its name in lower case ("enoent"), the text "WHAT: reason".
+ */
 int err_sys(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);
 /** err_name() - the symbolic name of an errno (either sign), "ENOENT"; "EUNKNOWN" when there is none. Static. */
 const char *err_name(int code);

@@ -2,7 +2,8 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
-/* The command line: one function a verb, one table of them in main.c. Uses <berth/client.h> and the ground floor only. */
+/* The command line: one function a verb, one table of them in main.c. Uses <berth/client.h> and the ground floor only.
+ */
 #include "base/buf.h"
 #include "berth/client.h"
 
@@ -28,7 +29,8 @@ struct cli_option {
 	const char **value; /* takes a value; or */
 	bool *flag;
 };
-/* Takes the options off argv (argv[1..]); what is left is the operands. Return: number of operands, -1 after a complaint. */
+/* Takes the options off argv (argv[1..]); what is left is the operands. Return: number of operands, -1 after a
+ * complaint. */
 int cli_options(int argc, char **argv, const struct cli_option *options, size_t n, char ***ret_operands);
 
 /* Sizes and times as people write them; complains itself. */

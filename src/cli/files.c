@@ -93,7 +93,7 @@ int cli_cat(struct berth *b, int argc, char **argv)
 	return berth_read(b, id, path, STDOUT_FILENO, &e) < 0 ? cli_fail("cat", &e) : CLI_OK;
 }
 
-/* --- cp -------------------------------------------------------------------------------------------------------------------- */
+/* --- cp ----------------------------------------------------------------------------------------------------------- */
 
 struct copy {
 	struct berth *b;
@@ -175,9 +175,9 @@ static void tree_in(struct copy *c, const char *from, const char *to, int depth)
 }
 
 /*
- * Out of a sandbox every name is the guest's choice, and so is whether it is a directory or a symlink at this moment. So a
- * copy works with descriptors of directories and never follows a link below the place that was typed: one that was copied
- * a moment ago, or by an earlier run, points wherever the guest wants.
+ * Out of a sandbox every name is the guest's choice, and so is whether it is a directory or a symlink at this moment.
+ * So a copy works with descriptors of directories and never follows a link below the place that was typed: one that was
+ * copied a moment ago, or by an earlier run, points wherever the guest wants.
  */
 struct place {
 	int dir;
@@ -188,7 +188,8 @@ struct place {
 static void file_out(struct copy *c, const char *from, const struct place *at, unsigned mode)
 {
 	AUTO(str_free) char *temp = str_printf(".berth-%d-%u", (int)getpid(), c->temps++);
-	AUTO(fd_close) int fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
+	AUTO(fd_close)
+	int fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
 	struct berth_error e;
 
 	if (fd < 0) {

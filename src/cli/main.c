@@ -16,11 +16,13 @@ static const struct {
 	bool local; /* needs no daemon */
 	const char *usage, *words;
 } verbs[] = {
-	{ "create", cli_create, false, "[--template T] [--name N] [--timeout D] [--memory S] [--workspace S] [--cpu MILLI] [--pids N]",
+	{ "create", cli_create, false,
+	  "[--template T] [--name N] [--timeout D] [--memory S] [--workspace S] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
 	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },
 	{ "info", cli_info, false, "[ID] [--json]", "all about one sandbox, or about the daemon" },
-	{ "run", cli_run, false, "ID [--user U] [--cwd D] [--env K=V] [--timeout D] [--tty] [--detach] -- CMD...", "run a command" },
+	{ "run", cli_run, false, "ID [--user U] [--cwd D] [--env K=V] [--timeout D] [--tty] [--detach] -- CMD...",
+	  "run a command" },
 	{ "shell", cli_shell, false, "ID [--user U]", "an interactive shell" },
 	{ "attach", cli_attach, false, "ID PROCESS", "join a process that was started with --detach" },
 	{ "cp", cli_cp, false, "[-r] SRC DST", "copy files; one side is ID:PATH" },
@@ -31,8 +33,8 @@ static const struct {
 	{ "kill", cli_kill, false, "ID... [--grace D]", "end sandboxes, keep their files" },
 	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files" },
 	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
-	{ "template", cli_template, false, "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]",
-	  "templates" },
+	{ "template", cli_template, false,
+	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]", "templates" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },

@@ -120,7 +120,8 @@ int cli_run(struct berth *b, int argc, char **argv)
 
 int cli_shell(struct berth *b, int argc, char **argv)
 {
-	static const char *const login[] = { "sh", "-c", "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l", NULL };
+	static const char *const login[] = { "sh", "-c",
+					     "if command -v bash >/dev/null; then exec bash -l; fi; exec sh -l", NULL };
 	struct berth_exec x = { .argv = login, .stdin_mode = BERTH_STDIN_STREAM };
 	const struct cli_option options[] = { { "--user", &x.user, NULL }, { "--cwd", &x.cwd, NULL } };
 	AUTO(str_free) char *term = NULL;
@@ -149,7 +150,7 @@ int cli_attach(struct berth *b, int argc, char **argv)
 	return cli_follow(s, false, false, "attach");
 }
 
-/* --- git ------------------------------------------------------------------------------------------------------------------- */
+/* --- git ---------------------------------------------------------------------------------------------------------- */
 
 static int git_in(struct berth *b, const char *id, char **args)
 {

@@ -16,8 +16,12 @@ int cli_create(struct berth *b, int argc, char **argv)
 	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL;
 	struct berth_create what = { .template_ = NULL };
 	const struct cli_option options[] = {
-		{ "--template", &what.template_, NULL }, { "--name", &what.name, NULL },  { "--timeout", &timeout, NULL },
-		{ "--memory", &memory, NULL },		 { "--workspace", &workspace, NULL }, { "--cpu", &cpu, NULL },
+		{ "--template", &what.template_, NULL },
+		{ "--name", &what.name, NULL },
+		{ "--timeout", &timeout, NULL },
+		{ "--memory", &memory, NULL },
+		{ "--workspace", &workspace, NULL },
+		{ "--cpu", &cpu, NULL },
 		{ "--pids", &pids, NULL },
 	};
 	struct berth_info info;
@@ -104,19 +108,20 @@ int cli_info(struct berth *b, int argc, char **argv)
 	}
 	if (berth_info(b, rest[0], &i, &e) < 0)
 		return cli_fail("info", &e);
-	printf("id         %s\nname       %s\ntemplate   %s\nstate      %s%s", i.id, i.name[0] ? i.name : "-", i.template_, i.state,
-	       i.why[0] ? ": " : "");
+	printf("id         %s\nname       %s\ntemplate   %s\nstate      %s%s", i.id, i.name[0] ? i.name : "-",
+	       i.template_, i.state, i.why[0] ? ": " : "");
 	cli_put(stdout, i.why);
 	printf("\nmount      %s\n", i.mount);
 	printf("memory     %llu MiB\nworkspace  %llu MiB\ncpu        %llu.%03llu\nprocesses  %llu\n",
 	       (unsigned long long)i.memory_b >> 20, (unsigned long long)i.workspace_b >> 20,
-	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000, (unsigned long long)i.pids);
+	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000,
+	       (unsigned long long)i.pids);
 	return CLI_OK;
 }
 
 /* Do one thing to each of several sandboxes; goes on after a failure. */
-static int each(struct berth *b, const char *verb, char **ids, int (*fn)(struct berth *, const char *, void *, struct berth_error *),
-		void *ctx)
+static int each(struct berth *b, const char *verb, char **ids,
+		int (*fn)(struct berth *, const char *, void *, struct berth_error *), void *ctx)
 {
 	struct berth_error e;
 	int r = CLI_OK;
@@ -187,7 +192,7 @@ int cli_timeout(struct berth *b, int argc, char **argv)
 	return berth_timeout(b, argv[1], ms, &e) < 0 ? cli_fail("timeout", &e) : CLI_OK;
 }
 
-/* --- the daemon -------------------------------------------------------------------------------------------------------------- */
+/* --- the daemon --------------------------------------------------------------------------------------------------- */
 
 static void say(void *ctx, const char *line)
 {

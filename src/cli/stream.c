@@ -112,7 +112,10 @@ static bool on_event(struct session *n, const struct berth_event *event)
 		return false;
 	if (event->how == 2)
 		fprintf(stderr, "berth %s: its time was over\n", n->verb);
-	n->status = event->how == 0 ? event->code : event->how == 1 ? 128 + event->code : event->how == 2 ? 124 : CLI_BERTH;
+	n->status = event->how == 0   ? event->code
+		    : event->how == 1 ? 128 + event->code
+		    : event->how == 2 ? 124
+				      : CLI_BERTH;
 	return true;
 }
 

@@ -30,8 +30,8 @@ static void entry_from(const struct json *j, struct berth_entry *ret)
 	snprintf(ret->type, sizeof(ret->type), "%s", json_get_str(j, "type", "other"));
 }
 
-int berth_ls(struct berth *b, const char *id, const char *path, int (*fn)(void *ctx, const struct berth_entry *), void *ctx,
-	     struct berth_error *e)
+int berth_ls(struct berth *b, const char *id, const char *path, int (*fn)(void *ctx, const struct berth_entry *),
+	     void *ctx, struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(str_free) char *url = file_path(id, "list", path, "");
@@ -84,8 +84,8 @@ int berth_write(struct berth *b, const char *id, const char *path, int from_fd, 
 	return client_call(b, &c, e);
 }
 
-static int post_words(struct berth *b, const char *id, const char *what, const char *const pairs[][2], size_t n, int mode,
-		      struct berth_error *e)
+static int post_words(struct berth *b, const char *id, const char *what, const char *const pairs[][2], size_t n,
+		      int mode, struct berth_error *e)
 {
 	AUTO(str_free) char *safe = client_encode(id);
 	AUTO(str_free) char *url = str_printf("/v1/sandboxes/%s/%s", safe, what);

@@ -58,7 +58,8 @@ int client_refused(int status, struct span body, struct berth_error *e)
 	why = json_get(j, "error");
 	number = err_number(json_get_str(why, "errno", "EPROTO"));
 	code = number ? -number : code;
-	client_error(e, code, json_get_str(why, "slug", "unknown"), "%s", json_get_str(why, "message", "no reason given"));
+	client_error(e, code, json_get_str(why, "slug", "unknown"), "%s",
+		     json_get_str(why, "message", "no reason given"));
 	if (e)
 		e->status = status;
 	return code;
@@ -172,7 +173,9 @@ int client_json(struct berth *b, const char *method, const char *path, struct sp
 		struct berth_error *e)
 {
 	struct buf reply;
-	struct client_call c = { .method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1, .reply = &reply };
+	struct client_call c = {
+		.method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1, .reply = &reply
+	};
 	struct err why = ERR_NULL;
 	int r;
 
@@ -184,10 +187,13 @@ int client_json(struct berth *b, const char *method, const char *path, struct sp
 	return r;
 }
 
-int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret, struct berth_error *e)
+int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret,
+		struct berth_error *e)
 {
 	struct buf reply;
-	struct client_call c = { .method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1, .reply = &reply };
+	struct client_call c = {
+		.method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1, .reply = &reply
+	};
 	int r;
 
 	buf_init(&reply, CLIENT_REPLY_MAX);
@@ -198,7 +204,7 @@ int client_text(struct berth *b, const char *method, const char *path, struct sp
 	return r;
 }
 
-/* --- upgrades ------------------------------------------------------------------------------------------------------------- */
+/* --- upgrades ----------------------------------------------------------------------------------------------------- */
 
 static int send_body(int sock, int body_fd)
 {
@@ -262,7 +268,8 @@ int client_upgrade(struct berth *b, const char *method, const char *path, struct
 	if (body_fd >= 0 && (fstat(body_fd, &st) < 0 || !S_ISREG(st.st_mode)))
 		return client_error(e, -EINVAL, "not-a-file", "a regular file is needed");
 	buf_init(&io, CLIENT_REPLY_MAX);
-	buf_printf(&io, "%s %s HTTP/1.1\r\nHost: berth\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\n", method, path);
+	buf_printf(&io, "%s %s HTTP/1.1\r\nHost: berth\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\n", method,
+		   path);
 	buf_printf(&io, "Content-Length: %llu\r\n\r\n",
 		   (unsigned long long)(body_fd >= 0 ? (uint64_t)st.st_size : json.len));
 	buf_append(&io, json.p, json.len);

@@ -30,8 +30,10 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 int client_json(struct berth *b, const char *method, const char *path, struct span body, struct json **ret,
 		struct berth_error *e);
 /* The same as text. */
-int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret, struct berth_error *e);
-/* Turn a connection into a stream: 101, then raw. @body_fd: sent as the body (its size from fstat), -1 none; or @json. */
+int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret,
+		struct berth_error *e);
+/* Turn a connection into a stream: 101, then raw. @body_fd: sent as the body (its size from fstat), -1 none; or @json.
+ */
 int client_upgrade(struct berth *b, const char *method, const char *path, struct span json, int body_fd, int *ret_fd,
 		   struct buf *rest, struct berth_error *e);
 void client_close(struct berth *b);

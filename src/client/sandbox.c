@@ -49,7 +49,7 @@ int berth_health(struct berth *b, char **ret_json, struct berth_error *e)
 	return client_text(b, "GET", "/health", SPAN_NULL, ret_json, e);
 }
 
-/* --- sandboxes ------------------------------------------------------------------------------------------------------------- */
+/* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 
 static void info_from(const struct json *j, struct berth_info *i)
 {
@@ -146,7 +146,8 @@ int berth_list(struct berth *b, bool all, struct berth_info **ret, size_t *ret_n
 	return 0;
 }
 
-static int post_number(struct berth *b, const char *id, const char *what, const char *key, uint64_t v, struct berth_error *e)
+static int post_number(struct berth *b, const char *id, const char *what, const char *key, uint64_t v,
+		       struct berth_error *e)
 {
 	AUTO(str_free) char *path = path_of(id, what);
 	AUTO(str_free) char *body = str_printf("{\"%s\":%llu}", key, (unsigned long long)v);
@@ -178,7 +179,7 @@ int berth_sync(struct berth *b, const char *id, struct berth_error *e)
 	return client_json(b, "POST", path, SPAN_NULL, NULL, e);
 }
 
-/* --- templates ------------------------------------------------------------------------------------------------------------------ */
+/* --- templates ---------------------------------------------------------------------------------------------------- */
 
 int berth_template_list(struct berth *b, char **ret_json, struct berth_error *e)
 {
@@ -259,7 +260,7 @@ int berth_template_build(struct berth *b, const char *name, const char *const *p
 	return r;
 }
 
-/* --- health ------------------------------------------------------------------------------------------------------------------------ */
+/* --- health ------------------------------------------------------------------------------------------------------- */
 
 int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,
 	       struct berth_error *e)

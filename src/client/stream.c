@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A process as a stream of events: the wire's frames between the agent and us, relayed by the daemon. Everything that
- * comes is checked as from a hostile peer, for it is one. Credit for output is given back as events are taken, so a caller
- * that stops taking them stops the process' output, not our memory.
+ * comes is checked as from a hostile peer, for it is one. Credit for output is given back as events are taken, so a
+ * caller that stops taking them stops the process' output, not our memory.
  */
 #include "client/inside.h"
 
@@ -152,7 +152,7 @@ const char *berth_stream_id(const struct berth_stream *s)
 	return s->id;
 }
 
-/* --- events --------------------------------------------------------------------------------------------------------------- */
+/* --- events ------------------------------------------------------------------------------------------------------- */
 
 static int refused(struct berth_stream *s, struct berth_error *e)
 {
@@ -251,7 +251,7 @@ int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event
 	return r;
 }
 
-/* --- standard input, signals ---------------------------------------------------------------------------------------------------- */
+/* --- standard input, signals -------------------------------------------------------------------------------------- */
 
 size_t berth_stream_room(const struct berth_stream *s)
 {

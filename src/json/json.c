@@ -26,7 +26,8 @@ int json_parse(struct span text, struct json **ret, struct err *e)
 	size_t i;
 	int depth = 0;
 
-	/* The parser recurses by nesting: count brackets first (those in strings count too, which only errs to safety). */
+	/* The parser recurses by nesting: count brackets first (those in strings count too, which only errs to safety).
+	 */
 	for (i = 0; i < text.len; i++) {
 		depth += p[i] == '[' || p[i] == '{' ? 1 : p[i] == ']' || p[i] == '}' ? -1 : 0;
 		if (depth > 64)
@@ -97,7 +98,7 @@ int json_each(const struct json *j, int (*fn)(void *ctx, const char *key, const 
 	return r;
 }
 
-/* --- holding an object against a list --------------------------------------------------------------------------------- */
+/* --- holding an object against a list ----------------------------------------------------------------------------- */
 
 static int not_text(void *ctx, const char *key, const struct json *value)
 {
@@ -160,7 +161,7 @@ int json_check(const struct json *j, const char *spec, struct err *e)
 	return json_each(j, check_one, &c);
 }
 
-/* --- writing --------------------------------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------------------------------ */
 
 static void before(struct json_writer *w)
 {

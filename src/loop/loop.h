@@ -34,8 +34,8 @@ int loop_once(struct loop *loop, int timeout_ms);
 /** loop_stop() - make loop_run() return soon. Any thread, also a signal handler. */
 void loop_stop(struct loop *loop);
 
-/** loop_watch() - call @fn when @fd is ready for @events (LOOP_READ|LOOP_WRITE; 0 waits for hangup only). @fd stays yours:
- * unwatch before you close it. Return: 0 or -errno. */
+/** loop_watch() - call @fn when @fd is ready for @events (LOOP_READ|LOOP_WRITE; 0 waits for hangup only). @fd stays
+ * yours: unwatch before you close it. Return: 0 or -errno. */
 int loop_watch(struct loop *loop, int fd, unsigned events, loop_watch_fn *fn, void *ctx,
 	       struct loop_watch **ret) MUST_CHECK;
 /** loop_rewatch() - change what is waited for; no system call when nothing changes. */
@@ -43,15 +43,16 @@ void loop_rewatch(struct loop_watch *w, unsigned events);
 /** loop_unwatch() - destructor of the slot; NULL is fine. */
 void loop_unwatch(struct loop_watch **w);
 
-/** loop_timer() - call @fn once at @at (clock.h); the object stays, armed again by loop_rearm(). CLOCK_NEVER: not armed. */
+/** loop_timer() - call @fn once at @at (clock.h); the object stays, armed again by loop_rearm(). CLOCK_NEVER: not
+ * armed. */
 struct loop_timer *loop_timer(struct loop *loop, uint64_t at, loop_timer_fn *fn, void *ctx);
 /** loop_rearm() - set the moment anew. */
 void loop_rearm(struct loop_timer *t, uint64_t at);
 /** loop_untimer() - destructor of the slot; NULL is fine. */
 void loop_untimer(struct loop_timer **t);
 
-/** loop_post() - have @fn(@ctx) called on the loop's thread, soon, in order of posting. Any thread. Aborts when memory is
- * out. What @ctx points to must live until then. */
+/** loop_post() - have @fn(@ctx) called on the loop's thread, soon, in order of posting. Any thread. Aborts when memory
+ * is out. What @ctx points to must live until then. */
 void loop_post(struct loop *loop, loop_mail_fn *fn, void *ctx);
 /** loop_sync() - block until everything posted before has been called back; not on the loop's thread, no locks held.
  * Returns at once when the loop does not run (it was stopped, or never started). */

@@ -10,7 +10,8 @@
 
 struct relay;
 
-/** Called once on the loop's thread when both sides are over; the relay is gone then, the descriptors are the caller's. */
+/** Called once on the loop's thread when both sides are over; the relay is gone then, the descriptors are the caller's.
+ */
 typedef void relay_done_fn(void *ctx);
 
 /** relay_start() - begin; any thread. Both descriptors are made non-blocking and stay the caller's; @first: bytes that

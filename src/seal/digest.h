@@ -13,8 +13,8 @@ struct digest {
 
 /** digest_setup() - once per process before anything else of this room. Return: 0 or -ENOSYS. */
 int digest_setup(void) MUST_CHECK;
-/** digest_of() - the hash of some bytes under a domain word of at most 16 characters ("chunk", "tree"), so that bytes of
- * one kind never have the name of another kind. */
+/** digest_of() - the hash of some bytes under a domain word of at most 16 characters ("chunk", "tree"), so that bytes
+ * of one kind never have the name of another kind. */
 struct digest digest_of(const char *domain, struct span data);
 bool digest_eq(const struct digest *a, const struct digest *b);
 bool digest_is_zero(const struct digest *d);

@@ -9,9 +9,9 @@
  *
  * A connection that is being finished delivers nothing more: what it still reads is thrown away.
  *
- * Reading is fair: one read of at most TURN bytes per round of the loop, and all frames in it; epoll is level-triggered,
- * so the rest comes in the next round. After a pause there may be whole frames in the buffer and nothing more to come
- * from the socket, which is why resuming also goes through the timer.
+ * Reading is fair: one read of at most TURN bytes per round of the loop, and all frames in it; epoll is
+ * level-triggered, so the rest comes in the next round. After a pause there may be whole frames in the buffer and
+ * nothing more to come from the socket, which is why resuming also goes through the timer.
  */
 #include "wire/conn.h"
 

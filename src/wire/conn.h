@@ -3,8 +3,8 @@
 #define WIRE_CONN_H
 
 /*
- * One framed connection on a loop: reassembles frames on one side, queues and writes them on the other. Agent and daemon
- * use the same. Everything here belongs to the loop's thread.
+ * One framed connection on a loop: reassembles frames on one side, queues and writes them on the other. Agent and
+ *daemon use the same. Everything here belongs to the loop's thread.
  *
  *	static const struct conn_events events = { .on_frame = …, .on_close = … };
  *	conn_new(loop, fd, 1024 * 1024, &events, me, &me->conn, &e);
@@ -21,8 +21,8 @@ struct conn;
 struct conn_events {
 	/** A whole frame with a known type; its payload is not yet decoded, and is gone after the return. */
 	void (*on_frame)(void *ctx, const struct frame *f);
-	/** The connection is dead: called once, from the loop, never from inside conn_send(). @why->code is -ENODATA for an
-	 * orderly end, -EBADMSG for a frame that is none, else -errno. Call conn_free() then or later. */
+	/** The connection is dead: called once, from the loop, never from inside conn_send(). @why->code is -ENODATA
+	 * for an orderly end, -EBADMSG for a frame that is none, else -errno. Call conn_free() then or later. */
 	void (*on_close)(void *ctx, const struct err *why);
 	/** May be NULL. What waits to be written fell below the mark after it had been at or above it. */
 	void (*on_drain)(void *ctx);
@@ -39,12 +39,14 @@ enum { CONN_MARK = 128 * 1024 };
  */
 int conn_new(struct loop *loop, int fd, size_t limit, const struct conn_events *events, void *ctx, struct conn **ret,
 	     struct err *e) MUST_CHECK;
-/** conn_free() - destructor of the slot: closes at once, what waits to be written is lost. No callback comes any more. */
+/** conn_free() - destructor of the slot: closes at once, what waits to be written is lost. No callback comes any more.
+ */
 void conn_free(struct conn **slot);
 
 /**
  * conn_send() - queue one message and write what the socket takes
- * Return: 0; -EINVAL (a field breaks its limit); -E2BIG (the queue is full: nothing was queued); -ENOMEM; -EPIPE (dead).
+ * Return: 0; -EINVAL (a field breaks its limit); -E2BIG (the queue is full: nothing was queued); -ENOMEM; -EPIPE
+ * (dead).
  */
 int conn_send(struct conn *c, enum msg_type type, const void *m) MUST_CHECK;
 /** conn_send_frame() - queue one whole frame that frame_put() made elsewhere. Return: as conn_send(). */
@@ -58,8 +60,8 @@ bool conn_room(const struct conn *c);
 void conn_pause(struct conn *c);
 void conn_resume(struct conn *c);
 
-/** conn_finish() - close by itself once everything that waits was written, the peer is gone, or five seconds have passed;
- * no more frames are delivered, on_close follows. */
+/** conn_finish() - close by itself once everything that waits was written, the peer is gone, or five seconds have
+ * passed; no more frames are delivered, on_close follows. */
 void conn_finish(struct conn *c);
 
 /** conn_set() - change who is called, for a connection whose purpose was only learned from its first message. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. The header is checked as soon as its eight bytes are there, before a byte of payload is waited for: a length
- * over FRAME_MAX, a type that msg.def does not have or padding that is not zero ends the connection at once. So a reader
- * needs room for one frame and never believes more than that.
+ * over FRAME_MAX, a type that msg.def does not have or padding that is not zero ends the connection at once. So a
+ * reader needs room for one frame and never believes more than that.
  */
 #include "wire/frame.h"
 

@@ -3,8 +3,8 @@
 #define WIRE_FRAME_H
 
 /*
- * A frame is an 8-byte header and a payload: length of the payload (4 bytes, big endian, at most FRAME_MAX), type of the
- * message (1 byte), zero (3 bytes). struct frames is one direction's reassembly and the other's queue on one
+ * A frame is an 8-byte header and a payload: length of the payload (4 bytes, big endian, at most FRAME_MAX), type of
+ * the message (1 byte), zero (3 bytes). struct frames is one direction's reassembly and the other's queue on one
  * non-blocking socket.
  */
 #include "base/buf.h"
@@ -28,7 +28,8 @@ void frame_consume(struct buf *in, const struct frame *f);
 /** frame_put() - append a whole frame with this message. Return: as msg_encode(); on failure nothing was appended. */
 int frame_put(struct buf *out, enum msg_type type, const void *m) MUST_CHECK;
 
-/** frame_send() - blocking: one message on a socket, until @until (clock.h). For clients and tests. Return: 0, -errno. */
+/** frame_send() - blocking: one message on a socket, until @until (clock.h). For clients and tests. Return: 0, -errno.
+ */
 int frame_send(int fd, enum msg_type type, const void *m, uint64_t until) MUST_CHECK;
 /** frame_recv() - blocking: read until a whole frame is in @in. @ret borrows from @in; frame_consume() it afterwards.
  * Return: 0; -ENODATA (orderly end between frames); -ETIMEDOUT; -EBADMSG; -errno. */

@@ -8,8 +8,8 @@
  * so every array is flat, a list is skipped by its length and walked without recursion, and a list is built in a buffer
  * and copied once.
  *
- * Reading uses msgpack's push parser with callbacks of ours: it keeps a stack of fixed depth, allocates nothing, and its
- * loops end with the bytes that are there, whatever a peer announces. A record type only contains record types that
+ * Reading uses msgpack's push parser with callbacks of ours: it keeps a stack of fixed depth, allocates nothing, and
+ * its loops end with the bytes that are there, whatever a peer announces. A record type only contains record types that
  * stand below it in msg.def, which bounds the recursion of decode().
  */
 #include "wire/msg.h"

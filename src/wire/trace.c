@@ -2,8 +2,8 @@
 /*
  * Theory. A capture is for the whole process and is asked for by the environment, so its descriptor is one of the few
  * variables of file scope. The file is opened for appending and each record is one writev(2): records of several
- * threads and of several programs with the same file never mix. A HELLO is written with a zeroed token; one that does not
- * decode is written with a zeroed payload, because nobody knows where its token is.
+ * threads and of several programs with the same file never mix. A HELLO is written with a zeroed token; one that does
+ * not decode is written with a zeroed payload, because nobody knows where its token is.
  */
 #include "wire/trace.h"
 

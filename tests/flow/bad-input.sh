@@ -86,7 +86,10 @@ refused 1 "run|stopped" berth kill "$small"
 
 # --- other daemons ---
 berthd_refused 1 "state-in-use.*another berthd" run_in_subshell
-STATE=$TOP/other berthd_refused 1 "socket.*use|in use|another" run_in_subshell --set "daemon.socket=$STATE/run/api.sock"
+taken=$STATE/run/api.sock
+STATE=$TOP/other
+berthd_refused 1 "socket.*use|in use|another" run_in_subshell --set "daemon.socket=$taken"
+STATE=$TOP/s
 equal "the first goes on" "$(cat "$dir/file")" kept
 
 # --- configurations ---

@@ -31,24 +31,24 @@ for kind in oci fake; do
 	equal "a command" "$(berth run first "${user[@]}" --cwd / -- sh -c 'echo yes')" yes
 	b=$(berth create --template mini --timeout 2s)
 	c=$(berth create --template mini)
-	! berth create --template mini 2>"$TOP/err"
+	must_fail berth create --template mini
 	grep -q limit "$TOP/err"
-	! berth create --template mini --name first 2>"$TOP/err"
+	must_fail berth create --template mini --name first
 	wait_state "$b" stopped
 	equal "why" "$(info "$b" why)" "its time was over"
 	kill -9 "$(info "$c" pid)"
 	wait_state "$c" failed
 	berth rm "$c"
-	! berth rm "$a" 2>"$TOP/err"
+	must_fail berth rm "$a"
 	grep -q "kill it first" "$TOP/err"
-	! berth kill "$b" 2>"$TOP/err"
+	must_fail berth kill "$b"
 	berth kill "$a"
-	! berth run "$a" -- true 2>"$TOP/err"
+	must_fail berth run "$a" -- true
 	berth rm "$a" "$b"
 	wait_for 10 "nothing to be left behind" clean_again
 	equal "list" "$(berth ps --all --json)" "[]"
 	if [ "$kind" = oci ]; then
-		! berth create --template no-such-template 2>"$TOP/err"
+		must_fail berth create --template no-such-template
 		grep -q no-such-template "$TOP/err"
 		wait_for 10 "nothing to be left behind by a failed start" clean_again
 		for i in 1 2 3 4 5 6 7 8; do

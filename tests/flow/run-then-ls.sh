@@ -15,10 +15,11 @@ gone = set()
 for i in range(2000):
     name, sub = f"f{i % 40}", f"d{i % 7}"
     api.sh(box, f"echo {i} > {name}; mkdir -p {sub}; echo {i} > {sub}/x{i}; mv {sub}/x{i} {sub}/y{i}; rm -f {sub}/y{i - 70}; chmod {rnd.choice(['600', '644', '755'])} {name}")
-    if open(f"{m}/{name}").read() != f"{i}\n":
-        fail(f"turn {i}: {name} is old")
-    if open(f"{m}/{sub}/y{i}").read() != f"{i}\n":
-        fail(f"turn {i}: {sub}/y{i} is old")
+    for path in (name, f"{sub}/y{i}"):
+        got = open(f"{m}/{path}").read()
+        if got != f"{i}\n":
+            again = open(f"{m}/{path}").read()
+            fail(f"turn {i}: {path} is old: {got!r}, then {again!r}, {os.stat(f'{m}/{path}')}, {api.sh(box, 'stat ' + path)['stdout']}")
     names = os.listdir(f"{m}/{sub}")
     if f"y{i}" not in names or f"x{i}" in names or f"y{i - 70}" in names:
         fail(f"turn {i}: the listing of {sub} is old")

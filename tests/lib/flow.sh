@@ -35,11 +35,16 @@ say() { printf '%s: %s\n' "$TESTING" "$*"; }
 fail() { say "FAILED: $*" >&2; exit 1; }
 skip() { trap - EXIT; rm -rf "$TOP"; echo "$*"; exit 77; }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds; a status of 99 says that it never will.
 wait_for() {
 	local until=$((SECONDS + $1)) what=$2
 	shift 2
-	until "$@" >/dev/null 2>&1; do
+	local status=0
+	while :; do
+		status=0
+		"$@" >/dev/null 2>&1 || status=$?
+		[ "$status" != 0 ] || return 0
+		[ "$status" != 99 ] || fail "no hope for: $what"
 		[ "$SECONDS" -lt "$until" ] || fail "waited in vain for: $what"
 		sleep 0.05
 	done
@@ -56,6 +61,13 @@ refused() {
 	[ "$r" = "$status" ] || fail "$*: status $r instead of $status: $(tail -n 3 "$TOP/refused")"
 	grep -qE -- "$words" "$TOP/refused" || fail "$*: no \"$words\" in: $(tail -n 3 "$TOP/refused")"
 	say "refused as it should be: $(grep -m 1 -E -- "$words" "$TOP/refused")"
+}
+
+# must_fail COMMAND...: what it says is in $TOP/err. ("! command" would pass unnoticed below set -e.)
+must_fail() {
+	if "$@" 2>"$TOP/err" </dev/null; then
+		fail "$*: was not refused"
+	fi
 }
 
 # field JSON-KEY: of the object on standard input.
@@ -87,7 +99,7 @@ make_wrapper() {
 healthy() { curl -sf --max-time 5 --unix-socket "$STATE/run/api.sock" http://x/health; }
 
 daemon_is_up() {
-	kill -0 "$DAEMON" 2>/dev/null || fail "berthd ended: $(tail -n 5 "$LOG")"
+	kill -0 "$DAEMON" 2>/dev/null || return 99
 	healthy
 }
 
@@ -172,7 +184,7 @@ need_template() {
 		build_template "$name"
 		stop_daemon
 		# Other trees of this machine may have templates of their own: only what is old goes.
-		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "$name[-.]*" -mtime +14 -exec rm -rf {} +
+		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "${name}[-.]*" -mtime +14 -exec rm -rf {} +
 		cp -a "$STATE/templates/$name" "$BERTH_CACHE/$name.$$"
 		mv "$BERTH_CACHE/$name.$$" "$dir"
 		return

@@ -90,8 +90,8 @@ Test(exec, output_status_environment_directory_user)
 	cr_expect(str_starts(buf_str(&r.out), l.ws));
 	run_fini(&r);
 	if (geteuid() == 0)
-		expect_run(RUN(&l, NULL, SPEC(.user = "nobody", .cwd = "/"), "sh", "-c", "id -un; id -Gn; echo $USER"), WIRE_EXITED,
-			   0, "nobody\nnogroup\nnobody\n");
+		expect_run(RUN(&l, NULL, SPEC(.user = "nobody", .cwd = "/"), "sh", "-c", "id -un; id -Gn; echo $USER"),
+			   WIRE_EXITED, 0, "nobody\nnogroup\nnobody\n");
 	if (geteuid() == 0)
 		expect_run(RUN(&l, NULL, SPEC(.user = "12345", .cwd = "/"), "sh", "-c", "id -u; id -g"), WIRE_EXITED, 0,
 			   "12345\n12345\n");
@@ -133,8 +133,9 @@ Test(exec, standard_input)
 	expect_run(RUN(&l, NULL, SPEC(.stdin_mode = WIRE_STDIN_STREAM, .input = "one\ntwo\n"), "cat"), WIRE_EXITED, 0,
 		   "one\ntwo\n");
 	expect_run(RUN(&l, NULL, SPEC(0), "cat"), WIRE_EXITED, 0, "");
-	expect_run(RUN(&l, NULL, SPEC(.stdin_mode = WIRE_STDIN_CLOSED), "sh", "-c", "[ -e /proc/self/fd/0 ] || echo shut"),
-		   WIRE_EXITED, 0, NULL);
+	expect_run(
+		RUN(&l, NULL, SPEC(.stdin_mode = WIRE_STDIN_CLOSED), "sh", "-c", "[ -e /proc/self/fd/0 ] || echo shut"),
+		WIRE_EXITED, 0, NULL);
 	/* duplicates are skipped, overlaps are cut, a gap is an error */
 	exec_send(&l, &w, SPEC(.stdin_mode = WIRE_STDIN_STREAM), (const char *const[]){ "cat", NULL });
 	wire_send(&w, MSG_STDIN, &(struct msg_STDIN){ .offset = 0, .data = span_str("abc") });
@@ -158,8 +159,8 @@ Test(exec, timeout_kills_the_whole_session)
 	struct lab l;
 
 	cr_assert(lab_start(&l, "inotify"));
-	expect_run(RUN(&l, NULL, SPEC(.timeout_ms = 100), "sh", "-c", "sh -c 'sleep 1000 & wait' & wait"), WIRE_TIMED_OUT, 9,
-		   "");
+	expect_run(RUN(&l, NULL, SPEC(.timeout_ms = 100), "sh", "-c", "sh -c 'sleep 1000 & wait' & wait"),
+		   WIRE_TIMED_OUT, 9, "");
 	lab_stop(&l);
 }
 
@@ -318,7 +319,8 @@ Test(exec, signal_ps_kill_stop_info)
 	exec_finish(&w, &h, SPEC(0), &r);
 	expect_run(r, WIRE_SIGNALED, 2, "");
 	wire_close(&w);
-	exec_send(&l, &v, SPEC(0), (const char *const[]){ "sh", "-c", "trap '' TERM; setsid sleep 1000; sleep 1000", NULL });
+	exec_send(&l, &v, SPEC(0),
+		  (const char *const[]){ "sh", "-c", "trap '' TERM; setsid sleep 1000; sleep 1000", NULL });
 	cr_assert_eq(wire_next(&v, room), MSG_STARTED);
 	cr_assert_eq(host_call(&h, MSG_STOP, &stop), MSG_OK);
 	r = (struct run){ .slug = "" };

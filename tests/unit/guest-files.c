@@ -228,7 +228,8 @@ Test(files, nothing_leads_outside)
 		cr_assert_not(holds(&t, through[i], ""));
 		cr_assert_eq(names_in(&t, through[i]), ~0U);
 	}
-	cr_assert_eq(put(&t, "file", "x", WIRE_FS_CREATE | WIRE_FS_TRUNC, 0), MSG_ERROR); /* the last name is not followed */
+	cr_assert_eq(put(&t, "file", "x", WIRE_FS_CREATE | WIRE_FS_TRUNC, 0),
+		     MSG_ERROR); /* the last name is not followed */
 	cr_assert_eq(put(&t, "file", "x", WIRE_FS_CREATE | WIRE_FS_REPLACE, 0), MSG_ERROR);
 	cr_assert_eq(ask(&t, MSG_FS_ATTR, &attr), MSG_ERROR);
 	attr.which = WIRE_ATTR_SIZE;

@@ -81,7 +81,8 @@ bool lab_start(struct lab *l, const char *watcher)
 	cr_assert_eq(mkdir(l->ws, 0755), 0);
 	if (str_eq(watcher, "fanotify")) {
 		l->mounted = geteuid() == 0 &&
-			     sh("truncate -s 512M %s/img && /sbin/mkfs.ext4 -q -F -E lazy_itable_init=1 %s/img >/dev/null 2>&1",
+			     sh("truncate -s 512M %s/img && /sbin/mkfs.ext4 -q -F -E lazy_itable_init=1 %s/img "
+				">/dev/null 2>&1",
 				l->dir, l->dir) == 0 &&
 			     sh("mount -o loop %s/img %s 2>/dev/null", l->dir, l->ws) == 0;
 		l->fan = l->mounted ? make_group(l->ws) : -1;
@@ -658,7 +659,9 @@ void exec_finish(struct wire *w, struct host *h, const struct spec *s, struct ru
 
 		cr_assert_lt(clock_now(), until, "the process does not end");
 		if (h && !wire_ready(w, 0)) {
-			struct pollfd p[3] = { { w->fd, POLLIN, 0 }, { h->control.fd, POLLIN, 0 }, { h->ship.fd, POLLIN, 0 } };
+			struct pollfd p[3] = { { w->fd, POLLIN, 0 },
+					       { h->control.fd, POLLIN, 0 },
+					       { h->ship.fd, POLLIN, 0 } };
 
 			poll(p, h->ship.fd < 0 ? 2 : 3, 100);
 			host_serve(h, 0);

@@ -39,8 +39,8 @@ struct wire {
 bool wire_dial(const struct lab *l, struct wire *w, enum wire_kind kind, const uint8_t *token);
 void wire_close(struct wire *w);
 void wire_send(struct wire *w, enum msg_type type, const void *m);
-/** wire_next() - the next frame, decoded into @m (512 bytes); the frame is consumed by the next call. Return: type; 0 at
- * the end of the connection. Aborts the test after ten seconds. */
+/** wire_next() - the next frame, decoded into @m (512 bytes); the frame is consumed by the next call. Return: type; 0
+ * at the end of the connection. Aborts the test after ten seconds. */
 unsigned wire_next(struct wire *w, void *m);
 /** wire_ready() - true when a frame can be had without waiting longer than @ms. */
 bool wire_ready(struct wire *w, int ms);

@@ -71,7 +71,8 @@ static void operate(const struct lab *l, struct dice *d)
 {
 	const char *p = anywhere(l, d), *q = anywhere(l, d);
 	unsigned kind;
-	bool links = l->fan >= 0; /* inotify does not say which file got another name: part of why it is the lower rung */
+	bool links =
+		l->fan >= 0; /* inotify does not say which file got another name: part of why it is the lower rung */
 
 	kind = roll(d, 16);
 	d->log_len += snprintf(d->log + d->log_len, sizeof(d->log) - d->log_len, "%u %s %s\n", kind,
@@ -185,7 +186,8 @@ Test(watch, model_with_inotify, .timeout = 200)
 static void commands(const char *watcher)
 {
 	static const char script[] =
-		"mkdir -p x/y/z w; for i in $(seq 200); do echo $i >x/y/f$i; done; mv x/y w/; ln w/y/f1 w/one; rm w/y/f2; "
+		"mkdir -p x/y/z w; for i in $(seq 200); do echo $i >x/y/f$i; done; mv x/y w/; ln w/y/f1 w/one; rm "
+		"w/y/f2; "
 		"echo more >>w/y/f3; mv w v; chmod 700 v/y; ln -s f3 v/y/link; truncate -s 5 v/y/f4; rm -r x";
 	struct host h;
 	struct run r;

@@ -168,7 +168,8 @@ static inline struct msg_NODE lab_node(uint64_t fid, uint32_t mode, uint64_t siz
 }
 
 /* One more record for the next batch; @node NULL: none. */
-static inline void lab_add(struct lab *l, unsigned flags, uint64_t parent, const char *name, const struct msg_NODE *node)
+static inline void lab_add(struct lab *l, unsigned flags, uint64_t parent, const char *name,
+			   const struct msg_NODE *node)
 {
 	struct msg_CHANGE c = { .flags = flags, .parent = parent, .name = span_str(name) };
 	struct msg_list nodes;

@@ -20,7 +20,7 @@
 
 enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000 };
 
-/* --- the upgraded stream --------------------------------------------------------------------------------------------------- */
+/* --- the upgraded stream ------------------------------------------------------------------------------------------ */
 
 struct stream {
 	struct loop *loop;
@@ -73,7 +73,7 @@ int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	return 0;
 }
 
-/* --- a command in one request ------------------------------------------------------------------------------------------------- */
+/* --- a command in one request ------------------------------------------------------------------------------------- */
 
 struct gather {
 	struct buf out[2];
@@ -255,7 +255,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	return r;
 }
 
-/* --- what runs -------------------------------------------------------------------------------------------------------------------- */
+/* --- what runs ---------------------------------------------------------------------------------------------------- */
 
 static int live_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e)
 {

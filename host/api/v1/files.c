@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of a workspace, live or stopped, through the same engine as the mount. An upload is written under a temporary name
- * and renamed over the real one when it is whole, so that nobody ever sees half of it. */
+/* Files of a workspace, live or stopped, through the same engine as the mount. An upload is written under a temporary
+ * name and renamed over the real one when it is whole, so that nobody ever sees half of it. */
 #include "host/api/v1/v1.h"
 
 #include "base/clock.h"
@@ -54,7 +54,7 @@ static int find_parent(struct ws *ws, const char *path, struct node *ret_dir, co
 	return r < 0 ? err_sys(e, r, "/workspace/%s", dir) : 0;
 }
 
-/* --- out ----------------------------------------------------------------------------------------------------------------- */
+/* --- out ---------------------------------------------------------------------------------------------------------- */
 
 struct download {
 	struct ws *ws;
@@ -88,7 +88,8 @@ int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct er
 	if (r < 0)
 		return r;
 	if (!S_ISREG(n.mode))
-		return err_set(e, S_ISDIR(n.mode) ? -EISDIR : -EINVAL, "not-a-file", "/workspace/%s is no regular file", path);
+		return err_set(e, S_ISDIR(n.mode) ? -EISDIR : -EINVAL, "not-a-file", "/workspace/%s is no regular file",
+			       path);
 	wait = ws_wait_new();
 	ws_open_content(ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
 	r = ws_wait_end(&wait, &n);
@@ -186,7 +187,7 @@ int v1_file_stat(void *ctx, struct http_req *req, struct http_res *res, struct e
 	return 0;
 }
 
-/* --- in -------------------------------------------------------------------------------------------------------------------- */
+/* --- in ----------------------------------------------------------------------------------------------------------- */
 
 static int make(struct ws *ws, uint64_t dir, struct span name, uint32_t mode, struct node *ret)
 {

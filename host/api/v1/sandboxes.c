@@ -137,7 +137,8 @@ int v1_sandbox_kill(void *ctx, struct http_req *req, struct http_res *res, struc
 	AUTO(json_free) struct json *j = NULL;
 	int r = v1_body(req, "grace_ms:u", &j, e);
 
-	return r < 0 ? r : reply_ok(res, hub_kill(api->hub, http_segment(req, 0), json_get_u64(j, "grace_ms", 1000), e));
+	return r < 0 ? r
+		     : reply_ok(res, hub_kill(api->hub, http_segment(req, 0), json_get_u64(j, "grace_ms", 1000), e));
 }
 
 int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
@@ -153,7 +154,9 @@ int v1_sandbox_timeout(void *ctx, struct http_req *req, struct http_res *res, st
 	AUTO(json_free) struct json *j = NULL;
 	int r = v1_body(req, "timeout_ms:u", &j, e);
 
-	return r < 0 ? r : reply_ok(res, hub_set_timeout(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), e));
+	return r < 0 ? r
+		     : reply_ok(res,
+				hub_set_timeout(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), e));
 }
 
 int v1_sandbox_sync(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
@@ -165,7 +168,7 @@ int v1_sandbox_sync(void *ctx, struct http_req *req, struct http_res *res, struc
 	return r < 0 ? r : reply_ok(res, hub_sync(api->hub, http_segment(req, 0), clock_after_ms(ms), e));
 }
 
-/* --- health of the store ------------------------------------------------------------------------------------------------ */
+/* --- health of the store ------------------------------------------------------------------------------------------ */
 
 static void say(void *ctx, const char *words)
 {
