@@ -55,7 +55,8 @@ struct http_route {
 /** http_start() - serve @routes (n of them, borrowed) with @ctx. Return: 0 or -errno. */
 int http_start(const struct http_conf *conf, const struct http_route *routes, size_t n, void *ctx, struct http **ret,
 	       struct err *e) MUST_CHECK;
-/** http_stop() - accept nothing more, wait for handlers that run, end all connections but upgraded ones. */
+/** http_stop() - accept nothing more, wait for handlers that run, end all connections; whoever has an upgraded one sees
+ * its end and must give it back (within 5 s). */
 void http_stop(struct http **http);
 
 /** http_segment() - the @i-th {} of the route, percent-decoded; NULL when there is none. */

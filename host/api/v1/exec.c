@@ -18,7 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000 };
+enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW };
+enum { WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000 };
 
 /* --- the upgraded stream ------------------------------------------------------------------------------------------ */
 
@@ -232,7 +233,8 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	if (r < 0)
 		return r;
 	timeout_ms = json_get_u64(j, "timeout_ms", 0);
-	if (timeout_ms && timeout_ms < WAIT_MAX_MS) /* an agent that never says the end must not keep a thread for an hour */
+	/* An agent that never says the end must not keep a thread for an hour. */
+	if (timeout_ms && timeout_ms < WAIT_MAX_MS)
 		until = clock_after_ms((unsigned)timeout_ms + LATE_MS);
 	in = json_get_str(j, "stdin", NULL);
 	if (in && strlen(in) > STDIN_MAX)
