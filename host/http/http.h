@@ -39,7 +39,8 @@ struct http_res {
 	/* Instead of @body: 101, then the raw connection. Called on the server's thread; @first was read already
 	 * (borrowed). The descriptor is given back with http_upgrade_end(@handle), never closed. */
 	void (*upgrade)(void *ctx, int fd, struct span first, void *handle);
-	void *ctx; /* of read and upgrade */
+	void (*upgrade_drop)(void *ctx); /* called instead when the client has gone before that */
+	void *ctx;			 /* of read and upgrade */
 };
 
 /** A handler: on a pool thread. Return: 0 and @res is filled; -errno with @e, from which the error body is made. */
@@ -54,7 +55,8 @@ struct http_route {
 /** http_start() - serve @routes (n of them, borrowed) with @ctx. Return: 0 or -errno. */
 int http_start(const struct http_conf *conf, const struct http_route *routes, size_t n, void *ctx, struct http **ret,
 	       struct err *e) MUST_CHECK;
-/** http_stop() - accept nothing more, wait for handlers that run, end all connections but upgraded ones. */
+/** http_stop() - accept nothing more, wait for handlers that run, end all connections; whoever has an upgraded one sees
+ * its end and must give it back (within 5 s). */
 void http_stop(struct http **http);
 
 /** http_segment() - the @i-th {} of the route, percent-decoded; NULL when there is none. */

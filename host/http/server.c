@@ -19,10 +19,11 @@
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MEMORY_PER_CONNECTION = 64 * 1024, IDLE_S = 120, RES_BODY_MAX = 64 * 1024 * 1024 };
+enum { MEMORY_PER_CONNECTION = 64 * 1024, IDLE_S = 120, RES_BODY_MAX = 64 * 1024 * 1024, UPGRADED_MS = 5000 };
 
 enum req_state { REQ_BODY, REQ_RUNNING, REQ_ANSWERED };
 
@@ -37,6 +38,7 @@ struct http {
 	struct lock lock;
 	pthread_cond_t cond;
 	unsigned running; /* guarded by lock */
+	struct list upgraded; /* guarded by lock */
 	bool ending;
 };
 
@@ -141,6 +143,8 @@ static void run(void *ctx)
 	struct err e = ERR_NULL;
 	int r = req->route->handler(http->ctx, req, &req->res, &e);
 
+	if (r == 0 && req->res.body.failed)
+		r = err_set(&e, -E2BIG, "answer-too-large", "the answer is larger than %d MiB", RES_BODY_MAX >> 20);
 	if (r < 0)
 		error_body(req, r, &e);
 	/* Reading is told at debug only; what changes something, or failed here, is told always. */
@@ -173,24 +177,66 @@ static void on_read_end(void *cls)
 	free(res);
 }
 
-struct upgrading {
-	struct http_res res;
+/* A connection that somebody else has; what he knows as its handle. */
+struct upgraded {
+	struct list node;
+	struct http *http;
+	int fd; /* guarded by http.lock; -1: on its way back */
+	struct MHD_UpgradeResponseHandle *handle;
 };
 
-static void on_upgrade(void *cls, struct MHD_Connection *conn, void *req, const char *extra, size_t extra_len,
+static void on_upgrade(void *cls, struct MHD_Connection *conn, void *req_cls, const char *extra, size_t extra_len,
 		       MHD_socket sock, struct MHD_UpgradeResponseHandle *handle)
 {
-	struct upgrading *u = cls;
+	struct http_req *req = req_cls;
+	struct upgraded *u = NEW(struct upgraded);
 
+	(void)cls;
 	(void)conn;
-	(void)req;
-	u->res.upgrade(u->res.ctx, sock, SPAN(extra, extra_len), handle);
-	free(u);
+	*u = (struct upgraded){ .http = req->http, .fd = sock, .handle = handle };
+	list_init(&u->node);
+	lock_take(&u->http->lock);
+	list_append(&u->http->upgraded, &u->node);
+	lock_drop(&u->http->lock);
+	req->res.upgrade_drop = NULL;
+	req->res.upgrade(req->res.ctx, sock, SPAN(extra, extra_len), u);
 }
 
 void http_upgrade_end(void *handle)
 {
-	MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
+	struct upgraded *u = handle;
+	struct http *http = u->http;
+
+	lock_take(&http->lock);
+	u->fd = -1;
+	lock_drop(&http->lock);
+	MHD_upgrade_action(u->handle, MHD_UPGRADE_ACTION_CLOSE);
+	lock_take(&http->lock);
+	list_remove(&u->node);
+	pthread_cond_broadcast(&http->cond);
+	lock_drop(&http->lock);
+	free(u);
+}
+
+/* Whoever has them sees their end and gives them back. */
+static void end_upgraded(struct http *http)
+{
+	uint64_t until = clock_after_ms(UPGRADED_MS);
+	struct list *pos;
+	int r = 0;
+
+	lock_take(&http->lock);
+	list_each(pos, &http->upgraded) {
+		struct upgraded *u = list_entry(pos, struct upgraded, node);
+
+		if (u->fd >= 0)
+			shutdown(u->fd, SHUT_RDWR);
+	}
+	while (r == 0 && !list_empty(&http->upgraded))
+		r = lock_wait(&http->lock, &http->cond, until);
+	lock_drop(&http->lock);
+	if (r < 0)
+		log_warn("http", "a stream does not end", NULL);
 }
 
 static enum MHD_Result answer(struct http_req *req)
@@ -201,10 +247,9 @@ static enum MHD_Result answer(struct http_req *req)
 	int status = res->status;
 
 	if (res->upgrade) {
-		struct upgrading *u = NEW(struct upgrading);
-
-		u->res = *res;
-		out = MHD_create_response_for_upgrade(on_upgrade, u);
+		out = MHD_create_response_for_upgrade(on_upgrade, NULL);
+		if (!out)
+			return MHD_NO;
 		MHD_add_response_header(out, MHD_HTTP_HEADER_UPGRADE, "berth-stream");
 		status = MHD_HTTP_SWITCHING_PROTOCOLS;
 	} else if (res->read) {
@@ -265,6 +310,8 @@ static void req_free(struct http_req *req)
 {
 	if (req->res.read_end)
 		req->res.read_end(req->res.ctx);
+	if (req->res.upgrade_drop)
+		req->res.upgrade_drop(req->res.ctx);
 	parse_segments_fini(&req->segments);
 	parse_kept_fini(&req->kept);
 	buf_fini(&req->body);
@@ -371,6 +418,7 @@ int http_start(const struct http_conf *conf, const struct http_route *routes, si
 	http->routes = routes;
 	http->nroutes = n;
 	http->ctx = ctx;
+	list_init(&http->upgraded);
 	lock_init(&http->lock, "http", LOCK_LEAF);
 	lock_cond_init(&http->cond);
 	http->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
@@ -403,6 +451,7 @@ void http_stop(struct http **slot)
 	while (http->running)
 		lock_wait(&http->lock, &http->cond, UINT64_MAX);
 	lock_drop(&http->lock);
+	end_upgraded(http);
 	MHD_stop_daemon(http->mhd);
 	pthread_cond_destroy(&http->cond);
 	lock_fini(&http->lock);

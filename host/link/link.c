@@ -26,7 +26,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, HELLO_MAX = 1024 };
+enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024 };
 
 enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_CLOSED };
 
@@ -60,6 +60,7 @@ struct link {
 	struct map calls;
 	struct loop_timer *retry;
 	unsigned retry_ms;
+	uint64_t up_since;
 	bool paused;
 };
 
@@ -275,7 +276,11 @@ static void on_close(void *ctx, const struct err *why)
 {
 	struct link *l = ctx;
 
-	go_down(l, why, RETRY_MIN_MS);
+	/* An agent that takes every connection and drops it again must not keep us busy. */
+	if (clock_now() - l->up_since > SHORT_MS * CLOCK_MS)
+		l->retry_ms = 0;
+	l->retry_ms = MIN(MAX(l->retry_ms * 2, (unsigned)RETRY_MIN_MS), (unsigned)RETRY_MAX_MS);
+	go_down(l, why, l->retry_ms);
 }
 
 static void on_frame(void *ctx, const struct frame *f);
@@ -303,7 +308,7 @@ static void dial_done(void *ctx)
 			go_down(l, &d->e, l->retry_ms);
 		} else {
 			l->state = LINK_UP;
-			l->retry_ms = 0;
+			l->up_since = clock_now();
 			set_up(l, true, NULL);
 			l->events.up(l->events.ctx, d->boot);
 		}

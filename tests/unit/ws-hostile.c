@@ -212,3 +212,20 @@ Test(ws_hostile, more_bytes_than_its_size)
 	}
 	lab_wait_why(&l, "quota-exceeded", true);
 }
+
+Test(ws_hostile, a_connection_that_is_dropped_at_once_each_time)
+{
+	struct pollfd p = { .fd = l.listener, .events = POLLIN };
+	uint64_t until;
+	unsigned n = 0;
+
+	lab_hangup(&l);
+	for (until = clock_after_ms(1500); clock_now() < until; n++) {
+		if (poll(&p, 1, 1500) != 1)
+			break;
+		lab_greet(&l, &l.control, &l.control_in, WIRE_CONTROL, 1);
+		lab_greet(&l, &l.ship, &l.ship_in, WIRE_SHIP, 1);
+		lab_hangup(&l);
+	}
+	cr_assert_leq(n, 12);
+}

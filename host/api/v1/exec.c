@@ -18,8 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW, WAIT_MAX_MS = 3600 * 1000,
-       SLICE_MS = 250 };
+enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW };
+enum { WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000, SLICE_MS = 250 };
 
 /* --- the upgraded stream ------------------------------------------------------------------------------------------ */
 
@@ -35,6 +35,14 @@ static void stream_over(void *ctx)
 
 	fd_close(&s->agent_fd);
 	http_upgrade_end(s->handle);
+	free(s);
+}
+
+static void stream_drop(void *ctx)
+{
+	struct stream *s = ctx;
+
+	fd_close(&s->agent_fd);
 	free(s);
 }
 
@@ -61,6 +69,7 @@ int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	s->loop = api->loop;
 	s->agent_fd = fd;
 	res->upgrade = stream_begin;
+	res->upgrade_drop = stream_drop;
 	res->ctx = s;
 	return 0;
 }
@@ -230,12 +239,16 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	AUTO(fd_close) int fd = -1;
 	struct msg_EXIT_ACK ack = { 0 };
 	struct gather g = { .cut = { false, false } };
-	uint64_t until = clock_after_ms(WAIT_MAX_MS);
+	uint64_t until = clock_after_ms(WAIT_MAX_MS), timeout_ms;
 	const char *in;
 	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u", &j, e);
 
 	if (r < 0)
 		return r;
+	timeout_ms = json_get_u64(j, "timeout_ms", 0);
+	/* An agent that never says the end must not keep a thread for an hour. */
+	if (timeout_ms && timeout_ms < WAIT_MAX_MS)
+		until = clock_after_ms((unsigned)timeout_ms + LATE_MS);
 	in = json_get_str(j, "stdin", NULL);
 	if (in && strlen(in) > STDIN_MAX)
 		return err_set(e, -E2BIG, "stdin-too-long", "stdin of at most %d bytes; stream longer ones", STDIN_MAX);
