@@ -42,6 +42,13 @@ void ship_count(struct ws_pass *p)
 		meta_put_u64(p->txn, "stored", ws->stored_b);
 }
 
+static int not_stored(int r, struct err *e)
+{
+	if (r == -ENOSPC)
+		return err_set(e, r, "store-full", "the store is full: there is no room for what the sandbox wrote");
+	return err_sys(e, r, "storing content");
+}
+
 /* A delta is laid over the content that the named shipment brought, when that is what the store still has. */
 static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e)
 {
@@ -96,7 +103,7 @@ static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct er
 	if (r < 0)
 		return r;
 	r = content_write(ws->ship.writer, m->offset, m->data);
-	return r < 0 ? err_sys(e, r, "storing content") : 0;
+	return r < 0 ? not_stored(r, e) : 0;
 }
 
 static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err *e)
@@ -117,7 +124,7 @@ static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err 
 	else if (m->gone)
 		vec_push(&p->gone, done.node.fid);
 	ship_reset(ws);
-	return r < 0 ? err_sys(e, r, "storing content") : 0;
+	return r < 0 ? not_stored(r, e) : 0;
 }
 
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e)
@@ -190,5 +197,5 @@ int ship_commit(struct ws_pass *p, struct err *e)
 		if (r == 0)
 			journal_append(p->txn, &row);
 	}
-	return r < 0 && e && !e->code ? err_sys(e, r, "storing content") : r;
+	return r < 0 && e && !e->code ? not_stored(r, e) : r;
 }

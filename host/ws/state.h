@@ -89,6 +89,8 @@ struct ws {
 	struct list waiters;
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
 	struct ws_stats stats;
+	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
+	unsigned troubles;   /* one after the other */
 	uint64_t boot;
 
 	/* the strand's own */

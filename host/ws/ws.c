@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 enum { FETCH_AT_ONCE = 1024 };
+enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60, SYNC_TRIES = 3 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
@@ -139,11 +140,19 @@ void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
 	ws->changed_ctx = ctx;
 }
 
+/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each time. */
+static bool in_trouble(const struct ws *ws)
+{
+	return ws->trouble_at && clock_now() - ws->trouble_at < TROUBLE_SHOWN_S * CLOCK_S;
+}
+
 void ws_stat(struct ws *ws, struct ws_stats *ret)
 {
 	lock_take(&ws->lock);
 	*ret = ws->stats;
 	ret->queued_b = ws->queue_b;
+	if (ret->is_up && !ret->halted && !in_trouble(ws))
+		ret->why[0] = '\0';
 	lock_drop(&ws->lock);
 }
 
@@ -462,7 +471,7 @@ static void on_up(void *ctx, uint64_t boot)
 	j->boot = boot;
 	lock_take(&ws->lock);
 	ws->stats.is_up = true;
-	if (!ws->stats.halted)
+	if (!ws->stats.halted && !in_trouble(ws))
 		ws->stats.why[0] = '\0';
 	lock_drop(&ws->lock);
 	strand_run(ws->work, begin, j);
@@ -474,7 +483,7 @@ static void on_down(void *ctx, const char *why)
 
 	lock_take(&ws->lock);
 	ws->stats.is_up = false;
-	if (!ws->stats.halted)
+	if (!ws->stats.halted && !in_trouble(ws))
 		snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	queue_clear(&ws->queue);
 	ws->queue_b = 0;
@@ -485,16 +494,22 @@ static void on_down(void *ctx, const char *why)
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 {
 	struct link *link = ws_link(ws);
+	unsigned delay_ms;
+	bool full;
 
 	log_warn("ws", halt ? "replication halted" : "replication in trouble", "id=%s slug=%s why=%s", ws->id, slug,
 		 why);
 	lock_take(&ws->lock);
+	full = str_eq(slug, "store-full") || str_eq(slug, "workspace-full");
+	ws->troubles = full && in_trouble(ws) ? MIN(ws->troubles + 1, (unsigned)TROUBLE_STEPS) : 0;
+	ws->trouble_at = clock_now();
+	delay_ms = TROUBLE_MS << ws->troubles;
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
 	if (!halt && link)
-		link_restart(link, 1000, why);
+		link_restart(link, delay_ms, why);
 }
 
 /* Once a second while live: those who waited too long. */
@@ -624,7 +639,7 @@ int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 	struct msg_SYNC m = { .call = 0 };
 	struct link *link = ws_link(ws);
 	struct ws_stats stats;
-	int r;
+	int r, tries;
 
 	if (!link)
 		return 0;
@@ -636,10 +651,18 @@ int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 		err_sys(e, r, "looking for contents that are missing");
 	else
 		r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
+	/* A connection that breaks in between is made anew and all is told again: that is worth asking again, too. */
+	for (tries = 0; r == -EPIPE && tries < SYNC_TRIES && ws_mode(ws) == WS_LIVE; tries++) {
+		r = link_wait_up(link, until, e);
+		if (r == 0)
+			r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
+	}
 	if (r == 0)
 		r = missing_await(ws, &missing, until, e);
 	vec_fini(&missing);
 	ws_stat(ws, &stats);
+	if (r < 0 && !stats.halted && stats.why[0])
+		err_set(e, r, "not-durable", "not everything could be made durable: %s", stats.why);
 	if (r == 0 && stats.halted)
 		r = err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
 	return r;
