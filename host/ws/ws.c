@@ -140,7 +140,8 @@ void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
 	ws->changed_ctx = ctx;
 }
 
-/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each time. */
+/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
+ * time. */
 static bool in_trouble(const struct ws *ws)
 {
 	return ws->trouble_at && clock_now() - ws->trouble_at < TROUBLE_SHOWN_S * CLOCK_S;
