@@ -129,7 +129,7 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	struct ws_waiter *w;
 	struct link *link = ws_link(ws);
 	struct node n;
-	bool live;
+	bool live, room;
 	int r = txn_read(ws->db, &t, NULL);
 
 	if (r == 0)
@@ -150,13 +150,16 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	/* The waiter is listed before the state is looked at again, so that no wake between the two is missed. */
 	lock_take(&ws->lock);
 	live = ws->mode == WS_LIVE;
-	if (live)
+	room = ws->waiting < WS_WAITERS_MAX;
+	if (live && room) {
 		list_append(&ws->waiters, &w->node);
+		ws->waiting++;
+	}
 	lock_drop(&ws->lock);
 	txn_abort(&t);
-	if (!live) { /* it stopped just now: nobody would wake this one */
+	if (!live || !room) { /* it stopped just now: nobody would wake this one; or too many wait already */
 		free(w);
-		fn(ctx, -EPIPE, NULL);
+		fn(ctx, live ? -EAGAIN : -EPIPE, NULL);
 		return;
 	}
 	if (ws_getattr(ws, fid, &n) == 0 && !(n.flags & NODE_PENDING)) {
@@ -185,6 +188,7 @@ void ws_open_cancel(struct ws *ws, void *ctx)
 		if (w->ctx != ctx)
 			continue;
 		list_remove(pos);
+		ws->waiting--;
 		pool_run(ws->conf.work, cancelled, w);
 	}
 	lock_drop(&ws->lock);

@@ -13,6 +13,7 @@ enum {
 	WS_MAGIC = 0x77733031,
 	WS_QUEUE_HIGH = 8 * 1024 * 1024, /* unread bytes of an agent at which the link stops reading */
 	WS_QUEUE_LOW = 2 * 1024 * 1024,
+	WS_WAITERS_MAX = 1024, /* opens that wait for content; one more is answered EAGAIN */
 	WS_OP_MS = 20000, /* an operation on a live workspace */
 	WS_STORED_TIMES = 8, /* what a guest may make the store take, in sizes of its workspace */
 	WS_ENTRY_B = 512,    /* one name for so many bytes of its size */
@@ -87,6 +88,7 @@ struct ws {
 	size_t queue_b;
 	bool is_scheduled, is_paused, is_ready;
 	struct list waiters;
+	unsigned waiting; /* how many these are */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
 	struct ws_stats stats;
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */

@@ -210,6 +210,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 			hit = fids[i] == w->fid;
 		if (hit) {
 			list_remove(pos);
+			ws->waiting--;
 			list_append(&mine, pos);
 		}
 	}
