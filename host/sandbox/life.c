@@ -11,6 +11,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -261,16 +262,26 @@ static int seal(struct sandbox *s, struct err *e)
 	return r == -EAGAIN ? r : 0;
 }
 
+static bool agent_lives(const struct sandbox *s)
+{
+	struct pollfd p = { .fd = s->pidfd, .events = POLLIN };
+
+	return s->pidfd < 0 || poll(&p, 1, 0) == 0;
+}
+
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e)
 {
 	struct hub *hub = s->hub;
 	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
 	struct err lost = ERR_NULL, other = ERR_NULL;
 	struct link *link = ws_link(s->ws);
+	bool alive = agent_lives(s);
 	int r = -EPIPE;
 
 	life_unwatch(s);
-	if (link)
+	if (link && alive) /* a connection that just broke comes back */
+		r = link_wait_up(link, clock_after_ms(END_UP_MS), &lost);
+	if (r == 0)
 		r = link_wait(link, MSG_STOP, &stop, clock_after_ms(grace_ms + 10000), NULL, NULL, &lost);
 	if (r == 0)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);

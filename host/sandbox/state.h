@@ -9,7 +9,7 @@
 #include "host/sandbox/hub.h"
 #include "wire/wire.h"
 
-enum { HUB_START_MS = 20000, HUB_SYNC_MS = 120000, LEAVE_SYNC_MS = 10000 };
+enum { HUB_START_MS = 20000, HUB_SYNC_MS = 120000, LEAVE_SYNC_MS = 10000, END_UP_MS = 15000 };
 
 /* Everything that is written down about a sandbox, and what goes with it while it runs. */
 struct sandbox {
