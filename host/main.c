@@ -32,7 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8 };
+enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, FS_END_MS = 3000 };
 
 struct berthd {
 	struct conf conf;
@@ -368,6 +368,11 @@ static void finish(struct berthd *b)
 	}
 	if (b->mounted && !b->stopping && !b->priv_died)
 		(void)!priv_unmount(b->priv, NULL);
+	if (!fs_wait(b->fs, FS_END_MS)) {
+		log_warn("main", "the mount is held by another mount namespace; its files answer ENOTCONN from now on",
+			 NULL);
+		_exit(0); /* everything is durable, and the end of this process is the end of the mount */
+	}
 	fs_free(&b->fs);
 	pool_free(&b->api);
 	pool_free(&b->dial);

@@ -26,6 +26,10 @@ int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e) MUST_CHEC
 /** fs_serve() - answer requests on @fuse_fd (mounted by the privileged process) with threads of our own; returns at
  * once. The descriptor is taken over. */
 int fs_serve(struct fs *fs, int fuse_fd, struct err *e) MUST_CHECK;
+/** fs_wait() - after the unmount: wait for the threads, at most @ms. Return: false when they still serve, since
+ * somebody's mount namespace holds on to the mount; then fs_free() would wait, too, and the process had better just
+ * end. */
+bool fs_wait(struct fs *fs, unsigned ms);
 /** fs_free() - after the unmount: wait for the threads, forget everything. */
 void fs_free(struct fs **fs);
 

@@ -5,6 +5,7 @@
  */
 #include "host/fs/state.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -107,6 +108,17 @@ int fs_serve(struct fs *fs, int fuse_fd, struct err *e)
 	pthread_setname_np(fs->thread, "fuse");
 	fs->serving = true;
 	return 0;
+}
+
+bool fs_wait(struct fs *fs, unsigned ms)
+{
+	struct timespec until = clock_timespec(clock_wall() + (int64_t)(ms * CLOCK_MS));
+
+	if (fs && fs->serving && pthread_timedjoin_np(fs->thread, NULL, &until) != 0)
+		return false;
+	if (fs)
+		fs->serving = false;
+	return true;
 }
 
 void fs_free(struct fs **slot)

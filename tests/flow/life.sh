@@ -93,3 +93,15 @@ grep -q ending "$TOP/cut"
 start_daemon
 berth run "$one" -- sh -c 'cat /proc/[0-9]*/cmdline | tr "\\0" " " | grep -q "[s]leep 1000"'
 berth kill "$one"
+
+# Somebody's mount namespace that has a copy of the mount does not keep the daemon from ending.
+one=$(berth create --template mini)
+berth run "$one" -- sh -c 'echo hi > kept'
+unshare -m --propagation private sleep 300 &
+holder=$!
+wait_for 20 "the copy of the mount" grep -q " $MNT " "/proc/$holder/mountinfo"
+stop_daemon
+kill "$holder"
+start_daemon
+equal "after an end with a held mount" "$(cat "$MNT/$one/kept")" hi
+berth kill "$one"
