@@ -22,15 +22,17 @@
 
 static NORETURN void hold(uid_t base, int ready, int done)
 {
-	char c = 0;
+	int err = 0;
+	char c;
 
 	if (setgroups(0, NULL) < 0 || setresgid(base, base, base) < 0 || setresuid(base, base, base) < 0)
-		_exit(1);
+		err = errno;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (unshare(CLONE_NEWUSER) < 0 || write(ready, &c, 1) != 1)
-		_exit(1);
-	(void)!read(done, &c, 1);
-	_exit(0);
+	if (!err && unshare(CLONE_NEWUSER) < 0)
+		err = errno;
+	if (write(ready, &err, sizeof(err)) == (ssize_t)sizeof(err) && !err)
+		(void)!read(done, &c, 1);
+	_exit(err != 0);
 }
 
 static int write_map(pid_t pid, const char *which, uid_t base)
@@ -46,9 +48,11 @@ static int write_map(pid_t pid, const char *which, uid_t base)
 
 static int map(pid_t pid, int ready, uid_t base, int *ret_fd, struct err *e)
 {
-	char path[64], c;
-	int r = io_read_full(ready, &c, 1);
+	char path[64];
+	int why = 0, r = io_read_full(ready, &why, sizeof(why));
 
+	if (r == 0 && why)
+		return err_sys(e, -why, "user namespace (none in a chroot, nor with user.max_user_namespaces = 0)");
 	if (r == 0)
 		r = write_map(pid, "uid_map", base);
 	if (r == 0)

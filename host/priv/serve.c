@@ -52,6 +52,12 @@ static int refuse(struct err *e, const char *what)
 	return err_set(e, -EINVAL, "bad-request", "bad request to the privileged process: %s", what);
 }
 
+/* What a person asked for, in words for them. */
+static int refuse_size(struct err *e, const char *what)
+{
+	return err_set(e, -EINVAL, "bad-request", "%s", what);
+}
+
 static bool id_ok(const char *field, size_t size)
 {
 	return memchr(field, '\0', size) && str_is_id(field, PRIV_ID_MAX);
@@ -75,13 +81,13 @@ static int do_unmount(struct job *j)
 static int check_limits(const struct priv_box_spec *s, struct err *e)
 {
 	if (s->memory_b < 16 * MIB || s->memory_b > 1024 * 1024 * MIB)
-		return refuse(e, "memory must be 16M to 1T");
+		return refuse_size(e, "memory must be 16M to 1T");
 	if (s->workspace_b < 16 * MIB || s->workspace_b > 1024 * 1024 * MIB)
-		return refuse(e, "the workspace must be 16M to 1T");
+		return refuse_size(e, "the workspace must be 16M to 1T");
 	if (s->cpu_milli < 10 || s->cpu_milli > 1024 * 1000)
-		return refuse(e, "cpu must be 10 to 1024000 thousandths");
+		return refuse_size(e, "cpu must be 10 to 1024000 thousandths");
 	if (s->pids < 8 || s->pids > 1024 * 1024)
-		return refuse(e, "pids must be 8 to 1048576");
+		return refuse_size(e, "pids must be 8 to 1048576");
 	return 0;
 }
 

@@ -123,6 +123,17 @@ static void file_in(struct copy *c, const char *from, const char *to, mode_t mod
 		complain(c, from, e.text);
 }
 
+static bool is_link(struct copy *c, const char *path)
+{
+	struct berth_entry i = { .name = NULL };
+	struct berth_error e;
+	bool is = berth_stat(c->b, c->id, path, &i, &e) == 0 && str_eq(i.type, "symlink");
+
+	free(i.name);
+	free(i.target);
+	return is;
+}
+
 static void link_in(struct copy *c, const char *from, const char *to)
 {
 	char target[PATH_LEN_MAX + 1];
@@ -134,7 +145,10 @@ static void link_in(struct copy *c, const char *from, const char *to)
 		return;
 	}
 	target[n] = '\0';
-	if (berth_symlink(c->b, c->id, to, target, &e) < 0)
+	/* As cp(1) does: a link replaces a link, and nothing else. */
+	if (berth_symlink(c->b, c->id, to, target, &e) < 0 &&
+	    (e.code != -EEXIST || !is_link(c, to) || berth_unlink(c->b, c->id, to, false, &e) < 0 ||
+	     berth_symlink(c->b, c->id, to, target, &e) < 0))
 		complain(c, from, e.text);
 }
 
@@ -241,6 +255,20 @@ static void list_out(struct copy *c, const char *from, int dir, const char *show
 	vec_fini(&v);
 }
 
+static void link_out(struct copy *c, const struct berth_entry *i, const struct place *at)
+{
+	const char *target = i->target ? i->target : "";
+	struct stat st;
+
+	if (symlinkat(target, at->dir, at->name) == 0)
+		return;
+	if (errno == EEXIST && fstatat(at->dir, at->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISLNK(st.st_mode))
+		errno = EEXIST;
+	else if (errno == EEXIST && unlinkat(at->dir, at->name, 0) == 0 && symlinkat(target, at->dir, at->name) == 0)
+		return;
+	complain(c, at->shown, strerror(errno));
+}
+
 static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const struct place *at, int depth)
 {
 	AUTO(fd_close) int dir = -1;
@@ -250,8 +278,7 @@ static void tree_out(struct copy *c, const char *from, const struct berth_entry 
 	} else if (str_eq(i->type, "file")) {
 		file_out(c, from, at, (unsigned)i->mode);
 	} else if (str_eq(i->type, "symlink")) {
-		if (symlinkat(i->target ? i->target : "", at->dir, at->name) < 0)
-			complain(c, at->shown, strerror(errno));
+		link_out(c, i, at);
 	} else if (!str_eq(i->type, "dir") || depth > DEPTH_MAX) {
 		complain(c, from, "neither file, directory nor symlink: left out");
 	} else if (mkdirat(at->dir, at->name, (mode_t)(i->mode & 0777) | 0700) < 0 && errno != EEXIST) {
@@ -265,16 +292,22 @@ static void tree_out(struct copy *c, const char *from, const struct berth_entry 
 	}
 }
 
-static const char *last_name(const char *path)
+/* "a/b/" is called b; "." and ".." have no name: their contents go where they are told to. */
+static const char *last_name(char *path)
 {
-	const char *slash = strrchr(path, '/');
+	size_t len = strlen(path);
+	const char *name;
 
-	return slash && slash[1] ? slash + 1 : path;
+	while (len && path[len - 1] == '/')
+		path[--len] = '\0';
+	name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	return str_eq(name, ".") || str_eq(name, "..") ? "" : name;
 }
 
 static int copy_in(struct copy *c, const char *src, const char *dst, bool recursive)
 {
 	AUTO(str_free) char *to = must_strdup(dst);
+	AUTO(str_free) char *typed = must_strdup(src);
 	struct berth_entry at = { .name = NULL };
 	struct berth_error e;
 	struct stat st;
@@ -288,7 +321,7 @@ static int copy_in(struct copy *c, const char *src, const char *dst, bool recurs
 	if (!*dst || dst[strlen(dst) - 1] == '/' ||
 	    (berth_stat(c->b, c->id, dst, &at, &e) == 0 && str_eq(at.type, "dir"))) {
 		str_free(&to);
-		to = str_printf("%s%s%s", dst, *dst && dst[strlen(dst) - 1] != '/' ? "/" : "", last_name(src));
+		to = str_printf("%s%s%s", dst, *dst && dst[strlen(dst) - 1] != '/' ? "/" : "", last_name(typed));
 	}
 	free(at.name);
 	free(at.target);

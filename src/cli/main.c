@@ -17,24 +17,27 @@ static const struct {
 	const char *usage, *words;
 } verbs[] = {
 	{ "create", cli_create, false,
-	  "[--template T] [--name N] [--timeout D] [--memory S] [--workspace S] [--cpu MILLI] [--pids N]",
+	  "[--template T] [--name N] [--timeout TIME] [--memory SIZE] [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
 	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },
 	{ "info", cli_info, false, "[ID] [--json]", "all about one sandbox, or about the daemon" },
-	{ "run", cli_run, false, "ID [--user U] [--cwd D] [--env K=V] [--timeout D] [--tty] [--detach] -- CMD...",
+	{ "run", cli_run, false,
+	  "ID [--user U] [--cwd DIR] [--env K=V]... [--timeout TIME] [--tty] [--no-stdin] [--detach] [--id NAME]"
+	  " -- CMD...",
 	  "run a command" },
-	{ "shell", cli_shell, false, "ID [--user U]", "an interactive shell" },
+	{ "shell", cli_shell, false, "ID [--user U] [--cwd DIR]", "an interactive shell" },
 	{ "attach", cli_attach, false, "ID PROCESS", "join a process that was started with --detach" },
 	{ "cp", cli_cp, false, "[-r] SRC DST", "copy files; one side is ID:PATH" },
 	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
-	{ "timeout", cli_timeout, false, "ID D", "let it live for this long from now (0: for ever)" },
-	{ "kill", cli_kill, false, "ID... [--grace D]", "end sandboxes, keep their files" },
-	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files" },
+	{ "timeout", cli_timeout, false, "ID TIME", "let it live for this long from now (0: for ever)" },
+	{ "kill", cli_kill, false, "ID... [--grace TIME]", "end sandboxes, keep their files" },
+	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files; --force: also those that run" },
 	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
 	{ "template", cli_template, false,
-	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]", "templates" },
+	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]",
+	  "the root file systems of sandboxes: list, remove, make" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },
@@ -144,6 +147,11 @@ bool cli_time(const char *verb, const char *text, uint64_t *ret_ms)
 	return false;
 }
 
+static bool wants_help(const char *arg)
+{
+	return str_eq(arg, "--help") || str_eq(arg, "-h");
+}
+
 static int help(FILE *to)
 {
 	size_t i;
@@ -151,7 +159,8 @@ static int help(FILE *to)
 	fprintf(to, "usage: berth VERB [ARGUMENTS]   ($BERTH_URL: the daemon, unix:/PATH)\n\n");
 	for (i = 0; i < ARRAY_LEN(verbs); i++)
 		fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].words);
-	fprintf(to, "\nberth VERB --help tells the arguments of a verb.\n");
+	fprintf(to, "\nberth VERB --help tells the arguments of a verb; berth(1) has all of it.\n"
+		    "TIME: 500ms, 30s, 10m, 2h or seconds. SIZE: bytes, or 512M, 2G. PATH is below /workspace.\n");
 	return to == stdout ? CLI_OK : CLI_USAGE;
 }
 
@@ -165,15 +174,22 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2)
 		return help(stderr);
-	if (str_eq(argv[1], "--help") || str_eq(argv[1], "help") || str_eq(argv[1], "-h"))
+	if (wants_help(argv[1]) || (str_eq(argv[1], "help") && argc == 2))
 		return help(stdout);
+	if (str_eq(argv[1], "help")) { /* "help VERB" is "VERB --help" */
+		static char word[] = "--help";
+
+		argv[1] = argv[2];
+		argv[2] = word;
+	}
 	if (str_eq(argv[1], "--version"))
 		return cli_version(NULL, argc - 1, argv + 1);
 	for (i = 0; i < ARRAY_LEN(verbs); i++) {
 		if (!str_eq(argv[1], verbs[i].name))
 			continue;
-		if (argc > 2 && str_eq(argv[2], "--help")) {
-			printf("usage: berth %s %s\n%s\n", verbs[i].name, verbs[i].usage, verbs[i].words);
+		if (argc > 2 && wants_help(argv[2])) {
+			printf("usage: berth %s%s%s\n%s\n", verbs[i].name, *verbs[i].usage ? " " : "", verbs[i].usage,
+			       verbs[i].words);
 			return CLI_OK;
 		}
 		if (!verbs[i].local && berth_open(NULL, &b, &e) < 0) {

@@ -129,8 +129,11 @@ int cli_shell(struct berth *b, int argc, char **argv)
 	char **rest;
 	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
-	if (n != 1)
-		return n < 0 ? CLI_USAGE : cli_usage("shell", "one sandbox is wanted");
+	if (n != 1) {
+		if (n >= 0)
+			cli_usage("shell", "one sandbox is wanted");
+		return CLI_BERTH;
+	}
 	term = str_printf("TERM=%s", getenv("TERM") ? getenv("TERM") : "xterm-256color");
 	env[0] = term;
 	x.env = env;
@@ -143,8 +146,10 @@ int cli_attach(struct berth *b, int argc, char **argv)
 	AUTO(berth_stream_close) struct berth_stream *s = NULL;
 	struct berth_error e;
 
-	if (argc != 3)
-		return cli_usage("attach", "a sandbox and a process are wanted");
+	if (argc != 3) {
+		cli_usage("attach", "a sandbox and a process are wanted");
+		return CLI_BERTH;
+	}
 	if (berth_attach(b, argv[1], argv[2], 0, 0, &s, &e) < 0)
 		return berth_failed("attach", &e);
 	return cli_follow(s, false, false, "attach");
@@ -224,8 +229,10 @@ int cli_git(struct berth *b, int argc, char **argv)
 	struct berth_info info;
 	struct berth_error e;
 
-	if (argc < 3)
-		return cli_usage("git", "a sandbox and arguments of git are wanted");
+	if (argc < 3) {
+		cli_usage("git", "a sandbox and arguments of git are wanted");
+		return CLI_BERTH;
+	}
 	if (berth_info(b, argv[1], &info, &e) < 0)
 		return berth_failed("git", &e);
 	if (str_eq(info.state, "running"))

@@ -267,7 +267,7 @@ int cli_template(struct berth *b, int argc, char **argv)
 	}
 	if (argc == 3 && str_eq(argv[1], "rm"))
 		return berth_template_remove(b, argv[2], &e) < 0 ? cli_fail("template", &e) : CLI_OK;
-	if (argc > 2 && str_eq(argv[1], "build")) {
+	if (argc > 1 && str_eq(argv[1], "build")) {
 		argv[1] = argv[0];
 		return template_build(b, argc - 1, argv + 1);
 	}

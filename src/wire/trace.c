@@ -176,5 +176,7 @@ int trace_dump(const char *path, int out, struct err *e)
 		r = dump_next(fd, &b, out, e);
 	if (r == -ENODATA)
 		return 0;
-	return r == -EBADMSG ? err_set(e, r, "broken-capture", "%s ends inside a record or is damaged", path) : r;
+	if (r == -EBADMSG)
+		return err_set(e, r, "broken-capture", "%s ends inside a record or is damaged", path);
+	return err_sys(e, r, "dump of %s", path);
 }

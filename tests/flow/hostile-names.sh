@@ -30,6 +30,14 @@ berth cp -r "$id:" "$TOP/all"
 equal "all" "$(cat "$TOP/all/d/a/file")" evil
 (cd "$TOP" && berth cp "$id:d/plain" here && equal "here" "$(cat here)" 2)
 refused 1 "No such file" berth cp "$id:d/plain" "$TOP/no/where"
+mkdir "$TOP/in"
+echo 3 >"$TOP/in/file"
+ln -s file "$TOP/in/link"
+for i in "$TOP/in" "$TOP/in/" "$TOP/in//"; do berth cp -r "$i" "$id:"; done # a link replaces the link of before
+equal "in" "$(berth cat "$id:in/file")" 3
+for i in 1 2; do berth cp -r "$TOP/in/." "$id:dot/" && berth cp -r "$id:in/" "$TOP/out"; done
+equal "contents" "$(berth cat "$id:dot/file")" 3
+equal "out" "$(readlink "$TOP/out/in/link")" file
 
 # --- terminals ---
 # shellcheck disable=SC2016
