@@ -505,7 +505,7 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 	full = str_eq(slug, "store-full") || str_eq(slug, "workspace-full");
 	ws->troubles = full && in_trouble(ws) ? MIN(ws->troubles + 1, (unsigned)TROUBLE_STEPS) : 0;
 	ws->trouble_at = clock_now();
-	delay_ms = TROUBLE_MS << ws->troubles;
+	delay_ms = (unsigned)TROUBLE_MS << ws->troubles;
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
 	pthread_cond_broadcast(&ws->cond);

@@ -130,10 +130,52 @@ static void barrier(const struct lab *l, struct host *h)
 	run_fini(&r);
 }
 
+/* The path of an inode as the model has it; false when it has no name. */
+static bool path_of(struct host *h, uint64_t fid, char *to, size_t size)
+{
+	struct map_slot *slot;
+	size_t pos = 0, len;
+
+	if (fid == h->root) {
+		to[0] = '\0';
+		return true;
+	}
+	while ((slot = map_next(&h->entries, &pos))) {
+		struct entry *e = slot->value;
+
+		if (e->fid != fid || !path_of(h, e->parent, to, size))
+			continue;
+		len = strlen(to);
+		snprintf(to + len, size - len, "%s%s", len ? "/" : "", e->name);
+		return true;
+	}
+	return false;
+}
+
+/* What a host owes: an inode that a scan told without a mark, and whose content it lacks, is asked for. */
+static void fetch_missing(struct host *h)
+{
+	struct map_slot *slot;
+	size_t pos = 0;
+
+	while ((slot = map_next(&h->inodes, &pos))) {
+		struct inode *i = slot->value;
+		char path[4096];
+		struct msg_FETCH m = { .fid = i->node.fid };
+
+		if (!S_ISREG(i->node.mode) || i->node.size == 0 || (i->has_data && i->data_len == i->node.size) ||
+		    !path_of(h, m.fid, path, sizeof(path)))
+			continue;
+		m.path = span_str(path);
+		wire_send(&h->control, MSG_FETCH, &m);
+	}
+}
+
 static unsigned sync_all(struct host *h)
 {
 	struct msg_SYNC m = { 0 };
 
+	fetch_missing(h);
 	return host_call(h, MSG_SYNC, &m);
 }
 
