@@ -269,13 +269,17 @@ static void become(const struct plan *p)
 		fail(p, STAGE_USER, false);
 }
 
+/* Who protects the agent does not mean its commands. A score that makes all of us go first stays as it is: were it
+ * taken off, the agent would be killed before the command that took the memory. */
 static void oom_score(void)
 {
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+	char c = 0;
 
 	if (fd < 0)
 		return;
-	(void)!write(fd, "0", 1);
+	if (read(fd, &c, 1) == 1 && c == '-')
+		(void)!pwrite(fd, "0", 1, 0);
 	close(fd);
 }
 

@@ -151,6 +151,9 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 	if (sink.failed)
 		r = client_error(e, sink.failed, "output", "what the daemon sent could not be kept: %s",
 				 err_name(sink.failed));
+	else if (code == CURLE_COULDNT_CONNECT && access(b->socket, W_OK) < 0 && errno == EACCES)
+		r = client_error(e, -EACCES, "permission", "%s may not be opened: are you in the daemon's group?",
+				 b->socket);
 	else if (code == CURLE_COULDNT_CONNECT)
 		r = client_error(e, -ECONNREFUSED, "no-daemon", "no daemon answers on %s", b->socket);
 	else if (code != CURLE_OK)

@@ -70,6 +70,8 @@ equal "one content" "$(sort -u "$dir/out/d7/f7.txt")" 7
 diff -r --no-dereference --exclude=.git "$TOP/clone" "$dir/repo" || fail "the clone on the mount is not the repository"
 files=$(find "$TOP/clone" -path '*/.git' -prune -o -type f -print | wc -l)
 equal "what the report counts" "$(wc -l <"$dir/report.txt")" "$files"
+equal "first to go when memory is out" "$(berth run "$id" --user root -- sh -c \
+	'cat /proc/1/oom_score_adj /proc/self/oom_score_adj' </dev/null | uniq)" 500
 equal "berth ls" "$(berth ls "$id:out" --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" 21
 equal "berth cat" "$(berth cat "$id:report.txt" | sha256sum)" "$(sha256sum <"$dir/report.txt")"
 equal "by name" "$(wc -l <"$MNT/by-name/job/out/d3/f3.txt")" 4
