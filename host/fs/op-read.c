@@ -16,7 +16,8 @@ static void static_dir(struct fs *fs, fuse_ino_t ino, struct stat *ret)
 {
 	*ret = (struct stat){
 		.st_ino = ino,
-		.st_mode = S_IFDIR | 0755,
+		/* Who is neither root nor in the group does not get in, whatever modes a guest gives its files. */
+		.st_mode = S_IFDIR | (ino == FS_INO_ROOT ? 0750 : 0755),
 		.st_nlink = 2,
 		.st_uid = fs->conf.uid,
 		.st_gid = fs->conf.gid,

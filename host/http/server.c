@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 enum { MEMORY_PER_CONNECTION = 64 * 1024, IDLE_S = 120, RES_BODY_MAX = 64 * 1024 * 1024, UPGRADED_MS = 5000 };
+enum { SEND_MS = 1000 };
 
 enum req_state { REQ_BODY, REQ_RUNNING, REQ_ANSWERED };
 
@@ -38,6 +39,7 @@ struct http {
 	struct lock lock;
 	pthread_cond_t cond;
 	unsigned running; /* guarded by lock */
+	unsigned sending; /* answered, but not sent to the end; guarded by lock */
 	struct list upgraded; /* guarded by lock */
 	bool ending;
 };
@@ -46,6 +48,7 @@ struct http_req {
 	struct http *http;
 	struct MHD_Connection *conn;
 	enum req_state state;
+	bool is_counted; /* in http.sending */
 	char id[24];
 	char *method, *path;
 	const struct http_route *route;
@@ -152,6 +155,12 @@ static void run(void *ctx)
 		 "id=%s method=%s status=%d us=%llu path=%s%s%s", req->id, req->method,
 		 req->res.upgrade ? 101 : req->res.status, (unsigned long long)(clock_now() - began) / 1000, req->path,
 		 r < 0 ? " why=" : "", r < 0 ? e.slug : "");
+	if (!req->res.upgrade) {
+		lock_take(&http->lock);
+		http->sending++;
+		lock_drop(&http->lock);
+		req->is_counted = true;
+	}
 	req->state = REQ_ANSWERED;
 	MHD_resume_connection(req->conn);
 	lock_take(&http->lock);
@@ -391,10 +400,16 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
 static void on_done(void *cls, struct MHD_Connection *conn, void **slot, enum MHD_RequestTerminationCode why)
 {
 	struct http_req *req = *slot;
+	struct http *http = cls;
 
-	(void)cls;
 	(void)conn;
 	(void)why;
+	if (req && req->is_counted) {
+		lock_take(&http->lock);
+		http->sending--;
+		pthread_cond_broadcast(&http->cond);
+		lock_drop(&http->lock);
+	}
 	if (req)
 		req_free(req);
 	*slot = NULL;
@@ -440,6 +455,7 @@ void http_stop(struct http **slot)
 {
 	struct http *http = take(slot);
 	MHD_socket listener;
+	uint64_t until;
 
 	if (!http)
 		return;
@@ -450,6 +466,9 @@ void http_stop(struct http **slot)
 	http->ending = true;
 	while (http->running)
 		lock_wait(&http->lock, &http->cond, UINT64_MAX);
+	until = clock_after_ms(SEND_MS); /* those who asked shall hear their answer, if they listen */
+	while (http->sending && lock_wait(&http->lock, &http->cond, until) == 0)
+		;
 	lock_drop(&http->lock);
 	end_upgraded(http);
 	MHD_stop_daemon(http->mhd);

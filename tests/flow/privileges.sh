@@ -55,3 +55,6 @@ inside() { pgrep -f '^sleep 1000$' | while read -r p; do stat -c %u "/proc/$p"; 
 wait_for 10 "the sleep" inside
 [ -n "$(inside)" ] || fail "no process of the sandbox has an id of its range"
 say "done"
+
+# An account outside of the group does not get into the mount.
+refused 2 'Permission denied' setpriv --reuid 65534 --regid 65534 --clear-groups ls "$MNT"
