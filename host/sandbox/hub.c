@@ -299,22 +299,31 @@ int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err
 
 /* --- ending ------------------------------------------------------------------------------------------------------- */
 
+/* A running sandbox that a call is going to work on: counted among its jobs, so that nobody frees it. hub.lock is held.
+ */
+static int take_running(struct hub *hub, const char *id_or_name, int otherwise, struct sandbox **ret, struct err *e)
+{
+	struct sandbox *s = hub_get(hub, id_or_name);
+
+	if (!s || s->info.state == SANDBOX_CREATING)
+		return no_such(id_or_name, e);
+	if (s->info.state != SANDBOX_RUNNING)
+		return err_set(e, otherwise, "not-running", "sandbox %s is %s", s->info.id,
+			       sandbox_state_name(s->info.state));
+	s->jobs++;
+	*ret = s;
+	return 0;
+}
+
 int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e)
 {
-	struct sandbox *s;
-	int r = 0;
+	struct sandbox *s = NULL;
+	int r;
 
 	lock_take(&hub->lock);
-	s = hub_get(hub, id_or_name);
-	if (!s || s->info.state == SANDBOX_CREATING)
-		r = no_such(id_or_name, e);
-	else if (s->info.state != SANDBOX_RUNNING)
-		r = err_set(e, -EALREADY, "not-running", "sandbox %s is %s", s->info.id,
-			    sandbox_state_name(s->info.state));
-	else
-		s->info.state = SANDBOX_STOPPING;
+	r = take_running(hub, id_or_name, -EALREADY, &s, e);
 	if (r == 0)
-		s->jobs++;
+		s->info.state = SANDBOX_STOPPING;
 	lock_drop(&hub->lock);
 	if (r < 0)
 		return r;
@@ -381,22 +390,15 @@ static void arm_timer(void *ctx)
 
 int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e)
 {
-	struct sandbox *s;
-	int r = 0;
+	struct sandbox *s = NULL;
+	int r;
 
 	lock_take(&hub->lock);
-	s = hub_get(hub, id_or_name);
-	if (!s || s->info.state == SANDBOX_CREATING)
-		r = no_such(id_or_name, e);
-	else if (s->info.state != SANDBOX_RUNNING)
-		r = err_set(e, -EAGAIN, "not-running", "sandbox %s is %s", s->info.id,
-			    sandbox_state_name(s->info.state));
-	else
+	r = take_running(hub, id_or_name, -EAGAIN, &s, e);
+	if (r == 0)
 		s->info.ends_ns = timeout_ms ? clock_wall() + (int64_t)(MIN(timeout_ms, (uint64_t)INT64_MAX / CLOCK_S) *
 									CLOCK_MS)
 					     : 0;
-	if (r == 0)
-		s->jobs++;
 	lock_drop(&hub->lock);
 	if (r < 0)
 		return r;
