@@ -65,7 +65,6 @@ int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e)
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 	struct fs *fs = NEW(struct fs);
 
-	fs->magic = FS_MAGIC;
 	fs->conf = *conf;
 	fs->statfs_dir = must_strdup(conf->statfs_dir);
 	lock_init(&fs->lock, "fs", LOCK_FS);

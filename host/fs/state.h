@@ -11,7 +11,7 @@
 
 #include <fuse_lowlevel.h>
 
-enum { FS_MAGIC = 0x66733031, FS_INO_ROOT = 1, FS_INO_BYNAME = 2, FS_LISTS_MAX = 512 };
+enum { FS_INO_ROOT = 1, FS_INO_BYNAME = 2, FS_LISTS_MAX = 512 };
 
 /* Entries of a directory in the order of their cookies, as they were when somebody began to read it. */
 struct fs_list_entry {
@@ -41,7 +41,6 @@ struct fs_handle {
 };
 
 struct fs {
-	uint32_t magic;
 	struct fs_conf conf;
 	char *statfs_dir;
 	struct fuse_session *se;

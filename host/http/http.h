@@ -67,8 +67,6 @@ const char *http_header(struct http_req *req, const char *name);
 /** http_body() - the body when it is in memory; *@ret_fd is -1. Else an empty span and *@ret_fd is a file with
  * *@ret_size bytes, borrowed, positioned at its start. */
 struct span http_body(struct http_req *req, int *ret_fd, uint64_t *ret_size);
-/** http_id() - a short word for the request, for logs and the X-Request-Id header. */
-const char *http_id(const struct http_req *req);
 /** http_upgrade_end() - any thread. */
 void http_upgrade_end(void *handle);
 /** http_status_of() - the HTTP status for a negative errno: -ENOENT is 404, … */

@@ -89,11 +89,6 @@ struct span http_body(struct http_req *req, int *ret_fd, uint64_t *ret_size)
 	return req->spool_fd >= 0 ? SPAN_NULL : buf_span(&req->body);
 }
 
-const char *http_id(const struct http_req *req)
-{
-	return req->id;
-}
-
 int http_status_of(int code)
 {
 	static const struct {

@@ -253,9 +253,3 @@ void jw_bool(struct json_writer *w, bool v)
 	before(w);
 	buf_printf(w->b, "%s", v ? "true" : "false");
 }
-
-void jw_null(struct json_writer *w)
-{
-	before(w);
-	buf_append(w->b, "null", 4);
-}

@@ -49,7 +49,6 @@ void jw_str(struct json_writer *w, struct span s);
 void jw_u64(struct json_writer *w, uint64_t v);
 void jw_i64(struct json_writer *w, int64_t v);
 void jw_bool(struct json_writer *w, bool v);
-void jw_null(struct json_writer *w);
 static inline void jw_kstr(struct json_writer *w, const char *key, const char *s)
 {
 	jw_key(w, key);
