@@ -300,7 +300,12 @@ static void on_seen(void *ctx, uint64_t parent, struct span name, const struct n
 	ship_seen(((struct agent *)ctx)->ship, parent, name, n->fid);
 }
 
-static const struct watch_events watch_events = { .written = on_written, .seen = on_seen };
+static void on_lost(void *ctx)
+{
+	ship_lost(((struct agent *)ctx)->ship);
+}
+
+static const struct watch_events watch_events = { .written = on_written, .seen = on_seen, .lost = on_lost };
 
 static void on_progress(void *ctx)
 {

@@ -374,6 +374,21 @@ static void finish(struct ship *s)
 	u->base = NULL;
 }
 
+void ship_lost(struct ship *s)
+{
+	struct under_way *u = &s->now;
+	struct stat st;
+
+	if (!u->req || fstat(u->fd, &st) < 0 || st.st_nlink > 0)
+		return;
+	fd_close(&u->fd);
+	send_end(s, false, true);
+	mem_free(&u->blocks);
+	u->base = NULL;
+	settle(s, take(&u->req));
+	ship_go_on(s);
+}
+
 /* --- moving bytes ------------------------------------------------------------------------------------------------ */
 
 enum step { STEP_ON, STEP_WAIT, STEP_DONE };

@@ -23,6 +23,9 @@ void ship_detach(struct ship *s);
 bool ship_add(struct ship *s, uint64_t parent, struct span name, uint64_t fid);
 /** ship_seen() - a file has this name now: remembered when it is queued. */
 void ship_seen(struct ship *s, uint64_t parent, struct span name, uint64_t fid);
+/** ship_lost() - a file lost a name. When it was the last one of the file that is being read, that is given up: while
+ * we hold it open its blocks are not free, and a guest that removes a file to make room wants the room at once. */
+void ship_lost(struct ship *s);
 /** ship_fetch() - the host waits for it; @path is a name that it may have. */
 void ship_fetch(struct ship *s, uint64_t fid, struct span path);
 /** ship_frame() - WINDOW and SHIP_ACK. Return: 0; -EBADMSG. */

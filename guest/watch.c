@@ -142,6 +142,7 @@ static void entry_lost(struct watch *w, const struct mark *m)
 {
 	links_note(w, m->parent, SPAN(m->name, m->len), NULL, m->flags & DIRTY_WRITTEN);
 	search_add(&w->search, (uint32_t)m->tag);
+	w->events->lost(w->ctx);
 }
 
 /* The directory is not where we thought: something that moved it is still to be looked at, or its event to be read. */

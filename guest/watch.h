@@ -15,6 +15,8 @@ struct watch_events {
 	bool (*written)(void *ctx, uint64_t parent, struct span name, const struct node *node);
 	/** A regular file has this name, whatever else happened. */
 	void (*seen)(void *ctx, uint64_t parent, struct span name, const struct node *node);
+	/** A name is gone; whatever it named may have no other. */
+	void (*lost)(void *ctx);
 };
 
 typedef void watch_barrier_fn(void *ctx);

@@ -398,7 +398,9 @@ static void on_ship(struct host *h)
 		cr_assert_leq(m.data.offset + m.data.data.len, h->now_node.size);
 		memcpy(h->now_data + m.data.offset, m.data.data.p, m.data.data.len);
 		h->ship_bytes += m.data.data.len;
-		wire_send(&h->ship, MSG_WINDOW, &(struct msg_WINDOW){ .stream = 0, .bytes = m.data.data.len });
+		if (!h->hold_credit)
+			wire_send(&h->ship, MSG_WINDOW,
+				  &(struct msg_WINDOW){ .stream = 0, .bytes = m.data.data.len });
 	} else {
 		cr_assert_eq(type, MSG_SHIP_END);
 		ship_end(h, &m.end);

@@ -72,6 +72,7 @@ struct host {
 	struct msg_NODE now_node;
 	uint8_t *now_data;
 	bool hold_acks; /* do not acknowledge changes */
+	bool hold_credit; /* nor give credit for what is shipped */
 	unsigned reply; /* type of the last answer to a call, and the call */
 	uint64_t reply_call;
 	char slug[41]; /* of an error, or the watcher of INFO_IS */

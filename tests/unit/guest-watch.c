@@ -10,6 +10,7 @@
 #include "base/str.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -465,6 +466,51 @@ Test(ship, a_file_that_never_rests)
 	cr_assert_eq(host_check(&h, true), 0);
 	run_fini(&r);
 	wire_close(&w);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+/* Whether a process holds a file open that has no name any more. */
+static bool holds_deleted(pid_t pid)
+{
+	char dir[64], path[400], target[4096];
+	bool found = false;
+	struct dirent *d;
+	DIR *fds;
+	ssize_t n;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
+	fds = opendir(dir);
+	cr_assert_not_null(fds);
+	while ((d = readdir(fds))) {
+		snprintf(path, sizeof(path), "%s/%s", dir, d->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[MAX(n, 0)] = '\0';
+		found |= strstr(target, "big (deleted)") != NULL;
+	}
+	closedir(fds);
+	return found;
+}
+
+Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
+{
+	struct host h;
+	struct lab l;
+	struct run r;
+
+	cr_assert(lab_start(&l, "inotify"));
+	host_open(&h, &l, true);
+	h.hold_credit = true; /* so it stays under way */
+	r = RUN(&l, &h, SPEC(0), "dd", "if=/dev/zero", "of=big", "bs=1M", "count=16");
+	cr_assert_eq(r.code, 0);
+	run_fini(&r);
+	while (!h.ship_bytes)
+		host_serve(&h, 100);
+	r = RUN(&l, &h, SPEC(0), "rm", "big");
+	cr_assert_eq(r.code, 0);
+	cr_assert_not(holds_deleted(l.pid));
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	run_fini(&r);
 	host_close(&h);
 	lab_stop(&l);
 }
