@@ -4,12 +4,14 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "host/http/http.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 enum kind { KIND_TEXT, KIND_PATH, KIND_WORD, KIND_NUMBER, KIND_SIZE, KIND_TIME };
 
@@ -63,6 +65,10 @@ static const struct option options[] = {
 	  "life of a sandbox that asks for none; 0: for ever" },
 	{ "sandbox", "ids-first", KIND_NUMBER, AT(ids_first), 65536, 4000000000U, "1000000", NULL,
 	  "first host id of the ranges of 65536 that sandboxes get" },
+	{ "api", "listen", KIND_TEXT, AT(api_listen), 0, 0, "", NULL,
+	  "TCP address of the API, 127.0.0.1:7070, where every request needs a key; empty: none" },
+	{ "api", "head-timeout", KIND_TIME, AT(head_timeout), 100, 3600000, "30s", NULL,
+	  "how long a client may take for the head of a request, or for 4 KiB of its body" },
 	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
 	{ "api", "connections", KIND_NUMBER, AT(connections), 1, 16384, "1024", NULL, "connections at a time" },
 	{ "api", "threads", KIND_NUMBER, AT(api_threads), 2, 256, "32", NULL, "requests worked on at a time" },
@@ -236,6 +242,8 @@ int conf_environment(struct conf *c, char *const *env, struct err *e)
 int conf_finish(struct conf *c, struct err *e)
 {
 	size_t len = strlen(c->state_dir);
+	struct sockaddr_storage at;
+	unsigned at_len;
 
 	while (len > 1 && c->state_dir[len - 1] == '/')
 		c->state_dir[--len] = '\0';
@@ -247,6 +255,8 @@ int conf_finish(struct conf *c, struct err *e)
 		snprintf(c->mount_dir, sizeof(c->mount_dir), "%.*s/mnt", CONF_TEXT_MAX - 32, c->state_dir);
 	if (!c->socket[0])
 		snprintf(c->socket, sizeof(c->socket), "%.*s/run/api.sock", CONF_TEXT_MAX - 32, c->state_dir);
+	if (c->api_listen[0] && http_address(c->api_listen, &at, &at_len, e) < 0)
+		return err_wrap(e, "api.listen");
 	if (c->memory > c->memory_max)
 		return err_set(e, -EINVAL, "bad-config", "sandbox.memory is larger than sandbox.memory-max");
 	if (c->workspace > c->workspace_max)

@@ -32,7 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, FS_END_MS = 3000 };
+enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, FS_END_MS = 3000, TICK_MS = 10000 };
 
 struct berthd {
 	struct conf conf;
@@ -43,10 +43,12 @@ struct berthd {
 	struct pool *work, *notify, *dial, *api;
 	struct fs *fs;
 	struct hub *hub;
-	struct http *http;
 	struct api front;
+	struct keys *keys;
+	struct events *events;
+	struct loop_timer *ticker; /* the loop's */
 	char *run_dir, *store_dir, *template_dir;
-	int lock_fd, listen_fd, links_dirfd, signal_fd;
+	int lock_fd, listen_fd, tcp_fd, links_dirfd, signal_fd;
 	struct loop_watch *signal_watch, *priv_watch;
 	bool mounted, stopping, priv_died;
 };
@@ -147,6 +149,8 @@ static int prepare(struct berthd *b, struct err *e)
 		r = directories(b, e);
 	if (r == 0)
 		r = api_socket(b, e);
+	if (r == 0 && b->conf.api_listen[0])
+		r = http_listen(b->conf.api_listen, &b->tcp_fd, e);
 	if (r < 0)
 		return r;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -203,18 +207,48 @@ static int mount_up(struct berthd *b, struct err *e)
 
 static void stop_all(void *ctx);
 
+/* A line now and then to those who listen for events, so that who went away is noticed. */
+static void tick(void *ctx)
+{
+	struct berthd *b = ctx;
+
+	events_tick(b->events);
+	loop_rearm(b->ticker, clock_after_ms(TICK_MS));
+}
+
+static int front_up(struct berthd *b, struct err *e)
+{
+	const struct conf *c = &b->conf;
+	AUTO(str_free) char *tmp = str_printf("%s/tmp", c->state_dir);
+	struct http_conf hc = {
+		.listener = { { .fd = b->listen_fd }, { .fd = b->tcp_fd, .keyed = true } },
+		.listeners = b->tcp_fd >= 0 ? 2 : 1,
+		.gate = { .admit = keys_admit, .ctx = b->keys },
+		.loop = b->loop,
+		.pool = b->api,
+		.spool_dir = tmp,
+		.body_max_b = c->body_max,
+		.head_ms = c->head_timeout,
+		.connections = (unsigned)c->connections,
+	};
+	const struct http_route *routes;
+	size_t n;
+	int r;
+
+	b->front = (struct api){ .hub = b->hub, .store = b->store, .loop = b->loop, .fs = b->fs, .keys = b->keys,
+				 .events = b->events, .mount_dir = c->mount_dir, .started_ns = clock_wall() };
+	routes = v1_routes(&n);
+	r = http_start(&hc, routes, n, &b->front, &b->front.http, e);
+	if (r == 0)
+		b->listen_fd = b->tcp_fd = -1;
+	return r;
+}
+
 /* Everything is up but the loop does not run yet, so what needs it goes to a thread. */
 static void bring_up(void *ctx)
 {
 	struct berthd *b = ctx;
 	const struct conf *c = &b->conf;
-	struct http_conf hc = {
-		.listen_fd = b->listen_fd,
-		.pool = b->api,
-		.body_max_b = c->body_max,
-		.connections = (unsigned)c->connections,
-	};
-	AUTO(str_free) char *tmp = str_printf("%s/tmp", c->state_dir);
 	struct hub_conf conf = {
 		.store = b->store,
 		.loop = b->loop,
@@ -237,27 +271,21 @@ static void bring_up(void *ctx)
 		.cpu_milli = (uint32_t)c->cpu,
 		.pids = (uint32_t)c->pids,
 		.timeout_ms = c->timeout,
+		.events = b->events,
 	};
-	const struct http_route *routes;
 	struct err e = ERR_NULL;
-	size_t n;
-	int r;
+	int r = hub_new(&conf, &b->hub, &e);
 
-	hc.spool_dir = tmp;
-	r = hub_new(&conf, &b->hub, &e);
-	b->front = (struct api){ .hub = b->hub, .store = b->store, .loop = b->loop, .fs = b->fs,
-				 .mount_dir = c->mount_dir, .started_ns = clock_wall() };
-	routes = v1_routes(&n);
 	if (r == 0)
-		r = http_start(&hc, routes, n, &b->front, &b->http, &e);
+		r = front_up(b, &e);
 	if (r < 0) {
 		log_error("main", "cannot start", "slug=%s why=%s", e.slug, e.text);
 		b->stopping = true;
 		stop_all(b);
 		return;
 	}
-	b->listen_fd = -1;
-	log_info("main", "ready", "version=%s socket=%s mount=%s", PACKAGE_VERSION, c->socket, c->mount_dir);
+	log_info("main", "ready", "version=%s socket=%s mount=%s%s%s", PACKAGE_VERSION, c->socket, c->mount_dir,
+		 c->api_listen[0] ? " listen=" : "", c->api_listen);
 }
 
 /* stop accepting, leave or end sandboxes, unmount */
@@ -267,7 +295,8 @@ static void stop_all(void *ctx)
 	struct err e = ERR_NULL;
 
 	__atomic_store_n(&b->front.ending, true, __ATOMIC_RELAXED);
-	http_stop(&b->http);
+	events_end(b->events);
+	http_stop(&b->front.http);
 	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));
 	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)
 		log_warn("main", "not unmounted", "why=%s", e.text);
@@ -354,6 +383,12 @@ static int start(struct berthd *b, struct err *e)
 	if (r == 0)
 		r = pools(b, e);
 	if (r == 0)
+		r = keys_new(b->store, &b->keys, e);
+	if (r == 0) {
+		b->events = events_new();
+		b->ticker = loop_timer(b->loop, clock_after_ms(TICK_MS), tick, b);
+	}
+	if (r == 0)
 		r = mount_up(b, e);
 	if (r == 0)
 		r = signals(b, e);
@@ -365,6 +400,7 @@ static void finish(struct berthd *b)
 	if (b->loop) {
 		loop_unwatch(&b->signal_watch);
 		loop_unwatch(&b->priv_watch);
+		loop_untimer(&b->ticker);
 	}
 	if (b->mounted && !b->stopping && !b->priv_died)
 		(void)!priv_unmount(b->priv, NULL);
@@ -379,12 +415,15 @@ static void finish(struct berthd *b)
 	pool_free(&b->notify);
 	pool_free(&b->work);
 	loop_free(&b->loop);
+	keys_free(&b->keys);
+	events_free(&b->events);
 	store_close(&b->store);
 	fd_close(&b->links_dirfd);
 	fd_close(&b->signal_fd);
 	if (b->listen_fd >= 0)
 		unlink(b->conf.socket);
 	fd_close(&b->listen_fd);
+	fd_close(&b->tcp_fd);
 	priv_close(&b->priv);
 	fd_close(&b->lock_fd);
 	str_free(&b->run_dir);
@@ -456,7 +495,7 @@ static int configure(struct conf *c, int argc, char **argv, bool *ret_check, boo
 
 int main(int argc, char **argv)
 {
-	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .links_dirfd = -1, .signal_fd = -1 };
+	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .links_dirfd = -1, .signal_fd = -1 };
 	enum log_level level = LOG_LVL_INFO;
 	bool check = false, over = false;
 	struct err e = ERR_NULL;

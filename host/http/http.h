@@ -16,15 +16,40 @@
 struct http;
 struct http_req;
 
+enum { HTTP_BODY_MEMORY = 1024 * 1024, HTTP_DOORS_MAX = 2, HTTP_BUCKETS = 12, HTTP_STATUSES = 24 };
+#define HTTP_ANY UINT32_MAX	     /* as a need: whoever is known at all */
+#define HTTP_SIZE_UNKNOWN UINT64_MAX /* of an answer that is read piece by piece */
+
+/* Who asks. All empty: a connection that needs no key. */
+struct http_who {
+	char id[20];
+	char name[65];
+};
+
+/* Asked about each request on a door that wants keys: on the server's thread, before any of the body is taken, so it
+ * must not block. @credential: what came as X-API-Key or as Authorization: Bearer, NULL when nothing did. @need: of the
+ * route. Return: 0 and @ret is filled; -errno. */
+struct http_gate {
+	int (*admit)(void *ctx, const char *credential, unsigned need, struct http_who *ret, struct err *e);
+	void *ctx;
+};
+
+struct http_listener {
+	int fd; /* taken over */
+	bool keyed;
+};
+
 struct http_conf {
-	int listen_fd;	      /* taken over */
+	struct http_listener listener[HTTP_DOORS_MAX];
+	size_t listeners;
+	struct http_gate gate;
+	struct loop *loop;    /* looks after slow clients; NULL: nobody does */
 	struct pool *pool;    /* runs handlers */
 	const char *spool_dir; /* for long bodies */
 	uint64_t body_max_b;
-	unsigned connections;
+	uint64_t head_ms;     /* how long a client may take for a request's head, or for each 4 KiB of its body */
+	unsigned connections; /* on each door */
 };
-
-enum { HTTP_BODY_MEMORY = 1024 * 1024 };
 
 /* What a handler answers; starts as 200 with an empty JSON body. */
 struct http_res {
@@ -32,7 +57,7 @@ struct http_res {
 	const char *type; /* Content-Type; a constant */
 	struct buf body;  /* at most 64 MiB */
 	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
-	 * off. */
+	 * off; -EAGAIN after http_suspend(): nothing yet. @size may be HTTP_SIZE_UNKNOWN. */
 	ssize_t (*read)(void *ctx, uint64_t at, void *to, size_t max);
 	uint64_t size;
 	void (*read_end)(void *ctx);
@@ -50,11 +75,21 @@ struct http_route {
 	const char *method;
 	const char *pattern; /* "/v1/sandboxes/{}/files": each {} is one segment, never empty */
 	http_handler *handler;
+	unsigned need;	   /* for the gate */
+	const char *query; /* the parameters that it takes, one space between them; NULL: none */
 };
+
+/** http_address() - "127.0.0.1:7070", "[::1]:7070"; numbers only. Return: 0; -EINVAL. */
+struct sockaddr_storage;
+int http_address(const char *text, struct sockaddr_storage *ret, unsigned *ret_len, struct err *e) MUST_CHECK;
+/** http_listen() - a listening socket there. Return: 0 or -errno. */
+int http_listen(const char *text, int *ret_fd, struct err *e) MUST_CHECK;
 
 /** http_start() - serve @routes (n of them, borrowed) with @ctx. Return: 0 or -errno. */
 int http_start(const struct http_conf *conf, const struct http_route *routes, size_t n, void *ctx, struct http **ret,
 	       struct err *e) MUST_CHECK;
+/** http_cut() - end every connection of whoever has this id, in the middle of whatever it does. Any thread. */
+void http_cut(struct http *http, const char *who_id);
 /** http_stop() - accept nothing more, wait for handlers that run, end all connections; whoever has an upgraded one sees
  * its end and must give it back (within 5 s). */
 void http_stop(struct http **http);
@@ -67,9 +102,35 @@ const char *http_header(struct http_req *req, const char *name);
 /** http_body() - the body when it is in memory; *@ret_fd is -1. Else an empty span and *@ret_fd is a file with
  * *@ret_size bytes, borrowed, positioned at its start. */
 struct span http_body(struct http_req *req, int *ret_fd, uint64_t *ret_size);
+const struct http_who *http_who(const struct http_req *req);
+/** http_connection() - for http_suspend() and http_resume(); lives until the answer's read_end(). */
+void *http_connection(struct http_req *req);
+/** http_suspend() - from inside of an answer's read(), which then returns -EAGAIN: it is not called again before
+ * http_resume(). Hold the lock under which you resume. */
+void http_suspend(void *connection);
+/** http_resume() - any thread; once for each http_suspend(). */
+void http_resume(void *connection);
 /** http_upgrade_end() - any thread. */
 void http_upgrade_end(void *handle);
 /** http_status_of() - the HTTP status for a negative errno: -ENOENT is 404, … */
 int http_status_of(int code);
+
+/* What was asked of one route since the start. */
+struct http_stat {
+	const struct http_route *route; /* NULL: of none */
+	struct {
+		int status;
+		uint64_t n;
+	} by_status[HTTP_STATUSES]; /* ended by n = 0, or full */
+	uint64_t bucket[HTTP_BUCKETS]; /* of http_bucket_us, not cumulated */
+	uint64_t n, sum_us;
+};
+struct http_load {
+	unsigned connections, streams, running;
+};
+extern const uint64_t http_bucket_us[HTTP_BUCKETS];
+
+/** http_stats() - a copy for each route and one for none; free() it. Any thread. */
+struct http_stat *http_stats(struct http *http, size_t *ret_n, struct http_load *ret);
 
 #endif

@@ -50,8 +50,10 @@ void hub_job_done(struct sandbox *s)
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 {
 	struct hub *hub = s->hub;
+	enum sandbox_state was;
 
 	lock_take(&hub->lock);
+	was = s->info.state;
 	s->info.state = state;
 	snprintf(s->info.why, sizeof(s->info.why), "%s", why);
 	if (state == SANDBOX_STOPPED || state == SANDBOX_FAILED) {
@@ -64,6 +66,16 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 	}
 	pthread_cond_broadcast(&hub->cond);
 	lock_drop(&hub->lock);
+	if (was != state && state != SANDBOX_CREATING)
+		hub_tell(s, state == SANDBOX_RUNNING && was != SANDBOX_CREATING ? "resumed" : sandbox_state_name(state),
+			 why);
+}
+
+void hub_tell(struct sandbox *s, const char *what, const char *why)
+{
+	AUTO(str_free) char *kind = str_printf("sandbox.%s", what);
+
+	events_emit(s->hub->conf.events, kind, s->info.id, s->info.name, why);
 }
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */
@@ -78,7 +90,21 @@ static void insert(struct hub *hub, struct sandbox *s)
 		hub->ranges[s->range] = true;
 }
 
-int hub_claim(struct hub *hub, struct sandbox *s, struct err *e)
+/* Those of a key that are not over. hub.lock is held. */
+static unsigned owned(struct hub *hub, const char *owner)
+{
+	struct list *pos;
+	unsigned n = 0;
+
+	list_each(pos, &hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		n += s->info.state < SANDBOX_STOPPED && str_eq(s->info.owner, owner);
+	}
+	return n;
+}
+
+int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e)
 {
 	unsigned k;
 	int r = 0;
@@ -92,6 +118,8 @@ int hub_claim(struct hub *hub, struct sandbox *s, struct err *e)
 		r = err_set(e, -EEXIST, "id-taken", "a sandbox with the id %s exists", s->info.id);
 	else if (s->info.name[0] && hub_get(hub, s->info.name))
 		r = err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
+	else if (owner_max && owned(hub, s->info.owner) >= owner_max)
+		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
 	else if (k == hub->conf.sandboxes_max)
 		r = err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
 	if (r == 0) {
@@ -157,6 +185,7 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 		snprintf(i->id, sizeof(i->id), "%s", what->id);
 	else
 		random_id(i->id);
+	snprintf(i->owner, sizeof(i->owner), "%s", what->owner);
 	r = pick(what->memory_b, c->memory_b, c->memory_max_b, "memory", &i->memory_b, e);
 	if (r == 0)
 		r = pick(what->workspace_b, c->workspace_b, c->workspace_max_b, "workspace", &i->workspace_b, e);
@@ -189,13 +218,15 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	random_bytes(s->token, sizeof(s->token));
 	r = fill(hub, what, s, e);
 	if (r == 0)
-		r = hub_claim(hub, s, e);
+		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {
 		free(s);
 		return r;
 	}
+	hub_tell(s, "created", "");
 	r = life_start(s, e);
 	if (r < 0) {
+		hub_tell(s, "removed", "it could not be started");
 		hub_forget(hub, s);
 		return r;
 	}
@@ -368,6 +399,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	fs_remove(hub->conf.fs, s->ws);
 	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
 		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
+	hub_tell(s, "removed", "");
 	hub_forget(hub, s);
 	return wsdb_remove(hub->conf.store, id, e);
 }
@@ -599,6 +631,14 @@ int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), v
 			r = fn(ctx, one->d_name);
 	closedir(d);
 	return r;
+}
+
+uint64_t hub_template_mark(struct hub *hub, const char *name)
+{
+	AUTO(str_free) char *path = str_printf("%s/%s", hub->template_dir, name);
+	struct stat st;
+
+	return str_is_id(name, PRIV_ID_MAX) && lstat(path, &st) == 0 ? st.st_ino : 0;
 }
 
 int hub_template_remove(struct hub *hub, const char *name, struct err *e)

@@ -16,6 +16,7 @@
 #include "host/box/box.h"
 #include "host/fs/fs.h"
 #include "host/priv/priv.h"
+#include "host/sandbox/event.h"
 #include "host/ws/ws.h"
 #include "loop/pool.h"
 
@@ -50,6 +51,7 @@ struct hub_conf {
 	uint64_t memory_max_b, workspace_max_b;
 	uint32_t cpu_milli, pids;
 	uint64_t timeout_ms; /* default life; 0: for ever */
+	struct events *events; /* what happens is told there; may be NULL */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -65,6 +67,8 @@ struct hub_create {
 	uint64_t timeout_ms;		 /* 0: the default */
 	uint64_t memory_b, workspace_b;	 /* 0: the default */
 	uint32_t cpu_milli, pids;	 /* 0: the default */
+	char owner[20];			 /* "", or the id of the API key that asks for it */
+	uint32_t owner_max;		 /* how many of its own may exist that are not stopped; 0: no limit */
 };
 
 /* What can be said about a sandbox at one moment: a copy, yours. */
@@ -72,6 +76,7 @@ struct hub_info {
 	char id[PRIV_ID_MAX + 1];
 	char name[HUB_NAME_MAX + 1];
 	char template_[PRIV_ID_MAX + 1];
+	char owner[20];		 /* id of the API key that it was made with, "" when none */
 	enum sandbox_state state;
 	char why[160];		 /* a sentence: why it failed or stopped; "" while it runs */
 	char mount[512];	 /* directory on the host */
@@ -118,6 +123,8 @@ int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, i
 		       struct err *e) MUST_CHECK;
 /** hub_template_each() - names of the templates that are complete. */
 int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx);
+/** hub_template_mark() - a number that another build of this template changes; 0: there is none. */
+uint64_t hub_template_mark(struct hub *hub, const char *name);
 int hub_template_remove(struct hub *hub, const char *name, struct err *e) MUST_CHECK;
 
 const char *sandbox_state_name(enum sandbox_state s);

@@ -43,7 +43,11 @@ static void timed_out(void *ctx)
 	struct sandbox *s = ctx;
 	struct err e = ERR_NULL;
 
-	if (begin_stopping(s) && life_end(s, 2000, "its time was over", &e) < 0)
+	bool mine = begin_stopping(s);
+
+	if (mine)
+		hub_tell(s, "timeout", "its time was over");
+	if (mine && life_end(s, 2000, "its time was over", &e) < 0)
 		log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
 	hub_job_done(s);
 }

@@ -24,6 +24,8 @@ int record_save(struct sandbox *s, struct err *e)
 	buf_init(&b, 4096);
 	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
 		   i.why);
+	if (i.owner[0])
+		buf_printf(&b, "owner %s\n", i.owner);
 	buf_printf(&b, "created %lld\nends %lld\nstopped %lld\n", (long long)i.created_ns, (long long)i.ends_ns,
 		   (long long)i.stopped_ns);
 	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
@@ -59,6 +61,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		snprintf(i->name, sizeof(i->name), "%s", v);
 	} else if (str_eq(key, "template")) {
 		snprintf(i->template_, sizeof(i->template_), "%s", v);
+	} else if (str_eq(key, "owner")) {
+		snprintf(i->owner, sizeof(i->owner), "%s", v);
 	} else if (str_eq(key, "why")) {
 		snprintf(i->why, sizeof(i->why), "%s", v);
 	} else if (str_eq(key, "created")) {

@@ -45,10 +45,11 @@ int record_load(struct ws *ws, struct sandbox *s);
 
 /* table, hub.c; with hub.lock held where it says so */
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
-int hub_claim(struct hub *hub, struct sandbox *s, struct err *e);
+int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
 void hub_job_done(struct sandbox *s);
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
+void hub_tell(struct sandbox *s, const char *what, const char *why); /* the event "sandbox.WHAT"; nothing held */
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);

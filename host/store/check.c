@@ -138,6 +138,24 @@ static int check_table(struct check *c, enum content_table table)
 	return r < 0 ? r : 0;
 }
 
+static int check_access(struct check *c)
+{
+	struct span key, v;
+	struct access_key k;
+	enum db_step step = DB_AT_LEAST;
+	int r = 0;
+
+	while (r == 0 && (r = db_walk(c->content, CT_META, step, span_str(access_prefix), &key, &v)) == 0) {
+		if (key.len < ACCESS_PREFIX || memcmp(key.p, access_prefix, ACCESS_PREFIX) != 0)
+			return 0;
+		if (access_unpack(key, v, &k) < 0)
+			check_say(c, "the row %.*s of an API key has a form that is unknown",
+				  (int)MIN(key.len, (size_t)40), (const char *)key.p);
+		step = DB_NEXT;
+	}
+	return r < 0 ? r : 0;
+}
+
 static int check_content(struct check *c)
 {
 	int r = store_format_check(c->content, CT_META);
@@ -153,6 +171,8 @@ static int check_content(struct check *c)
 		r = check_table(c, CT_LIST);
 	if (r == 0)
 		r = check_table(c, CT_TREE);
+	if (r == 0)
+		r = check_access(c);
 	return r;
 }
 

@@ -5,11 +5,13 @@
  */
 #include "host/store/key.h"
 
+#include "base/str.h"
+
 #include <assert.h>
 #include <errno.h>
 
 enum { NODE_VERSION = 1, NODE_HAS_CONTENT = 1, NODE_REC_PLAIN = 80, JOURNAL_VERSION = 1, LIST_VERSION = 1 };
-enum { CONTENT_REC = 48 };
+enum { CONTENT_REC = 48, ACCESS_VERSION = 1 };
 
 const char *const content_tables[CT_TABLES] = {
 	[CT_CHUNK] = "chunk", [CT_LIST] = "list", [CT_TREE] = "tree", [CT_META] = "meta"
@@ -247,4 +249,57 @@ void content_unpack(const uint8_t *p, struct content *ret)
 	ret->depth = get_u32(p + 8);
 	ret->reserved = get_u32(p + 12);
 	memcpy(ret->root.b, p + 16, DIGEST_LEN);
+}
+
+/* --- API keys ----------------------------------------------------------------------------------------------------- */
+
+const char access_prefix[] = "access/";
+
+size_t access_pack(const struct access_key *k, uint8_t *to)
+{
+	size_t n = strlen(k->name);
+
+	memset(to, 0, ACCESS_REC_HEAD);
+	to[0] = ACCESS_VERSION;
+	put_u32(to + 4, k->scopes);
+	put_u32(to + 8, k->sandboxes);
+	put_u32(to + 12, k->per_second);
+	put_u64(to + 16, (uint64_t)k->created_ns);
+	put_u64(to + 24, (uint64_t)k->expires_ns);
+	memcpy(to + 32, k->hash.b, DIGEST_LEN);
+	memcpy(to + ACCESS_REC_HEAD, k->name, n);
+	return ACCESS_REC_HEAD + n;
+}
+
+static bool is_access_id(struct span s)
+{
+	const char *p = s.p;
+	size_t i;
+
+	for (i = 0; i < s.len && strchr("0123456789abcdef", p[i]) && p[i];)
+		i++;
+	return s.len == ACCESS_ID_LEN && i == s.len;
+}
+
+int access_unpack(struct span key, struct span value, struct access_key *ret)
+{
+	const uint8_t *p = value.p;
+	struct span id = SPAN((const char *)key.p + ACCESS_PREFIX, key.len - ACCESS_PREFIX);
+	struct access_key k = { .scopes = 0 };
+
+	if (key.len <= ACCESS_PREFIX || !is_access_id(id) || value.len <= ACCESS_REC_HEAD ||
+	    value.len > ACCESS_REC_HEAD + ACCESS_NAME_MAX || p[0] != ACCESS_VERSION)
+		return -EIO;
+	memcpy(k.id, id.p, id.len);
+	memcpy(k.name, p + ACCESS_REC_HEAD, value.len - ACCESS_REC_HEAD);
+	k.scopes = get_u32(p + 4);
+	k.sandboxes = get_u32(p + 8);
+	k.per_second = get_u32(p + 12);
+	k.created_ns = (int64_t)get_u64(p + 16);
+	k.expires_ns = (int64_t)get_u64(p + 24);
+	memcpy(k.hash.b, p + 32, DIGEST_LEN);
+	if (!str_is_id(k.name, ACCESS_NAME_MAX) || !k.scopes || (k.scopes & ~(uint32_t)ACCESS_SCOPES))
+		return -EIO;
+	*ret = k;
+	return 0;
 }

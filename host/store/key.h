@@ -27,6 +27,8 @@ enum {
 	JOURNAL_HEAD = 80,
 	JOURNAL_NAME_MAX = 4096,
 	KEY_ROOM = 8 + 8 + 255,
+	ACCESS_REC_HEAD = 64,
+	ACCESS_PREFIX = 7, /* of access_prefix */
 };
 #define CONTENT_SIZE_MAX (UINT64_C(1) << 44)
 
@@ -118,5 +120,11 @@ bool content_ok(const struct content *c);
 /** content_pack() - 48 bytes. */
 void content_pack(const struct content *c, uint8_t *to);
 void content_unpack(const uint8_t *p, struct content *ret);
+
+/* API keys: rows "access/ID" of the content environment's meta. access_pack() returns the length, at most
+ * ACCESS_REC_HEAD + ACCESS_NAME_MAX. access_unpack(): 0 or -EIO. */
+extern const char access_prefix[];
+size_t access_pack(const struct access_key *k, uint8_t *to);
+int access_unpack(struct span key, struct span value, struct access_key *ret) MUST_CHECK;
 
 #endif

@@ -72,6 +72,26 @@ int content_next_data(struct store *store, const struct content *c, uint64_t off
 /** content_next_hole() - for SEEK_HOLE: first offset >= @offset that no chunk covers; the size at the latest. */
 int content_next_hole(struct store *store, const struct content *c, uint64_t offset, uint64_t *ret);
 
+/* --- access keys: who may ask over the network -------------------------------------------------------------------- */
+
+enum { ACCESS_ID_LEN = 8, ACCESS_NAME_MAX = 64 };
+enum { ACCESS_READ = 1, ACCESS_FILES = 2, ACCESS_RUN = 4, ACCESS_ADMIN = 8, ACCESS_SCOPES = 15 };
+
+struct access_key {
+	char id[ACCESS_ID_LEN + 1];	/* the key's first hexadecimal digits */
+	char name[ACCESS_NAME_MAX + 1]; /* str_is_id */
+	struct digest hash;		/* of the whole key; the key itself is not kept */
+	uint32_t scopes;		/* ACCESS_*, at least one */
+	uint32_t sandboxes, per_second; /* limits, 0: none */
+	int64_t created_ns, expires_ns; /* 0: never */
+};
+
+/** store_access_put() / store_access_del() - durable when they return 0. May block for the disk. */
+int store_access_put(struct store *store, const struct access_key *k, struct err *e) MUST_CHECK;
+int store_access_del(struct store *store, const char *id, struct err *e) MUST_CHECK;
+/** store_access_each() - all that are sound; stops when @fn returns non-zero and returns that. */
+int store_access_each(struct store *store, int (*fn)(void *ctx, const struct access_key *k), void *ctx);
+
 /* --- workspaces -------------------------------------------------------------------------------------------------- */
 
 /** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by

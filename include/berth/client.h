@@ -35,14 +35,48 @@ struct berth_error {
 	char text[240];	 /* a sentence */
 };
 
-/** berth_open() - a client for the daemon at @address: "unix:PATH"; NULL: $BERTH_URL, else the packaged default
- * unix:/var/lib/berth/run/api.sock. Nothing is sent yet. Errors: -EINVAL (address). */
+/** berth_open() - a client for the daemon at @address: "unix:/PATH" or "http://HOST:PORT"; NULL: $BERTH_URL, else the
+ * packaged default unix:/var/lib/berth/run/api.sock. The key is $BERTH_API_KEY. Nothing is sent yet. Errors: -EINVAL
+ * (address). */
 BERTH_API int berth_open(const char *address, struct berth **ret, struct berth_error *e);
 BERTH_API void berth_close(struct berth **b);
+/** berth_set_key() - another API key than $BERTH_API_KEY; NULL: none. It goes to the daemon in the clear: over HTTP to
+ * another machine put something that encrypts between the two. */
+BERTH_API void berth_set_key(struct berth *b, const char *key);
 /** berth_version() - of this library, "0.1.0". Static. */
 BERTH_API const char *berth_version(void);
 /** berth_health() - the daemon's /health as JSON text. */
 BERTH_API int berth_health(struct berth *b, char **ret_json, struct berth_error *e);
+/** berth_host() - what of the daemon's host is used, missing or not tried, as JSON text. */
+BERTH_API int berth_host(struct berth *b, char **ret_json, struct berth_error *e);
+/** berth_on_progress() - call @fn now and then while a file goes in or out by berth_read() and berth_write(): @done of
+ * @all bytes, 0 while that is unknown. NULL: not any more. */
+BERTH_API void berth_on_progress(struct berth *b, void (*fn)(void *ctx, uint64_t done, uint64_t all), void *ctx);
+
+/* --- API keys ----------------------------------------------------------------------------------------------------- */
+
+struct berth_key {
+	const char *name;
+	const char *const *scopes; /* read, files, run, admin; NULL-terminated */
+	uint64_t sandboxes;	   /* most that it may have at a time; 0: no limit */
+	uint64_t per_second;	   /* requests; 0: no limit */
+	uint64_t timeout_ms;	   /* its life; 0: for ever */
+};
+
+/** berth_key_create() - *@ret_key is the key itself, which cannot be seen again. */
+BERTH_API int berth_key_create(struct berth *b, const struct berth_key *what, char **ret_key, struct berth_error *e);
+/** berth_key_list() - a JSON array of objects. */
+BERTH_API int berth_key_list(struct berth *b, char **ret_json, struct berth_error *e);
+/** berth_key_revoke() - by id or name, at once: whatever it has open ends. */
+BERTH_API int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e);
+
+/* --- events ------------------------------------------------------------------------------------------------------- */
+
+/** berth_events() - call @fn with each event, a line of JSON (docs/api.md), behind number @since (0: all that the
+ * daemon keeps; with @follow: from now on). With @follow until @fn returns not 0, which is returned, or the daemon
+ * ends: -EPIPE. */
+BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
+			   void *ctx, struct berth_error *e);
 
 /* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 

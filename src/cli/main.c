@@ -38,6 +38,11 @@ static const struct {
 	{ "template", cli_template, false,
 	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]",
 	  "the root file systems of sandboxes: list, remove, make" },
+	{ "events", cli_events, false, "[--since N] [--follow]", "what happened, a line of JSON each" },
+	{ "key", cli_key, false,
+	  "ls | revoke KEY... | create NAME [--scopes read,files,run,admin] [--sandboxes N] [--rate N] [--timeout "
+	  "TIME]",
+	  "keys for the API over TCP: list, end, make" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },

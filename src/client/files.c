@@ -106,6 +106,12 @@ static int post_words(struct berth *b, const char *id, const char *what, const c
 	return r;
 }
 
+void berth_on_progress(struct berth *b, void (*fn)(void *ctx, uint64_t done, uint64_t all), void *ctx)
+{
+	b->progress = fn;
+	b->progress_ctx = ctx;
+}
+
 int berth_mkdir(struct berth *b, const char *id, const char *path, unsigned mode, struct berth_error *e)
 {
 	const char *const pairs[][2] = { { "path", path } };

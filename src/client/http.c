@@ -8,6 +8,9 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -86,6 +89,10 @@ static size_t on_write(char *data, size_t size, size_t n, void *ctx)
 		r = io_write_full(s->call->to_fd, data, n);
 	else
 		r = s->call->reply ? buf_append(s->call->reply, data, n) : 0;
+	if (r == 0 && s->call->each && status < 400)
+		r = s->call->each(s->call->ctx, data, n) ? -ECANCELED : 0;
+	if (r == -ECANCELED)
+		return 0;
 	if (r < 0)
 		s->failed = r;
 	return r < 0 ? 0 : n;
@@ -100,6 +107,14 @@ static size_t on_read(char *to, size_t size, size_t n, void *ctx)
 		got = read(c->from_fd, to, size * n);
 	while (got < 0 && errno == EINTR);
 	return got < 0 ? CURL_READFUNC_ABORT : (size_t)got;
+}
+
+static int on_progress(void *ctx, curl_off_t all_down, curl_off_t down, curl_off_t all_up, curl_off_t up)
+{
+	struct berth *b = ctx;
+
+	b->progress(b->progress_ctx, (uint64_t)(down + up), (uint64_t)(all_down + all_up));
+	return 0;
 }
 
 static CURL *handle(struct berth *b)
@@ -126,7 +141,8 @@ static void set_body(CURL *curl, const struct client_call *c)
 
 int client_call(struct berth *b, const struct client_call *c, struct berth_error *e)
 {
-	AUTO(str_free) char *url = str_printf("http://berth%s", c->path);
+	AUTO(str_free) char *url = str_printf("%s%s", b->base, c->path);
+	AUTO(str_free) char *key = b->key ? str_printf("X-API-Key: %s", b->key) : NULL;
 	struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
 	struct sink sink = { .call = c };
 	CURL *curl = handle(b);
@@ -139,23 +155,34 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 	sink.curl = curl;
 	buf_init(&sink.words, 65536);
 	curl_easy_setopt(curl, CURLOPT_URL, url);
-	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, b->socket);
+	if (key)
+		headers = curl_slist_append(headers, key);
+	if (b->socket)
+		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, b->socket);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_write);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &sink);
+	if (b->progress) {
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, b);
+	}
 	set_body(curl, c);
 	code = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
 	if (sink.failed)
 		r = client_error(e, sink.failed, "output", "what the daemon sent could not be kept: %s",
 				 err_name(sink.failed));
-	else if (code == CURLE_COULDNT_CONNECT && access(b->socket, W_OK) < 0 && errno == EACCES)
+	else if (code == CURLE_COULDNT_CONNECT && b->socket && access(b->socket, W_OK) < 0 && errno == EACCES)
 		r = client_error(e, -EACCES, "permission", "%s may not be opened: are you in the daemon's group?",
 				 b->socket);
-	else if (code == CURLE_COULDNT_CONNECT)
-		r = client_error(e, -ECONNREFUSED, "no-daemon", "no daemon answers on %s", b->socket);
+	else if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+		r = client_error(e, -ECONNREFUSED, "no-daemon", "no daemon answers on %s",
+				 b->socket ? b->socket : b->base);
+	else if (c->stopped && *c->stopped)
+		r = 0;
 	else if (code != CURLE_OK)
 		r = client_error(e, -EPIPE, "cut-off", "the daemon broke off: %s", curl_easy_strerror(code));
 	else if (status >= 400)
@@ -256,6 +283,29 @@ static int read_rest(int sock, struct buf *in)
 	return n < 0 ? -errno : 0;
 }
 
+static int connect_tcp(const struct berth *b, int *ret_fd)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *found = NULL, *at;
+	int r = getaddrinfo(b->host, b->port, &hints, &found) ? -ECONNREFUSED : 0;
+
+	for (at = r == 0 ? found : NULL; at; at = at->ai_next) {
+		AUTO(fd_close) int fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+
+		r = fd < 0 || connect(fd, at->ai_addr, at->ai_addrlen) < 0 ? -errno : 0;
+		if (r == 0) {
+			int on = 1;
+
+			(void)!setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+			*ret_fd = fd_take(&fd);
+			break;
+		}
+	}
+	if (found)
+		freeaddrinfo(found);
+	return r;
+}
+
 int client_upgrade(struct berth *b, const char *method, const char *path, struct span json, int body_fd, int *ret_fd,
 		   struct buf *rest, struct berth_error *e)
 {
@@ -264,15 +314,17 @@ int client_upgrade(struct berth *b, const char *method, const char *path, struct
 	struct stat st = { .st_size = 0 };
 	struct buf io;
 	size_t end = 0;
-	int status = 0, r = io_unix_connect(b->socket, &sock, &why);
+	int status = 0, r = b->socket ? io_unix_connect(b->socket, &sock, &why) : connect_tcp(b, &sock);
 
 	if (r < 0)
-		return client_error(e, r, "no-daemon", "no daemon answers: %s", why.text);
+		return client_error(e, r, "no-daemon", "no daemon answers: %s", b->socket ? why.text : b->base);
 	if (body_fd >= 0 && (fstat(body_fd, &st) < 0 || !S_ISREG(st.st_mode)))
 		return client_error(e, -EINVAL, "not-a-file", "a regular file is needed");
 	buf_init(&io, CLIENT_REPLY_MAX);
-	buf_printf(&io, "%s %s HTTP/1.1\r\nHost: berth\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\n", method,
-		   path);
+	buf_printf(&io, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\n", method,
+		   path, b->base + 7);
+	if (b->key)
+		buf_printf(&io, "X-API-Key: %s\r\n", b->key);
 	buf_printf(&io, "Content-Length: %llu\r\n\r\n",
 		   (unsigned long long)(body_fd >= 0 ? (uint64_t)st.st_size : json.len));
 	buf_append(&io, json.p, json.len);

@@ -9,7 +9,12 @@
 #include "json/json.h"
 
 struct berth {
-	char *socket;
+	char *socket;	    /* of the daemon, or */
+	char *host, *port;  /* where it listens, and */
+	char *base;	    /* "http://berth" or "http://HOST:PORT" */
+	char *key;	    /* NULL: none */
+	void (*progress)(void *ctx, uint64_t done, uint64_t all);
+	void *progress_ctx;
 	void *curl; /* http.c's */
 };
 
@@ -23,6 +28,10 @@ struct client_call {
 	int from_fd;	  /* a descriptor to send, -1 */
 	int to_fd;	  /* where a good answer goes, -1: into reply */
 	struct buf *reply;
+	/* Called with each piece of a good answer, when there is one; not 0 ends the call, which is no error then. */
+	int (*each)(void *ctx, const void *data, size_t len);
+	void *ctx;
+	const bool *stopped; /* set by @each when it returned not 0 */
 };
 
 int client_call(struct berth *b, const struct client_call *c, struct berth_error *e);

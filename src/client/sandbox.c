@@ -12,6 +12,32 @@
 
 #define DEFAULT_URL "unix:/var/lib/berth/run/api.sock"
 
+/* "127.0.0.1:7070", "[::1]:7070", "host:7070", with or without a slash behind it. */
+static bool take_host(struct berth *b, const char *text)
+{
+	AUTO(str_free) char *all = must_strdup(text);
+	size_t len = strlen(all);
+	const char *p;
+	char *colon;
+	uint64_t port;
+
+	if (len && all[len - 1] == '/')
+		all[--len] = '\0';
+	for (p = all; *p > ' ' && *p < 0x7f && !strchr("/@?#", *p);)
+		p++;
+	colon = strrchr(all, ':');
+	if (*p || !colon || colon == all || num_u64(colon + 1, 65535, &port) < 0)
+		return false;
+	b->base = str_printf("http://%s", all);
+	*colon = '\0';
+	b->port = must_strdup(colon + 1);
+	if (all[0] == '[' && str_ends(all, "]"))
+		b->host = span_dup(SPAN(all + 1, strlen(all) - 2));
+	else
+		b->host = must_strdup(all);
+	return true;
+}
+
 int berth_open(const char *address, struct berth **ret, struct berth_error *e)
 {
 	struct berth *b;
@@ -20,12 +46,26 @@ int berth_open(const char *address, struct berth **ret, struct berth_error *e)
 		address = getenv("BERTH_URL");
 	if (!address || !*address)
 		address = DEFAULT_URL;
-	if (!str_starts(address, "unix:/"))
-		return client_error(e, -EINVAL, "bad-address", "\"%.100s\": unix:/PATH is wanted", address);
 	b = NEW(struct berth);
-	b->socket = must_strdup(address + 5);
+	if (str_starts(address, "unix:/")) {
+		b->socket = must_strdup(address + 5);
+		b->base = must_strdup("http://berth");
+	} else if (!str_starts(address, "http://") || !take_host(b, address + 7)) {
+		berth_close(&b);
+		return client_error(e, -EINVAL, "bad-address", "\"%.100s\": unix:/PATH or http://HOST:PORT is wanted",
+				    address);
+	}
+	berth_set_key(b, getenv("BERTH_API_KEY"));
 	*ret = b;
 	return 0;
+}
+
+void berth_set_key(struct berth *b, const char *key)
+{
+	if (b->key)
+		explicit_bzero(b->key, strlen(b->key));
+	str_free(&b->key);
+	b->key = must_strdup(key && *key ? key : NULL);
 }
 
 void berth_close(struct berth **slot)
@@ -35,13 +75,22 @@ void berth_close(struct berth **slot)
 	if (!b)
 		return;
 	client_close(b);
+	berth_set_key(b, NULL);
 	str_free(&b->socket);
+	str_free(&b->host);
+	str_free(&b->port);
+	str_free(&b->base);
 	free(b);
 }
 
 const char *berth_version(void)
 {
 	return PACKAGE_VERSION;
+}
+
+int berth_host(struct berth *b, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", "/v1/host", SPAN_NULL, ret_json, e);
 }
 
 int berth_health(struct berth *b, char **ret_json, struct berth_error *e)

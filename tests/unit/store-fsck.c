@@ -443,6 +443,43 @@ Test(fsck, format_of_the_store_unknown)
 	cr_assert_str_eq(e.slug, "store-format");
 }
 
+static int count_keys(void *ctx, const struct access_key *k)
+{
+	cr_assert_str_eq(k->name, "ci");
+	cr_assert_eq(k->per_second, 7);
+	++*(int *)ctx;
+	return 0;
+}
+
+Test(fsck, api_keys)
+{
+	struct access_key k = {
+		.id = "01234567", .name = "ci", .scopes = ACCESS_RUN, .per_second = 7, .expires_ns = -1
+	};
+	uint8_t row[ACCESS_REC_HEAD + ACCESS_NAME_MAX];
+	size_t len = access_pack(&k, row);
+	struct access_key again;
+	struct db_txn *t = NULL;
+	int n = 0;
+
+	cr_assert_eq(access_unpack(span_str("access/01234567"), SPAN(row, len), &again), 0);
+	cr_assert_eq(memcmp(&k, &again, sizeof(k)), 0);
+	cr_assert_eq(store_access_put(place.store, &k, NULL), 0);
+	expect(NULL);
+	cr_assert_eq(store_access_each(place.store, count_keys, &n), 0);
+	cr_assert_eq(n, 1);
+	row[7] = 16; /* a scope that nobody knows */
+	cr_assert_eq(db_begin(place.store->content, true, &t, NULL), 0);
+	db_put(t, CT_META, span_str("access/89abcdef"), SPAN(row, len), DB_PUT_SET);
+	cr_assert_eq(db_commit(&t), 0);
+	expect("access/89abcdef");
+	cr_assert_eq(store_access_each(place.store, count_keys, &n), 0);
+	cr_assert_eq(n, 2, "the damaged row is left out");
+	cr_assert_eq(store_access_del(place.store, "01234567", NULL), 0);
+	cr_assert_eq(store_access_each(place.store, count_keys, &n), 0);
+	cr_assert_eq(n, 2);
+}
+
 Test(fsck, wrong_root)
 {
 	uint8_t v[8];

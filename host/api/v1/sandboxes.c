@@ -15,6 +15,7 @@ static void put_info(struct json_writer *w, const struct hub_info *i)
 	jw_kstr(w, "id", i->id);
 	jw_kstr(w, "name", i->name);
 	jw_kstr(w, "template", i->template_);
+	jw_kstr(w, "key", i->owner);
 	jw_kstr(w, "state", sandbox_state_name(i->state));
 	jw_kstr(w, "why", i->why);
 	jw_kstr(w, "mount", i->mount);
@@ -83,6 +84,9 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	what.workspace_b = json_get_u64(j, "workspace_b", 0);
 	what.cpu_milli = (uint32_t)MIN(json_get_u64(j, "cpu_milli", 0), (uint64_t)UINT32_MAX);
 	what.pids = (uint32_t)MIN(json_get_u64(j, "pids", 0), (uint64_t)UINT32_MAX);
+	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
+	if (what.owner[0])
+		what.owner_max = keys_sandboxes(api->keys, what.owner);
 	r = hub_create(api->hub, &what, &info, e);
 	if (r < 0)
 		return r;

@@ -13,9 +13,39 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Whether somebody listens or not, the end of a build is told. The loop's. */
+struct builder {
+	struct api *api;
+	char name[PRIV_ID_MAX + 1];
+	uint64_t was;
+	int pidfd;
+	struct loop_watch *watch;
+};
+
+static void build_over(void *ctx, int fd, unsigned events)
+{
+	struct builder *b = ctx;
+	uint64_t is = hub_template_mark(b->api->hub, b->name);
+
+	(void)fd;
+	(void)events;
+	events_emit(b->api->events, is && is != b->was ? "template.built" : "template.failed", b->name, b->name, "");
+	loop_unwatch(&b->watch);
+	fd_close(&b->pidfd);
+	free(b);
+}
+
+static void build_watch(void *ctx)
+{
+	struct builder *b = ctx;
+
+	if (loop_watch(b->api->loop, b->pidfd, LOOP_READ, build_over, b, &b->watch) < 0)
+		build_over(b, b->pidfd, 0);
+}
+
 struct words {
 	struct loop *loop;
-	int log_fd, pidfd;
+	int log_fd;
 	void *handle;
 };
 
@@ -24,7 +54,6 @@ static void words_over(void *ctx)
 	struct words *w = ctx;
 
 	fd_close(&w->log_fd);
-	fd_close(&w->pidfd);
 	http_upgrade_end(w->handle);
 	free(w);
 }
@@ -41,6 +70,7 @@ static void words_begin(void *ctx, int fd, struct span first, void *handle)
 static int build(struct api *api, struct http_req *req, const struct priv_template_spec *spec, int tar_fd,
 		 struct http_res *res, struct err *e)
 {
+	struct builder *b;
 	struct words *w;
 	int log[2], pidfd = -1, r;
 
@@ -48,16 +78,22 @@ static int build(struct api *api, struct http_req *req, const struct priv_templa
 		return err_set(e, -EINVAL, "upgrade-needed", "this request needs the header Upgrade: berth-stream");
 	if (pipe2(log, O_CLOEXEC) < 0)
 		return err_sys(e, -errno, "pipe");
+	b = NEW(struct builder);
+	b->api = api;
+	b->was = hub_template_mark(api->hub, spec->name);
+	snprintf(b->name, sizeof(b->name), "%s", spec->name);
 	r = hub_template_build(api->hub, spec, tar_fd, log[1], &pidfd, e);
 	close(log[1]);
 	if (r < 0) {
 		close(log[0]);
+		free(b);
 		return r;
 	}
+	b->pidfd = pidfd;
+	loop_post(api->loop, build_watch, b);
 	w = NEW(struct words);
 	w->loop = api->loop;
 	w->log_fd = log[0];
-	w->pidfd = pidfd;
 	res->upgrade = words_begin;
 	res->ctx = w;
 	return 0;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* API keys and events. */
+#include "cli/cli.h"
+
+#include "base/str.h"
+
+#include <stdlib.h>
+
+static int key_create(struct berth *b, int argc, char **argv)
+{
+	const char *scopes = "read,files,run", *sandboxes = NULL, *rate = NULL, *timeout = NULL, *words[9] = { NULL };
+	const struct cli_option options[] = { { "--scopes", &scopes, NULL },
+					      { "--sandboxes", &sandboxes, NULL },
+					      { "--rate", &rate, NULL },
+					      { "--timeout", &timeout, NULL } };
+	struct berth_key what = { .scopes = words };
+	AUTO(str_free) char *list = NULL;
+	AUTO(str_free) char *key = NULL;
+	char **rest, *word, *save = NULL;
+	struct berth_error e;
+	size_t i = 0;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 1)
+		return n < 0 ? CLI_USAGE : cli_usage("key", "what is it to be called?");
+	what.name = rest[0];
+	list = must_strdup(scopes);
+	for (word = strtok_r(list, ",", &save); word && i < ARRAY_LEN(words) - 1; word = strtok_r(NULL, ",", &save))
+		words[i++] = word;
+	if (!cli_size("key", sandboxes, &what.sandboxes) || !cli_size("key", rate, &what.per_second) ||
+	    !cli_time("key", timeout, &what.timeout_ms))
+		return CLI_USAGE;
+	if (berth_key_create(b, &what, &key, &e) < 0)
+		return cli_fail("key", &e);
+	puts(key);
+	return CLI_OK;
+}
+
+int cli_key(struct berth *b, int argc, char **argv)
+{
+	AUTO(str_free) char *text = NULL;
+	struct berth_error e;
+	int i, status = CLI_OK;
+
+	if (argc == 2 && str_eq(argv[1], "ls")) {
+		if (berth_key_list(b, &text, &e) < 0)
+			return cli_fail("key", &e);
+		fputs(text, stdout);
+		return CLI_OK;
+	}
+	if (argc > 1 && str_eq(argv[1], "create")) {
+		argv[1] = argv[0];
+		return key_create(b, argc - 1, argv + 1);
+	}
+	if (argc < 3 || !str_eq(argv[1], "revoke"))
+		return cli_usage("key", "create, ls or revoke?");
+	for (i = 2; i < argc; i++)
+		if (berth_key_revoke(b, argv[i], &e) < 0)
+			status = cli_fail("key", &e);
+	return status;
+}
+
+static int print_event(void *ctx, const char *line)
+{
+	(void)ctx;
+	puts(line);
+	return fflush(stdout) != 0;
+}
+
+int cli_events(struct berth *b, int argc, char **argv)
+{
+	const char *since = NULL;
+	bool follow = false;
+	const struct cli_option options[] = { { "--since", &since, NULL }, { "--follow", NULL, &follow } };
+	struct berth_error e;
+	uint64_t from = 0;
+	char **rest;
+	int r, n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 0)
+		return n < 0 ? CLI_USAGE : cli_usage("events", "unexpected: %s", rest[0]);
+	if (since && num_u64(since, INT64_MAX, &from) < 0)
+		return cli_usage("events", "--since takes the number of an event, its \"seq\"");
+	r = berth_events(b, from, follow, print_event, NULL, &e);
+	return r < 0 ? cli_fail("events", &e) : CLI_OK;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* API keys and events. */
+#include "client/inside.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+int berth_key_create(struct berth *b, const struct berth_key *what, char **ret_key, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	const char *const *scope;
+	struct buf body;
+	struct json_writer w = { .b = &body };
+	int r;
+
+	buf_init(&body, 65536);
+	jw_open(&w, '{');
+	jw_kstr(&w, "name", what->name);
+	jw_key(&w, "scopes");
+	jw_open(&w, '[');
+	for (scope = what->scopes; *scope; scope++)
+		jw_str(&w, span_str(*scope));
+	jw_close(&w, ']');
+	jw_ku64(&w, "sandboxes", what->sandboxes);
+	jw_ku64(&w, "per_second", what->per_second);
+	jw_ku64(&w, "timeout_ms", what->timeout_ms);
+	jw_close(&w, '}');
+	r = client_json(b, "POST", "/v1/keys", buf_span(&body), &j, e);
+	buf_fini(&body);
+	if (r == 0)
+		*ret_key = must_strdup(json_get_str(j, "key", ""));
+	return r;
+}
+
+int berth_key_list(struct berth *b, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", "/v1/keys", SPAN_NULL, ret_json, e);
+}
+
+int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(id);
+	AUTO(str_free) char *path = str_printf("/v1/keys/%s", safe);
+
+	return client_json(b, "DELETE", path, SPAN_NULL, NULL, e);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------- */
+
+struct lines {
+	struct buf part;
+	int (*fn)(void *ctx, const char *line);
+	void *ctx;
+	bool stopped;
+	int result;
+};
+
+/* Whole lines are handed over; empty ones only say that the daemon lives. */
+static int take_piece(void *ctx, const void *data, size_t len)
+{
+	struct lines *l = ctx;
+	struct span all;
+	const char *end;
+
+	if (buf_append(&l->part, data, len) < 0) {
+		l->result = -E2BIG;
+		l->stopped = true;
+		return 1;
+	}
+	while (!l->stopped && (all = buf_span(&l->part)).len && (end = memchr(all.p, '\n', all.len))) {
+		size_t n = (size_t)(end - (const char *)all.p);
+		AUTO(str_free) char *line = span_dup(SPAN(all.p, n));
+
+		buf_consume(&l->part, n + 1);
+		l->result = n ? l->fn(l->ctx, line) : 0;
+		l->stopped = l->result != 0;
+	}
+	return l->stopped;
+}
+
+int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+		 struct berth_error *e)
+{
+	AUTO(str_free) char *from = since ? str_printf("&since=%llu", (unsigned long long)since) : must_strdup("");
+	AUTO(str_free) char *path = str_printf("/v1/events?follow=%d%s", follow, from);
+	struct lines l = { .fn = fn, .ctx = ctx };
+	struct client_call c = { .method = "GET", .path = path, .from_fd = -1, .to_fd = -1, .each = take_piece,
+				 .ctx = &l, .stopped = &l.stopped };
+	int r;
+
+	buf_init(&l.part, 1024 * 1024);
+	r = client_call(b, &c, e);
+	buf_fini(&l.part);
+	if (r == 0 && l.stopped)
+		return l.result;
+	if (r == 0 && follow)
+		r = client_error(e, -EPIPE, "cut-off", "the daemon ended");
+	return r;
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The API over TCP: nothing without a key, scopes, limits, expiry, revocation of what is open, and that a key is nowhere
+# in the clear but where it was shown.
+. "$(dirname "$0")/../lib/flow.sh"
+need_template mini
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+start_daemon --set "api.listen=127.0.0.1:$port"
+sock=$BERTH_URL
+tcp=http://127.0.0.1:$port
+code() { curl -s -o "$TOP/out" -w '%{http_code}' "$@" || :; }
+slug() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["error"]["slug"])' "$TOP/out"; }
+
+equal "no key" "$(code "$tcp/health") $(slug)" "401 key-needed"
+equal "a key that is none" "$(code -H 'X-API-Key: e2b_12' "$tcp/health") $(slug)" "401 key-unknown"
+equal "an unknown key" "$(code -H "X-API-Key: e2b_$(printf '%048d' 7)" "$tcp/health") $(slug)" "401 key-unknown"
+equal "an unknown route" "$(code "$tcp/nothing") $(slug)" "401 key-needed"
+equal "a long body of a stranger" "$(code -T /dev/zero -H 'Expect:' --max-time 20 "$tcp/v1/sandboxes/x/files?path=a")" 401
+all=$(berth key create everything --scopes admin)
+reader=$(berth key create reader --scopes read)
+work=$(berth key create worker --sandboxes 1)
+[[ $all =~ ^e2b_[0-9a-f]{48}$ ]] || fail "not the form of a key: $all"
+refused 1 'a key called worker exists' berth key create worker
+refused 1 'is no scope' berth key create other --scopes read,everything
+equal "either header" "$(code -H "Authorization: Bearer $all" "$tcp/health") $(code -H "X-API-Key: $all" "$tcp/health")" "200 200"
+equal "both at once twice" "$(code -H "X-API-Key: $all" -H "X-API-Key: $all" "$tcp/health")" 400
+equal "one digit wrong" "$(code -H "X-API-Key: ${all%?}$([ "${all: -1}" = 0 ] && echo 1 || echo 0)" "$tcp/health")" 401
+
+# scopes, over the command line and the library
+export BERTH_URL=$tcp
+refused 1 'an API key is needed' berth ps
+export BERTH_API_KEY=$reader
+berth ps >/dev/null
+refused 1 'may not do this' berth create --template mini
+refused 1 'may not do this' berth key ls
+export BERTH_API_KEY=$work
+id=$(berth create --template mini)
+equal "a command over TCP" "$(echo in | berth run "$id" -- cat)" in
+berth run "$id" -- sh -c 'head -c 3000000 /dev/urandom >big'
+berth cat "$id:big" | cmp - "$MNT/$id/big"
+berth cp "$MNT/$id/big" "$id:copy"
+cmp "$MNT/$id/big" "$MNT/$id/copy"
+refused 1 'may have 1 sandboxes at a time' berth create --template mini
+equal "whose it is" "$(berth info "$id" --json | field key)" "${work:4:8}"
+BERTH_API_KEY=$reader refused 1 'may not do this' berth cat "$id:big"
+BERTH_API_KEY=$reader refused 125 'may not do this' berth run "$id" -- true
+berth kill "$id"
+two=$(berth create --template mini)
+
+# rate
+export BERTH_API_KEY=$all
+limited=$(berth key create limited --rate 2)
+codes=$(for _ in 1 2 3 4 5 6 7 8; do code -H "X-API-Key: $limited" "$tcp/health"; echo; done | sort | uniq -c | awk '{ print $2 }' | tr '\n' ' ')
+equal "rate" "$codes" "200 429 "
+# expiry
+short=$(berth key create short --scopes read --timeout 300ms)
+expired() { [ "$(code -H "X-API-Key: $short" "$tcp/health")" = 401 ]; }
+wait_for 10 "the key to expire" expired
+equal "why" "$(slug)" key-expired
+
+# revocation: streams, events and kept-alive connections end
+export BERTH_URL=$sock
+export tcp work reader all two
+python3 - <<'PY'
+import http.client, json, os, socket, subprocess, time
+from berthtest import fail, until, Api
+host, port = os.environ["tcp"][7:].split(":")
+work, box = os.environ["work"], os.environ["two"]
+kept = http.client.HTTPConnection(host, int(port))
+kept.request("GET", "/health", headers={"X-API-Key": work}); kept.getresponse().read()
+def raw(path, more=""):
+    s = socket.create_connection((host, int(port))); s.settimeout(20)
+    s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {work}\r\n{more}\r\n".encode())
+    return s, s.recv(65536)
+events, head = raw("/v1/events?follow=1")
+if b"200" not in head[:20]: fail(head)
+stream, head = raw(f"/v1/sandboxes/{box}/stream", "Connection: Upgrade\r\nUpgrade: berth-stream\r\n")
+if b"101" not in head[:20]: fail(head)
+slow = socket.create_connection((host, int(port))); slow.settimeout(20)
+slow.sendall(f"POST /v1/sandboxes/{box}/exec HTTP/1.1\r\nHost: x\r\nX-API-Key: {work}\r\nContent-Length: 28\r\n\r\n".encode() + b'{"argv":["sleep", "100000"]}')
+api = Api()
+subprocess.run(["berth", "key", "revoke", "worker"], check=True)
+def ended(s):
+    try:
+        while s.recv(65536): pass
+    except OSError: pass
+    return True
+ended(events); ended(stream); ended(slow)
+try:
+    kept.request("GET", "/health", headers={"X-API-Key": work}); status = kept.getresponse().status
+    fail(f"a revoked key on a kept connection: {status}")
+except (http.client.HTTPException, OSError): pass
+# the socket, and other keys, go on
+api.good("GET", "/health")
+PY
+equal "revoked" "$(code -H "X-API-Key: $work" "$tcp/health") $(slug)" "401 key-unknown"
+equal "a key by id" "$(berth key revoke "${reader:4:8}"; code -H "X-API-Key: $reader" "$tcp/health")" 401
+refused 1 'no key is called' berth key revoke reader
+
+# kept over a new start, and in the clear nowhere
+berth fsck
+stop_daemon
+start_daemon --set "api.listen=127.0.0.1:$port"
+equal "after a new start" "$(code -H "X-API-Key: $all" "$tcp/health") $(code -H "X-API-Key: $work" "$tcp/health")" "200 401"
+equal "names" "$(berth key ls | python3 -c 'import json, sys; print(*sorted(k["name"] for k in json.load(sys.stdin)))')" "everything limited short"
+for key in "$all" "$work" "$reader" "$limited" "$short"; do
+	grep -q "${key:12}" "$LOG" && fail "a key is in the log"
+	grep -rqF "${key:12}" "$STATE/store" && fail "a key is in the store"
+done
+grep -q "key=worker/${work:4:8} " "$LOG" || fail "the log does not say whose request it was"
+refused 2 'ADDRESS:PORT in numbers' "$BERTH_BUILD/berthd" --check --set api.listen=localhost:80
+berth kill "$two"
