@@ -111,6 +111,8 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 	struct proc *proc;
 	int r;
 
+	if (a->paused_at)
+		return err_set(e, -EBUSY, "paused", "the sandbox is paused");
 	if (f->type == MSG_EXEC) {
 		struct msg_EXEC m;
 
@@ -145,6 +147,31 @@ static int exec_frame(struct peer *p, const struct frame *f, struct err *e)
 	p->proc = NULL;
 	conn_finish(p->conn);
 	return 0;
+}
+
+void agent_pause(struct agent *a)
+{
+	struct list *pos, *tmp;
+	struct err e;
+
+	if (!a->paused_at)
+		a->paused_at = clock_now();
+	a->procs.paused = true;
+	err_set(&e, -EBUSY, "paused", "the sandbox is paused");
+	list_each_safe(pos, tmp, &a->peers) {
+		struct peer *p = list_entry(pos, struct peer, node);
+
+		if (p->kind == WIRE_EXEC && p->proc)
+			peer_refuse(p, &e);
+	}
+}
+
+/* A host is back. Processes stood still, and so did the time that they have. */
+static void go_on(struct agent *a)
+{
+	if (a->paused_at)
+		procs_extend(&a->procs, clock_now() - a->paused_at);
+	a->paused_at = 0;
 }
 
 /* --- HELLO ------------------------------------------------------------------------------------------------------- */
@@ -193,6 +220,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 	p->kind = (unsigned)m.kind;
 	hello_reply(p, &m);
 	if (p->kind == WIRE_CONTROL) {
+		go_on(a);
 		replace(&a->control, p);
 		files_attach(&a->files, p->conn);
 	} else if (p->kind == WIRE_SHIP) {

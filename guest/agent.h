@@ -33,6 +33,7 @@ struct agent {
 	struct procs procs;
 	struct list syncs;
 	struct loop_timer *sync_soon;
+	uint64_t paused_at; /* clock_now() of a PAUSE; 0: not paused */
 };
 
 /** agent_new() - everything but the loop's run. @o is copied, its source and listener are the agent's. Return: 0,
@@ -41,6 +42,9 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 void agent_free(struct agent **slot);
 /** agent_control() - the control connection, NULL while there is none. */
 struct conn *agent_control(const struct agent *a);
+
+/** agent_pause() - hang up on all streams, start nothing until a host comes back. */
+void agent_pause(struct agent *a);
 
 /* control.c */
 /** control_frame() - a message of the control connection. Return: 0; -errno ends the connection. */

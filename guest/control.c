@@ -161,6 +161,16 @@ static int on_sync(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_pause(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_PAUSE *m = msg;
+
+	(void)e;
+	agent_pause(a);
+	reply_ok(a, m->call);
+	return 0;
+}
+
 static const struct {
 	unsigned type;
 	int (*fn)(struct agent *a, const void *m, struct err *e);
@@ -174,6 +184,7 @@ static const struct {
 	{ MSG_CHANGES_ACK, on_changes_ack },
 	{ MSG_FETCH, on_fetch },
 	{ MSG_SYNC, on_sync },
+	{ MSG_PAUSE, on_pause },
 };
 
 int control_frame(struct agent *a, const struct frame *f, struct err *e)

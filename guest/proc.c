@@ -161,6 +161,10 @@ static void on_timeout(void *ctx)
 {
 	struct proc *p = ctx;
 
+	if (p->procs->paused) {
+		loop_rearm(p->timeout, CLOCK_NEVER); /* until procs_extend() */
+		return;
+	}
 	p->how = WIRE_TIMED_OUT;
 	kill(-p->pid, SIGKILL);
 	kill_session(p->pid, SIGKILL);
@@ -212,8 +216,10 @@ int procs_start(struct procs *ps, const struct msg_EXEC *m, struct proc **ret, s
 		proc_free(p);
 		return err_set(e, -ENOSPC, "limits", "too many descriptors are watched");
 	}
-	if (m->timeout_ms)
-		p->timeout = loop_timer(ps->loop, clock_after_ms(m->timeout_ms), on_timeout, p);
+	if (m->timeout_ms) {
+		p->timeout_at = clock_after_ms(m->timeout_ms);
+		p->timeout = loop_timer(ps->loop, p->timeout_at, on_timeout, p);
+	}
 	*ret = p;
 	return 0;
 }
@@ -306,6 +312,21 @@ int proc_frame(struct proc *p, const struct frame *f, struct err *e)
 		return PROC_E_GONE;
 	default:
 		return err_set(e, -EPROTO, "bad-message", "%s has no place here", msg_name(f->type));
+	}
+}
+
+void procs_extend(struct procs *ps, uint64_t ns)
+{
+	struct list *pos;
+
+	ps->paused = false;
+	list_each(pos, &ps->all) {
+		struct proc *p = list_entry(pos, struct proc, node);
+
+		if (!p->timeout)
+			continue;
+		p->timeout_at += ns;
+		loop_rearm(p->timeout, p->timeout_at);
 	}
 }
 

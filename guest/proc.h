@@ -52,6 +52,7 @@ struct proc {
 	struct in in;
 	struct out out[2]; /* output, error output */
 	struct loop_timer *timeout, *grace;
+	uint64_t timeout_at; /* clock_now() */
 	struct barrier *barrier;
 	struct conn *conn; /* borrowed: who is attached, or NULL */
 };
@@ -64,6 +65,7 @@ struct procs {
 	struct list all;   /* oldest first */
 	struct list sinks; /* pipes that survivors still write to */
 	size_t n_sinks, n_running, n_records;
+	bool paused; /* nobody runs out of time */
 	struct stop *stop; /* a STOP under way */
 };
 
@@ -78,6 +80,8 @@ bool procs_reap(struct procs *ps);
 typedef void procs_stopped_fn(void *ctx, uint64_t call);
 /** procs_stop() - end everything, then call @fn. Return: 0; -EALREADY. */
 int procs_stop(struct procs *ps, uint64_t grace_ms, uint64_t call, procs_stopped_fn *fn, void *ctx) MUST_CHECK;
+/** procs_extend() - everybody was paused: give the time back. */
+void procs_extend(struct procs *ps, uint64_t ns);
 /** procs_list() - records for PS_IS. */
 void procs_list(const struct procs *ps, struct msg_list *to);
 

@@ -53,6 +53,8 @@ struct box_kind {
 	int (*start)(const struct box_env *env, const struct box_spec *spec, struct box_started *ret, struct err *e);
 	/** end() - Return: 0, also when nothing is there. @keep_image: leave the workspace's disk. */
 	int (*end)(const struct box_env *env, const char *id, bool keep_image, struct err *e);
+	/** freeze() - see priv_box_freeze(). Return: 0; -errno, and what was frozen goes on. */
+	int (*freeze)(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */
 	int (*find)(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);
 };

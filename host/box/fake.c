@@ -12,5 +12,6 @@ const struct box_kind box_fake = {
 	.name = "fake",
 	.start = start,
 	.end = local_end,
+	.freeze = local_freeze,
 	.find = local_find,
 };

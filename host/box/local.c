@@ -80,6 +80,11 @@ int local_end(const struct box_env *env, const char *id, bool keep_image, struct
 	return priv_box_end(env->priv, id, keep_image, e);
 }
 
+int local_freeze(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e)
+{
+	return priv_box_freeze(env->priv, id, level, e);
+}
+
 int local_find(const struct box_env *env, const char *id, struct box_started *ret, struct err *e)
 {
 	int pidfd = -1, r = priv_box_alive(env->priv, id, &pidfd, e);

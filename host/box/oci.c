@@ -13,5 +13,6 @@ const struct box_kind box_oci = {
 	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED,
 	.start = start,
 	.end = local_end,
+	.freeze = local_freeze,
 	.find = local_find,
 };

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * States of a link: DIALLING (a job on the dial pool connects both connections and says hello), UP, WAITING (a timer
- * before the next dial), CLOSED. The loop's thread owns connections, timers and state; other threads hand it encoded
- * frames by mail. A call is in the table from before its frame is sent until its callback ran, and everything that can
- * end it (reply, deadline, broken connection, hangup) first takes it out, so that the callback runs exactly once.
+ * before the next dial), ASLEEP (until it is woken), CLOSED. The loop's thread owns connections, timers and state;
+ * other threads hand it encoded frames by mail. A call is in the table from before its frame is sent until its callback
+ * ran, and everything that can end it (reply, deadline, broken connection, hangup) first takes it out, so that the
+ * callback runs exactly once.
  */
 #include "host/link/link.h"
 
@@ -28,7 +29,7 @@
 
 enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024 };
 
-enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_CLOSED };
+enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_ASLEEP, LINK_CLOSED };
 
 struct call {
 	struct link *link;
@@ -524,6 +525,40 @@ void link_close(struct link **slot)
 	str_free(&l->address);
 	str_free(&l->id);
 	free(l);
+}
+
+static void sleep_on_loop(void *ctx)
+{
+	struct link *l = ctx;
+	struct err why;
+
+	if (l->state == LINK_CLOSED)
+		return;
+	err_set(&why, -EPIPE, "paused", "the sandbox is paused");
+	go_down(l, &why, 0);
+	l->state = LINK_ASLEEP;
+	loop_rearm(l->retry, CLOCK_NEVER);
+}
+
+void link_sleep(struct link *l)
+{
+	lock_take(&l->lock);
+	l->is_up = false;
+	lock_drop(&l->lock);
+	loop_post(l->loop, sleep_on_loop, l);
+}
+
+static void wake_on_loop(void *ctx)
+{
+	struct link *l = ctx;
+
+	if (l->state == LINK_ASLEEP)
+		dial_start(l);
+}
+
+void link_wake(struct link *l)
+{
+	loop_post(l->loop, wake_on_loop, l);
 }
 
 struct restart {

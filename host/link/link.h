@@ -37,6 +37,10 @@ struct link *link_new(struct loop *loop, struct pool *dial, const char *address,
 		      const struct link_events *events);
 /** link_hangup() - close the connections for good; calls under way fail with -EPIPE, later ones too. Any thread. */
 void link_hangup(struct link *link);
+/** link_sleep() - close the connections and do not dial until link_wake(); calls meanwhile fail with -EPIPE. When it
+ * returns the agent's end may still have to notice. Any thread. */
+void link_sleep(struct link *link);
+void link_wake(struct link *link);
 /** link_close() - hang up and release; when it returns no callback runs or will run. Destructor; not on the loop's
  * thread while the loop runs. */
 void link_close(struct link **link);

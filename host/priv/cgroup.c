@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "host/priv/freeze.h"
 #include "host/priv/host.h"
 
 #include <dirent.h>
@@ -27,7 +28,7 @@
 
 enum { CGROUP_END_S = 10, CPU_PERIOD_US = 100000 };
 
-static int cgroup_write(const char *dir, const char *file, const char *text)
+int cgroup_write(const char *dir, const char *file, const char *text)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s", dir, file);
 	AUTO(fd_close) int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -65,7 +66,8 @@ static unsigned controllers_of(const char *list)
 	bits |= has_word(list, "memory") ? CGROUP_MEMORY : 0U;
 	bits |= has_word(list, "cpu") ? CGROUP_CPU : 0U;
 	bits |= has_word(list, "pids") ? CGROUP_PIDS : 0U;
-	bits |= has_word(list, "freezer") || has_word(list, "cpuacct") ? CGROUP_EXTRA : 0U;
+	bits |= has_word(list, "freezer") ? CGROUP_FREEZER : 0U;
+	bits |= has_word(list, "cpuacct") ? CGROUP_EXTRA : 0U;
 	return bits;
 }
 
@@ -85,7 +87,7 @@ static unsigned unified_controllers(const char *path, const char *ours)
 	buf_init(&b, 4096);
 	if (io_read_file(AT_FDCWD, file, &b) < 0)
 		return 0;
-	have = controllers_of(buf_str(&b)) & ~(unsigned)CGROUP_EXTRA;
+	have = controllers_of(buf_str(&b));
 	for (i = 0; i < ARRAY_LEN(wanted); i++) {
 		if (!(have & wanted[i].bit))
 			continue;
@@ -187,7 +189,7 @@ void cgroup_fini(const struct cgroups *c)
 	}
 }
 
-static char *cgroup_dir(const struct cgroups *c, unsigned i, const char *id)
+char *cgroup_dir(const struct cgroups *c, unsigned i, const char *id)
 {
 	return str_printf("%s/%s/%s", c->trees[i].path, c->name, id);
 }
@@ -291,15 +293,18 @@ static int kill_round(const char *dir)
 static int kill_tree(const char *dir, bool unified, uint64_t until)
 {
 	const struct timespec nap = {.tv_nsec = 500000};
+	AUTO(str_free) char *work = str_printf("%s/work", dir);
 	int n;
 
 	if (unified)
 		(void)!cgroup_write(dir, "cgroup.kill", "1"); /* older kernels lack it: the rounds do the work */
 	for (;;) {
+		int below = kill_round(work);
+
 		n = kill_round(dir);
-		if (n == 0 || n == -ENOENT)
+		if ((n == 0 || n == -ENOENT) && below <= 0)
 			return 0;
-		if (n < 0)
+		if (n < 0 && n != -ENOENT)
 			return n;
 		if (clock_now() > until)
 			return -ETIMEDOUT;
@@ -314,6 +319,13 @@ int cgroup_kill(const struct cgroups *c, const char *id, struct err *e)
 	int pass, r;
 	unsigned i;
 
+	/* A process that a tree of version 1 has frozen does not die. */
+	for (i = 0; i < c->n; i++) {
+		AUTO(str_free) char *dir = cgroup_dir(c, i, id);
+
+		if (!c->trees[i].unified)
+			freeze_thaw(dir);
+	}
 	/* The version 2 tree first: its kill is one atomic step, the others then only have to be seen empty. */
 	for (pass = 1; pass >= 0; pass--)
 		for (i = 0; i < c->n; i++) {
@@ -336,8 +348,9 @@ int cgroup_remove(const struct cgroups *c, const char *id, struct err *e)
 
 	for (i = 0; i < c->n; i++) {
 		AUTO(str_free) char *dir = cgroup_dir(c, i, id);
+		AUTO(str_free) char *work = str_printf("%s/work", dir);
 
-		while (rmdir(dir) < 0 && errno != ENOENT) {
+		while ((rmdir(work) < 0 && errno != ENOENT) || (rmdir(dir) < 0 && errno != ENOENT)) {
 			/* A zombie keeps its group busy until it is reaped. */
 			if (errno != EBUSY || clock_now() > until)
 				return err_sys(e, -errno, "removing control group %s", dir);

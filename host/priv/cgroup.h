@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { CGROUP_TREES_MAX = 8, CGROUP_PATH_MAX = 128, CGROUP_NAME_MAX = 48 };
 
@@ -16,7 +17,7 @@ struct cgroup_tree {
 	unsigned controllers;	    /* bits of enum cgroup_controller */
 };
 
-enum cgroup_controller { CGROUP_MEMORY = 1, CGROUP_CPU = 2, CGROUP_PIDS = 4, CGROUP_EXTRA = 8 };
+enum cgroup_controller { CGROUP_MEMORY = 1, CGROUP_CPU = 2, CGROUP_PIDS = 4, CGROUP_EXTRA = 8, CGROUP_FREEZER = 16 };
 
 struct cgroups {
 	struct cgroup_tree trees[CGROUP_TREES_MAX];
@@ -38,6 +39,12 @@ void cgroup_fini(const struct cgroups *c);
 int cgroup_make(const struct cgroups *c, const char *id, const struct cgroup_limits *limits, struct err *e) MUST_CHECK;
 /** cgroup_enter() - move the calling process into the group of @id. Return: 0 or -errno. */
 int cgroup_enter(const struct cgroups *c, const char *id, struct err *e) MUST_CHECK;
+enum cgroup_freeze { CGROUP_THAWED, CGROUP_FROZEN_WORK, CGROUP_FROZEN };
+
+/** cgroup_freeze() - bring the group of @id to @level and wait until it is there. Everything but the process @agent
+ * counts as work. Return: 0; -ETIMEDOUT (thawed again); -EOPNOTSUPP (no tree here can freeze); -errno. */
+int cgroup_freeze(const struct cgroups *c, const char *id, pid_t agent, enum cgroup_freeze level, struct err *e)
+	MUST_CHECK;
 /** cgroup_kill() - SIGKILL everything in the group and wait until it is empty, at most some seconds.
  * Return: 0 (also when there is no group); -ETIMEDOUT; -errno. */
 int cgroup_kill(const struct cgroups *c, const char *id, struct err *e) MUST_CHECK;

@@ -140,6 +140,24 @@ int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
 	return 1;
 }
 
+int box_freeze(struct host *h, const char *id, enum priv_freeze level, struct err *e)
+{
+	static const enum cgroup_freeze to[] = {
+		[PRIV_FREEZE_NONE] = CGROUP_THAWED,
+		[PRIV_FREEZE_WORK] = CGROUP_FROZEN_WORK,
+		[PRIV_FREEZE_ALL] = CGROUP_FROZEN,
+	};
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int pidfd = -1;
+	struct record rec = RECORD_NULL;
+
+	if (dir >= 0 && record_read(dir, &rec) == 0)
+		pidfd = open_agent(&rec);
+	if (pidfd < 0 || has_ended(pidfd))
+		return err_set(e, -ESRCH, "not-running", "the agent of sandbox %s does not run", id);
+	return cgroup_freeze(&h->cgroups, id, rec.pid, to[level], e);
+}
+
 typedef int each_fn(void *ctx, const char *id, const struct record *rec);
 
 /* Call @fn for every directory of a sandbox. Return: 0 or the first non-zero of @fn. */

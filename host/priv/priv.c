@@ -198,6 +198,15 @@ int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err
 	return 1;
 }
 
+int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e)
+{
+	struct req_box_freeze q = {.level = level};
+	struct reply reply;
+	int r = put_id(q.id, id, e);
+
+	return r < 0 ? r : call(priv, REQ_BOX_FREEZE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
+}
+
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)
 {
 	struct req_sweep *q;

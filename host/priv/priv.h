@@ -91,6 +91,16 @@ int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int list
 int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e) MUST_CHECK;
 /** priv_box_alive() - Return: 1 and a pidfd when a sandbox of an earlier daemon still runs, 0 when not, -errno. */
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e) MUST_CHECK;
+enum priv_freeze {
+	PRIV_FREEZE_NONE, /* everything runs */
+	PRIV_FREEZE_WORK, /* only the agent runs */
+	PRIV_FREEZE_ALL,
+};
+
+/** priv_box_freeze() - bring a sandbox to @level; it may be there already. Returns when the processes stand still.
+ * Return: 0; -ESRCH slug "not-running"; -ETIMEDOUT slug "freeze-timeout" (a process that the kernel cannot stop now:
+ * what was frozen is thawed again); -EOPNOTSUPP slug "no-freezer"; -errno. */
+int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e) MUST_CHECK;
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids): at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 

@@ -22,6 +22,7 @@ enum req_op {
 	REQ_SWEEP,
 	REQ_TEMPLATE_BUILD,
 	REQ_TEMPLATE_REMOVE,
+	REQ_BOX_FREEZE,
 };
 
 struct req_head {
@@ -42,6 +43,12 @@ struct req_box {
 	struct req_head head;
 	char id[PRIV_ID_MAX + 1];
 	uint32_t keep_image;
+};
+
+struct req_box_freeze {
+	struct req_head head;
+	char id[PRIV_ID_MAX + 1];
+	uint32_t level; /* enum priv_freeze */
 };
 
 struct req_sweep {
@@ -65,6 +72,7 @@ union req {
 	struct req_plain plain;
 	struct req_box_start box_start;
 	struct req_box box;
+	struct req_box_freeze box_freeze;
 	struct req_sweep sweep;
 	struct req_template_build template_build;
 	struct req_template template_;

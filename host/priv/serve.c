@@ -162,6 +162,15 @@ static int do_box_alive(struct job *j)
 	return r < 0 ? r : 0;
 }
 
+static int do_box_freeze(struct job *j)
+{
+	const struct req_box_freeze *q = &j->req->box_freeze;
+
+	if (!id_ok(q->id, sizeof(q->id)) || q->level > PRIV_FREEZE_ALL)
+		return refuse(&j->reply->err, "id of the sandbox");
+	return box_freeze(j->host, q->id, (enum priv_freeze)q->level, &j->reply->err);
+}
+
 static int do_sweep(struct job *j)
 {
 	const struct req_sweep *q = &j->req->sweep;
@@ -215,6 +224,7 @@ static const struct row {
 	[REQ_SWEEP] = {sizeof(struct req_sweep), 0, 0, do_sweep},
 	[REQ_TEMPLATE_BUILD] = {sizeof(struct req_template_build), 1, 2, do_template_build},
 	[REQ_TEMPLATE_REMOVE] = {sizeof(struct req_template), 0, 0, do_template_remove},
+	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
 };
 
 static int serve_one(struct job *j, size_t len)

@@ -20,7 +20,8 @@
 
 const char *sandbox_state_name(enum sandbox_state s)
 {
-	static const char *const names[] = { "creating", "running", "stopping", "stopped", "failed" };
+	static const char *const names[] = { "creating", "running",	"pausing", "paused",
+					     "resuming", "stopping", "stopped", "failed" };
 
 	return names[s];
 }
@@ -142,6 +143,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	list_remove(&s->node);
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
+	str_free(&s->meta);
 	free(s);
 }
 
@@ -199,9 +201,11 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	i->pids = (uint32_t)pids;
 	i->state = SANDBOX_CREATING;
 	i->created_ns = clock_wall();
-	if (what->timeout_ms || c->timeout_ms)
-		i->ends_ns = i->created_ns + (int64_t)(MIN(what->timeout_ms ? what->timeout_ms : c->timeout_ms,
-							   (uint64_t)INT64_MAX / CLOCK_S) * CLOCK_MS);
+	i->on_timeout = what->on_timeout;
+	if (what->meta.len > HUB_META_MAX || memchr(what->meta.len ? what->meta.p : "", '\n', what->meta.len))
+		return err_set(e, -E2BIG, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
+	s->meta = what->meta.len ? span_dup(what->meta) : NULL;
+	life_deadline(s, what->timeout_ms ? what->timeout_ms : c->timeout_ms);
 	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
 	return 0;
 }
@@ -220,6 +224,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	if (r == 0)
 		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {
+		str_free(&s->meta);
 		free(s);
 		return r;
 	}
@@ -330,32 +335,35 @@ int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err
 
 /* --- ending ------------------------------------------------------------------------------------------------------- */
 
-/* A running sandbox that a call is going to work on: counted among its jobs, so that nobody frees it. hub.lock is held.
- */
-static int take_running(struct hub *hub, const char *id_or_name, int otherwise, struct sandbox **ret, struct err *e)
+int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbox_state to, int otherwise,
+	     const char *slug, struct sandbox **ret, struct err *e)
 {
-	struct sandbox *s = hub_get(hub, id_or_name);
+	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
+	struct sandbox *s;
+	int r = 0;
 
-	if (!s || s->info.state == SANDBOX_CREATING)
-		return no_such(id_or_name, e);
-	if (s->info.state != SANDBOX_RUNNING)
-		return err_set(e, otherwise, "not-running", "sandbox %s is %s", s->info.id,
-			       sandbox_state_name(s->info.state));
-	s->jobs++;
-	*ret = s;
-	return 0;
+	lock_take(&hub->lock);
+	while ((s = hub_get(hub, id_or_name)) && (HUB_IN(s->info.state) & between))
+		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	if (!s || s->info.state == SANDBOX_CREATING) {
+		r = no_such(id_or_name, e);
+	} else if (!(HUB_IN(s->info.state) & from)) {
+		r = err_set(e, otherwise, slug, "sandbox %s is %s", s->info.id, sandbox_state_name(s->info.state));
+	} else {
+		s->info.state = to;
+		s->jobs++;
+		*ret = s;
+	}
+	lock_drop(&hub->lock);
+	return r;
 }
 
 int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e)
 {
 	struct sandbox *s = NULL;
-	int r;
+	int r = hub_take(hub, id_or_name, HUB_IN(SANDBOX_RUNNING) | HUB_IN(SANDBOX_PAUSED), SANDBOX_STOPPING, -EALREADY,
+			 "not-running", &s, e);
 
-	lock_take(&hub->lock);
-	r = take_running(hub, id_or_name, -EALREADY, &s, e);
-	if (r == 0)
-		s->info.state = SANDBOX_STOPPING;
-	lock_drop(&hub->lock);
 	if (r < 0)
 		return r;
 	r = life_end(s, grace_ms, "killed", e);
@@ -404,38 +412,17 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	return wsdb_remove(hub->conf.store, id, e);
 }
 
-static void arm_timer(void *ctx)
-{
-	struct sandbox *s = ctx;
-	uint64_t at = CLOCK_NEVER;
-	int64_t left;
-
-	lock_take(&s->hub->lock);
-	if (s->info.ends_ns) {
-		left = s->info.ends_ns - clock_wall();
-		at = left <= 0 ? 0 : clock_now() + (uint64_t)left;
-	}
-	lock_drop(&s->hub->lock);
-	if (s->timer)
-		loop_rearm(s->timer, at);
-}
-
 int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e)
 {
 	struct sandbox *s = NULL;
-	int r;
+	int r = hub_take(hub, id_or_name, HUB_IN(SANDBOX_RUNNING), SANDBOX_RUNNING, -EAGAIN, "not-running", &s, e);
 
-	lock_take(&hub->lock);
-	r = take_running(hub, id_or_name, -EAGAIN, &s, e);
-	if (r == 0)
-		s->info.ends_ns = timeout_ms ? clock_wall() + (int64_t)(MIN(timeout_ms, (uint64_t)INT64_MAX / CLOCK_S) *
-									CLOCK_MS)
-					     : 0;
-	lock_drop(&hub->lock);
 	if (r < 0)
 		return r;
-	loop_post(hub->conf.loop, arm_timer, s);
-	loop_sync(hub->conf.loop);
+	lock_take(&hub->lock);
+	life_deadline(s, timeout_ms);
+	lock_drop(&hub->lock);
+	life_arm(s);
 	r = record_save(s, e);
 	hub_job_done(s);
 	return r;
@@ -477,6 +464,7 @@ static void load_one(struct hub *hub, const char *id)
 	if (r != 0) {
 		log_warn("sandbox", "a workspace without a usable record is not shown", "id=%s", id);
 		ws_unref(&s->ws);
+		str_free(&s->meta);
 		free(s);
 		return;
 	}
@@ -491,11 +479,13 @@ static void load_one(struct hub *hub, const char *id)
 	}
 	r = s->has_range && s->range < c->sandboxes_max ? c->kind->find(&hub->box_env, id, &box, &e) : 0;
 	s->pidfd = box.pidfd;
-	r = r > 0 ? life_attach(s, box.address, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	r = r > 0 ? pause_adopt(s, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	if (r == 0 && s->info.state != SANDBOX_PAUSED)
+		r = life_attach(s, box.address, &e);
 	if (r == 0) {
-		hub_set_state(s, SANDBOX_RUNNING, "");
+		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
 		life_watch(s);
-		log_info("sandbox", "adopted", "id=%s", id);
+		log_info("sandbox", "adopted", "id=%s state=%s", id, sandbox_state_name(s->info.state));
 	} else {
 		ws_stop(s->ws);
 		if (c->kind->end(&hub->box_env, id, true, NULL) < 0)
@@ -578,8 +568,9 @@ void hub_free(struct hub **slot, bool end)
 		list_each(pos, &hub->list) {
 			struct sandbox *at = list_entry(pos, struct sandbox, node);
 
-			wait |= at->info.state == SANDBOX_CREATING || (end && at->info.state == SANDBOX_STOPPING);
-			if (at->info.state == SANDBOX_RUNNING)
+			wait |= at->info.state == SANDBOX_CREATING || at->info.state == SANDBOX_PAUSING ||
+				at->info.state == SANDBOX_RESUMING || (end && at->info.state == SANDBOX_STOPPING);
+			if (at->info.state == SANDBOX_RUNNING || (end && at->info.state == SANDBOX_PAUSED))
 				s = at;
 		}
 		if (s)
@@ -595,6 +586,12 @@ void hub_free(struct hub **slot, bool end)
 			break;
 	}
 	pool_drain(hub->conf.api);
+	list_each(pos, &hub->list) {
+		struct sandbox *at = list_entry(pos, struct sandbox, node);
+
+		if (at->info.state == SANDBOX_PAUSED)
+			life_unwatch(at);
+	}
 	while (!list_empty(&hub->list))
 		hub_forget(hub, list_entry(hub->list.next, struct sandbox, node));
 	map_fini(&hub->by_id);

@@ -9,8 +9,11 @@
  * States (docs/sandbox.md has the table):
  *
  *	creating -> running -> stopping -> stopped
- *	    |          |                     |
- *	    +-> (gone) +-> failed            +-> (gone, by hub_remove())
+ *	    |       |  ^   |       |          |
+ *	 (gone)     |  |   |       +-> failed +-> (gone, by hub_remove())
+ *	     pausing|  |resuming
+ *	            v  |
+ *	           paused -> stopping
  */
 #include "base/err.h"
 #include "host/box/box.h"
@@ -27,12 +30,18 @@ struct hub;
 enum sandbox_state {
 	SANDBOX_CREATING,
 	SANDBOX_RUNNING,
+	SANDBOX_PAUSING,
+	SANDBOX_PAUSED,
+	SANDBOX_RESUMING,
 	SANDBOX_STOPPING,
 	SANDBOX_STOPPED,
 	SANDBOX_FAILED,
 };
 
-enum { HUB_NAME_MAX = 64 };
+enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384 };
+
+/* What happens to a sandbox when its time is over. */
+enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE };
 
 struct hub_conf {
 	struct store *store;
@@ -69,6 +78,9 @@ struct hub_create {
 	uint32_t cpu_milli, pids;	 /* 0: the default */
 	char owner[20];			 /* "", or the id of the API key that asks for it */
 	uint32_t owner_max;		 /* how many of its own may exist that are not stopped; 0: no limit */
+	enum hub_timeout on_timeout;
+	struct span
+		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
 };
 
 /* What can be said about a sandbox at one moment: a copy, yours. */
@@ -81,7 +93,9 @@ struct hub_info {
 	char why[160];		 /* a sentence: why it failed or stopped; "" while it runs */
 	char mount[512];	 /* directory on the host */
 	int64_t created_ns;	 /* wall clock */
-	int64_t ends_ns;	 /* when its timeout ends it; 0: never */
+	int64_t ends_ns;	 /* when its timeout ends or pauses it; 0: never */
+	uint64_t timeout_ms;	 /* the span that was asked for last; 0: for ever */
+	enum hub_timeout on_timeout;
 	int64_t stopped_ns;	 /* 0 while it runs */
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
@@ -103,6 +117,15 @@ int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_in
  * durable, everything of it but the workspace is removed. Return: 0; no-such-sandbox; -EALREADY slug "not-running".
  * When not all could be made durable the sandbox is failed, the workspace image is kept and the reason is returned. */
 int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct err *e) MUST_CHECK;
+/** hub_pause() - the workload stands still, what it wrote becomes durable, then the agent stands still, too. Streams
+ * are cut. Memory and processes are kept; the mount shows the files and refuses writes (EBUSY). Return: 0; -EALREADY
+ * slug "not-running" (also when it is paused); freeze-timeout, no-freezer, not-durable, …: it runs on. */
+int hub_pause(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
+/** hub_resume() - the reverse; returns when commands can be run. Its time begins anew: @timeout_ms, or what was asked
+ * for last (0). Return: 0; -EALREADY slug "not-paused"; what fails here makes it failed, with its image kept. */
+int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
+/** hub_meta() - append what was given as hub_create.meta. Return: 0; no-such-sandbox. */
+int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
 /** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug
  * "running". */
 int hub_remove(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;

@@ -22,7 +22,7 @@ static bool begin_stopping(struct sandbox *s)
 	bool mine;
 
 	lock_take(&s->hub->lock);
-	mine = s->info.state == SANDBOX_RUNNING;
+	mine = s->info.state == SANDBOX_RUNNING || s->info.state == SANDBOX_PAUSED;
 	if (mine)
 		s->info.state = SANDBOX_STOPPING;
 	lock_drop(&s->hub->lock);
@@ -38,17 +38,41 @@ static void job_queue(struct sandbox *s, pool_job_fn *fn)
 	pool_run(s->hub->conf.api, fn, s);
 }
 
+/* A deadline that was moved since the timer fired is none. */
+static bool is_due(struct sandbox *s, enum hub_timeout *ret_what)
+{
+	bool due;
+
+	lock_take(&s->hub->lock);
+	*ret_what = s->info.on_timeout;
+	due = s->info.state == SANDBOX_RUNNING && s->info.ends_ns &&
+	      s->info.ends_ns <= clock_wall() + (int64_t)CLOCK_MS;
+	if (due)
+		s->info.state = *ret_what == HUB_TIMEOUT_PAUSE ? SANDBOX_PAUSING : SANDBOX_STOPPING;
+	lock_drop(&s->hub->lock);
+	return due;
+}
+
 static void timed_out(void *ctx)
 {
 	struct sandbox *s = ctx;
 	struct err e = ERR_NULL;
+	enum hub_timeout what;
 
-	bool mine = begin_stopping(s);
-
-	if (mine)
+	if (!is_due(s, &what)) {
+		life_arm(s);
+	} else if (what == HUB_TIMEOUT_KILL) {
 		hub_tell(s, "timeout", "its time was over");
-	if (mine && life_end(s, 2000, "its time was over", &e) < 0)
-		log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
+		if (life_end(s, 2000, "its time was over", &e) < 0)
+			log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
+	} else if (pause_run(s, &e) < 0) {
+		log_warn("sandbox", "not paused, its time begins anew", "id=%s why=%s", s->info.id, e.text);
+		lock_take(&s->hub->lock);
+		if (s->info.state == SANDBOX_RUNNING)
+			life_deadline(s, s->info.timeout_ms);
+		lock_drop(&s->hub->lock);
+		life_arm(s);
+	}
 	hub_job_done(s);
 }
 
@@ -60,7 +84,7 @@ static void on_timer(void *ctx)
 }
 
 /* The agent is gone: what it told is kept, what it did not tell is in the image. */
-static void bury(struct sandbox *s)
+void life_bury(struct sandbox *s)
 {
 	struct err e = ERR_NULL;
 
@@ -78,7 +102,7 @@ static void died(void *ctx)
 	struct sandbox *s = ctx;
 
 	if (begin_stopping(s))
-		bury(s);
+		life_bury(s);
 	hub_job_done(s);
 }
 
@@ -92,28 +116,55 @@ static void on_pidfd(void *ctx, int fd, unsigned events)
 	job_queue(s, died);
 }
 
-static void watch_on_loop(void *ctx)
+void life_deadline(struct sandbox *s, uint64_t timeout_ms)
 {
-	struct sandbox *s = ctx;
+	s->info.timeout_ms = timeout_ms;
+	s->info.ends_ns =
+		timeout_ms ? clock_wall() + (int64_t)(MIN(timeout_ms, (uint64_t)INT64_MAX / CLOCK_S) * CLOCK_MS) : 0;
+}
+
+static uint64_t deadline(struct sandbox *s)
+{
 	uint64_t at = CLOCK_NEVER;
 	int64_t left;
-	bool running;
 
-	/* Somebody ended it meanwhile: life_unwatch() was here already. */
-	lock_take(&s->hub->lock);
-	running = s->info.state == SANDBOX_RUNNING;
-	lock_drop(&s->hub->lock);
-	if (!running)
-		return;
-	if (s->pidfd >= 0 && loop_watch(s->hub->conf.loop, s->pidfd, LOOP_READ, on_pidfd, s, &s->watch) < 0)
-		log_error("sandbox", "its death will not be noticed", "id=%s", s->info.id);
 	lock_take(&s->hub->lock);
 	if (s->info.ends_ns) {
 		left = s->info.ends_ns - clock_wall();
 		at = left <= 0 ? 0 : clock_now() + (uint64_t)left;
 	}
 	lock_drop(&s->hub->lock);
-	s->timer = loop_timer(s->hub->conf.loop, at, on_timer, s);
+	return at;
+}
+
+static void arm_on_loop(void *ctx)
+{
+	struct sandbox *s = ctx;
+
+	if (s->timer)
+		loop_rearm(s->timer, deadline(s));
+}
+
+void life_arm(struct sandbox *s)
+{
+	loop_post(s->hub->conf.loop, arm_on_loop, s);
+	loop_sync(s->hub->conf.loop);
+}
+
+static void watch_on_loop(void *ctx)
+{
+	struct sandbox *s = ctx;
+	bool lives;
+
+	/* Somebody ended it meanwhile: life_unwatch() was here already. */
+	lock_take(&s->hub->lock);
+	lives = s->info.state == SANDBOX_RUNNING || s->info.state == SANDBOX_PAUSED;
+	lock_drop(&s->hub->lock);
+	if (!lives)
+		return;
+	if (s->pidfd >= 0 && loop_watch(s->hub->conf.loop, s->pidfd, LOOP_READ, on_pidfd, s, &s->watch) < 0)
+		log_error("sandbox", "its death will not be noticed", "id=%s", s->info.id);
+	s->timer = loop_timer(s->hub->conf.loop, deadline(s), on_timer, s);
 }
 
 void life_watch(struct sandbox *s)
@@ -266,7 +317,7 @@ static int seal(struct sandbox *s, struct err *e)
 	return r == -EAGAIN ? r : 0;
 }
 
-static bool agent_lives(const struct sandbox *s)
+bool life_agent_lives(const struct sandbox *s)
 {
 	struct pollfd p = { .fd = s->pidfd, .events = POLLIN };
 
@@ -279,15 +330,15 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	struct msg_STOP stop = { .grace_ms = MIN(grace_ms, 60000U) };
 	struct err lost = ERR_NULL, other = ERR_NULL;
 	struct link *link = ws_link(s->ws);
-	bool alive = agent_lives(s);
-	int r = -EPIPE;
+	bool alive = life_agent_lives(s), paused = ws_mode(s->ws) == WS_PAUSED;
+	int r = paused ? 0 : -EPIPE; /* all of a paused one is durable, and nobody answers there */
 
 	life_unwatch(s);
 	if (link && alive) /* a connection that just broke comes back */
 		r = link_wait_up(link, clock_after_ms(END_UP_MS), &lost);
-	if (r == 0)
+	if (r == 0 && !paused)
 		r = link_wait(link, MSG_STOP, &stop, clock_after_ms(grace_ms + 10000), NULL, NULL, &lost);
-	if (r == 0)
+	if (r == 0 && !paused)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
 	ws_stop(s->ws);
 	if (r == 0)

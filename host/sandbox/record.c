@@ -19,9 +19,12 @@ int record_save(struct sandbox *s, struct err *e)
 
 	lock_take(&s->hub->lock);
 	i = s->info;
+	/* What is under way has not happened yet, but for a pause of which all but this is done. */
+	if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
+		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
-	buf_init(&b, 4096);
+	buf_init(&b, 4096 + HUB_META_MAX);
 	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
 		   i.why);
 	if (i.owner[0])
@@ -30,7 +33,11 @@ int record_save(struct sandbox *s, struct err *e)
 		   (long long)i.stopped_ns);
 	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
 		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
-	if (i.state == SANDBOX_RUNNING || i.state == SANDBOX_CREATING || i.state == SANDBOX_STOPPING)
+	buf_printf(&b, "timeout %llu\non-timeout %s\n", (unsigned long long)i.timeout_ms,
+		   i.on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+	if (s->meta)
+		buf_printf(&b, "meta %s\n", s->meta);
+	if (i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long")
 		     : txn_write(ws_db(s->ws), &t, e);
@@ -69,6 +76,13 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		i->created_ns = (int64_t)number(v);
 	} else if (str_eq(key, "ends")) {
 		i->ends_ns = (int64_t)number(v);
+	} else if (str_eq(key, "timeout")) {
+		i->timeout_ms = number(v);
+	} else if (str_eq(key, "on-timeout")) {
+		i->on_timeout = str_eq(v, "pause") ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+	} else if (str_eq(key, "meta")) {
+		str_free(&s->meta);
+		s->meta = must_strdup(v);
 	} else if (str_eq(key, "stopped")) {
 		i->stopped_ns = (int64_t)number(v);
 	} else if (str_eq(key, "memory")) {

@@ -22,6 +22,8 @@ struct sandbox {
 	unsigned jobs; /* calls and jobs that use it; guarded by hub.lock, hub_remove() waits until there are none */
 	struct ws *ws;
 	int pidfd;
+	bool is_frozen; /* all of it; guarded by hub.lock */
+	char *meta; /* const once it is in the table; may be NULL */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
 };
@@ -48,6 +50,11 @@ struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
 void hub_job_done(struct sandbox *s);
+/* A sandbox that a call is going to work on, in state @from, moved to @to: counted among its jobs, so that nobody frees
+ * it. Waits for a pause or resume that is under way. Return: 0; no-such-sandbox; @otherwise with @slug. */
+int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbox_state to, int otherwise,
+	     const char *slug, struct sandbox **ret, struct err *e);
+#define HUB_IN(state) (1U << (state))
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
 void hub_tell(struct sandbox *s, const char *what, const char *why); /* the event "sandbox.WHAT"; nothing held */
 
@@ -58,6 +65,19 @@ int life_attach(struct sandbox *s, const char *address,
 void life_show(struct sandbox *s);
 void life_watch(struct sandbox *s); /* death and timeout */
 void life_unwatch(struct sandbox *s);
+/* When its time is over, counted from now. hub.lock is held. */
+void life_deadline(struct sandbox *s, uint64_t timeout_ms);
+/* Set the timer to the deadline. Not on the loop, hub.lock is not held. */
+void life_arm(struct sandbox *s);
+bool life_agent_lives(const struct sandbox *s);
+/* The agent is gone; the caller has moved it to stopping. */
+void life_bury(struct sandbox *s);
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e);
+
+/* pause.c */
+/* From pausing to paused, or back to running. */
+int pause_run(struct sandbox *s, struct err *e);
+/* What an earlier daemon left paused or, perhaps, half way: bring the processes to what the record says. */
+int pause_adopt(struct sandbox *s, struct err *e);
 
 #endif

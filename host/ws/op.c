@@ -6,7 +6,7 @@
  * nothing different. A write of a file whose content is whole here is laid over that content at once, so that it can be
  * read back without waiting; the agent ships the file all the same, and its version wins.
  *
- * Stopped: local.c does it in the store.
+ * Stopped: local.c does it in the store. Paused: refused, nobody could perform it and the guest would not know.
  */
 #include "host/ws/op.h"
 
@@ -313,7 +313,7 @@ static int op_ask(struct op *op, struct link *link)
 static void op_start(struct op *op)
 {
 	struct link *link = ws_link(op->ws);
-	int r = 0;
+	int r = ws_mode(op->ws) == WS_PAUSED ? -EBUSY : 0;
 
 	if ((op->name && !path_name_ok(span_str(op->name))) || (op->to_name && !path_name_ok(span_str(op->to_name))))
 		r = -EINVAL;

@@ -86,7 +86,7 @@ struct ws {
 	struct link *link;
 	struct list queue; /* ws_frame */
 	size_t queue_b;
-	bool is_scheduled, is_paused, is_ready;
+	bool is_scheduled, is_paused, is_ready, is_quiet;
 	struct list waiters;
 	unsigned waiting; /* how many these are */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */

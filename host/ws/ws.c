@@ -536,7 +536,11 @@ void ws_start(struct ws *ws, const char *address, const void *token)
 
 	loop_post(ws->conf.loop, tick_start, ws);
 	lock_take(&ws->lock); /* the link's first news wait for it */
-	ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
+	if (ws->link)
+		link_wake(ws->link);
+	else
+		ws->link = link_new(ws->conf.loop, ws->conf.dial, address, ws->id, token, &events);
+	ws->is_ready = false;
 	ws->mode = WS_LIVE;
 	lock_drop(&ws->lock);
 }
@@ -677,19 +681,62 @@ static void tick_stop(void *ctx)
 	loop_untimer(&ws->tick);
 }
 
-void ws_stop(struct ws *ws)
+/* Leave the agent, for good or not. Return: false when it was left already. */
+static bool leave(struct ws *ws, enum ws_mode to)
 {
+	bool live;
+
 	lock_take(&ws->lock);
-	if (ws->mode == WS_STOPPED) {
-		lock_drop(&ws->lock);
-		return;
-	}
-	ws->mode = WS_STOPPED;
+	live = ws->mode == WS_LIVE;
+	ws->mode = to;
 	ws->stats.is_up = false;
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
-	link_hangup(ws->link);
+	if (ws->link && to == WS_STOPPED)
+		link_hangup(ws->link);
+	else if (ws->link)
+		link_sleep(ws->link);
+	return live;
+}
+
+void ws_stop(struct ws *ws)
+{
+	if (!leave(ws, WS_STOPPED))
+		return;
 	loop_post(ws->conf.loop, tick_stop, ws);
 	loop_sync(ws->conf.loop);
 	waiters_wake(ws, NULL, 0, true, -EPIPE);
+}
+
+/* After the last frame that came: the strand has run, the kernel was told. */
+static void nothing(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	lock_take(&ws->lock);
+	ws->is_quiet = true;
+	pthread_cond_broadcast(&ws->cond);
+	lock_drop(&ws->lock);
+}
+
+static void quiet(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	strand_run(ws->notify, nothing, ws);
+}
+
+void ws_pause(struct ws *ws)
+{
+	if (!leave(ws, WS_PAUSED))
+		return;
+	loop_post(ws->conf.loop, tick_stop, ws);
+	loop_sync(ws->conf.loop);
+	waiters_wake(ws, NULL, 0, true, -EPIPE);
+	ws->is_quiet = false; /* only who may pause it writes this before the jobs are queued */
+	strand_run(ws->work, quiet, ws);
+	lock_take(&ws->lock);
+	while (!ws->is_quiet)
+		lock_wait(&ws->lock, &ws->cond, CLOCK_NEVER);
+	lock_drop(&ws->lock);
 }

@@ -4,7 +4,8 @@
 
 /*
  * One workspace: the host's copy of a sandbox's /workspace. Live: the agent tells changes and ships contents, writes
- * from the host are performed by the agent. Stopped: the store alone. docs/workspace.md has the theory.
+ * from the host are performed by the agent. Paused: reads as when stopped, writes are refused (-EBUSY). Stopped: the
+ * store alone. docs/workspace.md has the theory.
  *
  * Reads take a snapshot of the store and never wait, except for content that is known to be on its way
  * (ws_open_content()). Everything that changes something is asynchronous: it may have to wait for the agent.
@@ -18,7 +19,7 @@
 
 struct ws;
 
-enum ws_mode { WS_STOPPED, WS_LIVE };
+enum ws_mode { WS_STOPPED, WS_LIVE, WS_PAUSED };
 
 /* What became different, for the kernel's caches. */
 struct ws_change {
@@ -59,7 +60,7 @@ void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
  * limit. Before ws_start(). */
 void ws_limit(struct ws *ws, uint64_t size_b);
 
-/** ws_start() - go live: dial the agent and follow it. */
+/** ws_start() - go live: dial the agent and follow it. One that was paused wakes its link instead. */
 void ws_start(struct ws *ws, const char *address, const void *token);
 /** ws_wait_ready() - block until the first scan is complete and durable. Return: 0; -ETIMEDOUT; -EIO slug
  * "replication-halted"; the link's failure. */
@@ -71,6 +72,10 @@ int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
 void ws_stop(struct ws *ws);
+/** ws_pause() - leave the agent until the next ws_start(). Call it after ws_sync(), while nothing can change inside:
+ * what was not acknowledged is told again later. Also for a workspace that was never live (it was paused when an
+ * earlier daemon ended). Blocking. */
+void ws_pause(struct ws *ws);
 struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
 
 struct ws_stats {

@@ -85,11 +85,13 @@ struct berth_create {
 	const char *name;      /* NULL: none */
 	uint64_t timeout_ms;   /* 0: the daemon's default */
 	uint64_t memory_b, workspace_b, cpu_milli, pids; /* 0: the daemon's default */
+	const char *on_timeout;	     /* "kill", "pause"; NULL: kill */
+	const char *const *metadata; /* "KEY=VALUE", NULL-terminated; NULL: none. At most 16 KiB in all */
 };
 
 struct berth_info {
 	char id[65], name[65], template_[65];
-	char state[16]; /* running, stopping, stopped, failed */
+	char state[16]; /* running, pausing, paused, resuming, stopping, stopped, failed */
 	char why[160];
 	char mount[512]; /* directory on the daemon's host */
 	int64_t created_ns, ends_ns, stopped_ns; /* 0: not */
@@ -108,6 +110,11 @@ BERTH_API int berth_list(struct berth *b, bool all, struct berth_info **ret, siz
 BERTH_API int berth_list_json(struct berth *b, bool all, char **ret_json, struct berth_error *e);
 /** berth_kill() - end it: SIGTERM, after @grace_ms SIGKILL; its files are durable when this returns 0. */
 BERTH_API int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, struct berth_error *e);
+/** berth_pause() - freeze it: processes and memory are kept, its files are durable when this returns 0. Streams end
+ * with the slug "paused". Errors: not-running, freeze-timeout, not-durable (it runs on then). */
+BERTH_API int berth_pause(struct berth *b, const char *id, struct berth_error *e);
+/** berth_resume() - go on. @timeout_ms from now on; 0: as long as it was given before. Errors: not-paused. */
+BERTH_API int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
 /** berth_remove() - delete a sandbox that does not run, with its files. */
 BERTH_API int berth_remove(struct berth *b, const char *id, struct berth_error *e);
 /** berth_timeout() - let it live until @timeout_ms from now; 0: for ever. */

@@ -14,8 +14,9 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BERTH = 125, CLI_NOT_EXECU
 /* A verb: argv[0] is its name. Returns the exit status. */
 typedef int cli_verb(struct berth *b, int argc, char **argv);
 
-cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, cli_run, cli_shell, cli_attach, cli_git,
-	cli_ls, cli_cat, cli_cp, cli_template, cli_fsck, cli_dump, cli_version, cli_key, cli_events;
+cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, cli_pause, cli_resume, cli_run,
+	cli_shell, cli_attach, cli_git, cli_ls, cli_cat, cli_cp, cli_template, cli_fsck, cli_dump, cli_version, cli_key,
+	cli_events;
 
 /* Say "berth VERB: sentence" on standard error; returns CLI_FAILED (or @status). */
 int cli_fail(const char *verb, const struct berth_error *e);
@@ -32,6 +33,16 @@ struct cli_option {
 /* Takes the options off argv (argv[1..]); what is left is the operands. Return: number of operands, -1 after a
  * complaint. */
 int cli_options(int argc, char **argv, const struct cli_option *options, size_t n, char ***ret_operands);
+
+/* Values of an option that may be given several times; v ends with NULL. */
+enum { CLI_LIST_MAX = 64 };
+struct cli_list {
+	const char *v[CLI_LIST_MAX + 1];
+	size_t n;
+};
+/** cli_list() - take every "@name VALUE" out of argv, up to "--"; before cli_options(). Return: the new argc, -1 after
+ * a complaint. */
+int cli_list(int argc, char **argv, const char *name, struct cli_list *ret);
 
 /* Sizes and times as people write them; complains itself. */
 bool cli_size(const char *verb, const char *text, uint64_t *ret);

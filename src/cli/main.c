@@ -17,7 +17,8 @@ static const struct {
 	const char *usage, *words;
 } verbs[] = {
 	{ "create", cli_create, false,
-	  "[--template T] [--name N] [--timeout TIME] [--memory SIZE] [--workspace SIZE] [--cpu MILLI] [--pids N]",
+	  "[--template T] [--name N] [--timeout TIME] [--on-timeout kill|pause] [--meta K=V]... [--memory SIZE]"
+	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
 	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },
 	{ "info", cli_info, false, "[ID] [--json]", "all about one sandbox, or about the daemon" },
@@ -32,6 +33,8 @@ static const struct {
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
 	{ "timeout", cli_timeout, false, "ID TIME", "let it live for this long from now (0: for ever)" },
+	{ "pause", cli_pause, false, "ID...", "freeze sandboxes: processes and memory are kept, files are durable" },
+	{ "resume", cli_resume, false, "ID... [--timeout TIME]", "let paused sandboxes go on" },
 	{ "kill", cli_kill, false, "ID... [--grace TIME]", "end sandboxes, keep their files" },
 	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files; --force: also those that run" },
 	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
@@ -133,6 +136,27 @@ int cli_options(int argc, char **argv, const struct cli_option *options, size_t 
 		}
 	}
 	argv[1 + left] = NULL;
+	return left;
+}
+
+int cli_list(int argc, char **argv, const char *name, struct cli_list *ret)
+{
+	int i, left = 1;
+
+	for (i = 1; i < argc && !str_eq(argv[i], "--"); i++) {
+		if (!str_eq(argv[i], name)) {
+			argv[left++] = argv[i];
+			continue;
+		}
+		if (++i >= argc || ret->n == CLI_LIST_MAX) {
+			cli_usage(argv[0], ret->n == CLI_LIST_MAX ? "%s too often" : "%s needs a value", name);
+			return -1;
+		}
+		ret->v[ret->n++] = argv[i];
+	}
+	while (i < argc)
+		argv[left++] = argv[i++];
+	argv[left] = NULL;
 	return left;
 }
 

@@ -15,10 +15,12 @@ int cli_create(struct berth *b, int argc, char **argv)
 {
 	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL;
 	struct berth_create what = { .template_ = NULL };
+	struct cli_list meta = { .n = 0 };
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
 		{ "--name", &what.name, NULL },
 		{ "--timeout", &timeout, NULL },
+		{ "--on-timeout", &what.on_timeout, NULL },
 		{ "--memory", &memory, NULL },
 		{ "--workspace", &workspace, NULL },
 		{ "--cpu", &cpu, NULL },
@@ -27,14 +29,17 @@ int cli_create(struct berth *b, int argc, char **argv)
 	struct berth_info info;
 	struct berth_error e;
 	char **rest;
-	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+	int n;
 
+	argc = cli_list(argc, argv, "--meta", &meta);
+	n = argc < 0 ? -1 : cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 	if (n != 0)
 		return n < 0 ? CLI_USAGE : cli_usage("create", "unexpected: %s", rest[0]);
 	if (!cli_time("create", timeout, &what.timeout_ms) || !cli_size("create", memory, &what.memory_b) ||
 	    !cli_size("create", workspace, &what.workspace_b) || !cli_size("create", cpu, &what.cpu_milli) ||
 	    !cli_size("create", pids, &what.pids))
 		return CLI_USAGE;
+	what.metadata = meta.v;
 	if (berth_create(b, &what, &info, &e) < 0)
 		return cli_fail("create", &e);
 	puts(info.id);
@@ -157,6 +162,40 @@ static int remove_one(struct berth *b, const char *id, void *ctx, struct berth_e
 	if (force && berth_kill(b, id, 0, e) < 0 && !str_eq(e->slug, "not-running"))
 		return e->code;
 	return berth_remove(b, id, e);
+}
+
+static int pause_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
+{
+	(void)ctx;
+	return berth_pause(b, id, e);
+}
+
+int cli_pause(struct berth *b, int argc, char **argv)
+{
+	char **rest;
+	int n = cli_options(argc, argv, NULL, 0, &rest);
+
+	if (n < 1)
+		return n < 0 ? CLI_USAGE : cli_usage("pause", "which sandbox?");
+	return each(b, "pause", rest, pause_one, NULL);
+}
+
+static int resume_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
+{
+	return berth_resume(b, id, *(uint64_t *)ctx, e);
+}
+
+int cli_resume(struct berth *b, int argc, char **argv)
+{
+	const char *timeout = NULL;
+	const struct cli_option options[] = { { "--timeout", &timeout, NULL } };
+	uint64_t ms = 0;
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 1)
+		return n < 0 ? CLI_USAGE : cli_usage("resume", "which sandbox?");
+	return cli_time("resume", timeout, &ms) ? each(b, "resume", rest, resume_one, &ms) : CLI_USAGE;
 }
 
 int cli_rm(struct berth *b, int argc, char **argv)

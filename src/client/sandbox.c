@@ -123,6 +123,21 @@ static void put_number(struct json_writer *w, const char *key, uint64_t v)
 		jw_ku64(w, key, v);
 }
 
+static void put_metadata(struct json_writer *w, const char *const *pairs)
+{
+	if (!pairs || !*pairs)
+		return;
+	jw_key(w, "metadata");
+	jw_open(w, '{');
+	for (; *pairs; pairs++) {
+		size_t len = strcspn(*pairs, "=");
+		AUTO(str_free) char *key = span_dup(SPAN(*pairs, len));
+
+		jw_kstr(w, key, *pairs + len + ((*pairs)[len] == '='));
+	}
+	jw_close(w, '}');
+}
+
 int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
@@ -141,6 +156,9 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 	put_number(&w, "workspace_b", what->workspace_b);
 	put_number(&w, "cpu_milli", what->cpu_milli);
 	put_number(&w, "pids", what->pids);
+	if (what->on_timeout)
+		jw_kstr(&w, "on_timeout", what->on_timeout);
+	put_metadata(&w, what->metadata);
 	jw_close(&w, '}');
 	r = client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);
 	buf_fini(&body);
@@ -212,6 +230,18 @@ int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, struct berth_
 int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e)
 {
 	return post_number(b, id, "/timeout", "timeout_ms", timeout_ms, e);
+}
+
+int berth_pause(struct berth *b, const char *id, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "/pause");
+
+	return client_json(b, "POST", path, SPAN_NULL, NULL, e);
+}
+
+int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e)
+{
+	return post_number(b, id, "/resume", "timeout_ms", timeout_ms, e);
 }
 
 int berth_remove(struct berth *b, const char *id, struct berth_error *e)

@@ -9,7 +9,28 @@
 #include <errno.h>
 #include <stdio.h>
 
-static void put_info(struct json_writer *w, const struct hub_info *i)
+static int put_pair(void *ctx, const char *key, const struct json *value)
+{
+	jw_kstr(ctx, key, json_text(value));
+	return 0;
+}
+
+/* The metadata is kept as the JSON object that it came as, written by us. */
+static void put_meta(struct json_writer *w, struct hub *hub, const char *id)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct buf text;
+
+	buf_init(&text, HUB_META_MAX + 1);
+	jw_key(w, "metadata");
+	jw_open(w, '{');
+	if (hub_meta(hub, id, &text, NULL) == 0 && buf_len(&text) && json_parse(buf_span(&text), &j, NULL) == 0)
+		(void)!json_each(j, put_pair, w);
+	jw_close(w, '}');
+	buf_fini(&text);
+}
+
+static void put_info(struct json_writer *w, struct hub *hub, const struct hub_info *i)
 {
 	jw_open(w, '{');
 	jw_kstr(w, "id", i->id);
@@ -23,6 +44,7 @@ static void put_info(struct json_writer *w, const struct hub_info *i)
 	jw_i64(w, i->created_ns);
 	jw_key(w, "ends_ns");
 	jw_i64(w, i->ends_ns);
+	jw_kstr(w, "on_timeout", i->on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
 	jw_key(w, "stopped_ns");
 	jw_i64(w, i->stopped_ns);
 	jw_ku64(w, "memory_b", i->memory_b);
@@ -32,6 +54,7 @@ static void put_info(struct json_writer *w, const struct hub_info *i)
 	jw_ku64(w, "pid", i->pid);
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
+	put_meta(w, hub, i->id);
 	jw_key(w, "replication");
 	jw_open(w, '{');
 	jw_key(w, "up");
@@ -48,11 +71,11 @@ static void put_info(struct json_writer *w, const struct hub_info *i)
 	jw_close(w, '}');
 }
 
-static void reply_info(struct http_res *res, const struct hub_info *i)
+static void reply_info(struct http_res *res, struct hub *hub, const struct hub_info *i)
 {
 	struct json_writer w = { .b = &res->body };
 
-	put_info(&w, i);
+	put_info(&w, hub, i);
 	buf_append(&res->body, "\n", 1);
 }
 
@@ -63,13 +86,41 @@ static int copy_word(const struct json *j, const char *key, char *to, size_t siz
 	return 0;
 }
 
+static int read_on_timeout(const struct json *j, enum hub_timeout *ret, struct err *e)
+{
+	const char *word = json_get_str(j, "on_timeout", "kill");
+
+	if (!str_eq(word, "kill") && !str_eq(word, "pause"))
+		return err_set(e, -EINVAL, "bad-request", "on_timeout must be \"kill\" or \"pause\"");
+	*ret = str_eq(word, "pause") ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+	return 0;
+}
+
+/* One line of JSON, written by ourselves, so that the record that it becomes a line of cannot be broken by it. */
+static int read_meta(const struct json *j, struct buf *to, struct err *e)
+{
+	const struct json *meta = json_get(j, "metadata");
+	struct json_writer w = { .b = to };
+
+	if (!meta)
+		return 0;
+	jw_open(&w, '{');
+	(void)!json_each(meta, put_pair, &w);
+	jw_close(&w, '}');
+	return to->failed ? err_set(e, -E2BIG, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX) : 0;
+}
+
 int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
 	AUTO(json_free) struct json *j = NULL;
 	struct hub_create what = { .timeout_ms = 0 };
 	struct hub_info info;
-	int r = v1_body(req, "template:s name:s id:s timeout_ms:u memory_b:u workspace_b:u cpu_milli:u pids:u", &j, e);
+	struct buf meta;
+	int r = v1_body(req,
+			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
+			"cpu_milli:u pids:u",
+			&j, e);
 
 	if (r == 0)
 		r = copy_word(j, "template", what.template_, sizeof(what.template_), e);
@@ -77,6 +128,9 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 		r = copy_word(j, "name", what.name, sizeof(what.name), e);
 	if (r == 0)
 		r = copy_word(j, "id", what.id, sizeof(what.id), e);
+	if (r < 0)
+		return r;
+	r = read_on_timeout(j, &what.on_timeout, e);
 	if (r < 0)
 		return r;
 	what.timeout_ms = json_get_u64(j, "timeout_ms", 0);
@@ -87,32 +141,71 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
 	if (what.owner[0])
 		what.owner_max = keys_sandboxes(api->keys, what.owner);
-	r = hub_create(api->hub, &what, &info, e);
+	buf_init(&meta, HUB_META_MAX);
+	r = read_meta(j, &meta, e);
+	what.meta = buf_span(&meta);
+	if (r == 0)
+		r = hub_create(api->hub, &what, &info, e);
+	buf_fini(&meta);
 	if (r < 0)
 		return r;
 	res->status = 201;
-	reply_info(res, &info);
+	reply_info(res, api->hub, &info);
 	return 0;
+}
+
+struct listing {
+	struct json_writer w;
+	struct hub *hub;
+	const char *key, *value; /* of metadata; NULL: all */
+};
+
+static int find_pair(void *ctx, const char *key, const struct json *value)
+{
+	const struct listing *l = ctx;
+
+	return str_eq(key, l->key) && str_eq(json_text(value), l->value);
+}
+
+static bool is_wanted(struct listing *l, const char *id)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct buf text;
+	bool yes;
+
+	if (!l->key)
+		return true;
+	buf_init(&text, HUB_META_MAX + 1);
+	yes = hub_meta(l->hub, id, &text, NULL) == 0 && buf_len(&text) &&
+	      json_parse(buf_span(&text), &j, NULL) == 0 && json_each(j, find_pair, l) != 0;
+	buf_fini(&text);
+	return yes;
 }
 
 static int list_one(void *ctx, const struct hub_info *info)
 {
-	put_info(ctx, info);
+	struct listing *l = ctx;
+
+	if (is_wanted(l, info->id))
+		put_info(&l->w, l->hub, info);
 	return 0;
 }
 
 int v1_sandbox_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct json_writer w = { .b = &res->body };
+	struct listing l = { .w = { .b = &res->body }, .hub = api->hub, .value = http_query(req, "value") };
 	uint64_t all;
 	int r = v1_query_u64(req, "all", 0, &all, e);
 
+	l.key = http_query(req, "key");
+	if (r == 0 && !l.key != !l.value)
+		r = err_set(e, -EINVAL, "bad-request", "key and value belong together");
 	if (r < 0)
 		return r;
-	jw_open(&w, '[');
-	r = hub_each(api->hub, all != 0, list_one, &w);
-	jw_close(&w, ']');
+	jw_open(&l.w, '[');
+	r = hub_each(api->hub, all != 0, list_one, &l);
+	jw_close(&l.w, ']');
 	buf_append(&res->body, "\n", 1);
 	return r < 0 ? err_sys(e, r, "listing") : 0;
 }
@@ -124,7 +217,7 @@ int v1_sandbox_get(void *ctx, struct http_req *req, struct http_res *res, struct
 	int r = hub_find(api->hub, http_segment(req, 0), &info, e);
 
 	if (r == 0)
-		reply_info(res, &info);
+		reply_info(res, api->hub, &info);
 	return r;
 }
 
@@ -143,6 +236,23 @@ int v1_sandbox_kill(void *ctx, struct http_req *req, struct http_res *res, struc
 
 	return r < 0 ? r
 		     : reply_ok(res, hub_kill(api->hub, http_segment(req, 0), json_get_u64(j, "grace_ms", 1000), e));
+}
+
+int v1_sandbox_pause(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+
+	return reply_ok(res, hub_pause(api->hub, http_segment(req, 0), e));
+}
+
+int v1_sandbox_resume(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	int r = v1_body(req, "timeout_ms:u", &j, e);
+
+	return r < 0 ? r
+		     : reply_ok(res, hub_resume(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), e));
 }
 
 int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
