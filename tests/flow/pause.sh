@@ -118,7 +118,7 @@ wait_for 20 "the counter to go on" later
 for n in 1 2 3 4 5 6; do
 	berth pause "$id" 2>/dev/null &
 	pauser=$!
-	read -rt "0.00$n" <> <(:) || : # different moments of a pause
+	read -rt "$(printf 0.%03d $((n * 3)))" <> <(:) || : # different moments of a pause
 	stop_daemon KILL
 	wait "$pauser" || :
 	start_daemon

@@ -53,17 +53,17 @@ static pid_t start(const struct cgroups *c, struct counters *n)
 	}
 }
 
-static void await_more(volatile uint64_t *v)
+static void await_more(volatile uint64_t *v, const char *who)
 {
 	uint64_t was = *v, until = clock_after_ms(10000);
 
 	while (*v <= was + 2)
-		cr_assert_lt(clock_now(), until, "nothing goes on");
+		cr_assert_lt(clock_now(), until, "%s does not go on", who);
 }
 
 static void try(const struct cgroups *c)
 {
-	const struct cgroup_limits limits = { .memory_b = 64 << 20, .cpu_milli = 1000, .pids = 64 };
+	const struct cgroup_limits limits = { .memory_b = 512 << 20, .cpu_milli = 1000, .pids = 64 };
 	struct counters *n = mmap(NULL, sizeof(*n), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct err e = ERR_NULL;
 	uint64_t work, agent;
@@ -72,11 +72,11 @@ static void try(const struct cgroups *c)
 
 	cr_assert_eq(cgroup_make(c, "box", &limits, &e), 0, "%s", e.text);
 	pid = start(c, n);
-	await_more(&n->work);
+	await_more(&n->work, "work");
 	for (i = 0; i < 5; i++) {
 		cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_FROZEN_WORK, &e), 0, "%s", e.text);
 		work = n->work + n->forks;
-		await_more(&n->agent);
+		await_more(&n->agent, "agent");
 		cr_assert_eq(n->work + n->forks, work);
 		cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_FROZEN, &e), 0, "%s", e.text);
 		agent = n->agent;
@@ -84,10 +84,10 @@ static void try(const struct cgroups *c)
 		cr_assert_eq(n->agent, agent);
 		cr_assert_eq(n->work + n->forks, work);
 		cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_FROZEN_WORK, &e), 0, "%s", e.text);
-		await_more(&n->agent);
+		await_more(&n->agent, "agent");
 		cr_assert_eq(n->work + n->forks, work);
 		cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_THAWED, &e), 0, "%s", e.text);
-		await_more(&n->work);
+		await_more(&n->work, "work");
 	}
 	cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_FROZEN, &e), 0, "%s", e.text);
 	cr_assert_eq(cgroup_kill(c, "box", &e), 0, "%s", e.text); /* frozen ones die, too */
