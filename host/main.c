@@ -44,6 +44,7 @@ struct berthd {
 	struct fs *fs;
 	struct hub *hub;
 	struct api front;
+	struct facts facts;
 	struct keys *keys;
 	struct events *events;
 	struct loop_timer *ticker; /* the loop's */
@@ -162,6 +163,7 @@ static int prepare(struct berthd *b, struct err *e)
 	snprintf(p->agent_path, sizeof(p->agent_path), "%s", b->conf.agent);
 	p->range_first = (uid_t)b->conf.ids_first;
 	p->ranges = (uint32_t)b->conf.sandboxes;
+	facts_look(&b->facts);
 	p->allow_fake = str_eq(b->conf.box, "fake");
 	return 0;
 }
@@ -235,8 +237,16 @@ static int front_up(struct berthd *b, struct err *e)
 	size_t n;
 	int r;
 
-	b->front = (struct api){ .hub = b->hub, .store = b->store, .loop = b->loop, .fs = b->fs, .keys = b->keys,
-				 .events = b->events, .mount_dir = c->mount_dir, .started_ns = clock_wall() };
+	b->front = (struct api){ .hub = b->hub,
+				 .store = b->store,
+				 .loop = b->loop,
+				 .fs = b->fs,
+				 .keys = b->keys,
+				 .events = b->events,
+				 .facts = &b->facts,
+				 .box = c->box,
+				 .mount_dir = c->mount_dir,
+				 .started_ns = clock_wall() };
 	routes = v1_routes(&n);
 	r = http_start(&hc, routes, n, &b->front, &b->front.http, e);
 	if (r == 0)

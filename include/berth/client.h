@@ -48,7 +48,16 @@ BERTH_API const char *berth_version(void);
 /** berth_health() - the daemon's /health as JSON text. */
 BERTH_API int berth_health(struct berth *b, char **ret_json, struct berth_error *e);
 /** berth_host() - what of the daemon's host is used, missing or not tried, as JSON text. */
-BERTH_API int berth_host(struct berth *b, char **ret_json, struct berth_error *e);
+BERTH_API int berth_host_json(struct berth *b, char **ret_json, struct berth_error *e);
+/** berth_host() - the same, part by part; all strings are borrowed. Stops when @fn returns not 0 and returns that. */
+struct berth_part {
+	const char *group; /* isolation, limits, watcher, mount, backend */
+	const char *name;
+	const char *state; /* on, off, missing, untested, not-built */
+	const char *words;
+};
+BERTH_API int berth_host(struct berth *b, int (*fn)(void *ctx, const struct berth_part *), void *ctx,
+			 struct berth_error *e);
 /** berth_on_progress() - call @fn now and then while a file goes in or out by berth_read() and berth_write(): @done of
  * @all bytes, 0 while that is unknown. NULL: not any more. */
 BERTH_API void berth_on_progress(struct berth *b, void (*fn)(void *ctx, uint64_t done, uint64_t all), void *ctx);

@@ -21,7 +21,7 @@ static const struct {
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
 	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },
-	{ "info", cli_info, false, "[ID] [--json]", "all about one sandbox, or about the daemon" },
+	{ "info", cli_info, false, "[ID | --host] [--json]", "all about one sandbox, the daemon, or its host" },
 	{ "run", cli_run, false,
 	  "ID [--user U] [--cwd DIR] [--env K=V]... [--timeout TIME] [--tty] [--no-stdin] [--detach] [--id NAME]"
 	  " -- CMD...",

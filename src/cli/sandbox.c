@@ -93,10 +93,40 @@ int cli_ps(struct berth *b, int argc, char **argv)
 	return CLI_OK;
 }
 
+struct printing {
+	char group[24]; /* of the part before */
+};
+
+static int print_part(void *ctx, const struct berth_part *p)
+{
+	struct printing *last = ctx;
+
+	if (!str_eq(last->group, p->group))
+		printf("%s%s\n", last->group[0] ? "\n" : "", p->group);
+	snprintf(last->group, sizeof(last->group), "%s", p->group);
+	printf("  %-15s %-9s ", p->name, p->state);
+	cli_put(stdout, p->words);
+	putchar('\n');
+	return 0;
+}
+
+static int info_host(struct berth *b, bool json)
+{
+	AUTO(str_free) char *text = NULL;
+	struct printing last = { .group = "" };
+	struct berth_error e;
+
+	if ((json ? berth_host_json(b, &text, &e) : berth_host(b, print_part, &last, &e)) < 0)
+		return cli_fail("info", &e);
+	if (text)
+		fputs(text, stdout);
+	return CLI_OK;
+}
+
 int cli_info(struct berth *b, int argc, char **argv)
 {
-	bool json = false;
-	const struct cli_option options[] = { { "--json", NULL, &json } };
+	bool json = false, host = false;
+	const struct cli_option options[] = { { "--json", NULL, &json }, { "--host", NULL, &host } };
 	struct berth_info i;
 	struct berth_error e;
 	char **rest, *text = NULL;
@@ -104,6 +134,8 @@ int cli_info(struct berth *b, int argc, char **argv)
 
 	if (n < 0 || n > 1)
 		return n < 0 ? CLI_USAGE : cli_usage("info", "one sandbox at a time");
+	if (host)
+		return n ? cli_usage("info", "either a sandbox or --host") : info_host(b, json);
 	if (n == 0 || json) {
 		if ((n == 0 ? berth_health(b, &text, &e) : berth_info_json(b, rest[0], &text, &e)) < 0)
 			return cli_fail("info", &e);

@@ -88,7 +88,27 @@ const char *berth_version(void)
 	return PACKAGE_VERSION;
 }
 
-int berth_host(struct berth *b, char **ret_json, struct berth_error *e)
+int berth_host(struct berth *b, int (*fn)(void *ctx, const struct berth_part *), void *ctx, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	const struct json *parts;
+	int r = client_json(b, "GET", "/v1/host", SPAN_NULL, &j, e);
+	size_t i;
+
+	parts = r == 0 ? json_get(j, "parts") : NULL;
+	for (i = 0; r == 0 && i < json_len(parts); i++) {
+		const struct json *one = json_at(parts, i);
+		struct berth_part part = { .group = json_get_str(one, "group", ""),
+					   .name = json_get_str(one, "name", ""),
+					   .state = json_get_str(one, "state", ""),
+					   .words = json_get_str(one, "words", "") };
+
+		r = fn(ctx, &part);
+	}
+	return r;
+}
+
+int berth_host_json(struct berth *b, char **ret_json, struct berth_error *e)
 {
 	return client_text(b, "GET", "/v1/host", SPAN_NULL, ret_json, e);
 }

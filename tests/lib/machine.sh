@@ -5,7 +5,7 @@
 PACKAGES_RUN="autoconf automake libtool pkg-config make gcc libc6-dev libfuse3-dev libcurl4-openssl-dev libsodium-dev
 	liblmdb-dev libmicrohttpd-dev libjansson-dev libinih-dev libseccomp-dev crun mmdebstrap git curl ca-certificates
 	python3 python3-docutils util-linux mount e2fsprogs procps"
-PACKAGES_TEST="clang libcriterion-dev busybox-static shellcheck file xz-utils qemu-system-x86"
+PACKAGES_TEST="clang libcriterion-dev busybox-static shellcheck file xz-utils qemu-system-x86 python3-yaml"
 
 have_package() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -q '^installed'; }
 

@@ -12,6 +12,7 @@
 static const struct http_route routes[] = {
 	{ "GET", "/health", v1_health, ACCESS_READ, NULL },
 	{ "GET", "/metrics", v1_metrics, ACCESS_READ, NULL },
+	{ "GET", "/v1/host", v1_host, ACCESS_READ, NULL },
 	{ "GET", "/v1/events", v1_events, ACCESS_READ, "since follow" },
 	{ "POST", "/v1/sandboxes", v1_sandbox_create, ACCESS_RUN, NULL },
 	{ "GET", "/v1/sandboxes", v1_sandbox_list, ACCESS_READ, "all key value" },

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What protects and serves the sandboxes of this host, without hopes: "on" is only said of what is in use at this
+ * moment (a sandbox of kind oci cannot start without its fences), "untested" of what is there and was not used yet.
+ */
+#include "host/api/v1/v1.h"
+
+#include "base/str.h"
+#include "json/json.h"
+
+#include <stdio.h>
+#include <sys/prctl.h>
+
+struct seen {
+	unsigned boxes, fanotify, inotify;
+};
+
+static int look(void *ctx, const struct hub_info *i)
+{
+	struct seen *s = ctx;
+
+	if (i->state != SANDBOX_RUNNING)
+		return 0;
+	s->boxes++;
+	s->fanotify += str_starts(i->watcher, "fanotify");
+	s->inotify += str_starts(i->watcher, "inotify");
+	return 0;
+}
+
+static void part(struct json_writer *w, const char *group, const char *name, const char *state, const char *words)
+{
+	jw_open(w, '{');
+	jw_kstr(w, "group", group);
+	jw_kstr(w, "name", name);
+	jw_kstr(w, "state", state);
+	jw_kstr(w, "words", words);
+	jw_close(w, '}');
+}
+
+/* A fence without which an oci sandbox does not start. */
+static void fence(struct json_writer *w, const struct api *api, const struct seen *s, const char *name, bool there,
+		  const char *words)
+{
+	bool oci = str_eq(api->box, "oci");
+
+	part(w, "isolation", name, !oci ? "off" : !there ? "missing" : s->boxes ? "on" : "untested",
+	     !oci    ? "sandbox.box is fake: no isolation at all, for tests only"
+	     : there ? words
+		     : "the host does not have it: no sandbox can start");
+}
+
+static void put_isolation(struct json_writer *w, const struct api *api, const struct seen *s)
+{
+	const struct facts *f = api->facts;
+	char words[128];
+
+	snprintf(words, sizeof(words), "version %s runs the sandboxes", f->crun);
+	fence(w, api, s, "crun", f->crun[0], words);
+	fence(w, api, s, "user-namespaces", f->user_namespaces, "65536 ids of its own for each sandbox");
+	fence(w, api, s, "idmapped-mounts", true, "one copy of a template serves all; needs ext4, xfs or btrfs");
+	fence(w, api, s, "seccomp-sandbox", true, "a list of allowed system calls");
+	part(w, "isolation", "seccomp-daemon", prctl(PR_GET_SECCOMP) == 2 ? "on" : "missing",
+	     "the daemon's own list of system calls");
+	snprintf(words, sizeof(words),
+		 f->landlock >= 2 ? "version %d: fences tar when a template is made from an archive"
+				  : "version %d, 2 is needed: tar is fenced by capabilities alone",
+		 f->landlock);
+	part(w, "isolation", "landlock", f->landlock >= 2 ? "on" : "missing", words);
+}
+
+static void put_limit(struct json_writer *w, const struct api *api, const char *name, const char *version)
+{
+	char words[64];
+
+	snprintf(words, sizeof(words), *version ? "control groups %s" : "no control group limits it%s", version);
+	part(w, "limits", name, !*version ? "missing" : str_eq(api->box, "oci") ? "on" : "off", words);
+}
+
+static void put_backends(struct json_writer *w, const struct api *api)
+{
+	const struct facts *f = api->facts;
+	static const char *const later[] = { "qemu", "firecracker", "docker" };
+	char words[128];
+	size_t i;
+
+	part(w, "backend", "oci", str_eq(api->box, "oci") ? "on" : "off", "sandboxes by crun on this kernel");
+	part(w, "backend", "fake", str_eq(api->box, "fake") ? "on" : "off", "for tests only");
+	for (i = 0; i < ARRAY_LEN(later); i++)
+		part(w, "backend", later[i], "not-built", "this version has no such kind of sandbox");
+	snprintf(words, sizeof(words),
+		 f->kvm > 0    ? "/dev/kvm can be used, and nothing does"
+		 : f->kvm == 0 ? "there is no /dev/kvm"
+			       : "/dev/kvm cannot be used: %s",
+		 err_name(f->kvm));
+	part(w, "backend", "kvm", f->kvm > 0 ? "off" : "missing", words);
+	part(w, "backend", "vhost-vsock", f->vhost_vsock ? "off" : "missing",
+	     f->vhost_vsock ? "/dev/vhost-vsock is there, and nothing uses it" : "there is no /dev/vhost-vsock");
+}
+
+int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct seen s = { .boxes = 0 };
+
+	(void)req;
+	(void)e;
+	(void)!hub_each(api->hub, false, look, &s);
+	jw_open(&w, '{');
+	jw_key(&w, "parts");
+	jw_open(&w, '[');
+	put_isolation(&w, api, &s);
+	put_limit(&w, api, "memory", api->facts->memory);
+	put_limit(&w, api, "cpu", api->facts->cpu);
+	put_limit(&w, api, "processes", api->facts->pids);
+	part(&w, "watcher", "fanotify", s.fanotify ? "on" : s.inotify ? "missing" : "untested",
+	     s.fanotify	 ? "a mark on each workspace's file system"
+	     : s.inotify ? "the sandboxes that run do not have it"
+			 : "no sandbox runs that could tell");
+	part(&w, "watcher", "inotify", s.inotify ? "on" : s.fanotify ? "off" : "untested",
+	     "directory by directory, where fanotify does not work");
+	part(&w, "mount", "fuse", "on", api->mount_dir);
+	put_backends(&w, api);
+	jw_close(&w, ']');
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+	return 0;
+}

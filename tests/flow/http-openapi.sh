@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every operation of docs/openapi.yaml is asked of a daemon, with a good answer and (where one can be had) a bad one, and
+# each answer is held against the file.
+. "$(dirname "$0")/../lib/flow.sh"
+python3 -c 'import yaml' 2>/dev/null || skip "needs python3-yaml"
+need_template mini
+start_daemon
+mini_tar "$TOP/mini.tar"
+export SRC
+python3 - <<'PY'
+import http.client, json, os, socket
+from berthtest import Unix, fail, until
+from schema import Spec
+spec = Spec(os.environ["SRC"] + "/docs/openapi.yaml")
+path = os.environ["BERTH_URL"][5:]
+conn = Unix(path)
+
+def ask(method, target, body=None, wants=None, parse=True, **headers):
+    data = json.dumps(body) if isinstance(body, (dict, list)) else body
+    conn.request(method, target, data, headers)
+    a = conn.getresponse()
+    text = a.read()
+    kind = a.getheader("Content-Type", "")
+    value = None
+    if kind.startswith("application/json"):
+        value = json.loads(text)
+    elif kind.startswith("application/x-ndjson"):
+        for line in text.splitlines():
+            value = json.loads(line)
+            spec.answer(method, target, a.status, kind, value)
+    spec.answer(method, target, a.status, kind, value)
+    if wants and a.status != wants:
+        fail(f"{method} {target}: {a.status} instead of {wants}: {text[:300]}")
+    return value if value is not None else text
+
+def upgrade(method, target, body=b""):
+    s = socket.socket(socket.AF_UNIX); s.settimeout(120); s.connect(path)
+    s.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    got = s.recv(65536)
+    spec.answer(method, target, int(got.split()[1]), "", None)
+    return s, got
+
+ask("GET", "/health", wants=200)
+ask("GET", "/v1/sandboxes", wants=200)
+box = ask("POST", "/v1/sandboxes", {"template": "mini", "name": "one", "timeout_ms": 600000}, 201)["id"]
+ask("POST", "/v1/sandboxes", {"template": "none"}, 404)
+ask("POST", "/v1/sandboxes", {"template": 5}, 400)
+S = f"/v1/sandboxes/{box}"
+ask("GET", "/v1/sandboxes?all=1", wants=200)
+ask("GET", S, wants=200); ask("GET", "/v1/sandboxes/none", wants=404); ask("GET", S + "?what=1", wants=400)
+ask("POST", S + "/timeout", {"timeout_ms": 900000}, 200)
+ask("POST", S + "/sync?timeout_ms=60000", wants=200)
+ask("POST", S + "/exec", {"argv": ["sh", "-c", "echo out; echo err >&2; mkfifo f; ln -s f l; exit 3"], "env": {"A": "1"}, "cwd": "/workspace", "stdin": "x"}, 200)
+ask("POST", S + "/exec", {"argv": ["none"]}, 404)
+upgrade("GET", S + "/stream")[0].close()
+ask("GET", S + "/stream", wants=400)
+ask("GET", S + "/processes", wants=200)
+ask("POST", S + "/processes/none/signal", {"signal": 0}, 404)
+# a process that runs: the list has it, and it can be sent a signal
+import subprocess
+name = subprocess.run(["berth", "run", box, "--detach", "--", "sleep", "1000"], capture_output=True, text=True, check=True).stdout.strip()
+if name not in [p["id"] for p in ask("GET", S + "/processes", wants=200)]: fail("the process is not listed")
+ask("POST", f"{S}/processes/{name}/signal", {"signal": 9}, 200)
+ask("PUT", S + "/files?path=a&mode=384", b"hello", 201)
+ask("GET", S + "/files?path=a", wants=200); ask("GET", S + "/files?path=none", wants=404)
+ask("GET", S + "/files?path=a&path=b", wants=400)
+ask("GET", S + "/list?path=", wants=200); ask("GET", S + "/list?path=a", wants=400)
+ask("GET", S + "/stat?path=l", wants=200); ask("GET", S + "/stat", wants=400)
+ask("POST", S + "/make", {"path": "d/e"}, 200); ask("POST", S + "/make", {"path": "a/b"}, None)
+ask("POST", S + "/rename", {"from": "a", "to": "b"}, 200)
+ask("DELETE", S + "/files?path=d&recursive=1", wants=200); ask("DELETE", S + "/files?path=", wants=400)
+for kind in ("templates", "keys"): ask("GET", f"/v1/{kind}", wants=200)
+s, got = upgrade("PUT", "/v1/templates/again", open(os.environ["TOP"] + "/mini.tar", "rb").read())
+while b"berth: " not in got:
+    part = s.recv(65536)
+    if not part: break
+    got += part
+if b"berth: ok" not in got: fail(got[-300:])
+upgrade("POST", "/v1/templates", b'{"name":"never","packages":["no-such-package"]}')[0].close()
+ask("DELETE", "/v1/templates/again", wants=200); ask("DELETE", "/v1/templates/none", wants=404)
+key = ask("POST", "/v1/keys", {"name": "k", "scopes": ["read", "run"], "per_second": 5}, 201)
+ask("GET", "/v1/keys", wants=200)
+ask("DELETE", f"/v1/keys/{key['id']}", wants=200); ask("DELETE", "/v1/keys/k", wants=404)
+until(lambda: "template.built" in ask("GET", "/v1/events", wants=200)["kind"] or b"template.built" in (lambda: (conn.request("GET", "/v1/events"), conn.getresponse().read())[1])(), 30, "the event of a build")
+ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
+ask("POST", "/v1/fsck", wants=200)
+ask("POST", S + "/kill", {"grace_ms": 100}, 200); ask("POST", S + "/kill", wants=409)
+ask("DELETE", S, wants=200); ask("DELETE", S, wants=404)
+if spec.unseen(): fail(f"operations that were not asked: {spec.unseen()}")
+# wrong methods say which are right
+conn.request("PATCH", S); a = conn.getresponse(); a.read()
+if a.status != 405 or a.getheader("Allow") != "GET, DELETE": fail(f"{a.status} {a.getheader('Allow')}")
+print(f"{len(spec.seen)} kinds of answers are as the file says")
+PY
