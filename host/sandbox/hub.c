@@ -68,7 +68,7 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 	pthread_cond_broadcast(&hub->cond);
 	lock_drop(&hub->lock);
 	if (was != state && state != SANDBOX_CREATING)
-		hub_tell(s, state == SANDBOX_RUNNING && was != SANDBOX_CREATING ? "resumed" : sandbox_state_name(state),
+		hub_tell(s, was == SANDBOX_RESUMING && state == SANDBOX_RUNNING ? "resumed" : sandbox_state_name(state),
 			 why);
 }
 

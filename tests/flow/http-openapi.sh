@@ -43,13 +43,15 @@ def upgrade(method, target, body=b""):
 
 ask("GET", "/health", wants=200)
 ask("GET", "/v1/sandboxes", wants=200)
-box = ask("POST", "/v1/sandboxes", {"template": "mini", "name": "one", "timeout_ms": 600000}, 201)["id"]
+box = ask("POST", "/v1/sandboxes", {"template": "mini", "name": "one", "timeout_ms": 600000, "on_timeout": "pause", "metadata": {"a": "b"}}, 201)["id"]
 ask("POST", "/v1/sandboxes", {"template": "none"}, 404)
 ask("POST", "/v1/sandboxes", {"template": 5}, 400)
 S = f"/v1/sandboxes/{box}"
 ask("GET", "/v1/sandboxes?all=1", wants=200)
 ask("GET", S, wants=200); ask("GET", "/v1/sandboxes/none", wants=404); ask("GET", S + "?what=1", wants=400)
 ask("POST", S + "/timeout", {"timeout_ms": 900000}, 200)
+ask("POST", S + "/pause", wants=200); ask("POST", S + "/exec", {"argv": ["true"]}, 409)
+ask("POST", S + "/resume", {"timeout_ms": 800000}, 200); ask("POST", S + "/resume", wants=409)
 ask("POST", S + "/sync?timeout_ms=60000", wants=200)
 ask("POST", S + "/exec", {"argv": ["sh", "-c", "echo out; echo err >&2; mkfifo f; ln -s f l; exit 3"], "env": {"A": "1"}, "cwd": "/workspace", "stdin": "x"}, 200)
 ask("POST", S + "/exec", {"argv": ["none"]}, 404)

@@ -13,6 +13,8 @@ following() { [ "$(berth create --template none >/dev/null 2>&1 || :; wc -l <"$T
 wait_for 20 "the reader to follow" following
 a=$(berth create --template mini --name first)
 b=$(berth create --template mini --timeout 1s)
+berth pause "$a"
+berth resume "$a"
 has() { grep -q "$1" "$TOP/events"; }
 wait_for 30 "the end of a time" has "\"kind\":\"sandbox.stopped\",\"id\":\"$b\""
 kill -9 "$(berth info "$a" --json | field pid)"
@@ -30,7 +32,7 @@ from berthtest import fail
 rows = [json.loads(line) for line in open(sys.argv[1])]
 if [r["seq"] for r in rows] != sorted({r["seq"] for r in rows}): fail("numbers do not ascend")
 def of(box): return [r["kind"].split(".")[1] for r in rows if r["id"] == box and r["kind"].startswith("sandbox.")]
-if of(sys.argv[2]) != ["created", "running", "failed", "removed"]: fail(of(sys.argv[2]))
+if [k for k in of(sys.argv[2]) if not k.endswith("ing") or k == "running"] != ["created", "running", "paused", "resumed", "failed", "removed"]: fail(of(sys.argv[2]))
 if [k for k in of(sys.argv[3]) if k != "stopping"] != ["created", "running", "timeout", "stopped", "removed"]: fail(of(sys.argv[3]))
 kinds = {r["kind"] for r in rows}
 if not kinds >= {"key.created", "key.revoked", "template.built"}: fail(kinds)
