@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. A connection is a stranger until its HELLO carries the token; strangers are few and have ten seconds. Then it
- * is control, shipping (one of each: a newer one takes the place of the older, whose other end is probably dead), or
- * the stream of one process. Everything that outlives connections hangs on struct agent.
+ * is control, shipping (one of each: a newer one takes the place of the older, whose other end is probably dead), the
+ * stream of one process, or a tunnel. Everything that outlives connections hangs on struct agent.
  */
 #include "guest/agent.h"
 
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "guest/tunnel.h"
 #include "wire/xport.h"
 
 #include <errno.h>
@@ -22,7 +23,9 @@ struct peer {
 	struct conn *conn;
 	struct loop_timer *deadline; /* for HELLO */
 	unsigned kind;		     /* 0: a stranger */
+	unsigned generation;	     /* spoken with it */
 	struct proc *proc;	     /* of an EXEC connection; borrowed */
+	struct tunnel *tunnel;	     /* of a TUNNEL connection */
 };
 
 static bool token_ok(const struct agent *a, struct span given)
@@ -59,6 +62,7 @@ static void peer_retire(struct peer *p)
 	if (p->proc && p->proc->conn == p->conn)
 		proc_detach(p->proc);
 	p->proc = NULL;
+	tunnel_free(&p->tunnel);
 }
 
 static void peer_free(struct peer *p)
@@ -80,6 +84,11 @@ static void peer_refuse(struct peer *p, const struct err *e)
 struct conn *agent_control(const struct agent *a)
 {
 	return a->control ? a->control->conn : NULL;
+}
+
+bool agent_speaks(const struct agent *a, unsigned type)
+{
+	return a->control && a->control->generation >= wire_since(type);
 }
 
 /* --- EXEC -------------------------------------------------------------------------------------------------------- */
@@ -180,7 +189,7 @@ static void hello_reply(struct peer *p, const struct msg_HELLO *m)
 {
 	struct agent *a = p->agent;
 	struct msg_HELLO answer = {
-		.generation = MIN(m->generation, (uint64_t)WIRE_GENERATION),
+		.generation = p->generation,
 		.kind = m->kind,
 		.token = SPAN(a->o.token, WIRE_TOKEN_LEN),
 		.id = m->id,
@@ -211,13 +220,14 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		return -EBADMSG;
 	if (!token_ok(a, m.token))
 		return -EACCES;
-	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > WIRE_SHIP)
+	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > WIRE_TUNNEL)
 		return -EPROTO;
 	if (m.id.len && !span_eq(m.id, span_str(a->o.id)))
 		return err_set(e, -EPERM, "wrong-sandbox", "this is another sandbox");
 	a->n_strangers--;
 	loop_untimer(&p->deadline);
 	p->kind = (unsigned)m.kind;
+	p->generation = (unsigned)MIN(m.generation, (uint64_t)WIRE_GENERATION);
 	hello_reply(p, &m);
 	if (p->kind == WIRE_CONTROL) {
 		go_on(a);
@@ -255,6 +265,9 @@ static void on_frame(void *ctx, const struct frame *f)
 			err_set(&e, r, "bad-message", "%s has no place here", msg_name(f->type));
 	} else if (p->kind == WIRE_EXEC) {
 		r = exec_frame(p, f, &e);
+	} else if (p->kind == WIRE_TUNNEL) {
+		r = p->tunnel ? tunnel_frame(p->tunnel, f, &e)
+			      : tunnel_first(p->agent->loop, &p->agent->services, p->conn, f, &p->tunnel, &e);
 	}
 	if (r < 0)
 		peer_refuse(p, &e);
@@ -277,6 +290,8 @@ static void on_drain(void *ctx)
 		conn_resume(p->conn);
 	} else if (p == a->shipping) {
 		ship_go_on(a->ship);
+	} else if (p->tunnel) {
+		tunnel_drained(p->tunnel);
 	} else if (p->proc) {
 		proc_pump(p->proc);
 		out_read(&p->proc->out[0]);
@@ -353,6 +368,7 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), on_progress, a);
 	files_init(&a->files, o->tree);
 	procs_init(&a->procs, loop, a->watch, o->workspace);
+	services_init(&a->services, a, loop);
 	r = loop_watch(loop, o->listener, LOOP_READ, on_accept, a, &a->accepting);
 	if (r < 0) {
 		agent_free(&a);
@@ -373,6 +389,7 @@ void agent_free(struct agent **slot)
 	syncs_drop(a);
 	loop_unwatch(&a->accepting);
 	fd_close(&a->o.listener);
+	services_fini(&a->services);
 	procs_fini(&a->procs);
 	ship_free(&a->ship);
 	watch_free(&a->watch);

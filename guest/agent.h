@@ -5,6 +5,7 @@
 /* The agent: who is connected, and which part of the house answers which message. */
 #include "guest/files.h"
 #include "guest/proc.h"
+#include "guest/service.h"
 #include "guest/ship.h"
 #include "guest/watch.h"
 #include "wire/wire.h"
@@ -31,6 +32,7 @@ struct agent {
 	struct ship *ship;
 	struct files files;
 	struct procs procs;
+	struct services services;
 	struct list syncs;
 	struct loop_timer *sync_soon;
 	uint64_t paused_at; /* clock_now() of a PAUSE; 0: not paused */
@@ -42,6 +44,8 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 void agent_free(struct agent **slot);
 /** agent_control() - the control connection, NULL while there is none. */
 struct conn *agent_control(const struct agent *a);
+/** agent_speaks() - true when the host at the control connection knows this message. */
+bool agent_speaks(const struct agent *a, unsigned type);
 
 /** agent_pause() - hang up on all streams, start nothing until a host comes back. */
 void agent_pause(struct agent *a);

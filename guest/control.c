@@ -171,6 +171,36 @@ static int on_pause(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_listen(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_LISTEN *m = msg;
+
+	if (services_listen(&a->services, m, e) < 0)
+		reply_error(agent_control(a), m->call, e);
+	else
+		reply_ok(a, m->call);
+	return 0;
+}
+
+static int on_unlisten(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_UNLISTEN *m = msg;
+
+	(void)e;
+	services_unlisten(&a->services, m->name);
+	reply_ok(a, m->call);
+	return 0;
+}
+
+static int on_refuse(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_REFUSE *m = msg;
+
+	(void)e;
+	services_refuse(&a->services, m->ask);
+	return 0;
+}
+
 static const struct {
 	unsigned type;
 	int (*fn)(struct agent *a, const void *m, struct err *e);
@@ -185,12 +215,16 @@ static const struct {
 	{ MSG_FETCH, on_fetch },
 	{ MSG_SYNC, on_sync },
 	{ MSG_PAUSE, on_pause },
+	{ MSG_LISTEN, on_listen },
+	{ MSG_UNLISTEN, on_unlisten },
+	{ MSG_REFUSE, on_refuse },
 };
 
 int control_frame(struct agent *a, const struct frame *f, struct err *e)
 {
 	union {
-		struct msg_KILL kill; /* the largest of them */
+		struct msg_LISTEN listen; /* the largest of them */
+		struct msg_KILL kill;
 		struct msg_FETCH fetch;
 		struct msg_STOP stop;
 	} m;

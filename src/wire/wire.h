@@ -4,9 +4,9 @@
 
 /* Numbers that both ends of the wire share, beside the messages of msg.def. */
 
-enum { WIRE_GENERATION = 1, WIRE_TOKEN_LEN = 32 };
+enum { WIRE_GENERATION = 2, WIRE_TOKEN_LEN = 32 };
 
-enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3 };
+enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4 };
 enum wire_stream { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2 };
 enum wire_stdin { WIRE_STDIN_NONE = 0, WIRE_STDIN_CLOSED = 1, WIRE_STDIN_STREAM = 2 }; /* /dev/null; closed fd; pipe */
 enum wire_exit { WIRE_EXITED = 0, WIRE_SIGNALED = 1, WIRE_TIMED_OUT = 2, WIRE_LOST = 3 };
@@ -29,8 +29,15 @@ enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4 };
 enum {
 	WIRE_STDIN_WINDOW = 256 * 1024, /* standard input under way beyond what was acknowledged */
 	WIRE_SHIP_WINDOW = 4 * 1024 * 1024,
+	WIRE_TUNNEL_WINDOW = 256 * 1024, /* data of a tunnel under way, each direction */
 	WIRE_RING = 256 * 1024, /* output kept for replay, per stream */
 	WIRE_CHANGES_UNACKED = 64,
 };
+
+/** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
+static inline unsigned wire_since(unsigned type)
+{
+	return type >= 0x60 && type < 0x80 ? 2 : 1;
+}
 
 #endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_SERVICE_H
+#define GUEST_SERVICE_H
+
+/*
+ * Sockets inside on which we listen for the host: each connection to one of them is announced by an ASK and waits, for a
+ * short while and among few, to be taken by a tunnel.
+ */
+#include "base/list.h"
+#include "loop/loop.h"
+#include "wire/conn.h"
+
+struct agent;
+
+struct services {
+	struct agent *agent; /* borrowed: parent */
+	struct loop *loop;   /* borrowed */
+	struct list listeners, asks;
+	size_t n_listeners, n_asks;
+	uint64_t last_ask;
+};
+
+void services_init(struct services *s, struct agent *agent, struct loop *loop);
+void services_fini(struct services *s);
+/** services_listen() - Return: 0 (also when it is there already); -errno with words. */
+int services_listen(struct services *s, const struct msg_LISTEN *m, struct err *e) MUST_CHECK;
+void services_unlisten(struct services *s, struct span name);
+/** services_take() - the connection of an ask. Return: 0 and the descriptor, yours; -ESRCH. */
+int services_take(struct services *s, uint64_t ask, int *ret_fd, struct err *e) MUST_CHECK;
+void services_refuse(struct services *s, uint64_t ask);
+
+#endif
