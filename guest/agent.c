@@ -170,7 +170,7 @@ void agent_pause(struct agent *a)
 	list_each_safe(pos, tmp, &a->peers) {
 		struct peer *p = list_entry(pos, struct peer, node);
 
-		if (p->kind == WIRE_EXEC && p->proc)
+		if ((p->kind == WIRE_EXEC && p->proc) || p->tunnel)
 			peer_refuse(p, &e);
 	}
 }

@@ -3,8 +3,8 @@
 #define GUEST_SERVICE_H
 
 /*
- * Sockets inside on which we listen for the host: each connection to one of them is announced by an ASK and waits, for a
- * short while and among few, to be taken by a tunnel.
+ * Sockets inside on which we listen for the host: each connection to one of them is announced by an ASK and waits, for
+ * a short while and among few, to be taken by a tunnel.
  */
 #include "base/list.h"
 #include "loop/loop.h"

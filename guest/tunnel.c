@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-enum { OPEN_MS = 10000, AGAIN_MS = 10, PIECE = 65536, GIVE_BACK = WIRE_TUNNEL_WINDOW / 4 };
+enum { OPEN_MS = 10000, REST_MS = 5000, AGAIN_MS = 10, PIECE = 65536, GIVE_BACK = WIRE_TUNNEL_WINDOW / 4 };
 
 struct target {
 	struct sockaddr_storage at;
@@ -61,6 +61,22 @@ static void over(struct tunnel *t)
 	loop_untimer(&t->timer);
 	fd_close(&t->fd);
 	conn_finish(t->conn);
+}
+
+static void on_rested(void *ctx)
+{
+	struct tunnel *t = ctx;
+
+	over(t);
+}
+
+/* Both directions have ended: the host closes. Were it us, what we sent last could be lost with the connection. */
+static void rest(struct tunnel *t)
+{
+	loop_unwatch(&t->watch);
+	fd_close(&t->fd);
+	if (!t->timer)
+		t->timer = loop_timer(t->loop, clock_after_ms(REST_MS), on_rested, t);
 }
 
 static int why(int code, struct err *e)
@@ -185,7 +201,7 @@ static void pull(struct tunnel *t)
 
 static void pump(struct tunnel *t)
 {
-	if (!t->opened || t->is_over)
+	if (!t->opened || t->is_over || (t->out_ended && t->is_shut))
 		return;
 	push(t);
 	pull(t);
@@ -194,7 +210,7 @@ static void pump(struct tunnel *t)
 	if (t->is_deaf && t->out_ended)
 		fail(t, -EPIPE);
 	else if (t->out_ended && t->is_shut)
-		over(t);
+		rest(t);
 	else
 		watch(t);
 }
@@ -330,7 +346,8 @@ static int begin(struct tunnel *t, const struct msg_TUNNEL_OPEN *m, struct err *
 		add_tcp(t, "::1", (unsigned)m->port);
 	}
 	if (!t->n_targets)
-		return err_set(e, -EINVAL, "bad-request", "a port, with an address in digits, or an absolute path is wanted");
+		return err_set(e, -EINVAL, "bad-request",
+			       "a port, with an address in digits, or an absolute path is wanted");
 	t->until = clock_after_ms(m->timeout_ms ? m->timeout_ms : OPEN_MS);
 	t->timer = loop_timer(t->loop, t->until, on_timer, t);
 	attempt(t);

@@ -6,30 +6,23 @@
  * ran, and everything that can end it (reply, deadline, broken connection, hangup) first takes it out, so that the
  * callback runs exactly once.
  */
-#include "host/link/link.h"
+#include "host/link/state.h"
 
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/list.h"
-#include "base/lock.h"
 #include "base/log.h"
-#include "base/map.h"
 #include "base/str.h"
 #include "seal/digest.h"
-#include "wire/conn.h"
 #include "wire/frame.h"
-#include "wire/wire.h"
 #include "wire/xport.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024 };
-
-enum link_state { LINK_DIALLING, LINK_UP, LINK_WAITING, LINK_ASLEEP, LINK_CLOSED };
 
 struct call {
 	struct link *link;
@@ -38,88 +31,26 @@ struct call {
 	void *ctx;
 	struct loop_timer *timer;
 	struct buf frame;
+	unsigned since; /* generation of the message */
 	bool to_ship;
 };
 
-struct link {
-	struct loop *loop;
-	struct pool *pool;
-	struct link_events events;
-	char *address, *id;
-	uint8_t token[WIRE_TOKEN_LEN];
-
-	struct lock lock; /* guards the next five */
-	pthread_cond_t cond;
-	bool hung_up, is_up;
-	int dialling; /* jobs that run */
-	struct err why;
-
-	uint64_t next_call; /* atomic */
-	/* the loop's own */
-	enum link_state state;
-	struct conn *control, *ship;
-	struct map calls;
-	struct loop_timer *retry;
-	unsigned retry_ms;
-	uint64_t up_since;
-	bool paused;
+/* What an agent's hello says. */
+struct answer {
+	uint64_t boot;
+	unsigned generation;
 };
 
 struct dialled {
 	struct link *link;
 	int control, ship;
-	uint64_t boot;
+	struct answer answer;
 	struct err e;
 };
 
 /* --- dialling ----------------------------------------------------------------------------------------------------- */
 
-/* Exactly @len bytes, so that what the agent says next stays in the socket for the connection to come. */
-static int recv_exact(int fd, struct buf *in, size_t len, uint64_t until)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	while (len) {
-		void *to = buf_reserve(in, len);
-		ssize_t n = to ? recv(fd, to, len, MSG_DONTWAIT) : 0;
-
-		if (!to)
-			return -E2BIG;
-		if (n == 0)
-			return -ENODATA;
-		if (n > 0) {
-			buf_commit(in, (size_t)n);
-			len -= (size_t)n;
-			continue;
-		}
-		if (errno != EAGAIN && errno != EINTR)
-			return -errno;
-		if (clock_left_ms(until) == 0)
-			return -ETIMEDOUT;
-		(void)!poll(&p, 1, clock_left_ms(until));
-	}
-	return 0;
-}
-
-static int recv_hello(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
-{
-	uint8_t h[FRAME_HEADER] = { 0 };
-	size_t len;
-	int r = recv_exact(fd, in, FRAME_HEADER, until);
-
-	if (r < 0)
-		return r;
-	memcpy(h, buf_str(in), sizeof(h));
-	len = (size_t)h[0] << 24 | (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
-	if (len > HELLO_MAX)
-		return err_set(e, -EBADMSG, "bad-message", "the agent's hello is too long");
-	r = recv_exact(fd, in, len, until);
-	if (r == 0)
-		r = frame_parse(in, ret, e);
-	return r == FRAME_E_MORE ? -EBADMSG : r;
-}
-
-static int hello(int fd, const char *id, const void *token, unsigned kind, uint64_t until, uint64_t *ret_boot,
+static int hello(int fd, const char *id, const void *token, unsigned kind, uint64_t until, struct answer *ret,
 		 struct err *e)
 {
 	struct msg_HELLO m = { .generation = WIRE_GENERATION, .kind = kind, .wall_ns = clock_wall() };
@@ -133,15 +64,14 @@ static int hello(int fd, const char *id, const void *token, unsigned kind, uint6
 	if (r < 0)
 		return err_sys(e, r, "saying hello to the agent");
 	buf_init(&in, HELLO_MAX + FRAME_HEADER);
-	r = recv_hello(fd, &in, &f, until, e);
+	r = frame_recv_one(fd, &in, &f, until, e);
 	if (r == 0 && f.type != MSG_HELLO)
 		r = err_set(e, -EBADMSG, "bad-message", "the agent did not say hello");
 	if (r == 0)
 		r = msg_decode(MSG_HELLO, f.payload, &m, e);
 	if (r == 0 && (m.token.len != WIRE_TOKEN_LEN || !secret_eq(m.token.p, token, WIRE_TOKEN_LEN)))
 		r = err_set(e, -EACCES, "wrong-token", "something that is not our agent answers");
-	if (r == 0 && ret_boot)
-		*ret_boot = m.boot;
+	*ret = (struct answer){ .boot = m.boot, .generation = (unsigned)MIN(m.generation, (uint64_t)WIRE_GENERATION) };
 	buf_fini(&in);
 	if (r == -ENODATA)
 		r = err_set(e, -EACCES, "hello-refused", "the agent hung up at hello");
@@ -150,21 +80,39 @@ static int hello(int fd, const char *id, const void *token, unsigned kind, uint6
 	return r;
 }
 
-int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
-		 uint64_t *ret_boot, int *ret_fd, struct err *e)
+static int dial(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
+		struct answer *ret, int *ret_fd, struct err *e)
 {
 	AUTO(fd_close) int fd = -1;
 	int r = xport_connect(address, until, &fd, e);
 
 	if (r == 0)
-		r = hello(fd, id, token, kind, until, ret_boot, e);
+		r = hello(fd, id, token, kind, until, ret, e);
 	if (r == 0)
 		*ret_fd = fd_take(&fd);
 	return r;
 }
 
+int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
+		 uint64_t *ret_boot, int *ret_fd, struct err *e)
+{
+	struct answer answer = { .boot = 0 };
+	int r = dial(address, id, token, kind, until, &answer, ret_fd, e);
+
+	if (r == 0 && ret_boot)
+		*ret_boot = answer.boot;
+	return r;
+}
+
+static int too_old(struct err *e)
+{
+	return err_set(e, -ENOSYS, "agent-too-old", "this sandbox's agent is older than the daemon and cannot do that");
+}
+
 int link_dial(struct link *l, unsigned kind, uint64_t until, int *ret_fd, struct err *e)
 {
+	if (kind == WIRE_TUNNEL && __atomic_load_n(&l->generation, __ATOMIC_RELAXED) == 1)
+		return too_old(e);
 	return link_dial_to(l->address, l->id, l->token, kind, until, NULL, ret_fd, e);
 }
 
@@ -177,7 +125,7 @@ static void dial_job(void *ctx)
 	uint64_t until = clock_after_ms(LINK_DIAL_MS);
 
 	d->control = d->ship = -1;
-	if (link_dial_to(l->address, l->id, l->token, WIRE_CONTROL, until, &d->boot, &d->control, &d->e) < 0 ||
+	if (dial(l->address, l->id, l->token, WIRE_CONTROL, until, &d->answer, &d->control, &d->e) < 0 ||
 	    link_dial_to(l->address, l->id, l->token, WIRE_SHIP, until, NULL, &d->ship, &d->e) < 0) {
 		fd_close(&d->control);
 		fd_close(&d->ship);
@@ -310,8 +258,9 @@ static void dial_done(void *ctx)
 		} else {
 			l->state = LINK_UP;
 			l->up_since = clock_now();
+			__atomic_store_n(&l->generation, d->answer.generation, __ATOMIC_RELAXED);
 			set_up(l, true, NULL);
-			l->events.up(l->events.ctx, d->boot);
+			l->events.up(l->events.ctx, d->answer.boot);
 		}
 	}
 	fd_close(&d->control);
@@ -362,6 +311,10 @@ static void on_frame(void *ctx, const struct frame *f)
 	union reply m;
 	struct call *c;
 
+	if (f->type == MSG_ASK) {
+		services_ask(l, f->payload);
+		return;
+	}
 	if (!is_reply(f->type)) {
 		l->events.frame(l->events.ctx, f->type, f->payload);
 		return;
@@ -389,7 +342,8 @@ static void call_on_loop(void *ctx)
 	if (!c->fn) {
 		struct conn *conn = c->to_ship ? l->ship : l->control;
 
-		if (l->state == LINK_UP && conn && conn_send_frame(conn, buf_span(&c->frame)) < 0)
+		if (l->state == LINK_UP && conn && c->since <= l->generation &&
+		    conn_send_frame(conn, buf_span(&c->frame)) < 0)
 			log_debug("link", "a frame was dropped", "id=%s", l->id);
 		call_free(c);
 		return;
@@ -399,6 +353,9 @@ static void call_on_loop(void *ctx)
 		call_fail(c, -EINVAL, "bad-request", "a request that the wire cannot carry");
 	else if (l->state != LINK_UP)
 		call_fail(c, -EPIPE, "agent-gone", "no connection to the agent");
+	else if (c->since > l->generation)
+		call_fail(c, -ENOSYS, "agent-too-old",
+			  "this sandbox's agent is older than the daemon and cannot do that");
 	else if (l->calls.len > LINK_CALLS_MAX || conn_send_frame(l->control, buf_span(&c->frame)) < 0)
 		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
 	else
@@ -410,6 +367,7 @@ static struct call *call_new(struct link *l, enum msg_type type, const void *msg
 	struct call *c = NEW(struct call);
 
 	c->link = l;
+	c->since = wire_since(type);
 	buf_init(&c->frame, FRAME_MAX + FRAME_HEADER);
 	if (frame_put(&c->frame, type, msg) < 0)
 		c->frame.failed = true;
@@ -495,6 +453,7 @@ static void hangup_on_loop(void *ctx)
 	conn_free(&l->ship);
 	loop_untimer(&l->retry);
 	calls_fail(l);
+	services_gone(l);
 }
 
 void link_hangup(struct link *l)

@@ -16,6 +16,8 @@
 
 #include <stdbool.h>
 
+/* The agent is of generation 1 or 2: what it does not know is not sent to it (wire_since()); a call then fails with
+ * -ENOSYS, slug "agent-too-old". */
 enum { LINK_CALLS_MAX = 4096, LINK_OUT_MAX = 128 * 1024 * 1024, LINK_DIAL_MS = 10000 };
 
 struct link;
@@ -74,11 +76,31 @@ int link_wait(struct link *link, enum msg_type type, void *msg, uint64_t until, 
 	      struct err *e);
 /** link_wait_up() - block until both connections stand. Return: 0; -ETIMEDOUT; -EACCES (hello refused). */
 int link_wait_up(struct link *link, uint64_t until, struct err *e);
-/** link_dial() - a new connection for a stream (WIRE_EXEC), hello done; blocking, not on the loop's thread. The
- * descriptor is non-blocking and yours. */
+/** link_dial() - a new connection for a stream (WIRE_EXEC, WIRE_TUNNEL), hello done; blocking, not on the loop's
+ * thread. The descriptor is non-blocking and yours. Return: 0; -ENOSYS slug "agent-too-old"; -errno. */
 int link_dial(struct link *link, unsigned kind, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
 /** link_dial_to() - the same without a link: for tests and tools. */
 int link_dial_to(const char *address, const char *id, const void *token, unsigned kind, uint64_t until,
 		 uint64_t *ret_boot, int *ret_fd, struct err *e) MUST_CHECK;
+
+/*
+ * Services: streams that the guest asks for. An ASK of a name that nobody serves is refused.
+ */
+struct link_service {
+	/** loop's thread: somebody inside connected; open a WIRE_TUNNEL with TUNNEL_TAKE, or link_refuse() */
+	void (*ask)(void *ctx, uint64_t ask);
+	/** loop's thread: the link was hung up, the service is forgotten; nothing is called after this */
+	void (*gone)(void *ctx);
+	void *ctx;
+};
+
+/** link_serve() - answer for @name; not on the loop's thread. Return: 0; -EEXIST; -EPIPE (hung up, or no connection);
+ * -EAGAIN (too many). */
+int link_serve(struct link *link, const char *name, const struct link_service *service, struct err *e) MUST_CHECK;
+/** link_unserve() - answer no longer, and have the agent stop listening under this name. Loop's thread, and not after
+ * gone(). */
+void link_unserve(struct link *link, const char *name);
+/** link_refuse() - nobody takes this stream. Loop's thread. */
+void link_refuse(struct link *link, uint64_t ask);
 
 #endif

@@ -311,7 +311,7 @@ static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct
 	return r;
 }
 
-int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
+int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t until, int *ret_fd, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	struct link *link;
@@ -322,7 +322,12 @@ int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_f
 	link = ws_link(ws);
 	if (!link)
 		return err_set(e, -EAGAIN, "not-running", "the sandbox is ending");
-	return link_dial(link, WIRE_EXEC, until, ret_fd, e);
+	return link_dial(link, kind, until, ret_fd, e);
+}
+
+int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
+{
+	return hub_dial_as(hub, id_or_name, WIRE_EXEC, until, ret_fd, e);
 }
 
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)

@@ -136,6 +136,9 @@ int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err 
 /** hub_dial() - a new stream (WIRE_EXEC) to its agent, hello done; non-blocking, yours. Return: 0; -EAGAIN slug
  * "not-running". */
 int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e) MUST_CHECK;
+/** hub_dial_as() - the same with another enum wire_kind. */
+int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t until, int *ret_fd,
+		struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. */
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
 

@@ -26,7 +26,9 @@ extern "C" {
 #endif
 
 struct berth;
+struct berth_listener;
 struct berth_stream;
+struct berth_tunnel;
 
 struct berth_error {
 	int code;	 /* negative errno */
@@ -184,6 +186,40 @@ BERTH_API int berth_stream_write(struct berth_stream *s, const void *data, size_
 BERTH_API int berth_stream_end(struct berth_stream *s, struct berth_error *e);
 BERTH_API int berth_stream_signal(struct berth_stream *s, int signal, struct berth_error *e);
 BERTH_API int berth_stream_resize(struct berth_stream *s, unsigned cols, unsigned rows, struct berth_error *e);
+
+/* --- tunnels ------------------------------------------------------------------------------------------------------ */
+
+struct berth_target {
+	const char *socket;  /* a Unix socket inside: its path, or @ and an abstract name; or */
+	const char *address; /* IPv4 or IPv6 in digits; NULL: 127.0.0.1, then ::1 */
+	unsigned port;
+	uint64_t ask;	     /* or: a connection from inside, of berth_listener_next() */
+	unsigned timeout_ms; /* of connecting inside; 0: 10 s */
+};
+
+/** berth_tunnel() - connect to a socket inside. Errors: refused, no-such-socket, timeout, unreachable, permission,
+ * no-such-stream (an ask that nobody waits for any more), agent-too-old. */
+BERTH_API int berth_tunnel(struct berth *b, const char *sandbox, const struct berth_target *to,
+			   struct berth_tunnel **ret, struct berth_error *e);
+/** berth_tunnel_relay() - bytes both ways between the tunnel and local descriptors, which become non-blocking, until
+ * both directions have ended. The end from inside shuts @to_fd down for writing; when it is no socket and not @from_fd,
+ * it is closed. Errors: reset (inside), local, cut-off. */
+BERTH_API int berth_tunnel_relay(struct berth_tunnel *t, int from_fd, int to_fd, struct berth_error *e);
+BERTH_API void berth_tunnel_close(struct berth_tunnel **t);
+
+/** berth_listen() - have the sandbox listen on a Unix socket at @socket (absolute; @mode 0: 0666) as long as the
+ * listener lives. Each connection to it waits ten seconds for a berth_tunnel() with its ask, and is bounded in number.
+ */
+BERTH_API int berth_listen(struct berth *b, const char *sandbox, const char *socket, unsigned mode,
+			   struct berth_listener **ret, struct berth_error *e);
+/** berth_listener_next() - the next connection's ask. Errors: -ETIMEDOUT (nobody yet), -EPIPE (sandbox or daemon gone).
+ */
+BERTH_API int berth_listener_next(struct berth_listener *l, int timeout_ms, uint64_t *ret_ask, struct berth_error *e);
+/** berth_listener_refuse() - close it instead. */
+BERTH_API int berth_listener_refuse(struct berth_listener *l, uint64_t ask, struct berth_error *e);
+/** berth_listener_fd() - to poll for reading, as berth_stream_fd(). */
+BERTH_API int berth_listener_fd(const struct berth_listener *l);
+BERTH_API void berth_listener_close(struct berth_listener **l);
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
 

@@ -28,6 +28,11 @@ static const struct {
 	  "run a command" },
 	{ "shell", cli_shell, false, "ID [--user U] [--cwd DIR]", "an interactive shell" },
 	{ "attach", cli_attach, false, "ID PROCESS", "join a process that was started with --detach" },
+	{ "tunnel", cli_tunnel, false,
+	  "ID [BIND:]PORT:TARGET | PATH:TARGET | --stdio TARGET | --reverse SOCKET:PORT|PATH   (TARGET: PORT, "
+	  "ADDRESS:PORT, "
+	  "/SOCKET or @NAME inside)",
+	  "connect local ports and sockets with those of a sandbox" },
 	{ "cp", cli_cp, false, "[-r] SRC DST", "copy files; one side is ID:PATH" },
 	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },

@@ -53,5 +53,8 @@ int client_error(struct berth_error *e, int code, const char *slug, const char *
 int client_from_err(struct berth_error *e, const struct err *from, int code);
 /* The error that a body of an answer with @status tells. */
 int client_refused(int status, struct span body, struct berth_error *e);
+/* The error that the agent's ERROR frame tells. */
+struct frame;
+int client_told(const struct frame *f, struct berth_error *e);
 
 #endif

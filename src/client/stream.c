@@ -154,14 +154,14 @@ const char *berth_stream_id(const struct berth_stream *s)
 
 /* --- events ------------------------------------------------------------------------------------------------------- */
 
-static int refused(struct berth_stream *s, struct berth_error *e)
+int client_told(const struct frame *f, struct berth_error *e)
 {
 	AUTO(str_free) char *name = NULL;
 	AUTO(str_free) char *slug = NULL;
 	AUTO(str_free) char *text = NULL;
 	struct msg_ERROR m;
 	struct err why = ERR_NULL;
-	int r = msg_decode(MSG_ERROR, s->frame.payload, &m, &why);
+	int r = msg_decode(MSG_ERROR, f->payload, &m, &why);
 
 	if (r < 0)
 		return client_from_err(e, &why, r);
@@ -209,7 +209,7 @@ static int on_frame(struct berth_stream *s, struct berth_event *ret, struct bert
 	if (s->frame.type == MSG_OUTPUT)
 		return on_output(s, ret, e);
 	if (s->frame.type == MSG_ERROR)
-		return refused(s, e);
+		return client_told(&s->frame, e);
 	if (s->frame.type != MSG_STARTED && s->frame.type != MSG_STDIN_ACK && s->frame.type != MSG_EXIT)
 		return 1;
 	if (msg_decode((enum msg_type)s->frame.type, s->frame.payload, &m, &why) < 0)

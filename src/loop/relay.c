@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two pipes of 64 KiB each. A side is read while its pipe has room and written while the other's has bytes; its end is
- * remembered until its pipe is empty. A broken side ends everything at once. */
+ * remembered until its pipe is empty. A side that takes nothing more may still have sent something: that is read to its
+ * end and delivered, what is meant for it is dropped. */
 #include "loop/relay.h"
 
 #include "base/buf.h"
@@ -18,6 +19,7 @@ struct side {
 	struct loop_watch *watch;
 	struct buf out; /* waits to be written to fd */
 	bool ended;	/* nothing more comes from it */
+	bool deaf;	/* it takes nothing more */
 };
 
 struct relay {
@@ -46,48 +48,46 @@ static void set_watch(struct side *s, const struct side *other)
 	loop_rewatch(s->watch, want);
 }
 
-/* Return: false when the side is broken. */
-static bool pump_in(struct side *s, struct side *other)
+static void pump_in(struct side *s, struct side *other)
 {
 	size_t room = buf_room(&other->out);
 	void *to = room ? buf_reserve(&other->out, room) : NULL;
 	ssize_t n;
 
 	if (!to)
-		return true;
+		return;
 	n = read(s->fd, to, room);
 	if (n > 0)
 		buf_commit(&other->out, (size_t)n);
-	else if (n == 0)
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		s->ended = true;
-	return n >= 0 || errno == EAGAIN || errno == EINTR;
 }
 
-static bool pump_out(struct side *s)
+static void pump_out(struct side *s)
 {
 	struct span bytes = buf_span(&s->out);
 	ssize_t n;
 
 	if (!bytes.len)
-		return true;
+		return;
 	n = send(s->fd, bytes.p, bytes.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0 && errno == ENOTSOCK)
 		n = write(s->fd, bytes.p, bytes.len);
-	if (n > 0)
-		buf_consume(&s->out, (size_t)n);
-	return n >= 0 || errno == EAGAIN || errno == EINTR;
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		s->deaf = true;
+	buf_consume(&s->out, s->deaf ? buf_len(&s->out) : n > 0 ? (size_t)n : 0);
 }
 
 static void ready(void *ctx, int fd, unsigned events)
 {
 	struct side *s = ctx, *other = s == &s->relay->side[0] ? &s->relay->side[1] : &s->relay->side[0];
-	bool ok = true;
 
 	(void)fd;
 	if (events & (LOOP_READ | LOOP_HANGUP) && !s->ended)
-		ok = pump_in(s, other);
-	ok = ok && pump_out(other) && pump_out(s);
-	if (!ok || (s->ended && !buf_len(&other->out)) || (other->ended && !buf_len(&s->out))) {
+		pump_in(s, other);
+	pump_out(other);
+	pump_out(s);
+	if ((s->ended && !buf_len(&other->out)) || (other->ended && !buf_len(&s->out)) || (s->deaf && other->deaf)) {
 		finish(s->relay);
 		return;
 	}

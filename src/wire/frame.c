@@ -148,3 +148,48 @@ int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct
 			return err_sys(e, r, "waiting for a message");
 	}
 }
+
+static int recv_exact(int fd, struct buf *in, size_t len, uint64_t until)
+{
+	while (len) {
+		void *to = buf_reserve(in, len);
+		ssize_t n = to ? recv(fd, to, len, MSG_DONTWAIT) : 0;
+		int r;
+
+		if (!to)
+			return -E2BIG;
+		if (n == 0)
+			return -ENODATA;
+		if (n > 0) {
+			buf_commit(in, (size_t)n);
+			len -= (size_t)n;
+			continue;
+		}
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		r = wait_for(fd, POLLIN, until);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int frame_recv_one(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
+{
+	uint8_t h[FRAME_HEADER] = { 0 };
+	size_t len;
+	int r = recv_exact(fd, in, FRAME_HEADER, until);
+
+	if (r < 0)
+		return r;
+	memcpy(h, buf_str(in), sizeof(h));
+	len = (size_t)h[0] << 24 | (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
+	if (len > buf_room(in))
+		return err_set(e, -EBADMSG, "bad-frame", "a frame is longer than it may be here");
+	r = recv_exact(fd, in, len, until);
+	if (r == 0)
+		r = frame_parse(in, ret, e);
+	if (r == 0)
+		trace_frame((unsigned)fd, '<', ret->type, ret->payload);
+	return r == FRAME_E_MORE ? -EBADMSG : r;
+}

@@ -37,7 +37,7 @@ enum {
 /** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
 static inline unsigned wire_since(unsigned type)
 {
-	return type >= 0x60 && type < 0x80 ? 2 : 1;
+	return (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
 }
 
 #endif

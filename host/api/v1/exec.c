@@ -54,24 +54,34 @@ static void stream_begin(void *ctx, int fd, struct span first, void *handle)
 	relay_start(s->loop, fd, s->agent_fd, first.p, first.len, stream_over, s);
 }
 
-int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+int v1_upgrade_wanted(struct http_req *req, struct err *e)
 {
-	struct api *api = ctx;
-	struct stream *s;
-	int fd, r;
+	if (str_eq(http_header(req, "Upgrade"), "berth-stream"))
+		return 0;
+	return err_set(e, -EINVAL, "upgrade-needed", "this resource needs the header Upgrade: berth-stream");
+}
 
-	if (!http_header(req, "Upgrade") || !str_eq(http_header(req, "Upgrade"), "berth-stream"))
-		return err_set(e, -EINVAL, "upgrade-needed", "this resource needs the header Upgrade: berth-stream");
-	r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
-	if (r < 0)
-		return r;
-	s = NEW(struct stream);
+void v1_relay(struct api *api, struct http_res *res, int fd)
+{
+	struct stream *s = NEW(struct stream);
+
 	s->loop = api->loop;
 	s->agent_fd = fd;
 	res->upgrade = stream_begin;
 	res->upgrade_drop = stream_drop;
 	res->ctx = s;
-	return 0;
+}
+
+int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	int fd, r = v1_upgrade_wanted(req, e);
+
+	if (r == 0)
+		r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
+	if (r == 0)
+		v1_relay(api, res, fd);
+	return r;
 }
 
 /* --- a command in one request ------------------------------------------------------------------------------------- */
@@ -148,7 +158,7 @@ static int take_output(int fd, struct gather *g, const struct msg_OUTPUT *m, uin
 	return m->data.len ? frame_send(fd, MSG_WINDOW, &more, until) : 0;
 }
 
-static int refused(const struct frame *f, struct err *e)
+int v1_refused(const struct frame *f, struct err *e)
 {
 	AUTO(str_free) char *name = NULL;
 	AUTO(str_free) char *slug = NULL;
@@ -200,7 +210,7 @@ static int follow(struct api *api, int fd, struct gather *g, uint64_t until, str
 			r = msg_decode(MSG_EXIT, f.payload, &g->exit, e);
 			ended = true;
 		} else if (f.type == MSG_ERROR) {
-			r = refused(&f, e);
+			r = v1_refused(&f, e);
 		}
 		if (r == 0)
 			frame_consume(&in, &f);
@@ -272,7 +282,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 
 /* --- what runs ---------------------------------------------------------------------------------------------------- */
 
-static int live_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e)
+int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e)
 {
 	int r = hub_ws(api->hub, http_segment(req, 0), ret_ws, e);
 
@@ -316,7 +326,7 @@ int v1_ps(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 	AUTO(ws_unref) struct ws *ws = NULL;
 	struct msg_PS m = { .call = 0 };
 	struct link *link;
-	int r = live_link(ctx, req, &ws, &link, e);
+	int r = v1_link(ctx, req, &ws, &link, e);
 
 	if (r < 0)
 		return r;
@@ -336,7 +346,7 @@ int v1_signal(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	int r = v1_body(req, "signal:u", &j, e);
 
 	if (r == 0)
-		r = live_link(ctx, req, &ws, &link, e);
+		r = v1_link(ctx, req, &ws, &link, e);
 	if (r < 0)
 		return r;
 	m.signal = json_get_u64(j, "signal", 15);

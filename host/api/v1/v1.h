@@ -33,12 +33,21 @@ http_handler v1_health, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_s
 	v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal,
 	v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename,
 	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_key_create, v1_key_list,
-	v1_key_revoke, v1_events, v1_metrics, v1_host;
+	v1_key_revoke, v1_events, v1_metrics, v1_host, v1_tunnel, v1_listen;
 
 /* A JSON body held against a list of members (json_check); an empty body is an empty object. json_free() it. */
 struct json;
 int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);
 /* A number from the query. Return: 0; -EINVAL slug "bad-request". */
 int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uint64_t *ret, struct err *e);
+
+/* Streams: is an upgrade asked for (-EINVAL slug "upgrade-needed"); answer with one that relays to @fd, taken over. */
+int v1_upgrade_wanted(struct http_req *req, struct err *e);
+void v1_relay(struct api *api, struct http_res *res, int fd);
+/* The error that the agent's ERROR frame tells. Returns its code. */
+struct frame;
+int v1_refused(const struct frame *f, struct err *e);
+/* The link of a sandbox that runs; borrowed as long as the workspace is. Return: 0; -EAGAIN slug "not-running". */
+int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e);
 
 #endif
