@@ -240,6 +240,7 @@ static int front_up(struct berthd *b, struct err *e)
 	b->front = (struct api){ .hub = b->hub,
 				 .store = b->store,
 				 .loop = b->loop,
+				 .pool = b->api,
 				 .fs = b->fs,
 				 .keys = b->keys,
 				 .events = b->events,
@@ -247,6 +248,7 @@ static int front_up(struct berthd *b, struct err *e)
 				 .box = c->box,
 				 .mount_dir = c->mount_dir,
 				 .started_ns = clock_wall() };
+	v1_init(&b->front);
 	routes = v1_routes(&n);
 	r = http_start(&hc, routes, n, &b->front, &b->front.http, e);
 	if (r == 0)
@@ -304,7 +306,8 @@ static void stop_all(void *ctx)
 	struct berthd *b = ctx;
 	struct err e = ERR_NULL;
 
-	__atomic_store_n(&b->front.ending, true, __ATOMIC_RELAXED);
+	if (b->front.loop)
+		v1_end(&b->front);
 	events_end(b->events);
 	http_stop(&b->front.http);
 	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));

@@ -68,7 +68,9 @@ struct http_res {
 	void *ctx;			 /* of read and upgrade */
 };
 
-/** A handler: on a pool thread. Return: 0 and @res is filled; -errno with @e, from which the error body is made. */
+/** A handler: on a pool thread. Return: 0 and @res is filled; -errno with @e, from which the error body is made;
+ * HTTP_LATER: http_later() was or will be called, on any thread. */
+enum { HTTP_LATER = 1 };
 typedef int http_handler(void *ctx, struct http_req *req, struct http_res *res, struct err *e);
 
 struct http_route {
@@ -112,6 +114,11 @@ void http_suspend(void *connection);
 void http_resume(void *connection);
 /** http_upgrade_end() - any thread. */
 void http_upgrade_end(void *handle);
+/** http_later() - what the handler would have returned; its @res is filled. The request is not the caller's any more.
+ */
+void http_later(struct http_req *req, int r, struct err *e);
+/** http_client() - the client's descriptor, borrowed while the request is worked on: to see it go away. */
+int http_client(const struct http_req *req);
 /** http_status_of() - the HTTP status for a negative errno: -ENOENT is 404, … */
 int http_status_of(int code);
 

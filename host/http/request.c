@@ -43,6 +43,11 @@ const struct http_who *http_who(const struct http_req *req)
 	return &req->who;
 }
 
+int http_client(const struct http_req *req)
+{
+	return req->on->fd;
+}
+
 void *http_connection(struct http_req *req)
 {
 	return req->conn;
@@ -116,21 +121,16 @@ static void tell(const struct http_req *req, const char *why)
 		 (unsigned long long)(clock_now() - req->began) / 1000, req->path, why ? " why=" : "", why ? why : "");
 }
 
-static void run(void *ctx)
+void http_later(struct http_req *req, int r, struct err *e)
 {
-	struct http_req *req = ctx;
 	struct http *http = req->http;
-	struct err e = ERR_NULL;
-	int r;
 
-	req->began = clock_now();
-	r = req->route->handler(http->ctx, req, &req->res, &e);
 	if (r == 0 && req->res.body.failed)
-		r = err_set(&e, -E2BIG, "answer-too-large", "the answer is larger than %d MiB",
+		r = err_set(e, -E2BIG, "answer-too-large", "the answer is larger than %d MiB",
 			    HTTP_RES_BODY_MAX >> 20);
 	if (r < 0)
-		error_body(req, r, &e);
-	tell(req, r < 0 ? e.slug : NULL);
+		error_body(req, r, e);
+	tell(req, r < 0 ? e->slug : NULL);
 	/* One without an end is not waited for when the daemon ends. */
 	if (!req->res.upgrade && !(req->res.read && req->res.size == HTTP_SIZE_UNKNOWN)) {
 		lock_take(&http->lock);
@@ -144,6 +144,18 @@ static void run(void *ctx)
 	http->running--;
 	pthread_cond_broadcast(&http->cond);
 	lock_drop(&http->lock);
+}
+
+static void run(void *ctx)
+{
+	struct http_req *req = ctx;
+	struct err e = ERR_NULL;
+	int r;
+
+	req->began = clock_now();
+	r = req->route->handler(req->http->ctx, req, &req->res, &e);
+	if (r != HTTP_LATER)
+		http_later(req, r, &e);
 }
 
 bool http_req_start(struct http_req *req)

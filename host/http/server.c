@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -219,6 +221,17 @@ static void on_done(void *cls, struct MHD_Connection *conn, void **slot, enum MH
 	*slot = NULL;
 }
 
+/* One who waits for us and goes away is noticed: the other end answers a probe with a reset. */
+static void watch_peer(int fd)
+{
+	const int on = 1, idle_s = 60, every_s = 15, times = 4;
+
+	(void)!setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)!setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)!setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+	(void)!setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
+}
+
 static void on_connection(void *cls, struct MHD_Connection *conn, void **slot, enum MHD_ConnectionNotificationCode what)
 {
 	struct http_door *door = cls;
@@ -229,6 +242,8 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **slot, e
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
 		*slot = c = NEW(struct http_conn);
 		c->fd = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+		if (door->keyed)
+			watch_peer(c->fd);
 		c->since = clock_now();
 		list_init(&c->node);
 		list_append(&http->conns, &c->node);

@@ -91,6 +91,11 @@ static void ready(void *ctx, int fd, unsigned events)
 		finish(s->relay);
 		return;
 	}
+	/* Most streams are idle most of the time. */
+	if (!buf_len(&s->out))
+		buf_fini(&s->out);
+	if (!buf_len(&other->out))
+		buf_fini(&other->out);
 	if ((events & LOOP_HANGUP) && s->ended && !buf_len(&s->out))
 		loop_unwatch(&s->watch); /* a hangup is reported for ever: only the other side matters now */
 	if (s->watch)

@@ -67,7 +67,7 @@ refused 1 "cannot|connect|daemon" env BERTH_URL=unix:/nonexistent/api.sock berth
 # --- the API itself ---
 http() { curl -s -o "$TOP/body" -w '%{http_code}' --unix-socket "$STATE/run/api.sock" "$@"; }
 equal "no such route" "$(http http://x/v1/nothing)" 404
-equal "no such method" "$(http -X DELETE http://x/v1/fsck)" 400
+equal "no such method" "$(http -X DELETE http://x/v1/fsck)" 405
 equal "no JSON" "$(http -d '{"template":' http://x/v1/sandboxes)" 400
 equal "wrong type" "$(http -d '{"template":7}' http://x/v1/sandboxes)" 400
 equal "unknown field" "$(http -d '{"colour":"red"}' http://x/v1/sandboxes)" 400

@@ -18,8 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { DIAL_MS = 10000, OUT_MAX = 16 * 1024 * 1024, STDIN_MAX = WIRE_STDIN_WINDOW };
-enum { WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000, SLICE_MS = 250 };
+enum { DIAL_MS = 10000, STDIN_MAX = WIRE_STDIN_WINDOW };
+enum { WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000 };
 
 /* --- the upgraded stream ------------------------------------------------------------------------------------------ */
 
@@ -86,12 +86,6 @@ int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err 
 
 /* --- a command in one request ------------------------------------------------------------------------------------- */
 
-struct gather {
-	struct buf out[2];
-	bool cut[2];
-	struct msg_EXIT exit;
-};
-
 static int add_env(void *ctx, const char *key, const struct json *value)
 {
 	AUTO(str_free) char *pair = str_printf("%s=%s", key, json_text(value));
@@ -147,17 +141,6 @@ static int send_stdin(int fd, const char *in, uint64_t until)
 	return r < 0 ? r : frame_send(fd, MSG_STDIN_END, &end, until);
 }
 
-/* More credit as output is taken, so that long output flows; what is over the limit is dropped and said. */
-static int take_output(int fd, struct gather *g, const struct msg_OUTPUT *m, uint64_t until)
-{
-	struct msg_WINDOW more = { .stream = m->stream, .bytes = m->data.len };
-	size_t i = m->stream == WIRE_ERR;
-
-	if (buf_append(&g->out[i], m->data.p, m->data.len) < 0)
-		g->cut[i] = true;
-	return m->data.len ? frame_send(fd, MSG_WINDOW, &more, until) : 0;
-}
-
 int v1_refused(const struct frame *f, struct err *e)
 {
 	AUTO(str_free) char *name = NULL;
@@ -175,109 +158,34 @@ int v1_refused(const struct frame *f, struct err *e)
 	return err_set(e, r ? -r : -EIO, slug, "%s", text);
 }
 
-/* A frame, in slices of time, so that the end of the daemon does not wait for the end of a command. */
-static int next_frame(struct api *api, int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)
-{
-	int r;
-
-	do {
-		if (__atomic_load_n(&api->ending, __ATOMIC_RELAXED))
-			return err_set(e, -ESHUTDOWN, "ending", "the daemon is ending; the command goes on");
-		r = frame_recv(fd, in, ret, MIN(until, clock_after_ms(SLICE_MS)), NULL);
-	} while (r == -ETIMEDOUT && clock_left_ms(until) > 0);
-	return r;
-}
-
-static int follow(struct api *api, int fd, struct gather *g, uint64_t until, struct err *e)
-{
-	struct buf in;
-	int r = 0;
-	bool ended = false;
-
-	buf_init(&in, FRAME_MAX + FRAME_HEADER);
-	while (r == 0 && !ended) {
-		struct msg_OUTPUT output;
-		struct frame f;
-
-		r = next_frame(api, fd, &in, &f, until, e);
-		if (r < 0)
-			break;
-		if (f.type == MSG_OUTPUT) {
-			r = msg_decode(MSG_OUTPUT, f.payload, &output, e);
-			if (r == 0)
-				r = take_output(fd, g, &output, until);
-		} else if (f.type == MSG_EXIT) {
-			r = msg_decode(MSG_EXIT, f.payload, &g->exit, e);
-			ended = true;
-		} else if (f.type == MSG_ERROR) {
-			r = v1_refused(&f, e);
-		}
-		if (r == 0)
-			frame_consume(&in, &f);
-	}
-	buf_fini(&in);
-	if (r < 0 && e && !e->code)
-		err_set(e, r == -ENODATA ? -EPIPE : r, r == -ETIMEDOUT ? "timeout" : "agent-gone",
-			"the command's stream ended early");
-	return r == -ENODATA ? -EPIPE : r;
-}
-
-static void put_result(struct http_res *res, const struct gather *g)
-{
-	static const char *const how[] = { "exit", "signal", "timeout", "lost" };
-	struct json_writer w = { .b = &res->body };
-
-	jw_open(&w, '{');
-	jw_kstr(&w, "how", how[g->exit.how & 3]);
-	jw_ku64(&w, "code", g->exit.code);
-	jw_key(&w, "stdout");
-	jw_str(&w, buf_span(&g->out[0]));
-	jw_key(&w, "stderr");
-	jw_str(&w, buf_span(&g->out[1]));
-	jw_ku64(&w, "stdout_b", g->exit.out_end);
-	jw_ku64(&w, "stderr_b", g->exit.err_end);
-	jw_key(&w, "cut");
-	jw_bool(&w, g->cut[0] || g->cut[1]);
-	jw_close(&w, '}');
-	buf_append(&res->body, "\n", 1);
-}
-
+/* Only the start needs a thread; the end is waited for on the loop (wait.c). */
 int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(fd_close) int fd = -1;
-	struct msg_EXIT_ACK ack = { 0 };
-	struct gather g = { .cut = { false, false } };
-	uint64_t until = clock_after_ms(WAIT_MAX_MS), timeout_ms;
+	uint64_t until = clock_after_ms(WAIT_MAX_MS), soon = clock_after_ms(DIAL_MS), timeout_ms;
 	const char *in;
 	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u", &j, e);
 
 	if (r < 0)
 		return r;
 	timeout_ms = json_get_u64(j, "timeout_ms", 0);
-	/* An agent that never says the end must not keep a thread for an hour. */
+	/* An agent that never says the end must not keep a request for an hour. */
 	if (timeout_ms && timeout_ms < WAIT_MAX_MS)
 		until = clock_after_ms((unsigned)timeout_ms + LATE_MS);
 	in = json_get_str(j, "stdin", NULL);
 	if (in && strlen(in) > STDIN_MAX)
 		return err_set(e, -E2BIG, "stdin-too-long", "stdin of at most %d bytes; stream longer ones", STDIN_MAX);
-	r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
+	r = hub_dial(api->hub, http_segment(req, 0), soon, &fd, e);
 	if (r == 0)
-		r = send_exec(fd, j, until, e);
+		r = send_exec(fd, j, soon, e);
 	if (r == 0 && in)
-		r = send_stdin(fd, in, until);
-	buf_init(&g.out[0], OUT_MAX);
-	buf_init(&g.out[1], OUT_MAX);
-	if (r == 0)
-		r = follow(api, fd, &g, until, e);
-	if (r == 0) {
-		(void)!frame_send(fd, MSG_EXIT_ACK, &ack, clock_after_ms(1000));
-		put_result(res, &g);
-	}
-	buf_fini(&g.out[0]);
-	buf_fini(&g.out[1]);
-	return r;
+		r = send_stdin(fd, in, clock_after_ms(LATE_MS));
+	if (r < 0)
+		return r;
+	wait_begin(api, req, res, fd_take(&fd), until);
+	return HTTP_LATER;
 }
 
 /* --- what runs ---------------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 
 /* berth's own front door: HTTP/JSON on a Unix socket, and with keys on TCP. docs/api.md is its page; the routes are in
  * v1.c. */
+#include "base/list.h"
 #include "host/api/facts.h"
 #include "host/api/keys.h"
 #include "host/http/http.h"
@@ -17,6 +18,8 @@ struct api {
 	struct fs *fs;
 	struct keys *keys;
 	struct events *events;
+	struct pool *pool;   /* may block for a while */
+	struct list waiting; /* for the ends of commands; the loop's */
 	struct http *http;
 	const struct facts *facts;
 	const char *box; /* the configured kind */
@@ -24,6 +27,12 @@ struct api {
 	int64_t started_ns;
 	bool ending; /* atomic: whoever waits for a guest gives up */
 };
+
+/** v1_init() - what is not given. v1_end() - whoever waits for a guest hears that the daemon ends. Any thread. */
+void v1_init(struct api *api);
+void v1_end(struct api *api);
+/* wait.c: the rest of an exec that was sent to the agent on @fd (taken over); http_later() follows. */
+void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, uint64_t until);
 
 /** v1_routes() - the table and its length; the handlers' context is a struct api. */
 const struct http_route *v1_routes(size_t *ret_n);
