@@ -38,7 +38,8 @@ def upgrade(method, target, body=b""):
     s = socket.socket(socket.AF_UNIX); s.settimeout(120); s.connect(path)
     s.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     got = s.recv(65536)
-    spec.answer(method, target, int(got.split()[1]), "", None)
+    status = int(got.split()[1])
+    spec.answer(method, target, status, "" if status == 101 else "application/json", None if status == 101 else json.loads(got.split(b"\r\n\r\n", 1)[1]))
     return s, got
 
 ask("GET", "/health", wants=200)
@@ -57,6 +58,8 @@ ask("POST", S + "/exec", {"argv": ["sh", "-c", "echo out; echo err >&2; mkfifo f
 ask("POST", S + "/exec", {"argv": ["none"]}, 404)
 upgrade("GET", S + "/stream")[0].close()
 ask("GET", S + "/stream", wants=400)
+upgrade("GET", S + "/listen?socket=%2Ftmp%2Fl.sock")[0].close()
+ask("GET", S + "/tunnel?port=1", wants=400)
 ask("GET", S + "/processes", wants=200)
 ask("POST", S + "/processes/none/signal", {"signal": 0}, 404)
 # a process that runs: the list has it, and it can be sent a signal
@@ -64,6 +67,12 @@ import subprocess
 name = subprocess.run(["berth", "run", box, "--detach", "--", "sleep", "1000"], capture_output=True, text=True, check=True).stdout.strip()
 if name not in [p["id"] for p in ask("GET", S + "/processes", wants=200)]: fail("the process is not listed")
 ask("POST", f"{S}/processes/{name}/signal", {"signal": 9}, 200)
+subprocess.run(["berth", "run", box, "--detach", "--", "nc", "-l", "-p", "7777"], capture_output=True, check=True)
+def tunnelled():
+    s, got = upgrade("GET", S + "/tunnel?port=7777")
+    s.close()
+    return b" 101 " in got
+until(tunnelled, 20, "a tunnel")
 ask("PUT", S + "/files?path=a&mode=384", b"hello", 201)
 ask("GET", S + "/files?path=a", wants=200); ask("GET", S + "/files?path=none", wants=404)
 ask("GET", S + "/files?path=a&path=b", wants=400)
