@@ -32,7 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, FS_END_MS = 3000, TICK_MS = 10000 };
+enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, TICK_MS = 10000 };
 
 struct berthd {
 	struct conf conf;
@@ -49,7 +49,8 @@ struct berthd {
 	struct events *events;
 	struct loop_timer *ticker; /* the loop's */
 	char *run_dir, *store_dir, *template_dir;
-	int lock_fd, listen_fd, tcp_fd, links_dirfd, signal_fd;
+	struct priv_mounted mount;
+	int lock_fd, listen_fd, tcp_fd, signal_fd;
 	struct loop_watch *signal_watch, *priv_watch;
 	bool mounted, stopping, priv_died;
 };
@@ -185,7 +186,7 @@ static int pools(struct berthd *b, struct err *e)
 	return r;
 }
 
-static int mount_up(struct berthd *b, struct err *e)
+static int mount_once(struct berthd *b, struct err *e)
 {
 	struct fs_conf fc = {
 		.uid = b->priv_conf.guest_uid,
@@ -194,16 +195,55 @@ static int mount_up(struct berthd *b, struct err *e)
 		.open_ms = (unsigned)b->conf.open_timeout,
 		.statfs_dir = b->store_dir,
 	};
-	int fuse_fd = -1, r = fs_new(&fc, &b->fs, e);
+	int r = priv_mount(b->priv, &b->mount, e);
 
-	if (r == 0)
-		r = priv_mount(b->priv, &fuse_fd, e);
 	if (r < 0)
 		return r;
 	b->mounted = true;
-	r = fs_serve(b->fs, fuse_fd, e);
+	fc.n_channels = PRIV_CHANNELS;
+	memcpy(fc.channels, b->mount.channels, sizeof(b->mount.channels));
+	r = fs_new(&fc, &b->fs, e);
 	if (r == 0)
-		r = priv_mount_links(b->priv, &b->links_dirfd, e);
+		r = fs_open(b->fs, fd_take(&b->mount.fuse_fd), fd_take(&b->mount.table_fd), b->mount.taken, e);
+	return r;
+}
+
+/* The mount of an earlier daemon when that is possible, else a new one. */
+static int mount_up(struct berthd *b, struct err *e)
+{
+	int r = mount_once(b, e);
+
+	if (r == -ESTALE && b->mount.taken) {
+		log_warn("main", "the mount of the daemon before cannot be gone on with: it is made anew", "why=%s",
+			 e->text);
+		fs_free(&b->fs);
+		priv_mounted_fini(&b->mount);
+		r = priv_unmount(b->priv, e);
+		b->mounted = false;
+		if (r == 0)
+			r = mount_once(b, e);
+	}
+	/* One that was taken over is served when its workspaces are here. */
+	if (r == 0 && !b->mount.taken) {
+		r = fs_serve(b->fs, e);
+		if (r == 0)
+			r = priv_mount_links(b->priv, &b->mount.links_dirfd, e);
+	}
+	return r;
+}
+
+/* Every workspace is known: from now on the mount is what it says. */
+static int mount_serve(void *ctx, struct err *e)
+{
+	struct berthd *b = ctx;
+	uint64_t window_ms = fs_survives(b->fs) ? b->conf.takeover : 0;
+	int r = b->mount.taken ? fs_serve(b->fs, e) : 0;
+
+	if (r == 0)
+		r = priv_mount_keep(b->priv, (uint32_t)window_ms, e);
+	if (r == 0)
+		log_info("main", b->mount.taken ? "mount taken over" : "mounted", "survives=%s",
+			 window_ms ? "yes" : "no");
 	return r;
 }
 
@@ -270,7 +310,9 @@ static void bring_up(void *ctx)
 		.api = b->api,
 		.priv = b->priv,
 		.fs = b->fs,
-		.links_dirfd = b->links_dirfd,
+		.links_dirfd = b->mount.links_dirfd,
+		.loaded = mount_serve,
+		.loaded_ctx = b,
 		.run_dir = b->run_dir,
 		.mount_dir = c->mount_dir,
 		.template_dir = b->template_dir,
@@ -300,19 +342,39 @@ static void bring_up(void *ctx)
 		 c->api_listen[0] ? " listen=" : "", c->api_listen);
 }
 
-/* stop accepting, leave or end sandboxes, unmount */
+/* Does the mount wait for the next daemon? */
+static bool hands_over(const struct berthd *b)
+{
+	return b->mounted && !b->priv_died && b->conf.takeover && fs_survives(b->fs) &&
+	       !str_eq(b->conf.at_stop, "kill");
+}
+
+/* stop accepting, stop serving the mount, leave or end sandboxes, unmount when nobody is to go on */
 static void stop_all(void *ctx)
 {
 	struct berthd *b = ctx;
 	struct err e = ERR_NULL;
+	bool kill = str_eq(b->conf.at_stop, "kill");
 
 	if (b->front.loop)
 		v1_end(&b->front);
 	events_end(b->events);
 	http_stop(&b->front.http);
-	hub_free(&b->hub, str_eq(b->conf.at_stop, "kill"));
+	if (kill)
+		hub_free(&b->hub, true);
+	else if (b->hub)
+		hub_settle(b->hub);
+	fs_pause(b->fs);
+	/* Notifications may wait for what is unanswered from here on. Everything is durable: there is nothing to undo.
+	 */
+	if (hands_over(b)) {
+		priv_close(&b->priv);
+		log_info("main", "ended, the mount waits", "ms=%llu", (unsigned long long)b->conf.takeover);
+		_exit(0);
+	}
 	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)
 		log_warn("main", "not unmounted", "why=%s", e.text);
+	hub_free(&b->hub, false);
 	pool_drain(b->dial); /* a link is only freed when its dial was heard of, which needs the loop */
 	loop_sync(b->loop);
 	loop_stop(b->loop);
@@ -415,13 +477,9 @@ static void finish(struct berthd *b)
 		loop_unwatch(&b->priv_watch);
 		loop_untimer(&b->ticker);
 	}
-	if (b->mounted && !b->stopping && !b->priv_died)
+	/* A start that failed takes away what it made; what it took over stays for the next one, for its time. */
+	if (b->mounted && !b->stopping && !b->priv_died && !b->mount.taken)
 		(void)!priv_unmount(b->priv, NULL);
-	if (!fs_wait(b->fs, FS_END_MS)) {
-		log_warn("main", "the mount is held by another mount namespace; its files answer ENOTCONN from now on",
-			 NULL);
-		_exit(0); /* everything is durable, and the end of this process is the end of the mount */
-	}
 	fs_free(&b->fs);
 	pool_free(&b->api);
 	pool_free(&b->dial);
@@ -431,13 +489,13 @@ static void finish(struct berthd *b)
 	keys_free(&b->keys);
 	events_free(&b->events);
 	store_close(&b->store);
-	fd_close(&b->links_dirfd);
 	fd_close(&b->signal_fd);
 	if (b->listen_fd >= 0)
 		unlink(b->conf.socket);
 	fd_close(&b->listen_fd);
 	fd_close(&b->tcp_fd);
 	priv_close(&b->priv);
+	priv_mounted_fini(&b->mount);
 	fd_close(&b->lock_fd);
 	str_free(&b->run_dir);
 	str_free(&b->store_dir);
@@ -508,7 +566,7 @@ static int configure(struct conf *c, int argc, char **argv, bool *ret_check, boo
 
 int main(int argc, char **argv)
 {
-	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .links_dirfd = -1, .signal_fd = -1 };
+	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .mount = PRIV_MOUNTED_NULL, .signal_fd = -1 };
 	enum log_level level = LOG_LVL_INFO;
 	bool check = false, over = false;
 	struct err e = ERR_NULL;
@@ -530,6 +588,7 @@ int main(int argc, char **argv)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	(void)!chdir("/"); /* whoever started us may stand in the mount */
 	r = start(&b, &e);
 	if (r == 0) {
 		(void)!trace_open(NULL);

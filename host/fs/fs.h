@@ -13,31 +13,43 @@
 
 struct fs;
 
+enum { FS_CHANNELS_MAX = 8 };
+
 struct fs_conf {
 	uid_t uid; /* shown as owner of everything */
 	gid_t gid;
 	unsigned threads;    /* most handler threads, 1 to 64 */
 	unsigned open_ms;    /* how long an open waits for content */
 	const char *statfs_dir; /* whose file system the root's statfs shows */
+	int channels[FS_CHANNELS_MAX]; /* sockets: a datagram of notifications is written to the kernel by the other
+					* end, which answers with an int; borrowed. */
+	unsigned n_channels;	/* 0: this process writes them */
 };
 
 /** fs_new() - Return: 0 or -errno. */
 int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e) MUST_CHECK;
-/** fs_serve() - answer requests on @fuse_fd (mounted by the privileged process) with threads of our own; returns at
- * once. The descriptor is taken over. */
-int fs_serve(struct fs *fs, int fuse_fd, struct err *e) MUST_CHECK;
-/** fs_wait() - after the unmount: wait for the threads, at most @ms. Return: false when they still serve, since
- * somebody's mount namespace holds on to the mount; then fs_free() would wait, too, and the process had better just
- * end. */
-bool fs_wait(struct fs *fs, unsigned ms);
-/** fs_free() - after the unmount: wait for the threads, forget everything. */
+/** fs_open() - @fuse_fd was mounted by the privileged process and @table_fd is a memory file for it: with @taken what
+ * an earlier process has left in it, else empty. Both are taken over, also on failure. Nothing is answered yet.
+ * Return: 0; -ESTALE slug "mount-format" (this one cannot go on from that); -errno. */
+int fs_open(struct fs *fs, int fuse_fd, int table_fd, bool taken, struct err *e) MUST_CHECK;
+/** fs_serve() - answer requests with threads of our own; returns when the kernel and we have agreed on how. Of a mount
+ * that was taken over: call it when all workspaces were added; what the earlier process read and did not answer comes
+ * again. */
+int fs_serve(struct fs *fs, struct err *e) MUST_CHECK;
+/** fs_survives() - can another process go on with this mount? (Linux 6.9 or newer.) */
+bool fs_survives(const struct fs *fs);
+/** fs_pause() - answer what was read, leave the rest to the next process (or to the end of the mount). Before the
+ * workspaces stop: a request would be performed on the store alone then. */
+void fs_pause(struct fs *fs);
+/** fs_free() - end the threads, forget everything. */
 void fs_free(struct fs **fs);
 
-/** fs_add() - show a workspace under its id and follow its changes: register with ws_on_change() before ws_start(). */
+/** fs_add() - show a workspace under its id and follow its changes: register with ws_on_change() before ws_start(). One
+ * that an earlier process has shown is added before ws_start(), too. */
 void fs_add(struct fs *fs, struct ws *ws);
 /** fs_remove() - no longer show it; open files answer EIO. */
 void fs_remove(struct fs *fs, struct ws *ws);
-/** fs_changed() - the listener for ws_on_change(), with the fs as ctx. */
-void fs_changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+/** fs_listener - for ws_on_change(), with the fs as ctx. */
+extern const struct ws_listener fs_listener;
 
 #endif

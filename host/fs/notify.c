@@ -17,15 +17,15 @@
 /* A name for the wait alone: should it exist, its dentry is looked up again, no more. */
 static const char nobody[] = "\001berth";
 
-static void inval_dir_once(struct fs *fs, struct ws *ws, struct map *done, uint64_t dir)
+static void inval_dir_once(struct notes *notes, struct ws *ws, struct map *done, uint64_t dir)
 {
-	fuse_ino_t ino = inode_known(fs, ws, dir);
+	fuse_ino_t ino = inode_known(notes->fs, ws, dir);
 
-	if (ino && !map_put_u64(done, dir, fs))
-		fuse_lowlevel_notify_inval_entry(fs->se, ino, nobody, sizeof(nobody) - 1);
+	if (ino && !map_put_u64(done, dir, notes))
+		notes_entry(notes, ino, nobody, sizeof(nobody) - 1);
 }
 
-static void wait_for_parents(struct fs *fs, struct ws *ws, struct map *done, uint64_t fid)
+static void wait_for_parents(struct notes *notes, struct ws *ws, struct map *done, uint64_t fid)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	VEC(uint64_t) dirs = { 0 };
@@ -44,67 +44,121 @@ static void wait_for_parents(struct fs *fs, struct ws *ws, struct map *done, uin
 	}
 	txn_abort(&t);
 	for (i = 0; i < dirs.len; i++)
-		inval_dir_once(fs, ws, done, dirs.v[i]);
+		inval_dir_once(notes, ws, done, dirs.v[i]);
 	vec_fini(&dirs);
 }
 
-void fs_changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
+static void changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
 {
 	struct fs *fs = ctx;
+	AUTO(mem_free) struct notes *notes = malloc(sizeof(*notes));
 	struct map dirs = MAP_NULL; /* directories that were waited for */
 	fuse_ino_t ino;
 	size_t i;
 
+	if (!notes)
+		abort();
+	notes->fs = fs;
+	notes->len = 0;
 	for (i = 0; i < n; i++) {
 		if (!changes[i].parent)
 			continue;
 		ino = inode_known(fs, ws, changes[i].parent);
 		if (!ino)
 			continue;
-		fuse_lowlevel_notify_inval_entry(fs->se, ino, changes[i].name, strlen(changes[i].name));
+		notes_entry(notes, ino, changes[i].name, strlen(changes[i].name));
 		map_put_u64(&dirs, changes[i].parent, fs);
 	}
 	for (i = 0; i < n; i++)
 		if (!changes[i].parent && inode_known(fs, ws, changes[i].fid))
-			wait_for_parents(fs, ws, &dirs, changes[i].fid);
+			wait_for_parents(notes, ws, &dirs, changes[i].fid);
 	for (i = 0; i < n; i++) {
 		ino = changes[i].fid ? inode_known(fs, ws, changes[i].fid) : 0;
 		if (ino)
-			fuse_lowlevel_notify_inval_inode(fs->se, ino, changes[i].data ? 0 : -1, 0);
+			notes_inode(notes, ino, changes[i].data ? 0 : -1);
 		ino = changes[i].parent ? inode_known(fs, ws, changes[i].parent) : 0;
 		if (ino)
-			fuse_lowlevel_notify_inval_inode(fs->se, ino, 0, 0);
+			notes_inode(notes, ino, 0);
 	}
+	notes_send(notes);
 	map_fini(&dirs);
+	unshown_drop(fs, changes[0].ticket);
 }
 
-static void root_changed(struct fs *fs, const char *id)
+static uint64_t announce(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
 {
-	if (!fs->serving)
+	return unshown_put(ctx, ws, changes, n);
+}
+
+static void retract(void *ctx, struct ws *ws, uint64_t ticket)
+{
+	(void)ws;
+	unshown_drop(ctx, ticket);
+}
+
+const struct ws_listener fs_listener = { .announce = announce, .retract = retract, .changed = changed };
+
+/* --- the root ----------------------------------------------------------------------------------------------------- */
+
+void root_changed(struct fs *fs, const char *id)
+{
+	AUTO(mem_free) struct notes *notes = malloc(sizeof(*notes));
+
+	if (!notes)
+		abort();
+	notes->fs = fs;
+	notes->len = 0;
+	if (!__atomic_load_n(&fs->serving, __ATOMIC_ACQUIRE))
 		return;
-	fuse_lowlevel_notify_inval_entry(fs->se, FS_INO_ROOT, id, strlen(id));
-	fuse_lowlevel_notify_inval_inode(fs->se, FS_INO_ROOT, 0, 0);
+	if (id)
+		notes_entry(notes, FS_INO_ROOT, id, strlen(id));
+	notes_inode(notes, FS_INO_ROOT, 0);
+	notes_send(notes);
 }
 
 void fs_add(struct fs *fs, struct ws *ws)
 {
-	struct ws *old;
+	bool is_new = false;
+	uint32_t space;
 
-	ws_ref(ws);
 	lock_take(&fs->lock);
-	old = map_put(&fs->spaces, span_str(ws_id(ws)), ws);
+	space = space_of(fs, ws);
+	if (space == UINT32_MAX) {
+		space = table_space(&fs->table, ws_id(ws), true);
+		is_new = space != UINT32_MAX;
+	}
+	if (is_new) {
+		fs->space[space].ws = ws_ref(ws);
+		map_put_u64(&fs->by_ws, (uint64_t)(uintptr_t)ws, (void *)(uintptr_t)(space + 1));
+		map_put(&fs->spaces, span_str(ws_id(ws)), (void *)(uintptr_t)(space + 1));
+	}
 	lock_drop(&fs->lock);
-	ws_unref(&old);
-	root_changed(fs, ws_id(ws));
+	if (!is_new)
+		return;
+	inode_join(fs, space, ws);
+	unshown_retell(fs, space, ws);
+	if (fs->table.spaces[space].state != SPACE_SHOWN) {
+		root_changed(fs, ws_id(ws));
+		fs->table.spaces[space].state = SPACE_SHOWN;
+	}
 }
 
 void fs_remove(struct fs *fs, struct ws *ws)
 {
-	struct ws *old;
+	struct ws *last = NULL;
+	uint32_t space;
 
 	lock_take(&fs->lock);
-	old = map_remove(&fs->spaces, span_str(ws_id(ws)));
+	space = space_of(fs, ws);
+	if (space != UINT32_MAX) {
+		map_remove(&fs->spaces, span_str(ws_id(ws)));
+		fs->table.spaces[space].state = SPACE_GONE;
+	}
 	lock_drop(&fs->lock);
 	root_changed(fs, ws_id(ws));
-	ws_unref(&old);
+	lock_take(&fs->lock);
+	if (space != UINT32_MAX)
+		last = space_drop(fs, space);
+	lock_drop(&fs->lock);
+	ws_unref(&last);
 }

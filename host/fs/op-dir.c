@@ -79,7 +79,7 @@ static void list_root(struct fs *fs, entries *v)
 
 static int list_make(struct fs *fs, fuse_ino_t ino, struct fs_list **ret)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs, ino);
 	struct fs_list *l = NEW(struct fs_list);
 	entries v = { 0 };
 	int r = 0;
@@ -105,7 +105,7 @@ static int list_make(struct fs *fs, fuse_ino_t ino, struct fs_list **ret)
 /* The list to go on with; a new one at the start of a directory or when none is kept. */
 static int list_get(struct fs *fs, fuse_ino_t ino, off_t off, struct fs_list **ret)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs, ino);
 	struct fs_list *l = NULL;
 	int r;
 
@@ -159,7 +159,7 @@ static bool fill_node(struct fill *f, const char *name, struct ws *ws, const str
 	}
 	if (fuse_add_direntry_plus(f->req, NULL, 0, name, NULL, 0) > room)
 		return false;
-	entry_of_node(fs, ws, n, &entry);
+	(void)!entry_of_node(fs, ws, n, &entry); /* a full table: the name alone */
 	f->used += fuse_add_direntry_plus(f->req, f->bytes + f->used, room, name, &entry, next);
 	return true;
 }
@@ -180,7 +180,7 @@ static bool fill_plain(struct fill *f, const char *name, uint64_t ino, off_t nex
 
 static bool fill_one(struct fill *f, const struct fs_list_entry *one)
 {
-	struct fs_inode *i = inode_of(f->ino);
+	struct fs_inode *i = inode_of(fs_of(f->req), f->ino);
 	off_t next = (off_t)one->cookie;
 	struct node n;
 	uint64_t fid;
@@ -223,11 +223,11 @@ static void fill_list(struct fill *f, const struct fs_list *l, uint64_t off)
 static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	struct fs *fs = fs_of(req);
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs, ino);
 	struct fill f = { .req = req, .ino = ino, .size = size, .plus = plus };
 	AUTO(mem_free) char *bytes = malloc(size ? size : 1);
 	struct fs_list *l = NULL;
-	int r = bytes ? list_get(fs, ino, off, &l) : -ENOMEM;
+	int r = !bytes ? -ENOMEM : is_stale(fs, ino) ? -ESTALE : list_get(fs, ino, off, &l);
 
 	if (r == 0 && i)
 		r = txn_read(ws_db(i->ws), &f.txn, NULL);

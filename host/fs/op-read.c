@@ -40,8 +40,10 @@ static void reply_entry(fuse_req_t req, struct ws *ws, int r, const struct node 
 	} else if (r < 0) {
 		fuse_reply_err(req, -r);
 	} else {
-		entry_of_node(fs_of(req), ws, n, &entry);
-		if (fuse_reply_entry(req, &entry) < 0)
+		r = entry_of_node(fs_of(req), ws, n, &entry);
+		if (r < 0)
+			fuse_reply_err(req, -r);
+		else if (fuse_reply_entry(req, &entry) < 0)
 			inode_forget(fs_of(req), entry.ino, 1);
 	}
 }
@@ -67,11 +69,13 @@ static void lookup_root(fuse_req_t req, const char *name)
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs_inode *dir = inode_of(parent);
+	struct fs_inode *dir = inode_of(fs_of(req), parent);
 	struct node n;
 
 	if (parent == FS_INO_ROOT)
 		lookup_root(req, name);
+	else if (is_stale(fs_of(req), parent))
+		fuse_reply_err(req, ESTALE);
 	else if (!dir)
 		no_entry(req);
 	else
@@ -93,15 +97,38 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 	fuse_reply_none(req);
 }
 
+/* What the kernel was shown of an inode when it still had a name. */
+static void node_shown_last(const struct fs *fs, uint32_t slot, struct node *ret)
+{
+	const struct table_node *s = &fs->table.nodes[slot];
+
+	*ret = (struct node){
+		.fid = s->fid,
+		.ino = s->ino,
+		.rdev = s->rdev,
+		.size = s->size,
+		.blocks = s->blocks,
+		.mtime_ns = s->mtime_ns,
+		.ctime_ns = s->ctime_ns,
+		.atime_ns = s->atime_ns,
+		.mode = s->mode,
+		.nlink = s->nlink,
+	};
+}
+
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs, ino);
 	struct stat st;
 	struct node n;
 	int r;
 
 	(void)fi;
+	if (is_stale(fs, ino)) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
 	if (!i) {
 		static_dir(fs, ino, &st);
 		fuse_reply_attr(req, &st, FS_TTL);
@@ -110,7 +137,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	r = ws_getattr(i->ws, i->fid, &n);
 	if (r == -ENOENT) { /* no name any more, but the kernel still has it: open, or somebody's directory */
 		lock_take(&fs->lock);
-		n = i->last;
+		node_shown_last(fs, i->slot, &n);
 		lock_drop(&fs->lock);
 		n.nlink = 0;
 	} else if (r < 0) {
@@ -123,7 +150,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 	AUTO(str_free) char *target = NULL;
 	int r = i ? ws_readlink(i->ws, i->fid, &target) : -EINVAL;
 
@@ -157,42 +184,56 @@ static bool may_keep(struct fs *fs, struct fs_inode *i, const struct content *c)
 	bool same;
 
 	lock_take(&fs->lock);
-	same = digest_eq(&i->shown, &c->root);
-	i->shown = c->root;
+	same = digest_eq(&fs->table.nodes[i->slot].shown, &c->root);
+	fs->table.nodes[i->slot].shown = c->root;
 	lock_drop(&fs->lock);
 	return same;
+}
+
+static void handle_free(struct fs *fs, uint64_t fh)
+{
+	lock_take(&fs->lock);
+	table_handle_free(&fs->table, fh);
+	lock_drop(&fs->lock);
 }
 
 static void opened(void *ctx, int result, const struct node *n)
 {
 	struct opening *o = ctx;
-	struct fs_handle *h;
+	struct fs *fs = fs_of(o->req);
 
 	fuse_req_interrupt_func(o->req, NULL, NULL); /* waits for a running interrupted() */
+	if (result < 0 && result != -EINTR && __atomic_load_n(&fs->is_paused, __ATOMIC_ACQUIRE)) {
+		free(o); /* the next process is asked again */
+		return;
+	}
+	if (result == 0) {
+		lock_take(&fs->lock);
+		o->fi.fh = table_handle_new(&fs->table, table_node_id(&fs->table, o->inode->slot), o->fi.flags,
+					    &n->content);
+		lock_drop(&fs->lock);
+		result = o->fi.fh ? 0 : -ENFILE;
+	}
 	if (result < 0) {
 		fuse_reply_err(o->req, -result);
 		free(o);
 		return;
 	}
-	h = NEW(struct fs_handle);
-	h->content = n->content;
-	h->flags = o->fi.flags;
-	o->fi.fh = (uint64_t)(uintptr_t)h;
-	o->fi.keep_cache = may_keep(fs_of(o->req), o->inode, &n->content);
+	o->fi.keep_cache = may_keep(fs, o->inode, &n->content);
 	if (fuse_reply_open(o->req, &o->fi) < 0)
-		free(h);
+		handle_free(fs, o->fi.fh);
 	free(o);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 	struct opening *o;
 	struct node n;
 	int r;
 
 	if (!i) {
-		fuse_reply_err(req, EISDIR);
+		fuse_reply_err(req, is_stale(fs_of(req), ino) ? ESTALE : EISDIR);
 		return;
 	}
 	o = NEW(struct opening);
@@ -208,20 +249,20 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), opened, o);
 }
 
-static struct fs_handle *handle_of(struct fuse_file_info *fi)
+static struct table_handle *handle_of(fuse_req_t req, struct fuse_file_info *fi)
 {
-	return fi ? (struct fs_handle *)(uintptr_t)fi->fh : NULL;
+	return fi ? table_handle(&fs_of(req)->table, fi->fh) : NULL;
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	free(handle_of(fi));
+	handle_free(fs_of(req), fi->fh);
 	fuse_reply_err(req, 0);
 }
 
 /* What a read sees: the newest whole content; of a file without a name, the one it was opened with. */
-static struct content content_now(struct fs_inode *i, struct fs_handle *h)
+static struct content content_now(struct fs_inode *i, const struct table_handle *h)
 {
 	struct node n;
 
@@ -232,7 +273,7 @@ static struct content content_now(struct fs_inode *i, struct fs_handle *h)
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 	AUTO(mem_free) char *bytes = malloc(size ? size : 1);
 	struct content c;
 	ssize_t n;
@@ -241,7 +282,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 		fuse_reply_err(req, i ? ENOMEM : EISDIR);
 		return;
 	}
-	c = content_now(i, handle_of(fi));
+	c = content_now(i, handle_of(req, fi));
 	n = ws_read(i->ws, &c, (uint64_t)off, bytes, size);
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
@@ -251,7 +292,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 	struct content c;
 	uint64_t at;
 	int r;
@@ -260,7 +301,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 		fuse_reply_err(req, i ? ENXIO : EISDIR);
 		return;
 	}
-	c = content_now(i, handle_of(fi));
+	c = content_now(i, handle_of(req, fi));
 	if (whence == SEEK_DATA)
 		r = ws_next_data(i->ws, &c, (uint64_t)off, &at);
 	else if (whence == SEEK_HOLE)
@@ -273,16 +314,11 @@ void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse
 		fuse_reply_lseek(req, (off_t)at);
 }
 
-void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	(void)ino;
-	(void)fi;
-	fuse_reply_err(req, 0);
-}
-
 static void synced(void *ctx, int result, const struct node *n)
 {
 	(void)n;
+	if (result < 0 && __atomic_load_n(&fs_of(ctx)->is_paused, __ATOMIC_ACQUIRE))
+		return; /* the next process is asked again */
 	fuse_reply_err(ctx, result < 0 ? -result : 0);
 }
 
@@ -290,7 +326,7 @@ static void synced(void *ctx, int result, const struct node *n)
  */
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 
 	(void)datasync;
 	(void)fi;
@@ -323,7 +359,7 @@ static void statfs_told(void *ctx, int result, unsigned type, const void *msg, c
 
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = inode_of(fs_of(req), ino);
 	struct link *link = i ? ws_link(i->ws) : NULL;
 	struct msg_FS_STATFS m = { .call = 0 };
 	struct statvfs st;

@@ -11,151 +11,367 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-/* A request on its way, with what its answer needs. */
+enum { CHANGE_TOLD_MS = 20000 };
+
+enum change_kind {
+	CHANGE_MAKE,
+	CHANGE_LINK,
+	CHANGE_REMOVE,
+	CHANGE_RENAME,
+	CHANGE_SETATTR,
+	CHANGE_CREATE,
+	CHANGE_WRITE
+};
+
+/* A request on its way, with what its answer needs. Strings and data are the request's own until keep(). */
 struct change {
+	enum change_kind kind;
 	fuse_req_t req;
 	struct fs *fs;
 	struct ws *ws; /* borrowed from an inode the kernel holds for the request */
+	struct fs_again again;
 	struct fuse_file_info fi;
-	uint64_t parent;
-	size_t size;
-	char name[256];
+	uint64_t fid, parent, to_parent, offset;
+	uint32_t mode, flags;
+	bool append, is_kept;
+	const char *name, *to_name, *target;
+	struct span data;
+	struct ws_attr attr;
 };
 
-static struct change *change_new(fuse_req_t req, struct fs_inode *i)
+static struct change *change_new(fuse_req_t req, enum change_kind kind, struct fs_inode *i)
 {
 	struct change *c = NEW(struct change);
 
+	c->kind = kind;
 	c->req = req;
 	c->fs = fs_of(req);
 	c->ws = i->ws;
+	c->fid = i->fid;
 	return c;
+}
+
+/* The request's memory goes when its handler returns. */
+static void keep(struct change *c)
+{
+	c->is_kept = true;
+	c->name = must_strdup(c->name);
+	c->to_name = must_strdup(c->to_name);
+	c->target = must_strdup(c->target);
+	c->data = SPAN(must_memdup(c->data.p, c->data.len), c->data.len);
+}
+
+static void change_free(struct change *c)
+{
+	if (c->is_kept) {
+		mem_free(&c->name);
+		mem_free(&c->to_name);
+		mem_free(&c->target);
+		mem_free(&c->data.p);
+	}
+	free(c);
+}
+
+/* --- answers ------------------------------------------------------------------------------------------------------ */
+
+static void reply_node(struct change *c, const struct node *n)
+{
+	struct fuse_entry_param entry;
+	int r = entry_of_node(c->fs, c->ws, n, &entry);
+
+	if (r == 0 && c->kind == CHANGE_CREATE) {
+		lock_take(&c->fs->lock);
+		c->fi.fh = table_handle_new(&c->fs->table, entry.ino, c->fi.flags, &n->content);
+		lock_drop(&c->fs->lock);
+		c->fi.keep_cache = 1;
+		if (!c->fi.fh)
+			inode_forget(c->fs, entry.ino, 1);
+		r = c->fi.fh ? 0 : -ENFILE;
+	}
+	if (r < 0) {
+		fuse_reply_err(c->req, -r);
+		return;
+	}
+	r = c->kind == CHANGE_CREATE ? fuse_reply_create(c->req, &entry, &c->fi) : fuse_reply_entry(c->req, &entry);
+	if (r == 0)
+		return;
+	if (c->kind == CHANGE_CREATE) {
+		lock_take(&c->fs->lock);
+		table_handle_free(&c->fs->table, c->fi.fh);
+		lock_drop(&c->fs->lock);
+	}
+	inode_forget(c->fs, entry.ino, 1);
+}
+
+static void reply_change(struct change *c, const struct node *n)
+{
+	struct stat st;
+
+	switch (c->kind) {
+	case CHANGE_MAKE:
+	case CHANGE_LINK:
+	case CHANGE_CREATE:
+		reply_node(c, n);
+		break;
+	case CHANGE_SETATTR:
+		attr_of(c->fs, c->ws, n, &st);
+		fuse_reply_attr(c->req, &st, FS_TTL);
+		break;
+	case CHANGE_WRITE:
+		fuse_reply_write(c->req, c->data.len);
+		break;
+	case CHANGE_REMOVE:
+	case CHANGE_RENAME:
+		fuse_reply_err(c->req, 0);
+	}
+}
+
+/* Give the answer; but a failure at the end of this process is none: the next one is asked again. */
+static void answer(struct change *c, int result, const struct node *n)
+{
+	bool needs_node = c->kind != CHANGE_REMOVE && c->kind != CHANGE_RENAME && c->kind != CHANGE_WRITE;
+	bool leave = result < 0 && __atomic_load_n(&c->fs->is_paused, __ATOMIC_ACQUIRE);
+
+	if (result == 0 && needs_node && !n)
+		result = -EIO;
+	if (!leave) {
+		again_fault(c->fs, c->kind);
+		if (result < 0)
+			fuse_reply_err(c->req, -result);
+		else
+			reply_change(c, n);
+		again_end(c->fs, &c->again);
+	}
+	change_free(c);
+}
+
+static bool is_there(struct change *c, struct node *ret)
+{
+	return ws_lookup(c->ws, c->parent, span_str(c->name), ret) == 0;
+}
+
+static void done(void *ctx, int result, const struct node *n)
+{
+	struct change *c = ctx;
+	struct node there;
+
+	/* Somebody inside was faster: without O_EXCL that is the file to open. */
+	if (result == -EEXIST && c->kind == CHANGE_CREATE && !(c->fi.flags & O_EXCL) && is_there(c, &there) &&
+	    S_ISREG(there.mode)) {
+		result = 0;
+		n = &there;
+	}
+	answer(c, result, n);
+}
+
+/* --- going ahead -------------------------------------------------------------------------------------------------- */
+
+static void perform(struct change *c)
+{
+	struct span name = span_str(c->name);
+
+	switch (c->kind) {
+	case CHANGE_MAKE:
+	case CHANGE_CREATE:
+		ws_make(c->ws, c->parent, name, c->mode, span_str(c->target), done, c);
+		break;
+	case CHANGE_LINK:
+		ws_link_node(c->ws, c->fid, c->parent, name, done, c);
+		break;
+	case CHANGE_REMOVE:
+		ws_remove(c->ws, c->parent, name, c->flags, done, c);
+		break;
+	case CHANGE_RENAME:
+		ws_rename(c->ws, c->parent, name, c->to_parent, span_str(c->to_name), c->flags, done, c);
+		break;
+	case CHANGE_SETATTR:
+		ws_setattr(c->ws, c->fid, &c->attr, done, c);
+		break;
+	case CHANGE_WRITE:
+		ws_write(c->ws, c->fid, c->offset, c->data, c->append, done, c);
+	}
+}
+
+/* An append that comes again: are its bytes where it was to put them, or at the end? */
+static void append_again(void *ctx, int result, const struct node *n)
+{
+	struct change *c = ctx;
+	AUTO(mem_free) uint8_t *got = malloc(c->data.len + 1);
+	uint64_t at[2];
+	int i;
+
+	if (result == 0 && got && n->content.size >= c->data.len) {
+		at[0] = c->offset;
+		at[1] = n->content.size - c->data.len;
+		for (i = 0; i < 2; i++)
+			if (ws_read(c->ws, &n->content, at[i], got, c->data.len) == (ssize_t)c->data.len &&
+			    memcmp(got, c->data.p, c->data.len) == 0) {
+				answer(c, 0, NULL);
+				return;
+			}
+	}
+	perform(c);
+}
+
+/* Was it performed for an earlier process, which did not come to say so? Then the name does not mean what it meant
+ * before. @ret: what it means now. */
+static bool was_performed(struct change *c, struct node *ret)
+{
+	bool there = c->name && is_there(c, ret);
+
+	if (!c->again.is_known || !c->name)
+		return false;
+	switch (c->kind) {
+	case CHANGE_MAKE:
+	case CHANGE_CREATE:
+		return there && ret->fid != c->again.fid && (ret->mode & S_IFMT) == (c->mode & S_IFMT);
+	case CHANGE_LINK:
+		return there && ret->fid == c->fid && ret->fid != c->again.fid;
+	case CHANGE_REMOVE:
+	case CHANGE_RENAME:
+		return c->again.fid && (!there || ret->fid != c->again.fid);
+	case CHANGE_SETATTR:
+	case CHANGE_WRITE:
+		break;
+	}
+	return false;
+}
+
+static void told(void *ctx, int result, const struct node *unused)
+{
+	struct change *c = ctx;
+	struct node n;
+
+	(void)unused;
+	if (__atomic_load_n(&c->fs->is_paused, __ATOMIC_ACQUIRE))
+		change_free(c); /* the next process is asked again */
+	else if (result == -ETIMEDOUT || result == -EAGAIN)
+		answer(c, result, NULL);
+	else if (!c->again.is_again)
+		perform(c);
+	else if (was_performed(c, &n))
+		answer(c, 0, &n);
+	else if (c->kind == CHANGE_WRITE && c->append)
+		ws_open_content(c->ws, c->fid, clock_after_ms(c->fs->conf.open_ms), append_again, c);
+	else
+		perform(c);
+}
+
+/* A workspace that was just adopted may not know yet what its agent has done for an earlier process. */
+static void go(struct change *c)
+{
+	again_begin(c->fs, c->ws, c->parent, c->name, &c->again);
+	if (c->again.is_again || !ws_is_told(c->ws)) {
+		keep(c);
+		ws_when_told(c->ws, clock_after_ms(CHANGE_TOLD_MS), told, c);
+	} else {
+		perform(c);
+	}
 }
 
 /* The inode of a directory in which something is to be changed; NULL after the refusal was answered. */
 static struct fs_inode *dir_or_refuse(fuse_req_t req, fuse_ino_t parent)
 {
-	struct fs_inode *dir = inode_of(parent);
+	struct fs_inode *dir = inode_of(fs_of(req), parent);
 
 	if (!dir)
-		fuse_reply_err(req, EPERM);
+		fuse_reply_err(req, is_stale(fs_of(req), parent) ? ESTALE : EPERM);
 	return dir;
 }
 
-static void done_plain(void *ctx, int result, const struct node *n)
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, const char *target)
 {
-	struct change *c = ctx;
+	struct fs_inode *dir = dir_or_refuse(req, parent);
+	struct change *c;
 
-	(void)n;
-	fuse_reply_err(c->req, result < 0 ? -result : 0);
-	free(c);
-}
-
-static void done_entry(void *ctx, int result, const struct node *n)
-{
-	struct change *c = ctx;
-	struct fuse_entry_param entry;
-
-	if (result == 0 && !n)
-		result = -EIO;
-	if (result < 0) {
-		fuse_reply_err(c->req, -result);
-	} else {
-		entry_of_node(c->fs, c->ws, n, &entry);
-		if (fuse_reply_entry(c->req, &entry) < 0)
-			inode_forget(c->fs, entry.ino, 1);
-	}
-	free(c);
-}
-
-static void done_attr(void *ctx, int result, const struct node *n)
-{
-	struct change *c = ctx;
-	struct stat st;
-
-	if (result == 0 && !n)
-		result = -EIO;
-	if (result < 0) {
-		fuse_reply_err(c->req, -result);
-	} else {
-		attr_of(c->fs, c->ws, n, &st);
-		fuse_reply_attr(c->req, &st, FS_TTL);
-	}
-	free(c);
+	if (!dir)
+		return;
+	c = change_new(req, CHANGE_MAKE, dir);
+	c->parent = dir->fid;
+	c->name = name;
+	c->mode = mode;
+	c->target = target;
+	go(c);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent);
-
 	(void)rdev;
-	if (!dir)
-		return;
 	if (S_ISCHR(mode) || S_ISBLK(mode))
 		fuse_reply_err(req, EPERM);
 	else
-		ws_make(dir->ws, dir->fid, span_str(name), mode, SPAN_NULL, done_entry, change_new(req, dir));
+		make(req, parent, name, mode, NULL);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent);
-
-	if (dir)
-		ws_make(dir->ws, dir->fid, span_str(name), S_IFDIR | (mode & 07777), SPAN_NULL, done_entry,
-			change_new(req, dir));
+	make(req, parent, name, S_IFDIR | (mode & 07777), NULL);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent);
-
-	if (dir)
-		ws_make(dir->ws, dir->fid, span_str(name), S_IFLNK | 0777, span_str(target), done_entry,
-			change_new(req, dir));
+	make(req, parent, name, S_IFLNK | 0777, target);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent), *i = inode_of(ino);
+	struct fs_inode *dir = dir_or_refuse(req, parent), *i = inode_of(fs_of(req), ino);
+	struct change *c;
 
 	if (!dir)
 		return;
-	if (!i || i->ws != dir->ws)
+	if (!i || i->ws != dir->ws) {
 		fuse_reply_err(req, EXDEV);
-	else
-		ws_link_node(dir->ws, i->fid, dir->fid, span_str(name), done_entry, change_new(req, dir));
+		return;
+	}
+	c = change_new(req, CHANGE_LINK, i);
+	c->parent = dir->fid;
+	c->name = name;
+	go(c);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, unsigned flags)
+{
+	struct fs_inode *dir = dir_or_refuse(req, parent);
+	struct change *c;
+
+	if (!dir)
+		return;
+	c = change_new(req, CHANGE_REMOVE, dir);
+	c->parent = dir->fid;
+	c->name = name;
+	c->flags = flags;
+	go(c);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent);
-
-	if (dir)
-		ws_remove(dir->ws, dir->fid, span_str(name), 0, done_plain, change_new(req, dir));
+	remove_name(req, parent, name, 0);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent);
-
-	if (dir)
-		ws_remove(dir->ws, dir->fid, span_str(name), WIRE_FS_DIR, done_plain, change_new(req, dir));
+	remove_name(req, parent, name, WIRE_FS_DIR);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name, unsigned flags)
 {
-	struct fs_inode *dir = dir_or_refuse(req, parent), *to_dir = inode_of(to);
+	struct fs_inode *dir = dir_or_refuse(req, parent), *to_dir = inode_of(fs_of(req), to);
+	struct change *c;
 
 	if (!dir)
 		return;
-	if (!to_dir || to_dir->ws != dir->ws)
-		fuse_reply_err(req, EXDEV);
-	else if (flags & ~3U)
-		fuse_reply_err(req, EINVAL);
-	else
-		ws_rename(dir->ws, dir->fid, span_str(name), to_dir->fid, span_str(to_name), flags, done_plain,
-			  change_new(req, dir));
+	if (!to_dir || to_dir->ws != dir->ws || flags & ~3U) {
+		fuse_reply_err(req, flags & ~3U ? EINVAL : EXDEV);
+		return;
+	}
+	c = change_new(req, CHANGE_RENAME, dir);
+	c->parent = dir->fid;
+	c->name = name;
+	c->to_parent = to_dir->fid;
+	c->to_name = to_name;
+	c->flags = flags;
+	go(c);
 }
 
 static int attr_from(const struct fs *fs, const struct stat *st, int to_set, struct ws_attr *a)
@@ -181,61 +397,27 @@ static int attr_from(const struct fs *fs, const struct stat *st, int to_set, str
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
+	struct fs_inode *i = dir_or_refuse(req, ino);
 	struct ws_attr a;
+	struct change *c;
 	int r;
 
 	(void)fi;
-	if (!i) {
-		fuse_reply_err(req, EPERM);
+	if (!i)
 		return;
-	}
 	r = attr_from(fs_of(req), st, to_set, &a);
-	if (r < 0)
+	if (r < 0) {
 		fuse_reply_err(req, -r);
-	else if (!a.which)
+	} else if (!a.which) {
 		op_getattr(req, ino, NULL);
-	else
-		ws_setattr(i->ws, i->fid, &a, done_attr, change_new(req, i));
+	} else {
+		c = change_new(req, CHANGE_SETATTR, i);
+		c->attr = a;
+		go(c);
+	}
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */
-
-static void reply_create(struct change *c, const struct node *n)
-{
-	struct fs_handle *h = NEW(struct fs_handle);
-	struct fuse_entry_param entry;
-
-	h->content = n->content;
-	h->flags = c->fi.flags;
-	c->fi.fh = (uint64_t)(uintptr_t)h;
-	c->fi.keep_cache = 1;
-	entry_of_node(c->fs, c->ws, n, &entry);
-	if (fuse_reply_create(c->req, &entry, &c->fi) < 0) {
-		free(h);
-		inode_forget(c->fs, entry.ino, 1);
-	}
-}
-
-static void done_create(void *ctx, int result, const struct node *n)
-{
-	struct change *c = ctx;
-	struct node there;
-
-	/* Somebody inside was faster: without O_EXCL that is the file to open. */
-	if (result == -EEXIST && !(c->fi.flags & O_EXCL) &&
-	    ws_lookup(c->ws, c->parent, span_str(c->name), &there) == 0 && S_ISREG(there.mode)) {
-		result = 0;
-		n = &there;
-	}
-	if (result == 0 && !n)
-		result = -EIO;
-	if (result < 0)
-		fuse_reply_err(c->req, -result);
-	else
-		reply_create(c, n);
-	free(c);
-}
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
@@ -244,36 +426,25 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 
 	if (!dir)
 		return;
-	c = change_new(req, dir);
+	c = change_new(req, CHANGE_CREATE, dir);
 	c->fi = *fi;
 	c->parent = dir->fid;
-	snprintf(c->name, sizeof(c->name), "%s", name);
-	ws_make(dir->ws, dir->fid, span_str(name), S_IFREG | (mode & 07777), SPAN_NULL, done_create, c);
-}
-
-static void done_write(void *ctx, int result, const struct node *n)
-{
-	struct change *c = ctx;
-
-	(void)n;
-	if (result < 0)
-		fuse_reply_err(c->req, -result);
-	else
-		fuse_reply_write(c->req, c->size);
-	free(c);
+	c->name = name;
+	c->mode = S_IFREG | (mode & 07777);
+	go(c);
 }
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct fs_inode *i = inode_of(ino);
-	struct fs_handle *h = fi ? (struct fs_handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_inode *i = dir_or_refuse(req, ino);
+	struct table_handle *h = fi ? table_handle(&fs_of(req)->table, fi->fh) : NULL;
 	struct change *c;
 
-	if (!i) {
-		fuse_reply_err(req, EPERM);
+	if (!i)
 		return;
-	}
-	c = change_new(req, i);
-	c->size = size;
-	ws_write(i->ws, i->fid, (uint64_t)off, SPAN(data, size), h && (h->flags & O_APPEND), done_write, c);
+	c = change_new(req, CHANGE_WRITE, i);
+	c->offset = (uint64_t)off;
+	c->data = SPAN(data, size);
+	c->append = h && (h->flags & O_APPEND);
+	go(c);
 }

@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "host/fs/fs.h"
+#include "host/fs/table.h"
 
 #include <fuse_lowlevel.h>
 
@@ -25,31 +26,52 @@ struct fs_list {
 	struct fs_list_entry *v;
 };
 
-/* An inode that the kernel knows. Its address is the node id. */
+/* An inode that the kernel knows: what this process has beside the slot in the table. */
 struct fs_inode {
-	struct ws *ws; /* a reference */
+	struct ws *ws; /* a reference; NULL: the workspace is not here (yet) */
 	uint64_t fid;
-	uint64_t lookups;     /* guarded by fs.lock */
+	uint32_t slot;
 	struct fs_list *list; /* guarded by fs.lock */
-	struct digest shown;  /* content whose pages the kernel may have, as of the last open; guarded by fs.lock */
-	struct node last;     /* what was shown last: for files that are open and have no name any more */
 };
 
-struct fs_handle {
-	struct content content;
-	int flags;
+/* A slot of a workspace in the table. */
+struct fs_space {
+	struct ws *ws;	   /* a reference, while it is shown or somebody is in it; NULL: it is not here (yet) */
+	uint32_t nodes;    /* of the table that belong to it */
 };
+
+/* A list of changes that an earlier process did not get to tell. */
+struct fs_left {
+	uint32_t space, ticket; /* 0: told */
+};
+
+enum { FS_CHANNEL_B = 32 * 1024 };
 
 struct fs {
 	struct fs_conf conf;
 	char *statfs_dir;
 	struct fuse_session *se;
+	int fuse_fd; /* the session's */
 	pthread_t thread;
-	bool serving;
+	bool has_thread;
+	bool serving;	  /* atomic: notifications have somebody to reach */
+	bool is_taken;	  /* an earlier process has served the mount */
+	bool is_paused;   /* atomic: what is read from now on is left to the next process */
+	unsigned working; /* atomic: threads that have a request */
+	uint64_t init_unique; /* of the first request, whose answer the kernel has had already; 0: none */
+	bool init_fed;
 	struct lock lock;
+	pthread_cond_t cond; /* a channel is free, or the first request was answered */
+	struct table table;  /* slots: guarded by lock */
+	struct fs_inode **by_slot;
 	struct map inodes; /* {tag, fid} -> fs_inode */
-	struct map spaces; /* id -> ws (a reference) */
+	struct map spaces; /* id -> slot of the table + 1: those that are shown */
+	struct map by_ws;  /* address -> slot of the table + 1 */
+	struct fs_space *space; /* by slot of the table */
+	VEC(struct fs_left) left;
 	unsigned lists;
+	int fault; /* tests: the kind of change + 1 before whose answer this process ends */
+	bool channel_busy[FS_CHANNELS_MAX];
 };
 
 struct fs_key {
@@ -61,24 +83,79 @@ static inline struct fs *fs_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
 }
-/* The inode of a node id; NULL for the root and the directory of links. */
-static inline struct fs_inode *inode_of(fuse_ino_t ino)
+/* The inode of a node id; NULL for the root and the directory of links, and for what is_stale(). */
+static inline struct fs_inode *inode_of(const struct fs *fs, fuse_ino_t ino)
 {
-	return ino <= FS_INO_BYNAME ? NULL : (struct fs_inode *)(uintptr_t)ino; /* NOLINT: the id is the address */
+	uint32_t slot = ino <= FS_INO_BYNAME ? UINT32_MAX : table_node_slot(&fs->table, ino);
+	struct fs_inode *i = slot == UINT32_MAX ? NULL : fs->by_slot[slot];
+
+	return i && i->ws ? i : NULL;
+}
+/* A node that an earlier process knew, of a workspace that is no more. */
+static inline bool is_stale(const struct fs *fs, fuse_ino_t ino)
+{
+	return ino > FS_INO_BYNAME && !inode_of(fs, ino);
 }
 
 /* inode.c */
 void attr_of(const struct fs *fs, const struct ws *ws, const struct node *n, struct stat *ret);
 /* The kernel gets to know an inode (again): counts one lookup. */
-struct fs_inode *inode_take(struct fs *fs, struct ws *ws, const struct node *n);
+/* Return: its node id; 0: the table is full. */
+fuse_ino_t inode_take(struct fs *fs, struct ws *ws, const struct node *n);
 void inode_forget(struct fs *fs, fuse_ino_t ino, uint64_t n);
 /* The node id of an inode when the kernel knows it, else 0; its cached listing is dropped. */
 fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid);
-void entry_of_node(struct fs *fs, struct ws *ws, const struct node *n, struct fuse_entry_param *ret);
+/* Return: 0; -ENFILE, then @ret has attributes but no inode. */
+int entry_of_node(struct fs *fs, struct ws *ws, const struct node *n, struct fuse_entry_param *ret);
+/* All inodes of the table, of no workspace yet. */
+void inode_load(struct fs *fs);
+/* Those of a slot's workspace are its from now on. */
+void inode_join(struct fs *fs, uint32_t space, struct ws *ws);
+/* fs.lock is held. Return: the slot of a workspace, UINT32_MAX. */
+uint32_t space_of(const struct fs *fs, const struct ws *ws);
+/* Free the slot of one that is gone when nothing needs it any more; fs.lock is held. Return: a reference to give up. */
+struct ws *space_drop(struct fs *fs, uint32_t space);
 struct ws *space_find(struct fs *fs, const char *id); /* a reference, or NULL */
 void list_drop(struct fs *fs, struct fs_list **slot); /* fs.lock held */
 /* Infinite: whatever changes is invalidated. */
 #define FS_TTL 86400.0 * 3650
+
+/* notify.c: a name of the root is there, or is not any more; NULL: its listing alone. */
+void root_changed(struct fs *fs, const char *id);
+
+/* unshown.c: changes that are durable, or will be, and that the kernel was not told yet. */
+uint64_t unshown_put(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n);
+void unshown_drop(struct fs *fs, uint64_t ticket);
+void unshown_load(struct fs *fs);
+/* Tell the lists of a space to its workspace; forget those whose workspace did not come. */
+void unshown_retell(struct fs *fs, uint32_t space, struct ws *ws);
+void unshown_forget(struct fs *fs);
+
+/* channel.c: notifications, written to the kernel by somebody who does not keep us from ending. */
+struct notes {
+	struct fs *fs;
+	size_t len;
+	uint8_t bytes[FS_CHANNEL_B];
+};
+void notes_entry(struct notes *n, fuse_ino_t parent, const char *name, size_t len);
+void notes_inode(struct notes *n, fuse_ino_t ino, int64_t off);
+/* Returns when the kernel has taken them. */
+void notes_send(struct notes *n);
+/* Ask the kernel for everything again that was read and not answered. Return: 0 or -errno. */
+int notes_resend(struct fs *fs);
+
+/* again.c: what is changed for the kernel is told to the table before, and judged when it comes once more. */
+struct fs_again {
+	uint32_t intent; /* slot + 1 */
+	bool is_again;	 /* this request was read by an earlier process */
+	bool is_known;	 /* with .fid from then */
+	uint64_t fid;	 /* that the name had before; 0: none */
+};
+/* Of the request that this thread has read. @name may be NULL. */
+void again_begin(struct fs *fs, struct ws *ws, uint64_t parent, const char *name, struct fs_again *ret);
+void again_end(struct fs *fs, struct fs_again *again);
+void again_fault(const struct fs *fs, int kind);
+extern __thread uint64_t fs_unique;
 
 /* op-*.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
@@ -95,7 +172,6 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 void op_statfs(fuse_req_t req, fuse_ino_t ino);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
-void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);

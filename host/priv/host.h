@@ -27,6 +27,17 @@ struct host_build {
 	char name[PRIV_ID_MAX + 1];
 };
 
+/* The mount as it is kept for the next daemon. */
+struct host_mount {
+	int fuse, table, links; /* -1: not there (yet) */
+	int life;	    /* hangs up when the daemon is gone */
+	int keeper;	    /* connection to the keeper; hangs up when it is gone */
+	uint32_t window_ms; /* how long the keeper waits for the next daemon; 0: not at all */
+	uint64_t dev;	    /* of the file system */
+};
+
+#define HOST_MOUNT_NULL ((struct host_mount){.fuse = -1, .table = -1, .links = -1, .life = -1, .keeper = -1})
+
 struct host {
 	struct priv_conf conf;
 	struct cgroups cgroups;
@@ -34,12 +45,14 @@ struct host {
 	int templates;
 	int images;
 	int state;
+	struct host_mount mount;
 	int sock; /* to the daemon; borrowed, -1 in tests */
 	struct host_build builds[HOST_BUILDS_MAX];
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
-#define HOST_NULL ((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1, .sock = -1})
+#define HOST_NULL \
+	((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1, .sock = -1, .mount = HOST_MOUNT_NULL})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;

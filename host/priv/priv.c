@@ -26,20 +26,19 @@ struct priv {
 	struct lock lock; /* sock: one request and its reply */
 };
 
-static int receive(struct priv *p, struct reply *reply, int *fd, struct err *e)
+/* @fds, @n: in: room; out: what came. */
+static int receive(struct priv *p, struct reply *reply, int *fds, size_t *n, struct err *e)
 {
-	int fds[1] = {-1};
-	size_t n = 1;
-	ssize_t len = io_recv_fds(p->sock, reply, sizeof(*reply), fds, &n);
+	ssize_t len = io_recv_fds(p->sock, reply, sizeof(*reply), fds, n);
 
 	if (len != (ssize_t)sizeof(*reply)) {
-		if (len > 0 && n)
-			close(fds[0]);
+		while (len > 0 && *n > 0)
+			close(fds[--*n]);
 		return err_set(e, -EPIPE, "priv-gone", "the privileged process is gone");
 	}
-	*fd = n ? fds[0] : -1;
 	if (reply->err.code) {
-		fd_close(fd);
+		while (*n > 0)
+			close(fds[--*n]);
 		if (e)
 			*e = reply->err;
 		return reply->err.code < 0 ? reply->err.code : -EIO;
@@ -47,11 +46,10 @@ static int receive(struct priv *p, struct reply *reply, int *fd, struct err *e)
 	return 0;
 }
 
-static int call(struct priv *p, enum req_op op, void *req, size_t len, const int *fds, size_t n, struct reply *reply,
-		int *ret_fd, struct err *e)
+static int call_many(struct priv *p, enum req_op op, void *req, size_t len, const int *fds, size_t n,
+		     struct reply *reply, int *ret_fds, size_t *ret_n, struct err *e)
 {
 	struct req_head head = {.magic = REQ_MAGIC, .op = (uint32_t)op};
-	AUTO(fd_close) int fd = -1;
 	int r;
 
 	memcpy(req, &head, sizeof(head));
@@ -60,8 +58,18 @@ static int call(struct priv *p, enum req_op op, void *req, size_t len, const int
 	if (r < 0)
 		r = err_set(e, -EPIPE, "priv-gone", "the privileged process is gone (%s)", err_name(r));
 	else
-		r = receive(p, reply, &fd, e);
+		r = receive(p, reply, ret_fds, ret_n, e);
 	lock_drop(&p->lock);
+	return r;
+}
+
+static int call(struct priv *p, enum req_op op, void *req, size_t len, const int *fds, size_t n, struct reply *reply,
+		int *ret_fd, struct err *e)
+{
+	AUTO(fd_close) int fd = -1;
+	size_t got = 1;
+	int r = call_many(p, op, req, len, fds, n, reply, &fd, &got, e);
+
 	if (r < 0)
 		return r;
 	if (ret_fd) {
@@ -85,6 +93,7 @@ int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e)
 	struct priv *p;
 	struct reply reply;
 	int pair[2], fd = -1, r;
+	size_t n = 1;
 
 	if (geteuid() != 0)
 		return err_set(e, -EPERM, "not-root", "berthd must be started as root (it gives root up by itself)");
@@ -103,7 +112,7 @@ int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e)
 	}
 	r = p->pid < 0 ? -errno : 0;
 	close(pair[1]);
-	r = r < 0 ? err_sys(e, r, "fork") : receive(p, &reply, &fd, e);
+	r = r < 0 ? err_sys(e, r, "fork") : receive(p, &reply, &fd, &n, e);
 	fd_close(&fd);
 	if (r < 0)
 		priv_close(&p);
@@ -137,9 +146,51 @@ int priv_fd(const struct priv *priv)
 	return priv->sock;
 }
 
-int priv_mount(struct priv *priv, int *ret_fd, struct err *e)
+void priv_mounted_fini(struct priv_mounted *m)
 {
-	return plain(priv, REQ_MOUNT, ret_fd, e);
+	size_t i;
+
+	fd_close(&m->fuse_fd);
+	fd_close(&m->table_fd);
+	fd_close(&m->life_fd);
+	fd_close(&m->links_dirfd);
+	for (i = 0; i < PRIV_CHANNELS; i++)
+		fd_close(&m->channels[i]);
+}
+
+int priv_mount(struct priv *priv, struct priv_mounted *ret, struct err *e)
+{
+	struct req_plain q = {.head = {.op = 0}};
+	struct reply reply;
+	int fds[IO_FDS_MAX];
+	size_t n = ARRAY_LEN(fds), i;
+	int r = call_many(priv, REQ_MOUNT, &q, sizeof(q), NULL, 0, &reply, fds, &n, e);
+
+	if (r < 0)
+		return r;
+	*ret = PRIV_MOUNTED_NULL;
+	ret->taken = reply.taken;
+	if (n != 3U + PRIV_CHANNELS + (reply.taken ? 1 : 0)) {
+		while (n > 0)
+			close(fds[--n]);
+		return err_set(e, -EIO, "eio", "the privileged process sent no descriptors");
+	}
+	ret->fuse_fd = fds[0];
+	ret->table_fd = fds[1];
+	ret->life_fd = fds[2];
+	for (i = 0; i < PRIV_CHANNELS; i++)
+		ret->channels[i] = fds[3 + i];
+	if (ret->taken)
+		ret->links_dirfd = fds[3 + PRIV_CHANNELS];
+	return 0;
+}
+
+int priv_mount_keep(struct priv *priv, uint32_t window_ms, struct err *e)
+{
+	struct req_mount_keep q = {.window_ms = window_ms};
+	struct reply reply;
+
+	return call(priv, REQ_MOUNT_KEEP, &q, sizeof(q), NULL, 0, &reply, NULL, e);
 }
 
 int priv_mount_links(struct priv *priv, int *ret_dirfd, struct err *e)

@@ -39,22 +39,41 @@ int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e) MU
 /** priv_confine() - this process becomes conf.uid without capabilities, with no_new_privs and the seccomp filter (all
  * its threads to come inherit it). Return: 0 or -errno; on failure the caller must end. */
 int priv_confine(struct priv *priv, struct err *e) MUST_CHECK;
-/** priv_close() - end the privileged process in order (it unmounts what is still mounted, leaves sandboxes alone). */
+/** priv_close() - end the privileged process in order (it unmounts what nobody is to keep, leaves sandboxes alone). */
 void priv_close(struct priv **priv);
 /** priv_fd() - readable or hung up when the privileged process died: watch it. */
 int priv_fd(const struct priv *priv);
 
 /* --- the mount ---------------------------------------------------------------------------------------------------- */
 
-/** priv_mount() - clear a stale mount of a dead daemon, make the directory, mount a new FUSE file system there
- * (nosuid,nodev,nosymfollow,default_permissions,allow_other) and yield its descriptor.
- * Return: 0; -ENOENT slug "no-fuse" (no /dev/fuse); -EBUSY slug "mount-busy" (alive already); -errno. */
-int priv_mount(struct priv *priv, int *ret_fd, struct err *e) MUST_CHECK;
+enum { PRIV_CHANNELS = 4, PRIV_WINDOW_MAX_MS = 24 * 3600 * 1000 };
+
+struct priv_mounted {
+	int fuse_fd;	  /* the kernel's end */
+	int table_fd;	  /* memory file for what the server knows; empty when the mount is new */
+	int life_fd;	  /* as long as it is open in the daemon, nobody else is given the mount */
+	int links_dirfd;  /* taken over: the directory of links, else -1 */
+	int channels[PRIV_CHANNELS]; /* notifications for the kernel are sent here, see fs.h */
+	bool taken;	  /* an earlier daemon's, with everybody in it */
+};
+
+#define PRIV_MOUNTED_NULL \
+	((struct priv_mounted){.fuse_fd = -1, .table_fd = -1, .life_fd = -1, .links_dirfd = -1, \
+			       .channels = {-1, -1, -1, -1}})
+
+/** priv_mount() - go on with the mount that an earlier daemon has left with its keeper; else clear what is there, make
+ * the directory and mount a new FUSE file system (nosuid,nodev,nosymfollow,default_permissions,allow_other) with a new
+ * keeper. Return: 0; -ENOENT slug "no-fuse" (no /dev/fuse); -EBUSY slug "mount-busy" (alive already); -errno. */
+int priv_mount(struct priv *priv, struct priv_mounted *ret, struct err *e) MUST_CHECK;
+void priv_mounted_fini(struct priv_mounted *m);
+/** priv_mount_keep() - from now on, when the daemon is gone, the mount waits @window_ms for the next one; 0: it goes at
+ * once. Everybody in it waits as long. */
+int priv_mount_keep(struct priv *priv, uint32_t window_ms, struct err *e) MUST_CHECK;
 /** priv_mount_links() - after the session answers: a small tmpfs on MOUNT/by-name, owned by the daemon; yields a
  * directory descriptor of it. (The mount is nosymfollow; links that people follow must live on a file system of their
  * own.) */
 int priv_mount_links(struct priv *priv, int *ret_dirfd, struct err *e) MUST_CHECK;
-/** priv_unmount() - both of them, lazily when somebody stands in them. */
+/** priv_unmount() - both of them, and the keeper; who stands in them is answered ENOTCONN. */
 int priv_unmount(struct priv *priv, struct err *e) MUST_CHECK;
 
 /* --- sandboxes ---------------------------------------------------------------------------------------------------- */

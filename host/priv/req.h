@@ -15,6 +15,7 @@ enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_FDS_MAX = 2 };
 enum req_op {
 	REQ_MOUNT = 1,
 	REQ_MOUNT_LINKS,
+	REQ_MOUNT_KEEP,
 	REQ_UNMOUNT,
 	REQ_BOX_START,
 	REQ_BOX_END,
@@ -32,6 +33,11 @@ struct req_head {
 
 struct req_plain {
 	struct req_head head;
+};
+
+struct req_mount_keep {
+	struct req_head head;
+	uint32_t window_ms;
 };
 
 struct req_box_start {
@@ -70,6 +76,7 @@ struct req_template {
 union req {
 	struct req_head head;
 	struct req_plain plain;
+	struct req_mount_keep mount_keep;
 	struct req_box_start box_start;
 	struct req_box box;
 	struct req_box_freeze box_freeze;
@@ -84,7 +91,8 @@ struct reply {
 	uint32_t fanotify;
 	uint32_t uid_base;
 	uint32_t alive;	 /* box_alive */
-	uint32_t has_fd; /* one descriptor comes with it */
+	uint32_t n_fds; /* that come with it */
+	uint32_t taken; /* mount */
 };
 
 #endif

@@ -4,9 +4,9 @@
  * large its request is, which descriptors must come with it, and what checks and does it. A request that does not fit
  * its row is answered with -EINVAL and changes nothing; the process never ends because of what it was sent.
  *
- * It ends when the socket hangs up, that is when the daemon is gone: then it takes the mounts away, so that nobody
- * waits on them, and leaves the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the
- * whole group are ignored, the daemon decides what they mean.
+ * It ends when the socket hangs up, that is when the daemon is gone: then it leaves the mount to its keeper (or takes
+ * it away) and the sandboxes alone, for the next daemon to adopt. The signals that a terminal sends to the whole group
+ * are ignored, the daemon decides what they mean.
  */
 #include "host/priv/serve.h"
 
@@ -41,6 +41,8 @@ struct job {
 	size_t n_fds;
 	struct reply *reply;
 	int reply_fd; /* sent along when >= 0, then closed */
+	int reply_fds[IO_FDS_MAX]; /* in its place, when there are n_reply */
+	size_t n_reply;
 };
 
 #define FIELD_OK(field) (memchr(field, '\0', sizeof(field)) != NULL)
@@ -65,7 +67,30 @@ static bool id_ok(const char *field, size_t size)
 
 static int do_mount(struct job *j)
 {
-	return mount_fuse(j->host, &j->reply_fd, &j->reply->err);
+	struct priv_mounted m = PRIV_MOUNTED_NULL;
+	int r = mount_fuse(j->host, &m, &j->reply->err);
+	size_t i;
+
+	if (r < 0)
+		return r;
+	j->reply->taken = m.taken;
+	j->reply_fds[j->n_reply++] = m.fuse_fd;
+	j->reply_fds[j->n_reply++] = m.table_fd;
+	j->reply_fds[j->n_reply++] = m.life_fd;
+	for (i = 0; i < PRIV_CHANNELS; i++)
+		j->reply_fds[j->n_reply++] = m.channels[i];
+	if (m.taken)
+		j->reply_fds[j->n_reply++] = m.links_dirfd;
+	return 0;
+}
+
+static int do_mount_keep(struct job *j)
+{
+	uint32_t window_ms = j->req->mount_keep.window_ms;
+
+	if (window_ms > PRIV_WINDOW_MAX_MS)
+		return refuse(&j->reply->err, "time to wait for the next daemon");
+	return mount_keep(j->host, window_ms, &j->reply->err);
 }
 
 static int do_mount_links(struct job *j)
@@ -217,6 +242,7 @@ static const struct row {
 } rows[] = {
 	[REQ_MOUNT] = {sizeof(struct req_plain), 0, 0, do_mount},
 	[REQ_MOUNT_LINKS] = {sizeof(struct req_plain), 0, 0, do_mount_links},
+	[REQ_MOUNT_KEEP] = {sizeof(struct req_mount_keep), 0, 0, do_mount_keep},
 	[REQ_UNMOUNT] = {sizeof(struct req_plain), 0, 0, do_unmount},
 	[REQ_BOX_START] = {sizeof(struct req_box_start), 2, 2, do_box_start},
 	[REQ_BOX_END] = {sizeof(struct req_box), 0, 0, do_box_end},
@@ -251,9 +277,12 @@ static int answer(int sock, struct job *j, int r)
 		err_sys(&j->reply->err, r, "privileged process");
 	if (r == 0)
 		j->reply->err = ERR_NULL;
-	j->reply->has_fd = r == 0 && j->reply_fd >= 0;
-	r = io_send_fds(sock, j->reply, sizeof(*j->reply), &j->reply_fd, j->reply->has_fd ? 1 : 0);
-	fd_close(&j->reply_fd);
+	if (j->reply_fd >= 0)
+		j->reply_fds[j->n_reply++] = j->reply_fd;
+	j->reply->n_fds = r == 0 ? (uint32_t)j->n_reply : 0;
+	r = io_send_fds(sock, j->reply, sizeof(*j->reply), j->reply_fds, j->reply->n_fds);
+	while (j->n_reply > 0)
+		close(j->reply_fds[--j->n_reply]);
 	return r;
 }
 
@@ -284,15 +313,18 @@ static int serve_request(struct host *h, int sock, union req *req)
 
 static void serve_loop(struct host *h, int sock, int signals)
 {
-	struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+	struct pollfd p[3] = {{.fd = sock, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.events = POLLIN}};
 	union req *req = NEW(union req);
 	struct signalfd_siginfo info;
 
 	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
+		p[2].fd = h->mount.keeper;
+		if (poll(p, 3, -1) < 0 && errno != EINTR)
 			break;
 		if (p[1].revents && read(signals, &info, sizeof(info)) > 0)
 			host_reap();
+		if (p[2].revents)
+			mount_tend(h);
 		if (p[0].revents && serve_request(h, sock, req) < 0)
 			break;
 	}
@@ -392,8 +424,7 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	h.sock = sock;
 	serve_loop(&h, sock, signals);
 	template_stop(&h);
-	if (mount_end(&h, &j.reply->err) < 0)
-		log_warn("priv", "mount not removed", "why=%s", j.reply->err.text);
+	mount_leave(&h);
 	cgroup_fini(&h.cgroups);
 	_exit(0);
 }

@@ -7,6 +7,7 @@
 #include "host/sandbox/state.h"
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
@@ -14,6 +15,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -448,7 +450,7 @@ static int note_id(void *ctx, const char *id)
 	return 0;
 }
 
-/* A workspace of the store becomes an entry of the table; one that was running is adopted or failed. */
+/* A workspace of the store becomes an entry of the table and is shown; the agent of one that was running is dialled. */
 static void load_one(struct hub *hub, const char *id)
 {
 	const struct hub_conf *c = &hub->conf;
@@ -482,24 +484,84 @@ static void load_one(struct hub *hub, const char *id)
 		life_show(s);
 		return;
 	}
-	r = s->has_range && s->range < c->sandboxes_max ? c->kind->find(&hub->box_env, id, &box, &e) : 0;
+	life_show(s); /* before anything new is heard of it */
+	if (!s->has_range || s->range >= c->sandboxes_max || c->kind->find(&hub->box_env, id, &box, &e) <= 0)
+		return;
 	s->pidfd = box.pidfd;
-	r = r > 0 ? pause_adopt(s, &e) : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	r = pause_adopt(s, &e);
+	if (r < 0)
+		log_warn("sandbox", "neither frozen nor thawed", "id=%s why=%s", id, e.text);
+	s->is_found = r == 0;
 	if (r == 0 && s->info.state != SANDBOX_PAUSED)
-		r = life_attach(s, box.address, &e);
+		life_dial(s, box.address);
+}
+
+/* One that was running goes on, or is failed. */
+static void adopt(void *ctx)
+{
+	struct sandbox *s = ctx;
+	struct hub *hub = s->hub;
+	struct err e = ERR_NULL;
+	int r = s->is_found ? 0 : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+
+	if (r == 0 && s->info.state != SANDBOX_PAUSED)
+		r = life_attach(s, &e);
 	if (r == 0) {
 		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
 		life_watch(s);
-		log_info("sandbox", "adopted", "id=%s state=%s", id, sandbox_state_name(s->info.state));
+		log_info("sandbox", "adopted", "id=%s state=%s", s->info.id, sandbox_state_name(s->info.state));
 	} else {
 		ws_stop(s->ws);
-		if (c->kind->end(&hub->box_env, id, true, NULL) < 0)
-			log_error("sandbox", "not cleaned up", "id=%s", id);
+		if (hub->conf.kind->end(&hub->box_env, s->info.id, true, NULL) < 0)
+			log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
 		hub_set_state(s, SANDBOX_FAILED, e.text);
-		log_warn("sandbox", "not adopted", "id=%s why=%s", id, e.text);
+		log_warn("sandbox", "not adopted", "id=%s why=%s", s->info.id, e.text);
 	}
-	life_show(s);
 	(void)!record_save(s, NULL);
+	hub_job_done(s);
+}
+
+/* All at a time: one that does not answer must not keep the others waiting. */
+static void adopt_all(struct hub *hub)
+{
+	struct list *pos;
+	bool wait = true;
+
+	list_each(pos, &hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		if (s->info.state >= SANDBOX_STOPPED)
+			continue;
+		s->jobs = 1;
+		pool_run(hub->conf.api, adopt, s);
+	}
+	lock_take(&hub->lock);
+	while (wait) {
+		wait = false;
+		list_each(pos, &hub->list)
+			wait |= list_entry(pos, struct sandbox, node)->jobs > 0;
+		if (wait)
+			(void)!lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	}
+	lock_drop(&hub->lock);
+}
+
+/* Names that an earlier daemon showed of sandboxes that are no more. */
+static void tidy_links(struct hub *hub)
+{
+	int fd =
+		hub->conf.links_dirfd < 0 ? -1 : openat(hub->conf.links_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *one;
+
+	if (!d)
+		fd_close(&fd);
+	while (d && (one = readdir(d))) {
+		if (one->d_name[0] != '.' && !map_get(&hub->by_name, span_str(one->d_name)))
+			unlinkat(hub->conf.links_dirfd, one->d_name, 0);
+	}
+	if (d)
+		closedir(d);
 }
 
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
@@ -527,6 +589,11 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 			load_one(hub, f.ids.v[i]);
 	}
 	if (r >= 0) {
+		tidy_links(hub);
+		r = conf->loaded ? conf->loaded(conf->loaded_ctx, e) : 0;
+	}
+	if (r >= 0) {
+		adopt_all(hub);
 		char (*keep)[PRIV_ID_MAX + 1] = must_calloc(f.ids.len, sizeof(*keep));
 		struct list *pos;
 		size_t n = 0;
@@ -544,14 +611,35 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	return MIN(r, 0);
 }
 
-/* The sandbox goes on without us: what it wrote so far is made durable. */
+void hub_settle(struct hub *hub)
+{
+	uint64_t until = clock_after_ms(LEAVE_SYNC_MS);
+	VEC(struct ws *) all = { 0 };
+	struct err e = ERR_NULL;
+	struct list *pos;
+	size_t i;
+
+	lock_take(&hub->lock);
+	hub->ending = true;
+	list_each(pos, &hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		if (s->info.state == SANDBOX_RUNNING && s->ws)
+			vec_push(&all, ws_ref(s->ws));
+	}
+	lock_drop(&hub->lock);
+	for (i = 0; i < all.len; i++) {
+		if (ws_sync(all.v[i], until, &e) < 0)
+			log_warn("sandbox", "left without a sync", "id=%s why=%s", ws_id(all.v[i]), e.text);
+		ws_unref(&all.v[i]);
+	}
+	vec_fini(&all);
+}
+
+/* The sandbox goes on without us. */
 static void leave(struct sandbox *s)
 {
-	struct err e = ERR_NULL;
-
 	life_unwatch(s);
-	if (ws_sync(s->ws, clock_after_ms(LEAVE_SYNC_MS), &e) < 0)
-		log_warn("sandbox", "left without a sync", "id=%s why=%s", s->info.id, e.text);
 	ws_stop(s->ws);
 }
 

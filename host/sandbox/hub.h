@@ -50,6 +50,10 @@ struct hub_conf {
 	struct pool *api; /* may block for long: the ends of sandboxes */
 	struct priv *priv;
 	struct fs *fs;
+	/* Every workspace is in the table and shown, nothing is adopted yet. Return: 0 or -errno, then hub_new() fails.
+	 */
+	int (*loaded)(void *ctx, struct err *e);
+	void *loaded_ctx;
 	int links_dirfd;	    /* of MOUNT/by-name; -1: no links */
 	const char *run_dir;	    /* for agents' sockets, the daemon's own */
 	const char *mount_dir;	    /* as told to people */
@@ -65,7 +69,10 @@ struct hub_conf {
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_CHECK;
-/** hub_free() - forget everything; what sandboxes wrote is made durable first. @end: end those that run; else they go
+/** hub_settle() - what running sandboxes wrote so far is made durable, as far as that can be done in ten seconds;
+ * nothing new is begun. Needs a mount that is served, or that is gone. */
+void hub_settle(struct hub *hub);
+/** hub_free() - forget everything. @end: end those that run; else they go
  * on for the next daemon to adopt. */
 void hub_free(struct hub **hub, bool end);
 

@@ -226,14 +226,18 @@ static void info_told(void *ctx, int result, unsigned type, const void *msg, con
 	snprintf(i->agent, sizeof(i->agent), "%.*s", (int)m->version.len, (const char *)m->version.p);
 }
 
-int life_attach(struct sandbox *s, const char *address, struct err *e)
+void life_dial(struct sandbox *s, const char *address)
+{
+	ws_on_change(s->ws, &fs_listener, s->hub->conf.fs);
+	ws_start(s->ws, address, s->token);
+}
+
+int life_attach(struct sandbox *s, struct err *e)
 {
 	uint64_t until = clock_after_ms(HUB_START_MS);
 	struct msg_INFO info = { .call = 0 };
 	int r;
 
-	ws_on_change(s->ws, fs_changed, s->hub->conf.fs);
-	ws_start(s->ws, address, s->token);
 	r = link_wait_up(ws_link(s->ws), until, e);
 	if (r == 0)
 		r = ws_wait_ready(s->ws, until, e);
@@ -246,10 +250,16 @@ void life_show(struct sandbox *s)
 {
 	struct hub *hub = s->hub;
 	AUTO(str_free) char *target = str_printf("../%s", s->info.id);
+	char there[PRIV_ID_MAX + 8];
+	ssize_t len;
 
-	ws_on_change(s->ws, fs_changed, hub->conf.fs);
+	ws_on_change(s->ws, &fs_listener, hub->conf.fs);
 	fs_add(hub->conf.fs, s->ws);
 	if (hub->conf.links_dirfd < 0 || !s->info.name[0])
+		return;
+	/* One that an earlier daemon made stays: somebody may be walking through it. */
+	len = readlinkat(hub->conf.links_dirfd, s->info.name, there, sizeof(there));
+	if (len == (ssize_t)strlen(target) && memcmp(there, target, (size_t)len) == 0)
 		return;
 	unlinkat(hub->conf.links_dirfd, s->info.name, 0);
 	if (symlinkat(target, hub->conf.links_dirfd, s->info.name) < 0)
@@ -277,7 +287,9 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = start_box(s, address, sizeof(address), e);
 	if (r == 0)
-		r = life_attach(s, address, e);
+		life_dial(s, address);
+	if (r == 0)
+		r = life_attach(s, e);
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		r = record_save(s, e);

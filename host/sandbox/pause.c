@@ -61,8 +61,10 @@ static int go_on(struct sandbox *s, struct err *e)
 	fd_close(&box.pidfd);
 	if (r == 0)
 		r = err_set(e, -EPIPE, "agent-gone", "the agent of the sandbox ended");
-	if (r > 0)
-		r = life_attach(s, box.address, e);
+	if (r > 0) {
+		life_dial(s, box.address);
+		r = life_attach(s, e);
+	}
 	/* Thawed also when the agent does not answer: whoever ends the sandbox needs processes that can die. */
 	if (freeze(s, PRIV_FREEZE_NONE, r == 0 ? e : NULL) < 0 && r == 0)
 		r = -EIO;

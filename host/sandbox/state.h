@@ -24,6 +24,7 @@ struct sandbox {
 	int pidfd;
 	bool is_frozen; /* all of it; guarded by hub.lock */
 	char *meta; /* const once it is in the table; may be NULL */
+	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
 };
@@ -60,8 +61,8 @@ void hub_tell(struct sandbox *s, const char *what, const char *why); /* the even
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);
-int life_attach(struct sandbox *s, const char *address,
-		struct err *e); /* an agent that runs: dial, wait for the first scan */
+void life_dial(struct sandbox *s, const char *address); /* an agent that runs: the workspace is live from now on */
+int life_attach(struct sandbox *s, struct err *e);	/* wait for its first scan */
 void life_show(struct sandbox *s);
 void life_watch(struct sandbox *s); /* death and timeout */
 void life_unwatch(struct sandbox *s);

@@ -189,8 +189,12 @@ static void op_run(void *ctx)
 		apply_orphans(&p);
 		r = apply_count(&p, NULL);
 	}
-	if (r == 0)
+	if (r == 0) {
+		ws_announce(op->ws, &p.changes);
 		r = txn_commit(&p.txn, NULL);
+		if (r < 0)
+			ws_retract(op->ws, &p.changes);
+	}
 	txn_abort(&p.txn);
 	op->result = r;
 	if (r == 0)

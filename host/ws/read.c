@@ -169,6 +169,37 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	link_send(link, MSG_FETCH, &m);
 }
 
+bool ws_is_told(struct ws *ws)
+{
+	bool told;
+
+	lock_take(&ws->lock);
+	told = ws->mode != WS_LIVE || ws->is_told || ws->stats.halted;
+	lock_drop(&ws->lock);
+	return told;
+}
+
+void ws_when_told(struct ws *ws, uint64_t until, ws_done_fn *fn, void *ctx)
+{
+	struct ws_waiter *w = NEW(struct ws_waiter);
+	bool wait, room;
+
+	*w = (struct ws_waiter){ .until = until, .fn = fn, .ctx = ctx };
+	list_init(&w->node);
+	lock_take(&ws->lock);
+	wait = ws->mode == WS_LIVE && !ws->is_told && !ws->stats.halted;
+	room = ws->waiting < WS_WAITERS_MAX;
+	if (wait && room) {
+		list_append(&ws->waiters, &w->node);
+		ws->waiting++;
+	}
+	lock_drop(&ws->lock);
+	if (wait && room)
+		return;
+	free(w);
+	fn(ctx, wait ? -EAGAIN : 0, NULL);
+}
+
 static void cancelled(void *ctx)
 {
 	struct ws_waiter *w = ctx;

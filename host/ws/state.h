@@ -28,7 +28,7 @@ struct ws_frame {
 	uint8_t bytes[];
 };
 
-/* Somebody who waits for a content. */
+/* Somebody who waits for a content, or (fid 0) for the first scan. */
 struct ws_waiter {
 	struct list node;
 	uint64_t fid, until;
@@ -77,8 +77,8 @@ struct ws {
 	uint64_t size_b; /* const after start */
 	struct wsdb *db;
 	struct strand *work, *notify;
-	ws_changed_fn *changed; /* const after start */
-	void *changed_ctx;
+	const struct ws_listener *listener; /* const after start */
+	void *listener_ctx;
 
 	struct lock lock; /* guards what follows */
 	pthread_cond_t cond;
@@ -87,6 +87,7 @@ struct ws {
 	struct list queue; /* ws_frame */
 	size_t queue_b;
 	bool is_scheduled, is_paused, is_ready, is_quiet;
+	bool is_told; /* a scan was committed; the kernel may not know yet */
 	struct list waiters;
 	unsigned waiting; /* how many these are */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
@@ -140,6 +141,9 @@ void ship_count(struct ws_pass *p);
 /* Lists of changes for the kernel's caches. */
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);
 void changes_free(ws_changes *list);
+/* Before the commit of a pass that changes something, and when that commit failed. */
+void ws_announce(struct ws *ws, ws_changes *list);
+void ws_retract(struct ws *ws, ws_changes *list);
 /* Tell the listener and then run @then(@ctx), on the notify strand. Takes the list. */
 void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
 /* Answer those who wait for these inodes (all of them when @all), with @result. */

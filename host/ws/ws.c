@@ -134,10 +134,10 @@ void ws_limit(struct ws *ws, uint64_t size_b)
 	ws->size_b = size_b;
 }
 
-void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx)
+void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx)
 {
-	ws->changed = fn;
-	ws->changed_ctx = ctx;
+	ws->listener = listener;
+	ws->listener_ctx = ctx;
 }
 
 /* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
@@ -170,8 +170,8 @@ static void tell_run(void *ctx)
 {
 	struct tell *t = ctx;
 
-	if (t->ws->changed && t->changes.len)
-		t->ws->changed(t->ws->changed_ctx, t->ws, t->changes.v, t->changes.len);
+	if (t->ws->listener && t->changes.len)
+		t->ws->listener->changed(t->ws->listener_ctx, t->ws, t->changes.v, t->changes.len);
 	if (t->then)
 		t->then(t->ctx);
 	changes_free(&t->changes);
@@ -191,6 +191,25 @@ void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx)
 	list->v = NULL;
 	list->len = list->cap = 0;
 	strand_run(ws->notify, tell_run, t);
+}
+
+void ws_announce(struct ws *ws, ws_changes *list)
+{
+	if (ws->listener && list->len)
+		list->v[0].ticket = ws->listener->announce(ws->listener_ctx, ws, list->v, list->len);
+}
+
+void ws_retract(struct ws *ws, ws_changes *list)
+{
+	if (ws->listener && list->len && list->v[0].ticket)
+		ws->listener->retract(ws->listener_ctx, ws, list->v[0].ticket);
+}
+
+void ws_retell(struct ws *ws, struct ws_change *changes, size_t n)
+{
+	ws_changes list = { .v = changes, .len = n, .cap = n };
+
+	ws_tell(ws, &list, NULL, NULL);
 }
 
 void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result)
@@ -218,7 +237,7 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	while ((pos = list_shift(&mine))) {
 		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
 
-		if (result == 0)
+		if (result == 0 && w->fid)
 			ws_open_content(ws, w->fid, w->until, w->fn, w->ctx);
 		else
 			w->fn(w->ctx, result, NULL);
@@ -320,7 +339,10 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	if (r == 0) {
 		ship_count(p);
 		stored = p->ws->stored_b;
+		ws_announce(p->ws, &p->changes);
 		r = txn_commit(&p->txn, e);
+		if (r < 0)
+			ws_retract(p->ws, &p->changes);
 	}
 	if (r == 0)
 		p->ws->stored_known = stored;
@@ -351,6 +373,17 @@ static void resume(void *ctx)
 	lock_drop(&ws->lock);
 	if (link)
 		link_pause(link, false);
+}
+
+/* Everything of before is committed: who waits for that must not wait for the kernel, which may wait for them. */
+static void told(struct ws *ws)
+{
+	const uint64_t nobody = 0;
+
+	lock_take(&ws->lock);
+	ws->is_told = true;
+	lock_drop(&ws->lock);
+	waiters_wake(ws, &nobody, 1, false, 0);
 }
 
 static void drain(void *ctx)
@@ -387,6 +420,8 @@ static void drain(void *ctx)
 		a->gone.v = p.gone.v;
 		a->gone.len = p.gone.len;
 		p.gone.v = NULL;
+		if (p.scan_done)
+			told(ws);
 		fetch_all(ws, &p.fetch); /* before anybody can ask for a sync, which would wait for these */
 		ws_tell(ws, &p.changes, pass_after, a);
 		if (p.want_scan)
@@ -510,6 +545,8 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 	ws->stats.halted |= halt;
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
+	if (halt)
+		waiters_wake(ws, &(const uint64_t){ 0 }, 1, false, -EIO);
 	if (!halt && link)
 		link_restart(link, delay_ms, why);
 }

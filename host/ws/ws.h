@@ -28,12 +28,20 @@ struct ws_change {
 	uint64_t fid;	 /* the inode whose attributes or data changed, 0 with an entry that is gone */
 	bool data;	 /* its content too */
 	bool entry_new;  /* the name appeared, vanished or names another inode (else only attributes changed) */
+	uint64_t ticket; /* in the first of a list: what announce() yielded for it */
 };
 
-/* Called from the workspace's strand after the change is durable and readable; must return only when the kernel shows
- * nothing older, because the agent is told so then. Whoever registers must not call back into writes of the same
- * workspace from it. */
-typedef void ws_changed_fn(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+/* Who is told of changes. Nothing of it may call back into writes of the same workspace. */
+struct ws_listener {
+	/* Before a change becomes durable: it may be that we die before anybody hears of it. Yields a ticket, 0 is
+	 * none. */
+	uint64_t (*announce)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+	/* The change with this ticket did not come about. */
+	void (*retract)(void *ctx, struct ws *ws, uint64_t ticket);
+	/* On the workspace's notify strand, after the change is durable and readable; must return only when the kernel
+	 * shows nothing older, because the agent is told so then. */
+	void (*changed)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+};
 
 struct ws_conf {
 	struct store *store;
@@ -53,8 +61,11 @@ struct wsdb *ws_db(struct ws *ws); /* borrowed */
 enum ws_mode ws_mode(struct ws *ws);
 /** ws_tag() - 32 bits of the id's hash, never 0: the upper half of inode numbers on the mount. */
 uint32_t ws_tag(const struct ws *ws);
-/** ws_on_change() - who is told of changes (one listener; NULL for none). Before ws_start(). */
-void ws_on_change(struct ws *ws, ws_changed_fn *fn, void *ctx);
+/** ws_on_change() - who is told of changes (one listener, which must outlive the workspace). Before ws_start(). */
+void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx);
+/** ws_retell() - tell the listener once more of a change that an earlier process may not have got to, before anything
+ * that changes from now on. Takes the @changes (an array from malloc with names from malloc). Before ws_start(). */
+void ws_retell(struct ws *ws, struct ws_change *changes, size_t n);
 
 /** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
  * limit. Before ws_start(). */
@@ -111,6 +122,12 @@ typedef void ws_done_fn(void *ctx, int result, const struct node *node);
 /** ws_open_content() - yield the inode when its content is whole: at once (from the caller's thread), or when it has
  * arrived; -ETIMEDOUT at @until. */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
+
+/** ws_when_told() - answer when the store has all that the agent had to tell when we came: of a stopped workspace, or
+ * after the first scan, at once and from the caller's thread; of one that was just adopted, later, also when it fails.
+ * -ETIMEDOUT at @until. */
+bool ws_is_told(struct ws *ws); /* would it be answered at once? */
+void ws_when_told(struct ws *ws, uint64_t until, ws_done_fn *fn, void *ctx);
 
 /** ws_open_cancel() - whoever waits in ws_open_content() with this @ctx is answered -EINTR soon, on another thread;
  * nothing happens when it was answered already. */

@@ -10,6 +10,9 @@
 # A test ends with 0 (passed), 77 (skipped, the last line of output says why) or anything else (failed). Everything that
 # it started is ended and removed when it exits; what the daemon itself left behind after an orderly end fails the test.
 #
+# A daemon of a test gives its mount up when it ends (mount.takeover=0); TAKEOVER=10s before start_daemon is for tests of
+# the opposite, and the keeper of the mount is ended with the test.
+#
 # From outside: BERTH_BUILD (the build directory), BERTH_AGENT (a static agent, when the build's own is not), KEEP=1
 # (leave the directory for a look).
 set -eu -o pipefail
@@ -106,7 +109,8 @@ daemon_is_up() {
 # run_daemon ARGUMENTS...: berthd in the foreground, as every test of this file runs it.
 run_daemon() {
 	exec "$BERTH_BUILD/berthd" --set "daemon.state-dir=$STATE" --set "daemon.agent=$BERTH_AGENT" \
-		--set sandbox.max=16 --set "sandbox.ids-first=$IDS_FIRST" --set sandbox.workspace=1G "$@"
+		--set sandbox.max=16 --set "sandbox.ids-first=$IDS_FIRST" --set sandbox.workspace=1G \
+		--set "mount.takeover=${TAKEOVER:-0}" "$@"
 }
 
 # start_daemon [ARGUMENTS...]: returns when it answers.
@@ -217,6 +221,22 @@ processes_of_ids() {
 	return 0
 }
 
+# Processes of this state directory: the daemon's own, its keeper, its notifier.
+processes_of_state() {
+	local dir
+	for dir in /proc/[0-9]*; do
+		grep -aqF "daemon.state-dir=$STATE" "$dir/cmdline" 2>/dev/null || continue
+		grep -q '^State:.Z' "$dir/status" 2>/dev/null || echo "${dir#/proc/} $(cat "$dir/comm" 2>/dev/null)"
+	done
+	return 0
+}
+
+end_keeper() {
+	local pid
+	pid=$(cat "$STATE/keeper/pid" 2>/dev/null) && kill "$pid" 2>/dev/null
+	return 0
+}
+
 # Whatever of this state directory is still in the kernel: mounts, loop devices, groups with members, processes.
 left_behind() {
 	local g
@@ -226,6 +246,7 @@ left_behind() {
 		find "$g" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sed 's/^/group /'
 	done
 	processes_of_ids | sed 's/^/process /'
+	processes_of_state | sed 's/^/process /'
 }
 
 force_clean() {
@@ -235,7 +256,7 @@ force_clean() {
 			kill -9 "$pid" 2>/dev/null || :
 		done
 	done
-	for pid in $(processes_of_ids); do
+	for pid in $(processes_of_ids) $(processes_of_state | cut -d' ' -f1); do
 		kill -9 "$pid" 2>/dev/null || :
 	done
 	awk -v s="$STATE" 'index($5, s "/") == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r m; do
@@ -275,6 +296,7 @@ cleanup() {
 		fi
 		wait "$DAEMON" 2>/dev/null
 	fi
+	[ "${TAKEOVER:-0}" = 0 ] || end_keeper
 	# The privileged process ends just after the daemon.
 	until=$((SECONDS + 5))
 	while ! nothing_left && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done

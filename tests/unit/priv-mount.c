@@ -94,24 +94,34 @@ static bool mounted(const char *below)
 	return is;
 }
 
+static void *server(void *fd)
+{
+	return serve(fd);
+}
+
 Test(priv_mount, is_made_with_the_promised_flags_and_taken_away)
 {
 	AUTO(str_free) char *links = str_printf("%s/by-name", rig.conf.mount_dir);
 	AUTO(str_free) char *link = str_printf("%s/by-name/x", rig.conf.mount_dir);
+	AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
+	struct priv_mounted second = PRIV_MOUNTED_NULL;
 	struct err e = ERR_NULL;
 	pthread_t thread;
 	struct statvfs sv;
 	struct stat st;
-	int fd = -1, dir = -1, again;
+	int again;
 
-	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
-	pthread_create(&thread, NULL, serve, &fd);
+	cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+	cr_expect(!m.taken && m.table_fd >= 0 && m.life_fd >= 0 && m.channels[PRIV_CHANNELS - 1] >= 0);
+	pthread_create(&thread, NULL, server, &m.fuse_fd);
 	cr_assert_eq(statvfs(rig.conf.mount_dir, &sv), 0);
 	cr_expect_eq(sv.f_flag & (ST_NOSUID | ST_NODEV), ST_NOSUID | ST_NODEV);
-	cr_expect_eq(priv_mount(rig.priv, &again, &e), -EBUSY);
+	cr_expect_eq(priv_mount(rig.priv, &second, &e), -EBUSY);
 	cr_expect_str_eq(e.slug, "mount-busy");
-	cr_assert_eq(priv_mount_links(rig.priv, &dir, &e), 0, "%s", e.text);
-	cr_assert_eq(symlinkat("/etc/hostname", dir, "x"), 0);
+	cr_expect_eq(priv_mount_keep(rig.priv, 1000, &e), -EINVAL, "not before it is complete");
+	cr_assert_eq(priv_mount_links(rig.priv, &m.links_dirfd, &e), 0, "%s", e.text);
+	cr_expect_eq(priv_mount_keep(rig.priv, PRIV_WINDOW_MAX_MS + 1, &e), -EINVAL);
+	cr_assert_eq(symlinkat("/etc/hostname", m.links_dirfd, "x"), 0);
 	cr_expect_eq(stat(link, &st), 0, "links on it are followed");
 	cr_assert_eq(stat(links, &st), 0);
 	cr_expect_eq(st.st_uid, rig.conf.uid);
@@ -119,32 +129,61 @@ Test(priv_mount, is_made_with_the_promised_flags_and_taken_away)
 	cr_assert_eq(priv_unmount(rig.priv, &e), 0, "%s", e.text);
 	cr_expect(!mounted("") && !mounted("/by-name"));
 	cr_expect_eq(priv_unmount(rig.priv, &e), 0, "twice is fine");
-	close(dir);
 	pthread_join(thread, NULL);
-	close(fd);
 }
 
 Test(priv_mount, a_dead_one_is_replaced)
 {
+	AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
 	struct err e = ERR_NULL;
-	int fd = -1;
 
-	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
-	close(fd);
-	cr_assert(mounted(""));
-	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
-	close(fd);
+	cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+	priv_close(&rig.priv);
+	priv_mounted_fini(&m); /* the keeper has nobody to wait for, since nobody told it to */
+	cr_assert_eq(priv_fork(&rig.conf, &rig.priv, &e), 0, "%s", e.text);
+	cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+	cr_expect(!m.taken);
 	cr_assert_eq(priv_unmount(rig.priv, &e), 0);
 	cr_expect(!mounted(""));
 }
 
+/* What the privileged process and the daemon of before had, the next ones are given, but only when those are gone. */
+Test(priv_mount, is_handed_on)
+{
+	AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
+	AUTO(priv_mounted_fini) struct priv_mounted next = PRIV_MOUNTED_NULL;
+	struct err e = ERR_NULL;
+	pthread_t thread;
+	struct stat st;
+	char mark = 0;
+
+	cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+	pthread_create(&thread, NULL, server, &m.fuse_fd);
+	cr_assert_eq(priv_mount_links(rig.priv, &m.links_dirfd, &e), 0, "%s", e.text);
+	cr_assert_eq(priv_mount_keep(rig.priv, 20000, &e), 0, "%s", e.text);
+	cr_assert_eq(symlinkat("/", m.links_dirfd, "mark"), 0);
+	cr_assert_eq(pwrite(m.table_fd, "x", 1, 0), 1);
+	priv_close(&rig.priv);
+	cr_assert(mounted(""), "it stays when the privileged process ends");
+	fd_close(&m.life_fd);
+	cr_assert_eq(priv_fork(&rig.conf, &rig.priv, &e), 0, "%s", e.text);
+	cr_assert_eq(priv_mount(rig.priv, &next, &e), 0, "%s", e.text);
+	cr_expect(next.taken);
+	cr_expect_eq(fstatat(next.links_dirfd, "mark", &st, AT_SYMLINK_NOFOLLOW), 0);
+	cr_expect_eq(pread(next.table_fd, &mark, 1, 0), 1);
+	cr_expect_eq(mark, 'x');
+	cr_expect(mounted("") && mounted("/by-name"));
+	cr_assert_eq(priv_unmount(rig.priv, &e), 0, "%s", e.text);
+	cr_expect(!mounted(""));
+	pthread_join(thread, NULL);
+}
+
 Test(priv_mount, goes_with_the_process)
 {
+	AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
 	struct err e = ERR_NULL;
-	int fd = -1;
 
-	cr_assert_eq(priv_mount(rig.priv, &fd, &e), 0, "%s", e.text);
-	priv_close(&rig.priv); /* fd is open, nobody serves it: that must not hold anybody up */
+	cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+	priv_close(&rig.priv); /* fuse_fd is open, nobody serves it: that must not hold anybody up */
 	cr_expect(!mounted(""));
-	close(fd);
 }
