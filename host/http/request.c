@@ -262,14 +262,22 @@ static enum MHD_Result on_parameter(void *cls, enum MHD_ValueKind kind, const ch
 }
 
 /* A length that is said twice, or in two ways, is how requests are smuggled past whoever stands before us. */
-static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
+				 const char *value, size_t value_len)
 {
 	static const char *const once[] = { "Content-Length", "Transfer-Encoding", "Host", "X-API-Key",
 					    "Authorization" };
+	static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+				    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	struct seen *s = cls;
 	size_t i;
 
 	(void)kind;
+	/* "Content-Length : 5" is a length to some and none to others. */
+	if (strspn(name, token) != name_len || (value && strlen(value) != value_len)) {
+		err_set(s->e, -EINVAL, "bad-request", "a header's name or value has what must not be in one");
+		return MHD_NO;
+	}
 	for (i = 0; i < ARRAY_LEN(once); i++) {
 		if (strcasecmp(once[i], name) != 0)
 			continue;
@@ -279,7 +287,7 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
 	}
 	if ((s->n & 3) == 3)
 		err_set(s->e, -EINVAL, "bad-request", "Content-Length beside Transfer-Encoding");
-	if (strcasecmp(name, "Transfer-Encoding") == 0 && strcasecmp(value, "chunked") != 0)
+	if (strcasecmp(name, "Transfer-Encoding") == 0 && value && strcasecmp(value, "chunked") != 0)
 		err_set(s->e, -EINVAL, "bad-request", "no other Transfer-Encoding than chunked is known");
 	return s->e->code ? MHD_NO : MHD_YES;
 }
@@ -302,7 +310,7 @@ struct http_req *http_req_new(struct http_door *door, struct MHD_Connection *con
 	buf_init(&req->res.body, HTTP_RES_BODY_MAX);
 	buf_init(&req->body, HTTP_BODY_MEMORY);
 	req->on = *(struct http_conn *const *)MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	MHD_get_connection_values(conn, MHD_HEADER_KIND, on_header, &headers);
+	MHD_get_connection_values_n(conn, MHD_HEADER_KIND, on_header, &headers);
 	if (!req->e.code)
 		find_route(req);
 	if (door->keyed && !str_eq(req->e.slug, "bad-request"))
