@@ -86,9 +86,14 @@ struct conn *agent_control(const struct agent *a)
 	return a->control ? a->control->conn : NULL;
 }
 
+unsigned agent_generation(const struct agent *a)
+{
+	return a->control ? a->control->generation : 0;
+}
+
 bool agent_speaks(const struct agent *a, unsigned type)
 {
-	return a->control && a->control->generation >= wire_since(type);
+	return agent_generation(a) >= wire_since(type);
 }
 
 /* --- EXEC -------------------------------------------------------------------------------------------------------- */
@@ -110,7 +115,7 @@ static void attach(struct peer *p, struct proc *proc, const struct msg_ATTACH *m
 	if (old)
 		old->proc = NULL;
 	p->proc = proc;
-	proc_attach(proc, p->conn, m->out_from, m->err_from, m->credit);
+	proc_attach(proc, p->conn, m);
 }
 
 static int exec_first(struct peer *p, const struct frame *f, struct err *e)
@@ -133,6 +138,7 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 		if (r < 0)
 			return r;
 		at.credit = m.credit;
+		at.generation = m.generation;
 	} else if (f->type == MSG_ATTACH) {
 		r = msg_decode(f->type, f->payload, &at, e);
 		if (r < 0)
@@ -363,6 +369,10 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 	*a = (struct agent){ .loop = loop, .o = *o };
 	list_init(&a->peers);
 	list_init(&a->syncs);
+	a->started = clock_now();
+	console_init(&a->console);
+	if (o->vm)
+		console_kernel(&a->console, loop);
 	(void)!getrandom(&a->boot, sizeof(a->boot), GRND_NONBLOCK);
 	a->watch = watch_new(loop, o->tree, o->source, &watch_events, a);
 	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), on_progress, a);
@@ -395,5 +405,6 @@ void agent_free(struct agent **slot)
 	watch_free(&a->watch);
 	source_free(&a->o.source);
 	loop_untimer(&a->sync_soon);
+	console_fini(&a->console);
 	free(a);
 }

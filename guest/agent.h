@@ -3,6 +3,7 @@
 #define GUEST_AGENT_H
 
 /* The agent: who is connected, and which part of the house answers which message. */
+#include "guest/console.h"
 #include "guest/files.h"
 #include "guest/proc.h"
 #include "guest/service.h"
@@ -18,12 +19,15 @@ struct agent_options {
 	struct source *source; /* taken over; NULL: no watcher */
 	const struct tree *tree;
 	uint8_t token[WIRE_TOKEN_LEN];
+	bool vm; /* the machine is ours: its clock, its kernel's lines */
 };
 
 struct agent {
 	struct loop *loop; /* borrowed */
 	struct agent_options o;
 	uint64_t boot;
+	uint64_t started; /* clock_now() */
+	struct console console;
 	struct loop_watch *accepting;
 	struct list peers;
 	size_t n_strangers; /* connections that have not said HELLO */
@@ -44,6 +48,8 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 void agent_free(struct agent **slot);
 /** agent_control() - the control connection, NULL while there is none. */
 struct conn *agent_control(const struct agent *a);
+/** agent_generation() - of the host at the control connection; 0: there is none. */
+unsigned agent_generation(const struct agent *a);
 /** agent_speaks() - true when the host at the control connection knows this message. */
 bool agent_speaks(const struct agent *a, unsigned type);
 

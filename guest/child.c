@@ -22,15 +22,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-enum { ARGS_MAX = 1024, ENV_MAX = 1024 + 16, CANDIDATES_MAX = 64 };
+enum { LIMITS_MAX = 16, ARGS_MAX = 1024, ENV_MAX = 1024 + 16, CANDIDATES_MAX = 64 };
 
-enum stage { STAGE_TERMINAL, STAGE_FDS, STAGE_USER, STAGE_DIRECTORY, STAGE_EXEC };
+enum stage { STAGE_TERMINAL, STAGE_FDS, STAGE_USER, STAGE_DIRECTORY, STAGE_LIMITS, STAGE_EXEC };
 
 struct report {
 	int stage, code;
@@ -42,6 +43,12 @@ struct plan {
 	char **argv, **env, **programs; /* NULL-terminated */
 	char *cwd;
 	bool pty, switch_user;
+	mode_t umask;
+	struct limit {
+		int what;
+		struct rlimit is;
+	} limits[LIMITS_MAX + 1];
+	unsigned n_limits;
 	char pts[64];
 	int std[3]; /* the child's ends; -1: leave closed */
 	int report;
@@ -106,6 +113,68 @@ static char **candidates(const char *program, const char *path)
 		path += len + 1;
 	}
 	return v;
+}
+
+static bool limit_number(const char *s, rlim_t *ret)
+{
+	uint64_t v;
+
+	if (str_eq(s, "unlimited")) {
+		*ret = RLIM_INFINITY;
+		return true;
+	}
+	if (num_u64(s, INT64_MAX, &v) < 0)
+		return false;
+	*ret = (rlim_t)v;
+	return true;
+}
+
+/* "NAME=SOFT:HARD" or "NAME=BOTH". */
+static bool limit_parse(const char *s, struct limit *ret)
+{
+	static const struct {
+		const char *name;
+		int what;
+	} names[] = {
+		{ "as", RLIMIT_AS },	       { "core", RLIMIT_CORE },	    { "cpu", RLIMIT_CPU },
+		{ "data", RLIMIT_DATA },       { "fsize", RLIMIT_FSIZE },   { "memlock", RLIMIT_MEMLOCK },
+		{ "msgqueue", RLIMIT_MSGQUEUE }, { "nice", RLIMIT_NICE },   { "nofile", RLIMIT_NOFILE },
+		{ "nproc", RLIMIT_NPROC },     { "rtprio", RLIMIT_RTPRIO }, { "sigpending", RLIMIT_SIGPENDING },
+		{ "stack", RLIMIT_STACK },
+	};
+	const char *is = strchr(s, '='), *colon = is ? strchr(is, ':') : NULL;
+	AUTO(str_free) char *name = is ? span_dup(SPAN(s, (size_t)(is - s))) : NULL;
+	AUTO(str_free) char *soft = NULL;
+	size_t i;
+
+	if (!is)
+		return false;
+	soft = span_dup(SPAN(is + 1, colon ? (size_t)(colon - is) - 1 : strlen(is + 1)));
+	for (i = 0; i < ARRAY_LEN(names) && !str_eq(names[i].name, name);)
+		i++;
+	if (i == ARRAY_LEN(names) || !limit_number(soft, &ret->is.rlim_cur) ||
+	    !limit_number(colon ? colon + 1 : soft, &ret->is.rlim_max) || ret->is.rlim_cur > ret->is.rlim_max)
+		return false;
+	ret->what = names[i].what;
+	return true;
+}
+
+static int plan_limits(const struct msg_EXEC *m, uint64_t tag, struct plan *p, struct err *e)
+{
+	struct limit *mark = &p->limits[p->n_limits++];
+	struct span list = m->rlimits, s;
+
+	mark->what = RLIMIT_RTTIME;
+	mark->is.rlim_cur = mark->is.rlim_max = (rlim_t)tag;
+	while (p->n_limits <= LIMITS_MAX && msg_strv_next(&list, &s)) {
+		AUTO(str_free) char *text = span_dup(s);
+
+		if (!limit_parse(text, &p->limits[p->n_limits++]))
+			return err_set(e, -EINVAL, "bad-request", "\"%.64s\" is no limit: NAME=SOFT:HARD is wanted",
+				       text);
+	}
+	p->umask = m->umask & WIRE_UMASK_SET ? (mode_t)(m->umask & 0777) : 022;
+	return 0;
 }
 
 static int plan_make(const struct msg_EXEC *m, const char *cwd, struct plan *p, struct err *e)
@@ -290,7 +359,7 @@ static NORETURN void run(struct plan *p)
 	int i, why;
 
 	reset_signals();
-	umask(022);
+	umask(p->umask);
 	setsid();
 	place_fds(p);
 	if (p->pty) {
@@ -300,6 +369,9 @@ static NORETURN void run(struct plan *p)
 			fail(p, STAGE_TERMINAL, false);
 	}
 	oom_score();
+	for (i = 0; i < (int)p->n_limits; i++)
+		if (setrlimit((__rlimit_resource_t)p->limits[i].what, &p->limits[i].is) < 0 && i > 0)
+			fail(p, STAGE_LIMITS, false); /* the first is the mark: without it a tree is found less well */
 	become(p);
 	if (chdir(p->cwd) < 0)
 		fail(p, STAGE_DIRECTORY, false);
@@ -329,6 +401,9 @@ static int explain(const struct plan *p, const struct report *r, struct err *e)
 	case STAGE_USER:
 		return err_set(e, -r->code, r->code == EPERM ? "permission" : "limits", "cannot become %s: %s",
 			       p->user.name, why);
+	case STAGE_LIMITS:
+		return err_set(e, -r->code, r->code == EPERM ? "permission" : "limits", "a limit cannot be set: %s",
+			       why);
 	case STAGE_EXEC:
 		if (r->code == EACCES || r->code == EPERM)
 			return err_set(e, -r->code, "permission", "%s may not be executed", p->argv[0]);
@@ -369,12 +444,14 @@ static int spawn(struct plan *p, struct child *c, struct err *e)
 	return r == 0 ? explain(p, &rep, e) : 0;
 }
 
-int child_start(const struct msg_EXEC *m, const char *cwd, struct child *ret, struct err *e)
+int child_start(const struct msg_EXEC *m, const char *cwd, uint64_t tag, struct child *ret, struct err *e)
 {
 	AUTO(plan_fini) struct plan p = { .std = { -1, -1, -1 }, .report = -1 };
 	struct child c = { .pid = -1, .in = -1, .out = -1, .err = -1 };
 	int r = plan_make(m, cwd, &p, e);
 
+	if (r == 0)
+		r = plan_limits(m, tag, &p, e);
 	if (r == 0)
 		r = m->pty ? make_pty(&p, m, &c, e) : make_pipes(&p, m, &c, e);
 	if (r == 0)

@@ -18,10 +18,12 @@ struct child {
 /**
  * child_start() - run it
  * @cwd: used when the message has none
+ * @tag: a limit that limits nothing and that everything inherits, to find it by (kill.h)
  * Return: 0, and the descriptors are yours; else -errno and one of the slugs not-found, permission, not-executable,
  *         bad-directory, unknown-user, limits, bad-request.
  */
-int child_start(const struct msg_EXEC *m, const char *cwd, struct child *ret, struct err *e) MUST_CHECK;
+int child_start(const struct msg_EXEC *m, const char *cwd, uint64_t tag, struct child *ret, struct err *e) 
+	MUST_CHECK;
 /** child_resize() - set the size of a terminal. */
 void child_resize(int pty, unsigned cols, unsigned rows);
 

@@ -3,7 +3,11 @@
  */
 #include "guest/agent.h"
 
+#include "base/clock.h"
 #include "base/str.h"
+#include "guest/metrics.h"
+#include "guest/oom.h"
+#include "guest/vm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +52,7 @@ static int on_ps(struct agent *a, const void *msg, struct err *e)
 
 	(void)e;
 	msg_list_init(&list, PS_MAX);
-	procs_list(&a->procs, &list);
+	procs_list(&a->procs, agent_generation(a), &list);
 	is.procs = msg_list_span(&list);
 	(void)!conn_send(agent_control(a), MSG_PS_IS, &is);
 	msg_list_fini(&list);
@@ -59,7 +63,7 @@ static int on_kill(struct agent *a, const void *msg, struct err *e)
 {
 	const struct msg_KILL *m = msg;
 	struct proc *p = procs_find(&a->procs, m->id);
-	int r = p ? proc_signal(p, (int)m->signal) : -ESRCH;
+	int r = p ? proc_signal(p, (int)m->signal, m->tree) : -ESRCH;
 
 	if (r < 0) {
 		err_set(e, r, r == -ESRCH ? "no-such-process" : "failed", "the signal could not be sent");
@@ -201,6 +205,42 @@ static int on_refuse(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_metrics(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_METRICS *m = msg;
+	struct msg_METRICS_IS is = { .call = m->call };
+
+	(void)e;
+	metrics_fill(a->o.tree->fd, &is);
+	is.uptime_ms = (clock_now() - a->started) / CLOCK_MS;
+	is.oom_kills = oom_kills();
+	(void)!conn_send(agent_control(a), MSG_METRICS_IS, &is);
+	return 0;
+}
+
+static int on_clock(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_CLOCK *m = msg;
+
+	(void)e;
+	vm_clock(a->o.vm, m->wall_ns);
+	vm_entropy(a->o.vm, m->entropy);
+	return 0;
+}
+
+static int on_logs(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_LOGS *m = msg;
+	struct msg_LOGS_IS is = { .call = m->call };
+	AUTO(buf_fini) struct buf room;
+
+	(void)e;
+	buf_init(&room, 0);
+	console_read(&a->console, m->from, &is, &room);
+	(void)!conn_send(agent_control(a), MSG_LOGS_IS, &is);
+	return 0;
+}
+
 static const struct {
 	unsigned type;
 	int (*fn)(struct agent *a, const void *m, struct err *e);
@@ -218,6 +258,9 @@ static const struct {
 	{ MSG_LISTEN, on_listen },
 	{ MSG_UNLISTEN, on_unlisten },
 	{ MSG_REFUSE, on_refuse },
+	{ MSG_METRICS, on_metrics },
+	{ MSG_CLOCK, on_clock },
+	{ MSG_LOGS, on_logs },
 };
 
 int control_frame(struct agent *a, const struct frame *f, struct err *e)

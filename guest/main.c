@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "guest/agent.h"
+#include "guest/oom.h"
 #include "guest/vm.h"
 #include "wire/trace.h"
 #include "wire/xport.h"
@@ -25,11 +26,12 @@ enum { END_GRACE_MS = 5000 };
 
 static const char usage[] =
 	"usage: berth-agent --listen ADDRESS (--token-fd N | --token-file PATH) --id ID --workspace DIR\n"
-	"                   [--fanotify-fd N] [--watcher auto|fanotify|inotify|none] [--vm-init] [--console]\n";
+	"                   [--fanotify-fd N] [--watcher auto|fanotify|inotify|none] [--vm-init] [--console]\n"
+	"                   [--oom-fd N]\n";
 
 struct options {
 	const char *listen, *id, *workspace, *token_file, *watcher;
-	int token_fd, fanotify_fd;
+	int token_fd, fanotify_fd, oom_fd;
 	bool vm_init, console;
 };
 
@@ -55,11 +57,12 @@ static bool parse(int argc, char **argv, struct options *o)
 		{ "listen", 1, NULL, 'l' },	 { "token-fd", 1, NULL, 't' },	{ "token-file", 1, NULL, 'T' },
 		{ "fanotify-fd", 1, NULL, 'f' }, { "id", 1, NULL, 'i' },	{ "workspace", 1, NULL, 'w' },
 		{ "watcher", 1, NULL, 'W' },	 { "vm-init", 0, NULL, 'v' }, { "console", 0, NULL, 'c' },
+		{ "oom-fd", 1, NULL, 'o' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
-	*o = (struct options){ .token_fd = -1, .fanotify_fd = -1, .watcher = "auto" };
+	*o = (struct options){ .token_fd = -1, .fanotify_fd = -1, .oom_fd = -1, .watcher = "auto" };
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == 'l')
 			o->listen = optarg;
@@ -75,7 +78,7 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->vm_init = true;
 		else if (c == 'c')
 			o->console = true;
-		else if (c == '?' || !number(optarg, c == 't' ? &o->token_fd : &o->fanotify_fd))
+		else if (c == '?' || !number(optarg, c == 't' ? &o->token_fd : c == 'o' ? &o->oom_fd : &o->fanotify_fd))
 			return false;
 	}
 	return optind == argc && o->listen && o->id && strlen(o->id) <= 64 && o->workspace && *o->workspace == '/' &&
@@ -150,6 +153,7 @@ static void prepare(const struct options *o)
 {
 	if (o->vm_init)
 		vm_init();
+	oom_open(o->oom_fd, o->vm_init);
 	if (o->console) {
 		int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
 
@@ -164,7 +168,7 @@ static void prepare(const struct options *o)
 
 static int serve(const struct options *o, struct app *app, struct err *e)
 {
-	struct agent_options ao = { .listener = -1, .id = o->id, .workspace = o->workspace };
+	struct agent_options ao = { .listener = -1, .id = o->id, .workspace = o->workspace, .vm = o->vm_init };
 	struct loop_watch *watch = NULL;
 	AUTO(fd_close) int sigfd = -1;
 	struct tree tree;

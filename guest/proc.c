@@ -11,12 +11,15 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "guest/kill.h"
+#include "guest/oom.h"
 #include "wire/wire.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define TAG_FIRST (1ULL << 62)
 
 enum { GRACE_MS = 30, BARRIER_MS = 30000, ARGV_MAX = 4096 };
 
@@ -60,10 +63,17 @@ struct proc *procs_find(const struct procs *ps, struct span id)
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
 
+/* Generation 1 knows a process that was killed for memory as one that was killed. */
+static unsigned how_told(unsigned how, unsigned generation)
+{
+	return how == WIRE_OOM && generation < 2 ? WIRE_SIGNALED : how;
+}
+
 static void exit_send(struct proc *p)
 {
 	struct msg_EXIT m = {
-		.how = p->how, .code = p->code, .out_end = p->out[0].ring.end, .err_end = p->out[1].ring.end,
+		.how = how_told(p->how, p->generation), .code = p->code, .out_end = p->out[0].ring.end,
+		.err_end = p->out[1].ring.end, .oom_kills = p->oom_after - p->oom_before,
 	};
 
 	if (!p->conn || p->exit_sent || !p->reaped || !p->settled || !p->out[0].done || !p->out[1].done ||
@@ -111,14 +121,26 @@ static void evict(struct procs *ps)
 	}
 }
 
+/* Killed, not by us, and the kernel has killed since we looked last: nobody says whom, but it was not long ago. */
+static bool was_oom(struct procs *ps, const struct proc *p, int status)
+{
+	uint64_t before = ps->oom_seen;
+
+	ps->oom_seen = oom_kills();
+	return WTERMSIG(status) == SIGKILL && !p->killed && ps->oom_seen > before;
+}
+
 static void reaped(struct proc *p, int status)
 {
+	bool oom = WIFSIGNALED(status) && was_oom(p->procs, p, status);
+
 	p->reaped = true;
+	p->oom_after = oom_kills();
 	p->procs->n_running--;
 	p->procs->n_records++;
 	loop_untimer(&p->timeout);
 	if (WIFSIGNALED(status)) {
-		p->how = p->how == WIRE_TIMED_OUT ? WIRE_TIMED_OUT : WIRE_SIGNALED;
+		p->how = p->how == WIRE_TIMED_OUT ? WIRE_TIMED_OUT : oom ? WIRE_OOM : WIRE_SIGNALED;
 		p->code = (unsigned)WTERMSIG(status);
 	} else {
 		p->how = WIRE_EXITED;
@@ -199,11 +221,13 @@ int procs_start(struct procs *ps, const struct msg_EXEC *m, struct proc **ret, s
 	int r = id_check(ps, m->id, e);
 
 	if (r == 0)
-		r = child_start(m, ps->cwd, &c, e);
+		r = child_start(m, ps->cwd, TAG_FIRST + ++ps->last_tag, &c, e);
 	if (r < 0)
 		return r;
 	p = NEW(struct proc);
 	*p = (struct proc){ .procs = ps, .pid = c.pid, .pty = c.pty, .start_ns = clock_wall() };
+	p->tag = TAG_FIRST + ps->last_tag;
+	p->oom_before = ps->oom_seen = oom_kills();
 	memcpy(p->id, m->id.p, m->id.len);
 	keep_argv(p, m->argv);
 	list_init(&p->node);
@@ -235,7 +259,7 @@ static uint64_t out_attach(struct out *o, uint64_t from, uint64_t credit)
 	return at > from ? at - from : 0;
 }
 
-void proc_attach(struct proc *p, struct conn *conn, uint64_t out_from, uint64_t err_from, uint64_t credit)
+void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *from)
 {
 	struct msg_STARTED m = { .pid = (uint64_t)p->pid, .in_at = p->in.at };
 
@@ -243,8 +267,9 @@ void proc_attach(struct proc *p, struct conn *conn, uint64_t out_from, uint64_t 
 		conn_finish(p->conn);
 	p->conn = conn;
 	p->exit_sent = false;
-	m.out_lost = out_attach(&p->out[0], out_from, credit);
-	m.err_lost = out_attach(&p->out[1], err_from, credit);
+	p->generation = (unsigned)from->generation;
+	m.out_lost = out_attach(&p->out[0], from->out_from, from->credit);
+	m.err_lost = out_attach(&p->out[1], from->err_from, from->credit);
 	m.out_at = p->out[0].sent;
 	m.err_at = p->out[1].sent;
 	(void)!conn_send(conn, MSG_STARTED, &m);
@@ -258,8 +283,11 @@ void proc_detach(struct proc *p)
 	out_read(&p->out[1]);
 }
 
-int proc_signal(struct proc *p, int sig)
+int proc_signal(struct proc *p, int sig, bool tree)
 {
+	p->killed |= sig == SIGKILL;
+	if (tree)
+		return kill_tree(p->tag, p->pid, sig) ? 0 : -ESRCH;
 	if (p->reaped)
 		return -ESRCH;
 	return kill(-p->pid, sig) < 0 && kill(p->pid, sig) < 0 ? -errno : 0;
@@ -298,7 +326,7 @@ int proc_frame(struct proc *p, const struct frame *f, struct err *e)
 	case MSG_SIGNAL:
 		r = msg_decode(f->type, f->payload, &sig, e);
 		if (r == 0)
-			(void)proc_signal(p, (int)sig.signal); /* it may have ended meanwhile: EXIT says so */
+			(void)proc_signal(p, (int)sig.signal, sig.tree); /* it may have ended meanwhile: EXIT says so */
 		return r;
 	case MSG_RESIZE:
 		r = msg_decode(f->type, f->payload, &size, e);
@@ -330,15 +358,19 @@ void procs_extend(struct procs *ps, uint64_t ns)
 	}
 }
 
-void procs_list(const struct procs *ps, struct msg_list *to)
+void procs_list(const struct procs *ps, unsigned generation, struct msg_list *to)
 {
 	struct list *node;
 
 	list_each(node, &ps->all) {
 		struct proc *p = list_entry(node, struct proc, node);
 		struct msg_PROC m = {
-			.id = span_str(p->id), .pid = (uint64_t)p->pid, .state = p->reaped,
-			.how = p->reaped ? p->how : 0, .code = p->code, .argv = msg_list_span(&p->argv),
+			.id = span_str(p->id),
+			.pid = (uint64_t)p->pid,
+			.state = p->reaped,
+			.how = p->reaped ? how_told(p->how, generation) : 0,
+			.code = p->code,
+			.argv = msg_list_span(&p->argv),
 			.start_ns = p->start_ns,
 		};
 

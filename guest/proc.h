@@ -47,6 +47,10 @@ struct proc {
 	bool pty, reaped, settled; /* settled: the host knows what it changed */
 	bool exit_sent;
 	unsigned how, code;
+	bool killed;		     /* with SIGKILL, because the host said so */
+	uint64_t tag;		     /* kill_tree() */
+	uint64_t oom_before, oom_after; /* kills of the kernel at its start and end */
+	unsigned generation;	     /* of who is attached */
 	int64_t start_ns;
 	struct msg_list argv;
 	struct in in;
@@ -67,6 +71,8 @@ struct procs {
 	size_t n_sinks, n_running, n_records;
 	bool paused; /* nobody runs out of time */
 	struct stop *stop; /* a STOP under way */
+	uint64_t last_tag;
+	uint64_t oom_seen; /* kills of the kernel when we looked last */
 };
 
 void procs_init(struct procs *ps, struct loop *loop, struct watch *watch, const char *cwd);
@@ -82,18 +88,19 @@ typedef void procs_stopped_fn(void *ctx, uint64_t call);
 int procs_stop(struct procs *ps, uint64_t grace_ms, uint64_t call, procs_stopped_fn *fn, void *ctx) MUST_CHECK;
 /** procs_extend() - everybody was paused: give the time back. */
 void procs_extend(struct procs *ps, uint64_t ns);
-/** procs_list() - records for PS_IS. */
-void procs_list(const struct procs *ps, struct msg_list *to);
+/** procs_list() - records for PS_IS, for a host of @generation. */
+void procs_list(const struct procs *ps, unsigned generation, struct msg_list *to);
 
 /** proc_attach() - @conn gets STARTED and the output from the offsets on; who was attached before is let go. */
-void proc_attach(struct proc *p, struct conn *conn, uint64_t out_from, uint64_t err_from, uint64_t credit);
+void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *from);
 void proc_detach(struct proc *p);
 /** proc_frame() - a frame of who is attached. Return: 0; PROC_E_GONE, the record was acknowledged and @p is freed;
  * -EBADMSG, -EPROTO with words. */
 int proc_frame(struct proc *p, const struct frame *f, struct err *e) MUST_CHECK;
 enum { PROC_E_GONE = 1 };
-/** proc_signal() - to the process and its group. Return: 0; -ESRCH when it has ended. */
-int proc_signal(struct proc *p, int sig);
+/** proc_signal() - to the process and its group, or with @tree to all that descends from it, also when it has ended
+ * itself. Return: 0; -ESRCH when nothing is there any more. */
+int proc_signal(struct proc *p, int sig, bool tree);
 /** proc_pump() - send what can be sent, the end included. */
 void proc_pump(struct proc *p);
 

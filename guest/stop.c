@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. A shell with job control puts its children into groups of their own, so a group is not enough: the session is
- * read from /proc. STOP asks with SIGTERM, and when the grace is over kills again and again, because a process may fork
- * while the list is read, until no child is left; orphans come to us, who are the first process or a subreaper.
+ * read from /proc. A daemon has left the session, too, and its parents are dead: what it has kept is a limit that it
+ * was started with. STOP asks with SIGTERM, and when the grace is over kills again and again, because a process may
+ * fork while the list is read, until no child is left; orphans come to us, who are the first process or a subreaper.
  */
 #include "guest/kill.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/map.h"
 #include "base/str.h"
 #include "guest/proc.h"
 
@@ -19,10 +21,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { AGAIN_MS = 20, KILLS_MAX = 250 };
+enum { AGAIN_MS = 20, KILLS_MAX = 250, PASSES_MAX = 100 };
 
 struct stat_line {
 	int ppid, pgrp, session;
+	char state;
 };
 
 static bool read_stat(const char *pid, struct stat_line *ret)
@@ -30,13 +33,12 @@ static bool read_stat(const char *pid, struct stat_line *ret)
 	AUTO(str_free) char *path = str_printf("/proc/%s/stat", pid);
 	AUTO(buf_fini) struct buf b;
 	const char *after;
-	char state;
 
 	buf_init(&b, 4096);
 	if (io_read_file(AT_FDCWD, path, &b) < 0)
 		return false;
 	after = strrchr(buf_str(&b), ')'); /* the name before may hold anything */
-	return after && sscanf(after + 1, " %c %d %d %d", &state, &ret->ppid, &ret->pgrp, &ret->session) == 4;
+	return after && sscanf(after + 1, " %c %d %d %d", &ret->state, &ret->ppid, &ret->pgrp, &ret->session) == 4;
 }
 
 /* Each process of /proc, but ourselves. */
@@ -73,6 +75,57 @@ static void if_ours(pid_t pid, const struct stat_line *s, int parent, int sig)
 void kill_session(pid_t session, int sig)
 {
 	each_process(if_session, session, sig);
+}
+
+static uint64_t tag_of(const char *pid)
+{
+	static const char line[] = "\nMax realtime timeout";
+	AUTO(str_free) char *path = str_printf("/proc/%s/limits", pid);
+	AUTO(buf_fini) struct buf b;
+	unsigned long long tag;
+	const char *at;
+
+	buf_init(&b, 8192);
+	if (io_read_file(AT_FDCWD, path, &b) < 0)
+		return 0;
+	at = strstr(buf_str(&b), line);
+	return at && sscanf(at + sizeof(line) - 1, " %*s %llu", &tag) == 1 ? tag : 0;
+}
+
+/* One walk over /proc. Return: how many there are that were not in @seen. */
+static unsigned tree_pass(uint64_t tag, pid_t session, int sig, struct map *seen)
+{
+	DIR *dir = opendir("/proc");
+	unsigned fresh = 0;
+	struct stat_line s;
+	struct dirent *d;
+	uint64_t pid;
+
+	if (!dir)
+		return 0;
+	while ((d = readdir(dir))) {
+		if (num_u64(d->d_name, INT32_MAX, &pid) < 0 || (pid_t)pid == getpid() || !read_stat(d->d_name, &s) ||
+		    s.state == 'Z' || s.state == 'X' || (s.session != session && tag_of(d->d_name) != tag))
+			continue;
+		if (map_put_u64(seen, pid, seen) && sig != SIGKILL)
+			continue;
+		fresh++;
+		kill((pid_t)pid, sig);
+	}
+	closedir(dir);
+	return fresh;
+}
+
+unsigned kill_tree(uint64_t tag, pid_t session, int sig)
+{
+	struct map seen = MAP_NULL;
+	unsigned i, n;
+
+	for (i = 0; i < PASSES_MAX && tree_pass(tag, session, sig, &seen); i++)
+		;
+	n = (unsigned)seen.len;
+	map_fini(&seen);
+	return n;
 }
 
 void kill_all(int sig)

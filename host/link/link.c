@@ -236,6 +236,18 @@ static void on_frame(void *ctx, const struct frame *f);
 
 static const struct conn_events conn_events = { .on_frame = on_frame, .on_close = on_close };
 
+/* A guest that stood still for a while, or was restored, has an old time and a state of its random numbers that others
+ * may have, too. */
+static void tell_clock(struct link *l)
+{
+	uint8_t fresh[32];
+	struct msg_CLOCK m = { .wall_ns = clock_wall(), .entropy = SPAN(fresh, sizeof(fresh)) };
+
+	random_bytes(fresh, sizeof(fresh));
+	if (l->generation >= wire_since(MSG_CLOCK))
+		(void)!conn_send(l->control, MSG_CLOCK, &m);
+}
+
 static void dial_done(void *ctx)
 {
 	struct dialled *d = ctx;
@@ -259,6 +271,7 @@ static void dial_done(void *ctx)
 			l->state = LINK_UP;
 			l->up_since = clock_now();
 			__atomic_store_n(&l->generation, d->answer.generation, __ATOMIC_RELAXED);
+			tell_clock(l);
 			set_up(l, true, NULL);
 			l->events.up(l->events.ctx, d->answer.boot);
 		}
@@ -285,12 +298,15 @@ union reply {
 	struct msg_FS_NODE node;
 	struct msg_FS_ENTRIES entries;
 	struct msg_FS_DATA data;
+	struct msg_METRICS_IS metrics;
+	struct msg_LOGS_IS logs;
 };
 
 static bool is_reply(unsigned type)
 {
 	return type == MSG_ERROR || type == MSG_OK || type == MSG_PONG || type == MSG_PS_IS || type == MSG_INFO_IS ||
-	       type == MSG_FS_STATFS_IS || type == MSG_FS_NODE || type == MSG_FS_ENTRIES || type == MSG_FS_DATA;
+	       type == MSG_FS_STATFS_IS || type == MSG_FS_NODE || type == MSG_FS_ENTRIES || type == MSG_FS_DATA ||
+	       type == MSG_METRICS_IS || type == MSG_LOGS_IS;
 }
 
 static void refused(struct call *c, const struct msg_ERROR *m)

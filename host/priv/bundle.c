@@ -86,6 +86,10 @@ static void put_process(struct json *j, const struct bundle *b)
 		json_str(j, NULL, "--fanotify-fd");
 		json_str(j, NULL, "5");
 	}
+	if (b->oom) {
+		json_str(j, NULL, "--oom-fd");
+		json_str(j, NULL, "6");
+	}
 	json_str(j, NULL, "--id");
 	json_str(j, NULL, b->id);
 	json_str(j, NULL, "--workspace");

@@ -17,7 +17,7 @@ struct bundle {
 	const char *userns; /* path of the user namespace to join */
 	uint32_t uid_base;
 	uint64_t memory_b;
-	bool fanotify;
+	bool fanotify, oom; /* descriptors 5 and 6 are there */
 };
 
 /** bundle_write() - append the whole of config.json to @b. Return: 0 or -E2BIG, -ENOMEM. */

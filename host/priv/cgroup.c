@@ -194,6 +194,20 @@ char *cgroup_dir(const struct cgroups *c, unsigned i, const char *id)
 	return str_printf("%s/%s/%s", c->trees[i].path, c->name, id);
 }
 
+int cgroup_oom_open(const struct cgroups *c, const char *id)
+{
+	unsigned i;
+
+	for (i = 0; i < c->n; i++) {
+		AUTO(str_free) char *path = str_printf("%s/%s/%s/%s", c->trees[i].path, c->name, id,
+						       c->trees[i].unified ? "memory.events" : "memory.oom_control");
+
+		if (c->trees[i].controllers & CGROUP_MEMORY)
+			return open(path, O_RDONLY | O_CLOEXEC);
+	}
+	return -1;
+}
+
 static int limit_v1(const char *dir, unsigned controllers, const struct cgroup_limits *l)
 {
 	int r = 0;

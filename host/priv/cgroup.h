@@ -39,6 +39,9 @@ void cgroup_fini(const struct cgroups *c);
 int cgroup_make(const struct cgroups *c, const char *id, const struct cgroup_limits *limits, struct err *e) MUST_CHECK;
 /** cgroup_enter() - move the calling process into the group of @id. Return: 0 or -errno. */
 int cgroup_enter(const struct cgroups *c, const char *id, struct err *e) MUST_CHECK;
+/** cgroup_oom_open() - the file that counts what the kernel killed in the group of @id for memory, for reading; -1 when
+ * there is none. */
+int cgroup_oom_open(const struct cgroups *c, const char *id);
 enum cgroup_freeze { CGROUP_THAWED, CGROUP_FROZEN_WORK, CGROUP_FROZEN };
 
 /** cgroup_freeze() - bring the group of @id to @level and wait until it is there. Everything but the process @agent

@@ -32,12 +32,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { USER_ID = 1000, FD_LISTEN = 3, FD_TOKEN = 4, FD_FANOTIFY = 5, FD_USERNS = 6, FD_HIGH = 32 };
+enum { USER_ID = 1000, FD_LISTEN = 3, FD_TOKEN = 4, FD_FANOTIFY = 5, FD_OOM = 6, FD_USERNS = 7, FD_HIGH = 32 };
 
-#define USERNS_PATH "/proc/self/fd/6"
+#define USERNS_PATH "/proc/self/fd/7"
 
 static int step_cgroup(struct maker *m, struct err *e)
 {
+	m->oom_fd = cgroup_oom_open(&m->host.cgroups, m->spec->id);
 	return cgroup_enter(&m->host.cgroups, m->spec->id, e);
 }
 
@@ -208,7 +209,8 @@ static int step_bundle(struct maker *m, struct err *e)
 				.userns = USERNS_PATH,
 				.uid_base = m->base,
 				.memory_b = m->spec->memory_b,
-				.fanotify = m->fan_fd >= 0};
+				.fanotify = m->fan_fd >= 0,
+				.oom = m->oom_fd >= 0};
 	int r;
 
 	buf_init(&b, 256 * 1024);
@@ -224,8 +226,8 @@ static int step_bundle(struct maker *m, struct err *e)
  * since each of them may stand where another one has to go. */
 static int place_fds(struct maker *m)
 {
-	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_USERNS};
-	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->userns};
+	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_OOM, FD_USERNS};
+	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->oom_fd, m->userns};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	size_t i;
 
@@ -251,9 +253,9 @@ static int step_runtime(struct maker *m, struct err *e)
 	AUTO(str_free) char *log = str_printf("--log=%s/boxes/%s/crun.log", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *bundle = str_printf("--bundle=%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *pid = str_printf("--pid-file=%s/boxes/%s/pid", m->host.conf.state_dir, m->spec->id);
-	const char *keep = m->fan_fd >= 0 ? "--preserve-fds=3" : "--preserve-fds=2";
-	const char *argv[] = {"crun", root,	   log, "--cgroup-manager=disabled", "run", "--detach", keep, bundle,
-			      pid,    m->spec->id, NULL};
+	const char *argv[] = {
+		"crun", root, log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=4", bundle, pid,
+		m->spec->id, NULL};
 	int r = place_fds(m);
 
 	if (r == 0) {
@@ -291,7 +293,7 @@ NORETURN void maker_run(struct maker *m)
 	int r;
 
 	run_child();
-	m->workspace = m->disk = m->userns = m->fan_fd = -1;
+	m->workspace = m->disk = m->userns = m->fan_fd = m->oom_fd = -1;
 	for (i = 0; i < ARRAY_LEN(steps); i++) {
 		report->at[i] = clock_now();
 		report->steps = i + 1;

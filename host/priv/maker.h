@@ -20,7 +20,7 @@ struct maker_report {
 struct maker {
 	struct host host; /* the maker's own copy: its descriptors are reopened in its namespace */
 	const struct priv_box_spec *spec;
-	int listen_fd, token_fd, fan_fd;
+	int listen_fd, token_fd, fan_fd, oom_fd;
 	struct maker_report *report;
 	uid_t base;
 	/* made on the way */

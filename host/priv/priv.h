@@ -99,9 +99,10 @@ struct priv_box_started {
 /** priv_box_start() - make everything (workspace image and mount, idmapped template, overlay, bundle, cgroups, fanotify
  * group) and start the agent as the sandbox's first process. The agent gets: descriptor 3 the listening socket
  * @listen_fd, 4 the token (a pipe or memfd with WIRE_TOKEN_LEN bytes: @token_fd), 5 the fanotify group when there is
- * one; argv: berth-agent --listen fd:3 --token-fd 4 [--fanotify-fd 5] --id ID --workspace /workspace. A failed start
- * leaves nothing behind. Return: 0; -ENOENT slug "no-such-template"; -ENOENT slug "no-crun"; -EEXIST slug "box-exists";
- * -ENOSPC; -errno with the runtime's own words. */
+ * one, 6 the control group's count of kills for memory; argv: berth-agent --listen fd:3 --token-fd 4 [--fanotify-fd 5]
+ * [--oom-fd 6] --id ID --workspace /workspace. A failed start leaves nothing behind. Return: 0; -ENOENT slug
+ * "no-such-template"; -ENOENT slug "no-crun"; -EEXIST slug "box-exists"; -ENOSPC; -errno with the runtime's own words.
+ */
 int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 		   struct priv_box_started *ret, struct err *e) MUST_CHECK;
 /** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything. @keep_image leaves

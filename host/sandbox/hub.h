@@ -146,6 +146,14 @@ int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_f
 /** hub_dial_as() - the same with another enum wire_kind. */
 int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t until, int *ret_fd,
 		struct err *e) MUST_CHECK;
+/* What a sandbox uses at a moment. */
+struct hub_stats {
+	struct msg_METRICS_IS inside; /* cpu_ns, oom_kills and pressure are the control group's where it has them */
+	bool pressure_is_own;	      /* else it is that of the machine that the agent sees */
+	uint64_t memory_b, memory_peak_b, memory_limit_b, pids, pids_limit, cpu_milli, throttled_us;
+};
+/** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
+int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. */
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
 

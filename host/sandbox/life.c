@@ -87,12 +87,15 @@ static void on_timer(void *ctx)
 void life_bury(struct sandbox *s)
 {
 	struct err e = ERR_NULL;
+	uint64_t kills = stats_oom_kills(s); /* while the group is there */
 
 	life_unwatch(s);
 	ws_stop(s->ws);
 	if (s->hub->conf.kind->end(&s->hub->box_env, s->info.id, true, &e) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
-	hub_set_state(s, SANDBOX_FAILED, "the agent ended unexpectedly (killed, or out of memory)");
+	hub_set_state(s, SANDBOX_FAILED,
+		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
+			    : "the agent ended unexpectedly (killed)");
 	(void)!record_save(s, NULL);
 	log_warn("sandbox", "failed", "id=%s why=agent-died", s->info.id);
 }

@@ -59,6 +59,9 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
 void hub_tell(struct sandbox *s, const char *what, const char *why); /* the event "sandbox.WHAT"; nothing held */
 
+/* stats.c: what the kernel killed in it for memory; also when its agent is dead, as long as the group is there. */
+uint64_t stats_oom_kills(struct sandbox *s);
+
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);
 void life_dial(struct sandbox *s, const char *address); /* an agent that runs: the workspace is live from now on */

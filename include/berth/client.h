@@ -146,6 +146,10 @@ struct berth_exec {
 	uint64_t timeout_ms; /* 0: none */
 	bool pty;
 	unsigned cols, rows; /* of the PTY */
+	bool has_umask;
+	unsigned umask;		   /* with has_umask; else 022 */
+	const char *const
+		*limits; /* "nofile=1024:4096", "core=0": names as of RLIMIT_*, NULL-terminated; may be NULL */
 };
 
 enum berth_event_kind { BERTH_STARTED = 1, BERTH_STDOUT, BERTH_STDERR, BERTH_EXIT, BERTH_STDIN_ROOM };
@@ -157,8 +161,9 @@ struct berth_event {
 	size_t len;
 	uint64_t offset; /* of the first byte, in that stream */
 	uint64_t lost;	 /* STARTED after an attach: bytes that are gone */
-	int how;	 /* EXIT: 0 exit status, 1 signal, 2 timeout, 3 unknown */
+	int how;	  /* EXIT: 0 exit status, 1 signal, 2 timeout, 3 unknown, 4 killed because memory was out */
 	int code;
+	uint64_t oom_kills; /* EXIT: processes of the sandbox that were killed for memory meanwhile */
 };
 
 /** berth_exec() - start a process; its events come from berth_stream_next(). When EXIT has come, the host knows every
@@ -186,6 +191,15 @@ BERTH_API int berth_stream_write(struct berth_stream *s, const void *data, size_
 BERTH_API int berth_stream_end(struct berth_stream *s, struct berth_error *e);
 BERTH_API int berth_stream_signal(struct berth_stream *s, int signal, struct berth_error *e);
 BERTH_API int berth_stream_resize(struct berth_stream *s, unsigned cols, unsigned rows, struct berth_error *e);
+
+/** berth_signal() - to a process by its id and its group; with @tree to all that descends from it. */
+BERTH_API int berth_signal(struct berth *b, const char *sandbox, const char *exec_id, int signal, bool tree,
+			   struct berth_error *e);
+/** berth_stats_json() - what the sandbox uses, as the daemon says it: an object. */
+BERTH_API int berth_stats_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e);
+/** berth_logs() - what the agent (and the kernel of a virtual machine) said from offset *@at on; *@at becomes the
+ * offset to go on from. The last 64 KiB are kept. */
+BERTH_API int berth_logs(struct berth *b, const char *id, uint64_t *at, char **ret_text, struct berth_error *e);
 
 /* --- tunnels ------------------------------------------------------------------------------------------------------ */
 

@@ -18,6 +18,8 @@ static struct {
 	enum log_level level;
 	enum log_form form;
 	int fd;
+	void (*tee)(void *ctx, const char *line, size_t len);
+	void *tee_ctx;
 } out = { .level = LOG_LVL_INFO, .form = LOG_FORM_TEXT, .fd = STDERR_FILENO };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
@@ -28,6 +30,12 @@ void log_setup(enum log_level level, enum log_form form, int fd)
 	out.form = form;
 	if (fd >= 0)
 		out.fd = fd;
+}
+
+void log_tee(void (*fn)(void *ctx, const char *line, size_t len), void *ctx)
+{
+	out.tee = fn;
+	out.tee_ctx = ctx;
 }
 
 int log_parse_level(const char *word, enum log_level *ret)
@@ -96,5 +104,7 @@ void log_line(enum log_level level, const char *room, const char *words, const c
 		buf_append(&b, "\n", 1);
 	}
 	(void)!write(out.fd, buf_span(&b).p, buf_len(&b));
+	if (out.tee)
+		out.tee(out.tee_ctx, buf_str(&b), buf_len(&b));
 	buf_fini(&b);
 }

@@ -21,6 +21,9 @@ enum log_form { LOG_FORM_TEXT, LOG_FORM_JSON };
 void log_setup(enum log_level level, enum log_form form, int fd);
 /** log_parse_level() - "error", "warn", "info", "debug". Return: 0 or -EINVAL. */
 int log_parse_level(const char *word, enum log_level *ret);
+/** log_tee() - also hand each line, with its newline, to @fn; NULL: no longer. @fn must not log. Before there are
+ * threads. */
+void log_tee(void (*fn)(void *ctx, const char *line, size_t len), void *ctx);
 bool log_on(enum log_level level);
 /** log_line() - write one line with one write(2). @fields may be NULL. Bytes below 0x20 are escaped. */
 void log_line(enum log_level level, const char *room, const char *words, const char *fields, ...) PRINTF(4, 5);

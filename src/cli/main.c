@@ -24,10 +24,15 @@ static const struct {
 	{ "info", cli_info, false, "[ID | --host] [--json]", "all about one sandbox, the daemon, or its host" },
 	{ "run", cli_run, false,
 	  "ID [--user U] [--cwd DIR] [--env K=V]... [--timeout TIME] [--tty] [--no-stdin] [--detach] [--id NAME]"
+	  " [--umask MASK] [--limit NAME=SOFT:HARD]..."
 	  " -- CMD...",
 	  "run a command" },
 	{ "shell", cli_shell, false, "ID [--user U] [--cwd DIR]", "an interactive shell" },
 	{ "attach", cli_attach, false, "ID PROCESS", "join a process that was started with --detach" },
+	{ "signal", cli_signal, false, "ID PROCESS [SIGNAL] [--tree]",
+	  "send a signal to a process and its group, or to all that descends from it" },
+	{ "stats", cli_stats, false, "ID [--json]", "what a sandbox uses" },
+	{ "logs", cli_logs, false, "ID [--follow]", "what its agent, and the kernel of a virtual machine, said" },
 	{ "tunnel", cli_tunnel, false,
 	  "ID [BIND:]PORT:TARGET | PATH:TARGET | --stdio TARGET | --reverse SOCKET:PORT|PATH   (TARGET: PORT, "
 	  "ADDRESS:PORT, "

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -57,19 +58,20 @@ static int detach(struct berth *b, const char *id, struct berth_exec *x)
 	return CLI_OK;
 }
 
-/* --env may come several times: it is taken off argv before the other options. */
-static int take_env(int argc, char **argv, const char ***ret)
+/* An option that may come several times is taken off argv before the others. */
+static int take_many(int argc, char **argv, const char *option, const char ***ret)
 {
 	VEC(const char *) env = { 0 };
+	size_t len = strlen(option);
 	int i, left = 1;
 
 	for (i = 1; i < argc; i++) {
 		if (str_eq(argv[i], "--"))
 			break;
-		if (str_eq(argv[i], "--env") && i + 1 < argc)
+		if (str_eq(argv[i], option) && i + 1 < argc)
 			vec_push(&env, argv[++i]);
-		else if (str_starts(argv[i], "--env="))
-			vec_push(&env, argv[i] + 6);
+		else if (str_starts(argv[i], option) && argv[i][len] == '=')
+			vec_push(&env, argv[i] + len + 1);
 		else
 			argv[left++] = argv[i];
 	}
@@ -81,41 +83,75 @@ static int take_env(int argc, char **argv, const char ***ret)
 	return left;
 }
 
+/* Octal, as umask(1) has it. */
+static bool parse_umask(const char *text, struct berth_exec *x)
+{
+	size_t n = strlen(text);
+
+	if (n < 1 || n > 4 || strspn(text, "01234567") != n || strtoul(text, NULL, 8) > 0777) {
+		cli_usage("run", "\"%s\" is no mask: three octal digits are wanted", text);
+		return false;
+	}
+	x->has_umask = true;
+	x->umask = (unsigned)strtoul(text, NULL, 8);
+	return true;
+}
+
 int cli_run(struct berth *b, int argc, char **argv)
 {
-	const char *timeout = NULL;
+	const char *timeout = NULL, *mask = NULL;
 	bool detached = false, tty = false, no_stdin = false;
 	struct berth_exec x = { .stdin_mode = BERTH_STDIN_STREAM };
 	const struct cli_option options[] = {
 		{ "--user", &x.user, NULL },	 { "--cwd", &x.cwd, NULL },  { "--timeout", &timeout, NULL },
 		{ "--detach", NULL, &detached }, { "--tty", NULL, &tty },    { "--no-stdin", NULL, &no_stdin },
-		{ "--id", &x.id, NULL },
+		{ "--id", &x.id, NULL },	 { "--umask", &mask, NULL },
 	};
-	const char **env = NULL;
+	AUTO(mem_free) const char **env = NULL;
+	AUTO(mem_free) const char **limits = NULL;
 	char **rest;
-	int n, r;
+	int n;
 
-	argc = take_env(argc, argv, &env);
+	argc = take_many(argc, argv, "--env", &env);
+	argc = take_many(argc, argv, "--limit", &limits);
 	x.env = env;
+	x.limits = limits;
 	n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 	if (n < 3 || !str_eq(rest[1], "--")) {
-		free(env);
 		if (n >= 0)
 			cli_usage("run", "a sandbox, -- and a command are wanted");
 		return CLI_BERTH;
 	}
 	x.argv = (const char *const *)(void *)(rest + 2);
-	if (!cli_time("run", timeout, &x.timeout_ms)) {
-		free(env);
+	if (!cli_time("run", timeout, &x.timeout_ms) || (mask && !parse_umask(mask, &x)))
 		return CLI_BERTH;
-	}
 	if (detached || no_stdin)
 		x.stdin_mode = BERTH_STDIN_NONE;
 	if (tty)
 		fill_tty(&x);
-	r = detached ? detach(b, rest[0], &x) : run_it(b, rest[0], &x, "run");
-	free(env);
-	return r;
+	return detached ? detach(b, rest[0], &x) : run_it(b, rest[0], &x, "run");
+}
+
+int cli_signal(struct berth *b, int argc, char **argv)
+{
+	bool tree = false;
+	const struct cli_option options[] = { { "--tree", NULL, &tree } };
+	struct berth_error e;
+	uint64_t number = 15;
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest), i;
+
+	if (n < 2 || n > 3)
+		return n < 0 ? CLI_USAGE : cli_usage("signal", "a sandbox, a process and maybe a signal are wanted");
+	if (n == 3 && num_u64(rest[2], 64, &number) < 0) {
+		for (i = 1; i < 65; i++)
+			if (sigabbrev_np(i) && str_eq(sigabbrev_np(i), rest[2] + (str_starts(rest[2], "SIG") ? 3 : 0)))
+				break;
+		if (i == 65)
+			return cli_usage("signal", "no such signal: %s", rest[2]);
+		number = (uint64_t)i;
+	}
+	return berth_signal(b, rest[0], rest[1], (int)number, tree, &e) < 0 ? cli_fail("signal", &e) : CLI_OK;
 }
 
 int cli_shell(struct berth *b, int argc, char **argv)

@@ -112,8 +112,13 @@ static bool on_event(struct session *n, const struct berth_event *event)
 		return false;
 	if (event->how == 2)
 		fprintf(stderr, "berth %s: its time was over\n", n->verb);
+	if (event->how == 4)
+		fprintf(stderr, "berth %s: it was killed because the sandbox's memory was out\n", n->verb);
+	else if (event->oom_kills)
+		fprintf(stderr, "berth %s: memory was out, processes killed for it: %llu\n", n->verb,
+			(unsigned long long)event->oom_kills);
 	n->status = event->how == 0   ? event->code
-		    : event->how == 1 ? 128 + event->code
+		    : event->how == 1 || event->how == 4 ? 128 + event->code
 		    : event->how == 2 ? 124
 				      : CLI_BERTH;
 	return true;

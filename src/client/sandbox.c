@@ -390,3 +390,25 @@ int berth_dump_wire(const char *file, int to_fd, struct berth_error *e)
 
 	return r < 0 ? client_from_err(e, &why, r) : 0;
 }
+
+int berth_stats_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(id);
+	AUTO(str_free) char *path = str_printf("/v1/sandboxes/%s/stats", safe);
+
+	return client_text(b, "GET", path, SPAN_NULL, ret_json, e);
+}
+
+int berth_logs(struct berth *b, const char *id, uint64_t *at, char **ret_text, struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(id);
+	AUTO(str_free) char *path = str_printf("/v1/sandboxes/%s/logs?from=%llu", safe, (unsigned long long)*at);
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", path, SPAN_NULL, &j, e);
+
+	if (r < 0)
+		return r;
+	*at = json_get_u64(j, "next", *at);
+	*ret_text = must_strdup(json_get_str(j, "text", ""));
+	return 0;
+}

@@ -86,7 +86,7 @@ int berth_exec(struct berth *b, const char *sandbox, const struct berth_exec *wh
 	       struct berth_error *e)
 {
 	AUTO(berth_stream_close) struct berth_stream *s = NULL;
-	struct msg_list argv, env;
+	struct msg_list argv, env, limits;
 	struct msg_EXEC m = {
 		.cwd = span_str(what->cwd),
 		.user = span_str(what->user),
@@ -96,20 +96,25 @@ int berth_exec(struct berth *b, const char *sandbox, const struct berth_exec *wh
 		.cols = what->cols,
 		.rows = what->rows,
 		.credit = CREDIT,
+		.generation = WIRE_GENERATION,
+		.umask = what->has_umask ? WIRE_UMASK_SET | (what->umask & 0777) : 0,
 	};
-	int r = begin(b, sandbox, what->id, &s, e), a, v;
+	int r = begin(b, sandbox, what->id, &s, e), a, v, l;
 
 	if (r < 0)
 		return r;
 	a = list_of(&argv, what->argv);
 	v = list_of(&env, what->env);
+	l = list_of(&limits, what->limits);
 	m.id = span_str(s->id);
 	m.argv = msg_list_span(&argv);
 	m.env = msg_list_span(&env);
-	r = a < 0 || v < 0 ? client_error(e, -E2BIG, "too-long", "arguments and environment are too long")
+	m.rlimits = msg_list_span(&limits);
+	r = a < 0 || v < 0 || l < 0 ? client_error(e, -E2BIG, "too-long", "arguments and environment are too long")
 			   : send_frame(s, MSG_EXEC, &m, e);
 	msg_list_fini(&argv);
 	msg_list_fini(&env);
+	msg_list_fini(&limits);
 	if (r == 0)
 		*ret = take(&s);
 	return r;
@@ -119,7 +124,8 @@ int berth_attach(struct berth *b, const char *sandbox, const char *exec_id, uint
 		 struct berth_stream **ret, struct berth_error *e)
 {
 	AUTO(berth_stream_close) struct berth_stream *s = NULL;
-	struct msg_ATTACH m = { .out_from = out_from, .err_from = err_from, .credit = CREDIT };
+	struct msg_ATTACH m = { .out_from = out_from, .err_from = err_from, .credit = CREDIT,
+				.generation = WIRE_GENERATION };
 	int r = begin(b, sandbox, exec_id, &s, e);
 
 	if (r < 0)
@@ -226,7 +232,8 @@ static int on_frame(struct berth_stream *s, struct berth_event *ret, struct bert
 		*ret = (struct berth_event){ .kind = BERTH_STDIN_ROOM };
 	} else {
 		s->ended = true;
-		*ret = (struct berth_event){ .kind = BERTH_EXIT, .how = (int)m.exit.how, .code = (int)m.exit.code };
+		*ret = (struct berth_event){ .kind = BERTH_EXIT, .how = (int)m.exit.how, .code = (int)m.exit.code,
+					     .oom_kills = m.exit.oom_kills };
 		return send_frame(s, MSG_EXIT_ACK, &ack, e);
 	}
 	return 0;
@@ -294,4 +301,15 @@ int berth_stream_resize(struct berth_stream *s, unsigned cols, unsigned rows, st
 	struct msg_RESIZE m = { .cols = cols, .rows = rows };
 
 	return send_frame(s, MSG_RESIZE, &m, e);
+}
+
+int berth_signal(struct berth *b, const char *sandbox, const char *exec_id, int signal, bool tree,
+		 struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(sandbox);
+	AUTO(str_free) char *id = client_encode(exec_id);
+	AUTO(str_free) char *path = str_printf("/v1/sandboxes/%s/processes/%s/signal", safe, id);
+	AUTO(str_free) char *body = str_printf("{\"signal\":%d,\"tree\":%s}", signal, tree ? "true" : "false");
+
+	return client_json(b, "POST", path, span_str(body), NULL, e);
 }

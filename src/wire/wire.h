@@ -9,7 +9,7 @@ enum { WIRE_GENERATION = 2, WIRE_TOKEN_LEN = 32 };
 enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4 };
 enum wire_stream { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2 };
 enum wire_stdin { WIRE_STDIN_NONE = 0, WIRE_STDIN_CLOSED = 1, WIRE_STDIN_STREAM = 2 }; /* /dev/null; closed fd; pipe */
-enum wire_exit { WIRE_EXITED = 0, WIRE_SIGNALED = 1, WIRE_TIMED_OUT = 2, WIRE_LOST = 3 };
+enum wire_exit { WIRE_EXITED = 0, WIRE_SIGNALED = 1, WIRE_TIMED_OUT = 2, WIRE_LOST = 3, WIRE_OOM = 4 };
 
 enum { WIRE_FS_CREATE = 1, WIRE_FS_EXCL = 2, WIRE_FS_TRUNC = 4, WIRE_FS_APPEND = 8, WIRE_FS_REPLACE = 16 };
 enum { WIRE_FS_DIR = 1, WIRE_FS_TREE = 2 };
@@ -29,6 +29,7 @@ enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4 };
 enum {
 	WIRE_STDIN_WINDOW = 256 * 1024, /* standard input under way beyond what was acknowledged */
 	WIRE_SHIP_WINDOW = 4 * 1024 * 1024,
+	WIRE_UMASK_SET = 01000,
 	WIRE_TUNNEL_WINDOW = 256 * 1024, /* data of a tunnel under way, each direction */
 	WIRE_RING = 256 * 1024, /* output kept for replay, per stream */
 	WIRE_CHANGES_UNACKED = 64,

@@ -97,8 +97,9 @@ static int send_exec(int fd, const struct json *j, uint64_t until, struct err *e
 {
 	const struct json *argv = json_get(j, "argv");
 	const char *in = json_get_str(j, "stdin", NULL);
-	struct msg_list args, env;
+	struct msg_list args, env, limits;
 	struct msg_EXEC m = { .stdin_mode = in ? WIRE_STDIN_STREAM : WIRE_STDIN_NONE, .credit = 0x40000000 };
+	uint64_t mask = json_get_u64(j, "umask", UINT64_MAX);
 	uint8_t raw[12];
 	char id[2 * sizeof(raw) + 1];
 	size_t i;
@@ -106,24 +107,33 @@ static int send_exec(int fd, const struct json *j, uint64_t until, struct err *e
 
 	if (json_len(argv) == 0)
 		return err_set(e, -EINVAL, "bad-request", "argv must name a program");
+	if (mask != UINT64_MAX && mask > 0777)
+		return err_set(e, -EINVAL, "bad-request", "umask is at most 511");
 	random_bytes(raw, sizeof(raw));
 	str_hex(raw, sizeof(raw), id);
 	msg_list_init(&args, FRAME_MAX / 2);
 	msg_list_init(&env, FRAME_MAX / 2);
+	msg_list_init(&limits, 4096);
 	for (i = 0; r == 0 && i < json_len(argv); i++)
 		r = msg_list_str(&args, span_str(json_text(json_at(argv, i))));
 	if (r == 0)
 		r = json_each(json_get(j, "env"), add_env, &env);
+	if (r == 0)
+		r = json_each(json_get(j, "limits"), add_env, &limits);
 	m.id = span_str(id);
 	m.argv = msg_list_span(&args);
 	m.env = msg_list_span(&env);
 	m.cwd = span_str(json_get_str(j, "cwd", ""));
 	m.user = span_str(json_get_str(j, "user", ""));
 	m.timeout_ms = json_get_u64(j, "timeout_ms", 0);
+	m.generation = WIRE_GENERATION;
+	m.umask = mask == UINT64_MAX ? 0 : WIRE_UMASK_SET | mask;
+	m.rlimits = msg_list_span(&limits);
 	if (r == 0)
 		r = frame_send(fd, MSG_EXEC, &m, until);
 	msg_list_fini(&args);
 	msg_list_fini(&env);
+	msg_list_fini(&limits);
 	return r < 0 ? err_set(e, r, "bad-request", "this command cannot be sent: %s", err_name(r)) : 0;
 }
 
@@ -166,7 +176,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	AUTO(fd_close) int fd = -1;
 	uint64_t until = clock_after_ms(WAIT_MAX_MS), soon = clock_after_ms(DIAL_MS), timeout_ms;
 	const char *in;
-	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u", &j, e);
+	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u umask:u limits:os", &j, e);
 
 	if (r < 0)
 		return r;
@@ -251,13 +261,14 @@ int v1_signal(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	AUTO(ws_unref) struct ws *ws = NULL;
 	struct msg_KILL m = { .id = span_str(http_segment(req, 1)) };
 	struct link *link;
-	int r = v1_body(req, "signal:u", &j, e);
+	int r = v1_body(req, "signal:u tree:b", &j, e);
 
 	if (r == 0)
 		r = v1_link(ctx, req, &ws, &link, e);
 	if (r < 0)
 		return r;
 	m.signal = json_get_u64(j, "signal", 15);
+	m.tree = json_get_bool(j, "tree", false);
 	if (m.signal > 64)
 		return err_set(e, -EINVAL, "bad-request", "signals are 0 to 64");
 	r = link_wait(link, MSG_KILL, &m, clock_after_ms(DIAL_MS), NULL, NULL, e);

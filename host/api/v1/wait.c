@@ -36,12 +36,13 @@ struct waiting {
 
 static void put_result(struct http_res *res, const struct waiting *w)
 {
-	static const char *const how[] = { "exit", "signal", "timeout", "lost" };
+	static const char *const how[] = { "exit", "signal", "timeout", "lost", "memory" };
 	struct json_writer j = { .b = &res->body };
 
 	jw_open(&j, '{');
-	jw_kstr(&j, "how", how[w->exit.how & 3]);
+	jw_kstr(&j, "how", how[MIN(w->exit.how, (uint64_t)WIRE_OOM)]);
 	jw_ku64(&j, "code", w->exit.code);
+	jw_ku64(&j, "oom_kills", w->exit.oom_kills);
 	jw_key(&j, "stdout");
 	jw_str(&j, buf_span(&w->out[0]));
 	jw_key(&j, "stderr");
