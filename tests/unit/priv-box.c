@@ -67,10 +67,12 @@ Test(priv_box, runs_a_program_in_its_own_world)
 	cr_expect_str_eq(rig_sh(&rig, "stat -c '%u %a' /workspace; ls -A /workspace"), "1000 755");
 	cr_expect_str_eq(rig_sh(&rig, "ip -o link | wc -l; ip -o addr show lo | grep -c 127.0.0.1"), "1\n1");
 	cr_expect_str_eq(rig_sh(&rig, "echo x >/workspace/f && stat -c %u:%s /workspace/f"), "0:2");
-	cr_expect_str_eq(rig_sh(&rig, "cat /proc/1/cmdline | tr '\\0' ' '"),
-			 got.fanotify ? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --id one --workspace "
-					"/workspace"
-				      : "/.berth/agent --listen fd:3 --token-fd 4 --id one --workspace /workspace");
+	cr_expect_str_eq(
+		rig_sh(&rig, "cat /proc/1/cmdline | tr '\\0' ' '"),
+		got.fanotify
+			? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --oom-fd 6 --id one --workspace "
+			  "/workspace"
+			: "/.berth/agent --listen fd:3 --token-fd 4 --oom-fd 6 --id one --workspace /workspace");
 	finish("one", &got);
 }
 
@@ -82,7 +84,7 @@ Test(priv_box, is_fenced_in)
 	cr_expect_str_eq(rig_sh(&rig, "grep -E 'CapBnd|Seccomp:' /proc/self/status | tr -d '\\t'"),
 			 "CapBnd:00000000200c05fb\nSeccomp:2");
 	/* Nothing but what was promised is open in the agent. */
-	cr_expect_str_eq(rig_sh(&rig, "ls /proc/1/fd | tr '\\n' ' '"), got.fanotify ? "0 1 2 3 4 5" : "0 1 2 3 4");
+	cr_expect_str_eq(rig_sh(&rig, "ls /proc/1/fd | tr '\\n' ' '"), "0 1 2 3 4 5 6");
 	cr_expect_str_eq(rig_sh(&rig, "mount -t tmpfs x /mnt 2>/dev/null || echo no"), "no");
 	cr_expect_str_eq(rig_sh(&rig, "unshare -r true 2>/dev/null || echo no"), "no");
 	cr_expect_str_eq(rig_sh(&rig, "mknod /tmp/sda b 8 0 2>/dev/null || echo no"), "no");
