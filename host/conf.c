@@ -74,6 +74,10 @@ static const struct option options[] = {
 	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
 	{ "api", "connections", KIND_NUMBER, AT(connections), 1, 16384, "1024", NULL, "connections at a time" },
 	{ "api", "threads", KIND_NUMBER, AT(api_threads), 2, 256, "32", NULL, "requests worked on at a time" },
+	{ "store", "disk-low", KIND_SIZE, AT(disk_low), 0, 1024 * GIB, "1G", NULL,
+	  "free bytes of the disk below which no sandbox is made" },
+	{ "store", "disk-stop", KIND_SIZE, AT(disk_stop), 0, 1024 * GIB, "256M", NULL,
+	  "free bytes below which sandboxes are frozen, so that they lose nothing; 0: never" },
 	{ "store", "map-size", KIND_SIZE, AT(map_size), 16 * MIB, 65536 * GIB, "64G", NULL,
 	  "most bytes of each environment of the store (virtual)" },
 };

@@ -26,7 +26,7 @@ struct conf {
 	uint64_t open_timeout, fuse_threads, takeover;
 	char api_listen[CONF_TEXT_MAX];
 	uint64_t body_max, connections, api_threads, head_timeout;
-	uint64_t map_size;
+	uint64_t map_size, disk_low, disk_stop;
 };
 
 /** conf_default() - what holds when nothing is said. */

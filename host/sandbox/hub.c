@@ -123,6 +123,9 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 		r = err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
 	else if (owner_max && owned(hub, s->info.owner) >= owner_max)
 		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
+	else if (hub->disk.state != HUB_DISK_OK)
+		r = err_set(e, -ENOSPC, "disk-low", "only %llu MiB are free on the disk of the state directory",
+			    (unsigned long long)hub->disk.free_b >> 20);
 	else if (k == hub->conf.sandboxes_max)
 		r = err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
 	if (r == 0) {
@@ -316,8 +319,13 @@ static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct
 int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t until, int *ret_fd, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
+	struct hub_disk disk;
 	struct link *link;
 	int r = running_ws(hub, id_or_name, &ws, e);
+
+	hub_disk(hub, &disk);
+	if (r == 0 && disk.state == HUB_DISK_FULL)
+		r = err_set(e, -ENOSPC, "disk-full", "the host's disk is full: sandboxes stand still until there is room");
 
 	if (r < 0)
 		return r;
@@ -350,7 +358,7 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 	int r = 0;
 
 	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && (HUB_IN(s->info.state) & between))
+	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held))
 		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
 	if (!s || s->info.state == SANDBOX_CREATING) {
 		r = no_such(id_or_name, e);
@@ -576,6 +584,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	hub->box_env = (struct box_env){ .priv = conf->priv, .run_dir = hub->run_dir };
 	hub->mount_dir = must_strdup(conf->mount_dir);
 	hub->template_dir = must_strdup(conf->template_dir);
+	hub->state_dir = must_strdup(conf->state_dir);
 	lock_init(&hub->lock, "hub", LOCK_HUB);
 	lock_cond_init(&hub->cond);
 	list_init(&hub->list);
@@ -608,7 +617,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	for (i = 0; i < f.ids.len; i++)
 		free(f.ids.v[i]);
 	vec_fini(&f.ids);
-	return MIN(r, 0);
+	return r < 0 ? r : guard_start(hub, e);
 }
 
 void hub_settle(struct hub *hub)
@@ -653,6 +662,7 @@ void hub_free(struct hub **slot, bool end)
 	lock_take(&hub->lock);
 	hub->ending = true;
 	lock_drop(&hub->lock);
+	guard_stop(hub);
 	for (;;) {
 		struct sandbox *s = NULL;
 		bool wait = false;
@@ -695,6 +705,7 @@ void hub_free(struct hub **slot, bool end)
 	str_free(&hub->run_dir);
 	str_free(&hub->mount_dir);
 	str_free(&hub->template_dir);
+	str_free(&hub->state_dir);
 	free(hub);
 }
 

@@ -57,6 +57,8 @@ struct hub_conf {
 	int links_dirfd;	    /* of MOUNT/by-name; -1: no links */
 	const char *run_dir;	    /* for agents' sockets, the daemon's own */
 	const char *mount_dir;	    /* as told to people */
+	const char *state_dir;	    /* whose disk is watched */
+	uint64_t disk_low_b, disk_stop_b; /* free bytes below which nothing is made; all stands still (0: never) */
 	const char *template_dir;   /* where templates are */
 	const struct box_kind *kind; /* where commands run */
 	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
@@ -133,6 +135,25 @@ int hub_pause(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK
 int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
 /** hub_meta() - append what was given as hub_create.meta. Return: 0; no-such-sandbox. */
 int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+enum hub_disk_state { HUB_DISK_OK, HUB_DISK_LOW, HUB_DISK_FULL };
+
+struct hub_disk {
+	uint64_t total_b, free_b, low_b, stop_b;
+	enum hub_disk_state state; /* LOW: nothing new is made; FULL: the workloads stand still */
+};
+
+struct hub_usage {
+	struct ws_usage ws;
+	uint64_t store_b; /* of its own environment: names, attributes, journal */
+	uint64_t image_b; /* of the images of its file systems; 0 when it does not run and none was kept */
+};
+
+/** hub_usage() - Return: 0; no-such-sandbox; -errno. */
+int hub_usage(struct hub *hub, const char *id_or_name, struct hub_usage *ret, struct err *e) MUST_CHECK;
+/** hub_disk() - of the state directory, not older than some seconds. */
+void hub_disk(struct hub *hub, struct hub_disk *ret);
+const char *hub_disk_word(enum hub_disk_state s);
+
 /** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug
  * "running". */
 int hub_remove(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;

@@ -22,6 +22,8 @@ static bool begin_stopping(struct sandbox *s)
 	bool mine;
 
 	lock_take(&s->hub->lock);
+	while (s->is_held)
+		lock_wait(&s->hub->lock, &s->hub->cond, CLOCK_NEVER);
 	mine = s->info.state == SANDBOX_RUNNING || s->info.state == SANDBOX_PAUSED;
 	if (mine)
 		s->info.state = SANDBOX_STOPPING;
@@ -44,6 +46,8 @@ static bool is_due(struct sandbox *s, enum hub_timeout *ret_what)
 	bool due;
 
 	lock_take(&s->hub->lock);
+	while (s->is_held)
+		lock_wait(&s->hub->lock, &s->hub->cond, CLOCK_NEVER);
 	*ret_what = s->info.on_timeout;
 	due = s->info.state == SANDBOX_RUNNING && s->info.ends_ns &&
 	      s->info.ends_ns <= clock_wall() + (int64_t)CLOCK_MS;
@@ -349,6 +353,7 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	int r = paused ? 0 : -EPIPE; /* all of a paused one is durable, and nobody answers there */
 
 	life_unwatch(s);
+	guard_unstall(s);
 	if (link && alive) /* a connection that just broke comes back */
 		r = link_wait_up(link, clock_after_ms(END_UP_MS), &lost);
 	if (r == 0 && !paused)

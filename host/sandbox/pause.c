@@ -75,6 +75,7 @@ static void set_frozen(struct sandbox *s, bool on, int64_t ends_ns)
 {
 	lock_take(&s->hub->lock);
 	s->is_frozen = on;
+	s->is_stalled = false; /* whoever watches the disk says it again when it goes on */
 	s->info.ends_ns = ends_ns;
 	lock_drop(&s->hub->lock);
 }

@@ -22,7 +22,9 @@ struct sandbox {
 	unsigned jobs; /* calls and jobs that use it; guarded by hub.lock, hub_remove() waits until there are none */
 	struct ws *ws;
 	int pidfd;
-	bool is_frozen; /* all of it; guarded by hub.lock */
+	bool is_frozen; /* all of it; guarded by hub.lock, as the next two */
+	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
+	bool is_stalled; /* its workload is frozen for want of room on the disk */
 	char *meta; /* const once it is in the table; may be NULL */
 	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
@@ -39,6 +41,10 @@ struct hub {
 	struct map by_id, by_name;
 	bool *ranges; /* taken */
 	bool ending;
+	char *state_dir;
+	struct hub_disk disk; /* guarded by hub.lock */
+	pthread_t guard;
+	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 };
 
 /* record.c */
@@ -77,6 +83,12 @@ bool life_agent_lives(const struct sandbox *s);
 /* The agent is gone; the caller has moved it to stopping. */
 void life_bury(struct sandbox *s);
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e);
+
+/* guard.c */
+int guard_start(struct hub *hub, struct err *e);
+void guard_stop(struct hub *hub);
+/* Before it is ended; the caller has moved it to stopping. */
+void guard_unstall(struct sandbox *s);
 
 /* pause.c */
 /* From pausing to paused, or back to running. */

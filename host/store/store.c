@@ -285,6 +285,7 @@ int store_stat(struct store *store, struct store_stats *ret, struct err *e)
 		r = store_each_ws(store, count_one, &s.workspaces);
 	if (r)
 		return err_sys(e, r, "look at the store");
+	s.map_b = store->conf.map_size_b;
 	s.queued_b = store->writer ? writer_queued(store->writer) : 0;
 	*ret = s;
 	return 0;

@@ -217,6 +217,7 @@ int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), v
 
 struct store_stats {
 	uint64_t content_b, content_used_b, chunks, workspaces, queued_b;
+	uint64_t map_b; /* most that content_b can become */
 };
 int store_stat(struct store *store, struct store_stats *ret, struct err *e) MUST_CHECK;
 

@@ -280,6 +280,8 @@ static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct sp
 		r = content_resize(w, size);
 	if (r == 0)
 		r = content_finish(w, &n->content);
+	if (r == 0)
+		r = ship_charge(p, w);
 	content_writer_free(&w);
 	if (r == 0)
 		r = store_settle(p->ws->conf.store, NULL);

@@ -57,6 +57,8 @@ static int overlay_write(struct ws_pass *p, struct op *op, const struct node *ol
 		r = content_resize(w, n->size);
 	if (r == 0)
 		r = content_finish(w, &n->content);
+	if (r == 0)
+		r = ship_charge(p, w);
 	content_writer_free(&w);
 	if (r < 0)
 		return r;

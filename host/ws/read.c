@@ -17,6 +17,24 @@ uint64_t ws_root(struct ws *ws)
 	return txn_read(ws->db, &t, NULL) < 0 ? 0 : txn_root(t);
 }
 
+int ws_usage(struct ws *ws, struct ws_usage *ret)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	uint64_t size = ws->size_b;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r < 0)
+		return r;
+	*ret = (struct ws_usage){ .entries = 0 };
+	(void)!meta_get_u64(t, "entries", &ret->entries);
+	(void)!meta_get_u64(t, "stored", &ret->brought_b);
+	if (size) {
+		ret->entries_max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
+		ret->brought_max_b = size * WS_STORED_TIMES;
+	}
+	return 0;
+}
+
 static int none(int r, int none_is)
 {
 	return r == STORE_E_NONE ? none_is : r;

@@ -42,6 +42,17 @@ void ship_count(struct ws_pass *p)
 		meta_put_u64(p->txn, "stored", ws->stored_b);
 }
 
+int ship_charge(struct ws_pass *p, const struct content_writer *w)
+{
+	struct ws *ws = p->ws;
+
+	ws->stored_b += content_writer_new_b(w);
+	if (ws->size_b && ws->stored_b / WS_STORED_TIMES > ws->size_b)
+		return -EDQUOT;
+	ship_count(p);
+	return 0;
+}
+
 static int not_stored(int r, struct err *e)
 {
 	if (r == -ENOSPC)

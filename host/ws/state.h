@@ -94,6 +94,7 @@ struct ws {
 	struct ws_stats stats;
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
 	unsigned troubles;   /* one after the other */
+	bool is_full;	     /* the last one was want of room */
 	uint64_t boot;
 
 	/* the strand's own */
@@ -137,6 +138,8 @@ int ship_commit(struct ws_pass *p, struct err *e);
 void ship_reset(struct ws *ws);
 /* Keep meta "stored". */
 void ship_count(struct ws_pass *p);
+/* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
+int ship_charge(struct ws_pass *p, const struct content_writer *w);
 
 /* Lists of changes for the kernel's caches. */
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);

@@ -96,6 +96,13 @@ struct ws_stats {
 };
 void ws_stat(struct ws *ws, struct ws_stats *ret);
 
+/* What a workspace may make the host keep, and what it has. Limits are 0 when there are none. */
+struct ws_usage {
+	uint64_t entries, entries_max;
+	uint64_t brought_b, brought_max_b; /* bytes of contents the store took for it and did not have, ever */
+};
+int ws_usage(struct ws *ws, struct ws_usage *ret);
+
 /* --- reading: any thread, never waits for the agent --------------------------------------------------------------- */
 
 uint64_t ws_root(struct ws *ws); /* 0 before the first scan */

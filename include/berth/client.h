@@ -263,6 +263,24 @@ BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, c
 BERTH_API int berth_unlink(struct berth *b, const char *id, const char *path, bool recursive, struct berth_error *e);
 BERTH_API int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e);
 
+struct berth_df {
+	char state[8]; /* ok; low: no sandbox is made; full: sandboxes stand still until there is room */
+	uint64_t disk_total_b, disk_free_b;
+	uint64_t store_b, store_used_b, store_max_b; /* of the contents: file, what of it is used, what it can become */
+};
+
+struct berth_usage {
+	char id[65], name[65], state[16];
+	uint64_t entries, entries_max;	   /* names; 0: no limit */
+	uint64_t brought_b, brought_max_b; /* bytes it has added to the store, ever */
+	uint64_t store_b, image_b;	   /* of its own on the disk: records; images of its file systems */
+};
+
+/** berth_df() - where the space is. free(*ret_rows). */
+BERTH_API int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_rows, size_t *ret_n,
+		       struct berth_error *e);
+BERTH_API int berth_df_json(struct berth *b, char **ret_json, struct berth_error *e);
+
 /* --- templates, health -------------------------------------------------------------------------------------------- */
 
 typedef void berth_line_fn(void *ctx, const char *line);

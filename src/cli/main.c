@@ -56,6 +56,7 @@ static const struct {
 	  "ls | revoke KEY... | create NAME [--scopes read,files,run,admin] [--sandboxes N] [--rate N] [--timeout "
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },
+	{ "df", cli_df, false, "[--json]", "where the space is: the disk, the store, each workspace" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },

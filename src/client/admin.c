@@ -47,6 +47,52 @@ int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e)
 	return client_json(b, "DELETE", path, SPAN_NULL, NULL, e);
 }
 
+/* --- space -------------------------------------------------------------------------------------------------------- */
+
+static void usage_from(const struct json *j, struct berth_usage *u)
+{
+	snprintf(u->id, sizeof(u->id), "%s", json_get_str(j, "id", ""));
+	snprintf(u->name, sizeof(u->name), "%s", json_get_str(j, "name", ""));
+	snprintf(u->state, sizeof(u->state), "%s", json_get_str(j, "state", ""));
+	u->entries = json_get_u64(j, "entries", 0);
+	u->entries_max = json_get_u64(j, "entries_max", 0);
+	u->brought_b = json_get_u64(j, "brought_b", 0);
+	u->brought_max_b = json_get_u64(j, "brought_max_b", 0);
+	u->store_b = json_get_u64(j, "store_b", 0);
+	u->image_b = json_get_u64(j, "image_b", 0);
+}
+
+int berth_df_json(struct berth *b, char **ret_json, struct berth_error *e)
+{
+	return client_text(b, "GET", "/v1/df", SPAN_NULL, ret_json, e);
+}
+
+int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_rows, size_t *ret_n,
+	     struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	const struct json *disk, *store, *rows;
+	int r = client_json(b, "GET", "/v1/df", SPAN_NULL, &j, e);
+	size_t i;
+
+	if (r < 0)
+		return r;
+	disk = json_get(j, "disk");
+	store = json_get(j, "store");
+	rows = json_get(j, "workspaces");
+	snprintf(ret->state, sizeof(ret->state), "%s", json_get_str(disk, "state", "ok"));
+	ret->disk_total_b = json_get_u64(disk, "total_b", 0);
+	ret->disk_free_b = json_get_u64(disk, "free_b", 0);
+	ret->store_b = json_get_u64(store, "content_b", 0);
+	ret->store_used_b = json_get_u64(store, "content_used_b", 0);
+	ret->store_max_b = json_get_u64(store, "map_b", 0);
+	*ret_n = json_len(rows);
+	*ret_rows = must_calloc(*ret_n, sizeof(**ret_rows));
+	for (i = 0; i < *ret_n; i++)
+		usage_from(json_at(rows, i), &(*ret_rows)[i]);
+	return 0;
+}
+
 /* --- events ------------------------------------------------------------------------------------------------------- */
 
 struct lines {

@@ -11,6 +11,7 @@
 /* Method, path, handler, what a key must be allowed, parameters. docs/api.md and docs/openapi.yaml have the same. */
 static const struct http_route routes[] = {
 	{ "GET", "/health", v1_health, ACCESS_READ, NULL },
+	{ "GET", "/v1/df", v1_df, ACCESS_READ, NULL },
 	{ "GET", "/metrics", v1_metrics, ACCESS_READ, NULL },
 	{ "GET", "/v1/host", v1_host, ACCESS_READ, NULL },
 	{ "GET", "/v1/events", v1_events, ACCESS_READ, "since follow" },
@@ -84,14 +85,17 @@ int v1_health(void *ctx, struct http_req *req, struct http_res *res, struct err 
 {
 	struct api *api = ctx;
 	struct json_writer w = { .b = &res->body };
+	static const char *const status[] = { "ok", "disk-low", "disk-full" };
 	struct store_stats stats;
+	struct hub_disk disk;
 	int r = store_stat(api->store, &stats, e);
 
 	(void)req;
 	if (r < 0)
 		return r;
+	hub_disk(api->hub, &disk);
 	jw_open(&w, '{');
-	jw_kstr(&w, "status", "ok");
+	jw_kstr(&w, "status", status[disk.state]);
 	jw_kstr(&w, "version", PACKAGE_VERSION);
 	jw_kstr(&w, "mount", api->mount_dir);
 	jw_ku64(&w, "uptime_ms", (uint64_t)(clock_wall() - api->started_ns) / CLOCK_MS);
@@ -102,6 +106,7 @@ int v1_health(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	jw_ku64(&w, "chunks", stats.chunks);
 	jw_ku64(&w, "workspaces", stats.workspaces);
 	jw_close(&w, '}');
+	v1_put_disk(&w, api->hub);
 	jw_close(&w, '}');
 	buf_append(&res->body, "\n", 1);
 	return 0;

@@ -38,13 +38,16 @@ void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int
 const struct http_route *v1_routes(size_t *ret_n);
 
 /* The handlers, one file per family of nouns. */
-http_handler v1_health, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill, v1_sandbox_remove,
+http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill, v1_sandbox_remove,
 	v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal,
 	v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename,
 	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_key_create, v1_key_list,
 	v1_key_revoke, v1_events, v1_metrics, v1_host, v1_tunnel, v1_listen,
 	v1_stats, v1_logs;
 
+/* The member "disk": of the state directory. */
+struct json_writer;
+void v1_put_disk(struct json_writer *w, struct hub *hub);
 /* A JSON body held against a list of members (json_check); an empty body is an empty object. json_free() it. */
 struct json;
 int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);

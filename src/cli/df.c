@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* df: where the space is. */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+
+static const char *size(uint64_t b, char *to, size_t len)
+{
+	static const char units[] = "KMGT";
+	double v = (double)b / 1024;
+	int i = 0;
+
+	while (v >= 1024 && units[i + 1]) {
+		v /= 1024;
+		i++;
+	}
+	snprintf(to, len, v < 10 ? "%.1f%c" : "%.0f%c", v, units[i]);
+	return to;
+}
+
+static void print_row(const struct berth_usage *u)
+{
+	char a[24], b[24], c[24], share[16] = "-";
+
+	if (u->brought_max_b)
+		snprintf(share, sizeof(share), "%llu%%",
+			 (unsigned long long)(u->brought_b * 100 / u->brought_max_b));
+	printf("%-17s %-16s %-9s %9llu %8s %5s %8s %8s\n", u->id, u->name[0] ? u->name : "-", u->state,
+	       (unsigned long long)u->entries, size(u->brought_b, a, sizeof(a)), share,
+	       size(u->store_b, b, sizeof(b)), u->image_b ? size(u->image_b, c, sizeof(c)) : "-");
+}
+
+int cli_df(struct berth *b, int argc, char **argv)
+{
+	bool json = false;
+	const struct cli_option options[] = { { "--json", NULL, &json } };
+	struct berth_usage *rows = NULL;
+	char **rest, *text = NULL, x[24], y[24], z[24];
+	struct berth_df df = { .state = "" };
+	struct berth_error e;
+	size_t i, n = 0;
+	int k = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (k != 0)
+		return k < 0 ? CLI_USAGE : cli_usage("df", "unexpected: %s", rest[0]);
+	if (json) {
+		if (berth_df_json(b, &text, &e) < 0)
+			return cli_fail("df", &e);
+		fputs(text, stdout);
+		free(text);
+		return CLI_OK;
+	}
+	if (berth_df(b, &df, &rows, &n, &e) < 0)
+		return cli_fail("df", &e);
+	printf("disk   %s free of %s: %s\n", size(df.disk_free_b, x, sizeof(x)), size(df.disk_total_b, y, sizeof(y)),
+	       df.state);
+	printf("store  %s used, file %s, at most %s\n\n", size(df.store_used_b, x, sizeof(x)),
+	       size(df.store_b, y, sizeof(y)), size(df.store_max_b, z, sizeof(z)));
+	printf("%-17s %-16s %-9s %9s %8s %5s %8s %8s\n", "ID", "NAME", "STATE", "NAMES", "BROUGHT", "QUOTA", "RECORDS",
+	       "IMAGES");
+	for (i = 0; i < n; i++)
+		print_row(&rows[i]);
+	free(rows);
+	return CLI_OK;
+}
