@@ -3,8 +3,8 @@
  * The disk below the state directory holds the store and the workspaces' images, and the images are sparse: together
  * they may promise more than there is. When the disk is really full a guest's file system gets errors for what it has
  * taken long ago, and loses it. So it is not let come to that. Below `low` nothing new is made; below `stop` the
- * workloads of all sandboxes are frozen, agents and the daemon go on (what is under way becomes durable with the room that
- * is left), and what asks for a new process is told why. When there is room again everything goes on by itself.
+ * workloads of all sandboxes are frozen, agents and the daemon go on (what is under way becomes durable with the room
+ * that is left), and what asks for a new process is told why. When there is room again everything goes on by itself.
  *
  * One thread looks once a second. A sandbox that it works on is "held": who wants to change its state waits.
  */

@@ -325,7 +325,8 @@ int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t
 
 	hub_disk(hub, &disk);
 	if (r == 0 && disk.state == HUB_DISK_FULL)
-		r = err_set(e, -ENOSPC, "disk-full", "the host's disk is full: sandboxes stand still until there is room");
+		r = err_set(e, -ENOSPC, "disk-full",
+			    "the host's disk is full: sandboxes stand still until there is room");
 
 	if (r < 0)
 		return r;

@@ -8,9 +8,15 @@
  * costs a store into their slot of the reader table. Their cursors are kept with them.
  *
  * A write transaction remembers its first failure. LMDB itself would let some later calls succeed and refuse others.
+ *
+ * When the disk fails while LMDB writes the page that makes a commit valid, it gives the environment up for good: no
+ * transaction begins any more, not even for reading. Then the environment is opened anew, as soon as nobody is in a
+ * transaction of the old one: what was committed is there, the commit that failed is not, and readers go on although
+ * the disk may still refuse every write.
  */
 #include "host/store/db.h"
 
+#include "base/clock.h"
 #include "base/lock.h"
 
 #include <errno.h>
@@ -19,14 +25,18 @@
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 
-enum { DB_IDLE_MAX = 32 };
+enum { DB_IDLE_MAX = 32, DB_REOPEN_MS = 2000 };
 
 struct db {
 	MDB_env *env;
 	MDB_dbi tables[DB_TABLES_MAX];
 	size_t n_tables;
 	bool read_only;
-	struct lock lock; /* idle, n_idle */
+	char *path;
+	struct db_conf conf;
+	struct lock lock; /* what follows */
+	unsigned live;	  /* transactions that are not idle */
+	bool is_broken;
 	struct db_txn *idle[DB_IDLE_MAX];
 	size_t n_idle;
 };
@@ -72,8 +82,9 @@ static MDB_val val_of(struct span s)
 	return (MDB_val){ .mv_size = s.len, .mv_data = (void *)(uintptr_t)s.p };
 }
 
-static int open_tables(struct db *db, const struct db_conf *conf)
+static int open_tables(struct db *db)
 {
+	const struct db_conf *conf = &db->conf;
 	MDB_txn *txn = NULL;
 	size_t i;
 	int r;
@@ -90,30 +101,39 @@ static int open_tables(struct db *db, const struct db_conf *conf)
 	return translate(mdb_txn_commit(txn));
 }
 
-int db_open(const struct db_conf *conf, struct db **ret, struct err *e)
+static int env_open(struct db *db)
 {
-	AUTO(db_close) struct db *db = NEW(struct db);
-	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (conf->read_only ? MDB_RDONLY : 0U);
-	int r, dead;
+	unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (db->read_only ? MDB_RDONLY : 0U);
+	int r = mdb_env_create(&db->env), dead;
 
-	if (conf->n_tables > DB_TABLES_MAX)
-		return err_set(e, -EINVAL, "einval", "too many tables");
-	lock_init(&db->lock, "db", LOCK_LEAF);
-	db->read_only = conf->read_only;
-	r = mdb_env_create(&db->env);
 	if (r == 0)
-		r = mdb_env_set_mapsize(db->env, conf->map_size_b);
+		r = mdb_env_set_mapsize(db->env, db->conf.map_size_b);
 	if (r == 0)
 		r = mdb_env_set_maxreaders(db->env, DB_READERS_MAX);
 	if (r == 0)
 		r = mdb_env_set_maxdbs(db->env, DB_TABLES_MAX);
 	if (r == 0)
-		r = mdb_env_open(db->env, conf->path, flags, 0640);
+		r = mdb_env_open(db->env, db->path, flags, 0640);
 	if (r == 0)
 		r = mdb_reader_check(db->env, &dead);
+	return translate(r);
+}
+
+int db_open(const struct db_conf *conf, struct db **ret, struct err *e)
+{
+	AUTO(db_close) struct db *db = NEW(struct db);
+	int r;
+
+	if (conf->n_tables > DB_TABLES_MAX)
+		return err_set(e, -EINVAL, "einval", "too many tables");
+	lock_init(&db->lock, "db", LOCK_LEAF);
+	db->read_only = conf->read_only;
+	db->conf = *conf;
+	db->path = must_strdup(conf->path);
+	r = env_open(db);
 	if (r)
-		return err_sys(e, translate(r), "open %s", conf->path);
-	r = open_tables(db, conf);
+		return err_sys(e, r, "open %s", conf->path);
+	r = open_tables(db);
 	if (r)
 		return err_sys(e, r, "open the tables of %s", conf->path);
 	*ret = take(&db);
@@ -132,18 +152,69 @@ static void txn_destroy(struct db_txn *t)
 	free(t);
 }
 
+static void env_close(struct db *db)
+{
+	while (db->n_idle)
+		txn_destroy(db->idle[--db->n_idle]);
+	if (db->env)
+		mdb_env_close(db->env);
+	db->env = NULL;
+}
+
 void db_close(struct db **slot)
 {
 	struct db *db = take(slot);
 
 	if (!db)
 		return;
-	while (db->n_idle)
-		txn_destroy(db->idle[--db->n_idle]);
-	if (db->env)
-		mdb_env_close(db->env);
+	env_close(db);
 	lock_fini(&db->lock);
+	free(db->path);
 	free(db);
+}
+
+/* One try to open the environment anew; the lock is held. Return: 0; -EBUSY, somebody is in a transaction; -errno. */
+static int reopen(struct db *db)
+{
+	int r;
+
+	if (!db->is_broken)
+		return 0;
+	if (db->live)
+		return -EBUSY;
+	env_close(db);
+	r = env_open(db);
+	if (r == 0)
+		r = open_tables(db);
+	db->is_broken = r != 0;
+	return r;
+}
+
+/* Join the transactions of the environment. Return: 0; -EIO when it is broken and could not be opened anew. */
+static int enter(struct db *db)
+{
+	const struct timespec nap = { .tv_nsec = 1000000 };
+	uint64_t until = clock_after_ms(DB_REOPEN_MS);
+	int r;
+
+	for (;;) {
+		lock_take(&db->lock);
+		r = reopen(db);
+		if (r == 0)
+			db->live++;
+		lock_drop(&db->lock);
+		if (r != -EBUSY || clock_now() > until)
+			return r ? -EIO : 0;
+		nanosleep(&nap, NULL);
+	}
+}
+
+static void leave(struct db *db, bool broken)
+{
+	lock_take(&db->lock);
+	db->live--;
+	db->is_broken |= broken;
+	lock_drop(&db->lock);
 }
 
 /* An idle read transaction, renewed; NULL when there is none. */
@@ -162,25 +233,43 @@ static struct db_txn *reuse(struct db *db)
 	return t;
 }
 
+static int begin_once(struct db *db, bool write, MDB_txn **ret)
+{
+	int dead, r = mdb_txn_begin(db->env, NULL, write ? 0 : MDB_RDONLY, ret);
+
+	if (r == MDB_READERS_FULL && mdb_reader_check(db->env, &dead) == 0)
+		r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, ret);
+	return r;
+}
+
 int db_begin(struct db *db, bool write, struct db_txn **ret, struct err *e)
 {
 	struct db_txn *t;
-	int r, dead;
+	int r, tries;
 
 	if (write && db->read_only)
 		return err_set(e, -EROFS, "erofs", "the store is open for reading only");
-	t = write ? NULL : reuse(db);
+	r = enter(db);
+	t = r || write ? NULL : reuse(db);
 	if (t) {
 		*ret = t;
 		return 0;
 	}
+	if (r)
+		return err_sys(e, r, "begin a transaction");
 	t = NEW(struct db_txn);
 	t->db = db;
 	t->write = write;
-	r = mdb_txn_begin(db->env, NULL, write ? 0 : MDB_RDONLY, &t->txn);
-	if (r == MDB_READERS_FULL && mdb_reader_check(db->env, &dead) == 0)
-		r = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &t->txn);
+	for (tries = 0; (r = begin_once(db, write, &t->txn)) == MDB_PANIC && tries < 2; tries++) {
+		leave(db, true);
+		r = enter(db);
+		if (r) {
+			free(t);
+			return err_sys(e, r, "begin a transaction");
+		}
+	}
 	if (r) {
+		leave(db, false);
 		free(t);
 		return err_sys(e, translate(r), "begin a transaction");
 	}
@@ -197,12 +286,16 @@ static void end_read(struct db_txn *t)
 	memset(t->bound, 0, sizeof(t->bound));
 	t->code = 0;
 	lock_take(&db->lock);
-	kept = db->n_idle < DB_IDLE_MAX;
-	if (kept)
+	kept = db->n_idle < DB_IDLE_MAX && !db->is_broken;
+	if (kept) {
 		db->idle[db->n_idle++] = t;
+		db->live--;
+	}
 	lock_drop(&db->lock);
-	if (!kept)
+	if (!kept) {
 		txn_destroy(t);
+		leave(db, false);
+	}
 }
 
 void db_abort(struct db_txn **slot)
@@ -211,10 +304,14 @@ void db_abort(struct db_txn **slot)
 
 	if (!t)
 		return;
-	if (t->write)
+	if (t->write) {
+		struct db *db = t->db;
+
 		txn_destroy(t);
-	else
+		leave(db, false);
+	} else {
 		end_read(t);
+	}
 }
 
 /* LMDB calls a short write EIO; on a full disk the first failing write is a short one. */
@@ -248,6 +345,7 @@ int db_commit(struct db_txn **slot)
 	}
 	r = name_full_disk(db, translate(mdb_txn_commit(t->txn)));
 	free(t);
+	leave(db, false); /* a broken environment shows itself to the next one that begins */
 	return r;
 }
 

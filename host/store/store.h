@@ -61,8 +61,8 @@ int content_hole(struct content_writer *w, uint64_t offset, uint64_t len) MUST_C
  * after store_settle(). */
 int content_finish(struct content_writer *w, struct content *ret) MUST_CHECK;
 /** store_settle() - wait until everything handed over before is durable (group commit). No locks may be held.
- * Return: 0; -ENOSPC slug "store-full"; -EIO; the first failure of anything handed over since this thread's last call
- * counts for everybody: nobody is told "durable" wrongly. */
+ * Return: 0; -ENOSPC slug "store-full"; -EIO: something failed, of whomever, since this thread finished the first of
+ * the contents that it settles: nobody is told "durable" wrongly, and nobody hears of older failures. */
 int store_settle(struct store *store, struct err *e) MUST_CHECK;
 /** content_read() - Return: bytes copied (fewer only at the end of the content); -EIO slug-less when a chunk is missing
  * or damaged (its hash is checked when @verify). Any thread. */

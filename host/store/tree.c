@@ -417,6 +417,8 @@ int tree_seal(struct wsdb *db, struct digest *ret, struct err *e)
 
 	s.epoch = s.store->writer ? writer_epoch(s.store->writer) : 0;
 	r = seal_state(&s, &root, e);
+	if (r == 0 && s.store->writer)
+		r = writer_check(s.store->writer, s.epoch);
 	if (r == 0)
 		r = store_settle(s.store, e);
 	if (r == 0)

@@ -9,10 +9,10 @@
  * settle waits for what was handed over before and for nothing that came later: never more than a queue and a group.
  *
  * A group that fails (map or disk full) takes the queue with it: its later objects may be lists of the parts that were
- * lost. The epoch is counted up; a content begun in an older epoch can hand nothing more over, whoever settles is told
- * once, and the store goes on. Objects stay findable until they are durable, so that there is no moment in which a
- * reader can see them neither in the queue nor in the environment (it looks in this order: environment, queue,
- * environment).
+ * lost. The epoch is counted up; a content begun in an older epoch can hand nothing more over, a thread that finished
+ * one in an older epoch is told when it settles, and the store goes on. Objects stay findable until they are durable,
+ * so that there is no moment in which a reader can see them neither in the queue nor in the environment (it looks in
+ * this order: environment, queue, environment).
  */
 #include "host/store/writer.h"
 
@@ -47,7 +47,7 @@ struct writer {
 	uint64_t ticket_next, ticket_now;
 	uint64_t epoch;
 	int code;	  /* of the last failure */
-	struct map heard; /* thread -> the last epoch it was told of, plus one */
+	struct map since; /* thread -> the epoch, plus one, in which it finished its first content since it settled */
 	unsigned settlers;
 	bool stop;
 };
@@ -175,7 +175,7 @@ void writer_stop(struct writer **slot)
 	lock_drop(&w->lock);
 	pthread_join(w->thread, NULL);
 	map_fini(&w->objects);
-	map_fini(&w->heard);
+	map_fini(&w->since);
 	pthread_cond_destroy(&w->work);
 	pthread_cond_destroy(&w->done);
 	pthread_cond_destroy(&w->room);
@@ -195,10 +195,13 @@ uint64_t writer_epoch(struct writer *w)
 
 int writer_check(struct writer *w, uint64_t epoch)
 {
+	uint64_t thread = (uint64_t)gettid();
 	int r;
 
 	lock_take(&w->lock);
 	r = w->epoch == epoch ? 0 : w->code;
+	if (r == 0 && !map_get_u64(&w->since, thread))
+		map_put_u64(&w->since, thread, (void *)(uintptr_t)(epoch + 1));
 	lock_drop(&w->lock);
 	return r;
 }
@@ -267,15 +270,13 @@ int writer_submit(struct writer *w, enum content_table table, const struct diges
 	return r;
 }
 
-/* Under the lock: has this thread heard of the last failure? From now on it has. */
+/* Under the lock: has something failed since this thread finished what it settles now? */
 static int tell(struct writer *w)
 {
-	uint64_t thread = (uint64_t)gettid();
+	uint64_t thread = (uint64_t)gettid(), since = (uint64_t)(uintptr_t)map_get_u64(&w->since, thread);
 
-	if (!w->epoch || (uintptr_t)map_get_u64(&w->heard, thread) == w->epoch + 1)
-		return 0;
-	map_put_u64(&w->heard, thread, (void *)(uintptr_t)(w->epoch + 1));
-	return w->code;
+	map_remove_u64(&w->since, thread);
+	return since && since != w->epoch + 1 ? w->code : 0;
 }
 
 int writer_settle(struct writer *w)

@@ -94,7 +94,7 @@ struct ws {
 	struct ws_stats stats;
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
 	unsigned troubles;   /* one after the other */
-	bool is_full;	     /* the last one was want of room */
+	bool is_stuck;	     /* the last one was a store that is full or fails */
 	uint64_t boot;
 
 	/* the strand's own */

@@ -540,7 +540,7 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 	full = str_eq(slug, "store-full") || str_eq(slug, "workspace-full");
 	ws->troubles = full && in_trouble(ws) ? MIN(ws->troubles + 1, (unsigned)TROUBLE_STEPS) : 0;
 	ws->trouble_at = clock_now();
-	ws->is_full = full;
+	ws->is_stuck = full || str_eq(slug, "eio");
 	delay_ms = (unsigned)TROUBLE_MS << ws->troubles;
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
@@ -677,15 +677,15 @@ static int missing_await(struct ws *ws, missing_list *list, uint64_t until, stru
 	return r < 0 ? err_sys(e, r, "looking for contents that are missing") : 0;
 }
 
-/* There is no room: whoever waits is told so now, not when all dials have been in vain. */
-static bool is_full(struct ws *ws)
+/* The store takes nothing: whoever waits is told so now, not when all dials have been in vain. */
+static bool is_stuck(struct ws *ws)
 {
-	bool full;
+	bool stuck;
 
 	lock_take(&ws->lock);
-	full = ws->is_full && in_trouble(ws);
+	stuck = ws->is_stuck && in_trouble(ws);
 	lock_drop(&ws->lock);
-	return full;
+	return stuck;
 }
 
 int ws_sync(struct ws *ws, uint64_t until, struct err *e)
@@ -707,7 +707,7 @@ int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 	else
 		r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
 	/* A connection that breaks in between is made anew and all is told again: that is worth asking again, too. */
-	for (tries = 0; r == -EPIPE && tries < SYNC_TRIES && !is_full(ws) && ws_mode(ws) == WS_LIVE; tries++) {
+	for (tries = 0; r == -EPIPE && tries < SYNC_TRIES && !is_stuck(ws) && ws_mode(ws) == WS_LIVE; tries++) {
 		r = link_wait_up(link, until, e);
 		if (r == 0)
 			r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
