@@ -91,7 +91,7 @@ int local_find(const struct box_env *env, const char *id, struct box_started *re
 
 	if (r <= 0)
 		return r;
-	*ret = (struct box_started){ .pidfd = pidfd };
+	*ret = (struct box_started){ .pid = r, .pidfd = pidfd };
 	set_address(env, id, ret);
 	return 1;
 }

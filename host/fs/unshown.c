@@ -181,13 +181,14 @@ void unshown_retell(struct fs *fs, uint32_t space, struct ws *ws)
 	size_t i, n;
 
 	for (i = 0; i < fs->left.len; i++) {
-		AUTO(buf_fini) struct buf all;
 		struct fs_left *l = &fs->left.v[i];
+		struct buf all;
 
 		if (!l->ticket || l->space != space)
 			continue;
 		all = chain_bytes(&fs->table, l->ticket);
 		n = records(buf_span(&all), l->ticket, &changes);
+		buf_fini(&all);
 		if (n)
 			ws_retell(ws, changes, n);
 		else

@@ -137,7 +137,7 @@ int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e)
 	if (pidfd < 0 || has_ended(pidfd))
 		return 0;
 	*ret_pidfd = fd_take(&pidfd);
-	return 1;
+	return rec.pid;
 }
 
 int box_freeze(struct host *h, const char *id, enum priv_freeze level, struct err *e)

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum { KEEP_MAGIC = 0x62706b70, KEEP_VERSION = 1, TAKE_MS = 10000, END_MS = 5000, FIRST_FD = 512 };
-enum keep_op { KEEP_TAKE = 1, KEEP_TELL, KEEP_END };
+enum keep_op { KEEP_TAKE = 1, KEEP_TELL, KEEP_END, KEEP_PING };
 
 struct keep_req {
 	uint32_t magic, version, op, window_ms;
@@ -113,6 +113,8 @@ static bool answer(struct keeper *k, int sock)
 				fd_close(&k->m.links);
 				k->m.links = fd_take(&fd);
 			}
+			r = 0;
+		} else if (q.op == KEEP_PING) {
 			r = 0;
 		}
 	}
@@ -317,8 +319,11 @@ int keeper_take(struct host *h, int life, struct err *e)
 bool keeper_lives(const struct host *h)
 {
 	AUTO(fd_close) int sock = -1;
+	struct keep_reply got;
+	size_t n = 0;
 
-	return dial(h, &sock) == 0;
+	/* One that is just dying still listens for a moment. */
+	return dial(h, &sock) == 0 && ask(sock, KEEP_PING, 0, -1, &got, NULL, &n) == 0;
 }
 
 int keeper_tell(struct host *h)

@@ -246,7 +246,7 @@ int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err
 	if (!reply.alive || fd < 0)
 		return 0;
 	*ret_pidfd = fd_take(&fd);
-	return 1;
+	return MAX(reply.pid, 1);
 }
 
 int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e)

@@ -109,7 +109,8 @@ int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int list
  * the workspace image (a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there.
  */
 int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e) MUST_CHECK;
-/** priv_box_alive() - Return: 1 and a pidfd when a sandbox of an earlier daemon still runs, 0 when not, -errno. */
+/** priv_box_alive() - Return: the agent's process number (host view) and a pidfd when a sandbox of an earlier daemon
+ * still runs, 0 when not, -errno. */
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e) MUST_CHECK;
 enum priv_freeze {
 	PRIV_FREEZE_NONE, /* everything runs */

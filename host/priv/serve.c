@@ -184,6 +184,7 @@ static int do_box_alive(struct job *j)
 		return refuse(&j->reply->err, "id of the sandbox");
 	r = box_alive(j->host, q->id, &j->reply_fd, &j->reply->err);
 	j->reply->alive = r > 0;
+	j->reply->pid = MAX(r, 0);
 	return r < 0 ? r : 0;
 }
 

@@ -497,6 +497,7 @@ static void load_one(struct hub *hub, const char *id)
 	if (!s->has_range || s->range >= c->sandboxes_max || c->kind->find(&hub->box_env, id, &box, &e) <= 0)
 		return;
 	s->pidfd = box.pidfd;
+	s->info.pid = (uint64_t)box.pid; /* a daemon that died while it was made did not get to note it */
 	r = pause_adopt(s, &e);
 	if (r < 0)
 		log_warn("sandbox", "neither frozen nor thawed", "id=%s why=%s", id, e.text);

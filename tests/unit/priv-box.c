@@ -158,7 +158,7 @@ Test(priv_box, the_descriptor_tells_when_the_agent_ends)
 	start("mortal", &got);
 	p.fd = got.pidfd;
 	cr_assert_eq(poll(&p, 1, 0), 0);
-	cr_assert_eq(priv_box_alive(rig.priv, "mortal", &fd, NULL), 1);
+	cr_assert_gt(priv_box_alive(rig.priv, "mortal", &fd, NULL), 0);
 	fd_close(&fd);
 	kill(got.pid, SIGKILL);
 	cr_assert_eq(poll(&p, 1, 60000), 1);
@@ -220,7 +220,7 @@ Test(priv_box, outlives_the_daemon_and_is_adopted)
 	rig_fork(&rig);
 	cr_assert_eq(priv_sweep(rig.priv, keep, 1, NULL), 0);
 	cr_expect_eq(priv_box_alive(rig.priv, "lost", &fd, NULL), 0);
-	cr_assert_eq(priv_box_alive(rig.priv, "adopted", &fd, NULL), 1);
+	cr_assert_gt(priv_box_alive(rig.priv, "adopted", &fd, NULL), 0);
 	cr_expect_str_eq(rig_sh(&rig, "cat /workspace/f"), "kept");
 	fd_close(&fd);
 	fd_close(&lost.pidfd);
