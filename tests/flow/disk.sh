@@ -96,7 +96,8 @@ grep -qi "full\|no room\|space" "$TOP/err"
 refused 1 "." berth create --template mini
 equal "kept" "$(cat "$MNT/$id2/first")" first
 s=0
-(echo x >"$MNT/$id/by-hand") 2>"$TOP/err" || s=$?
+# More than what is free inside of the store's own files.
+(head -c 20000000 /dev/urandom >"$MNT/$id/by-hand") 2>"$TOP/err" || s=$?
 say "a write on the mount says: $(cat "$TOP/err")"
 [ "$s" != 0 ] || fail "a write into a stopped workspace on a full disk was taken"
 grep -qi "no space" "$TOP/err"

@@ -94,7 +94,7 @@ key = ask("POST", "/v1/keys", {"name": "k", "scopes": ["read", "run"], "per_seco
 ask("GET", "/v1/keys", wants=200)
 ask("DELETE", f"/v1/keys/{key['id']}", wants=200); ask("DELETE", "/v1/keys/k", wants=404)
 until(lambda: "template.built" in ask("GET", "/v1/events", wants=200)["kind"] or b"template.built" in (lambda: (conn.request("GET", "/v1/events"), conn.getresponse().read())[1])(), 30, "the event of a build")
-ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
+ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200); ask("GET", "/v1/df", wants=200)
 ask("POST", "/v1/fsck", wants=200)
 ask("POST", S + "/kill", {"grace_ms": 100}, 200); ask("POST", S + "/kill", wants=409)
 ask("DELETE", S, wants=200); ask("DELETE", S, wants=404)
