@@ -76,18 +76,35 @@ struct berth_key {
 
 /** berth_key_create() - *@ret_key is the key itself, which cannot be seen again. */
 BERTH_API int berth_key_create(struct berth *b, const struct berth_key *what, char **ret_key, struct berth_error *e);
-/** berth_key_list() - a JSON array of objects. */
-BERTH_API int berth_key_list(struct berth *b, char **ret_json, struct berth_error *e);
+/* What is known of a key; strings are borrowed. */
+struct berth_key_info {
+	const char *id, *name, *scopes; /* "read,run" */
+	uint64_t sandboxes, per_second;
+	int64_t created_ns, expires_ns, used_ns; /* 0: not */
+};
+/** berth_key_list() - oldest first; stops when @fn returns not 0 and returns that. */
+BERTH_API int berth_key_list(struct berth *b, int (*fn)(void *ctx, const struct berth_key_info *), void *ctx,
+			     struct berth_error *e);
+BERTH_API int berth_key_list_json(struct berth *b, char **ret_json, struct berth_error *e);
 /** berth_key_revoke() - by id or name, at once: whatever it has open ends. */
 BERTH_API int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e);
 
 /* --- events ------------------------------------------------------------------------------------------------------- */
 
-/** berth_events() - call @fn with each event, a line of JSON (docs/api.md), behind number @since (0: all that the
- * daemon keeps; with @follow: from now on). With @follow until @fn returns not 0, which is returned, or the daemon
- * ends: -EPIPE. */
-BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
-			   void *ctx, struct berth_error *e);
+/* What happened; strings are borrowed. */
+struct berth_what {
+	uint64_t seq;
+	int64_t time_ns;
+	const char *kind; /* sandbox.created, …, lost (docs/api.md) */
+	const char *id, *name, *why;
+};
+/** berth_events() - call @fn with each event behind number @since (0: all that the daemon keeps; with @follow: from now
+ * on). With @follow until @fn returns not 0, which is returned, or the daemon ends: -EPIPE. */
+BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow,
+			   int (*fn)(void *ctx, const struct berth_what *), void *ctx, struct berth_error *e);
+/** berth_events_json() - the same as lines of JSON. */
+BERTH_API int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
+				void *ctx, struct berth_error *e);
 
 /* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 

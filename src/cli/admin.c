@@ -4,7 +4,9 @@
 
 #include "base/str.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 static int key_create(struct berth *b, int argc, char **argv)
 {
@@ -36,18 +38,45 @@ static int key_create(struct berth *b, int argc, char **argv)
 	return CLI_OK;
 }
 
-int cli_key(struct berth *b, int argc, char **argv)
+static int print_key(void *ctx, const struct berth_key_info *k)
+{
+	char until[32] = "-";
+	time_t when = (time_t)(k->expires_ns / 1000000000);
+	struct tm tm;
+
+	(void)ctx;
+	localtime_r(&when, &tm);
+	if (k->expires_ns)
+		strftime(until, sizeof(until), "%Y-%m-%d %H:%M", &tm);
+	printf("%-9s %-24s %-21s %9llu %6llu  %s\n", k->id, k->name, k->scopes, (unsigned long long)k->sandboxes,
+	       (unsigned long long)k->per_second, until);
+	return 0;
+}
+
+static int key_list(struct berth *b, int argc, char **argv)
 {
 	AUTO(str_free) char *text = NULL;
+	bool json = argc == 2 && str_eq(argv[1], "--json");
+	struct berth_error e;
+
+	if (argc != 1 && !json)
+		return cli_usage("key", "unexpected: %s", argv[1]);
+	if (!json)
+		printf("%-9s %-24s %-21s %9s %6s  %s\n", "ID", "NAME", "SCOPES", "SANDBOXES", "RATE", "ENDS");
+	if ((json ? berth_key_list_json(b, &text, &e) : berth_key_list(b, print_key, NULL, &e)) < 0)
+		return cli_fail("key", &e);
+	if (text)
+		fputs(text, stdout);
+	return CLI_OK;
+}
+
+int cli_key(struct berth *b, int argc, char **argv)
+{
 	struct berth_error e;
 	int i, status = CLI_OK;
 
-	if (argc == 2 && str_eq(argv[1], "ls")) {
-		if (berth_key_list(b, &text, &e) < 0)
-			return cli_fail("key", &e);
-		fputs(text, stdout);
-		return CLI_OK;
-	}
+	if (argc > 1 && str_eq(argv[1], "ls"))
+		return key_list(b, argc - 1, argv + 1);
 	if (argc > 1 && str_eq(argv[1], "create")) {
 		argv[1] = argv[0];
 		return key_create(b, argc - 1, argv + 1);
@@ -60,18 +89,34 @@ int cli_key(struct berth *b, int argc, char **argv)
 	return status;
 }
 
-static int print_event(void *ctx, const char *line)
+static int print_json(void *ctx, const char *line)
 {
 	(void)ctx;
 	puts(line);
 	return fflush(stdout) != 0;
 }
 
+static int print_event(void *ctx, const struct berth_what *what)
+{
+	time_t when = (time_t)(what->time_ns / 1000000000);
+	char date[32] = "";
+	struct tm tm;
+
+	(void)ctx;
+	localtime_r(&when, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+	printf("%s  %-18s %-17s %s%s", date, what->kind, what->id, what->name, *what->why ? "  " : "");
+	cli_put(stdout, what->why);
+	putchar('\n');
+	return fflush(stdout) != 0;
+}
+
 int cli_events(struct berth *b, int argc, char **argv)
 {
 	const char *since = NULL;
-	bool follow = false;
-	const struct cli_option options[] = { { "--since", &since, NULL }, { "--follow", NULL, &follow } };
+	bool follow = false, json = false;
+	const struct cli_option options[] = { { "--since", &since, NULL }, { "--follow", NULL, &follow },
+					      { "--json", NULL, &json } };
 	struct berth_error e;
 	uint64_t from = 0;
 	char **rest;
@@ -81,6 +126,7 @@ int cli_events(struct berth *b, int argc, char **argv)
 		return n < 0 ? CLI_USAGE : cli_usage("events", "unexpected: %s", rest[0]);
 	if (since && num_u64(since, INT64_MAX, &from) < 0)
 		return cli_usage("events", "--since takes the number of an event, its \"seq\"");
-	r = berth_events(b, from, follow, print_event, NULL, &e);
+	r = json ? berth_events_json(b, from, follow, print_json, NULL, &e)
+		 : berth_events(b, from, follow, print_event, NULL, &e);
 	return r < 0 ? cli_fail("events", &e) : CLI_OK;
 }

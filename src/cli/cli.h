@@ -18,6 +18,22 @@ cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, 
 	cli_shell, cli_attach, cli_git, cli_ls, cli_cat, cli_cp, cli_template, cli_fsck, cli_df, cli_dump, cli_version,
 	cli_key, cli_events, cli_tunnel, cli_stats, cli_logs, cli_signal;
 
+struct cli_row {
+	const char *name;
+	cli_verb *verb;
+	bool local; /* needs no daemon */
+	const char *usage, *words;
+};
+extern const struct cli_row cli_verbs[]; /* main.c; the last one has no name */
+
+/* help.c. All fit a terminal of 24 lines and 80 columns but the list of all. */
+int cli_help(FILE *to);
+void cli_help_verb(FILE *to, const struct cli_row *row);
+/** cli_help_about() - "berth help WHAT": a verb, "all", or "--words [VERB]" for completion. Returns the exit status. */
+int cli_help_about(int argc, char **argv);
+/** cli_usage_line() - "usage: berth VERB …", broken between words. */
+void cli_usage_line(FILE *to, const struct cli_row *row);
+
 /* Say "berth VERB: sentence" on standard error; returns CLI_FAILED (or @status). */
 int cli_fail(const char *verb, const struct berth_error *e);
 /** cli_put() - print words that may come from a guest: on a terminal what would control it is shown as \xHH. */
@@ -47,6 +63,12 @@ int cli_list(int argc, char **argv, const char *name, struct cli_list *ret);
 /* Sizes and times as people write them; complains itself. */
 bool cli_size(const char *verb, const char *text, uint64_t *ret);
 bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
+
+/** cli_progress() - show how far the calls of @b are until cli_progress_end(); nothing when @quiet or no terminal is
+ * there. @name is borrowed; @all bytes, 0: what the daemon says. cli_progress_end() also goes before any other words.
+ */
+void cli_progress(struct berth *b, bool quiet, const char *name, uint64_t all);
+void cli_progress_end(void);
 
 /* stream.c: follow a process to its end with our own standard streams; the exit status. */
 int cli_follow(struct berth_stream *s, bool with_input, bool tty, const char *verb);

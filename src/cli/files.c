@@ -99,11 +99,13 @@ struct copy {
 	struct berth *b;
 	const char *id;
 	int failed;
+	bool quiet;
 	unsigned temps;
 };
 
 static void complain(struct copy *c, const char *path, const char *why)
 {
+	cli_progress_end();
 	fputs("berth cp: ", stderr);
 	cli_put(stderr, path);
 	fputs(": ", stderr);
@@ -116,7 +118,10 @@ static void file_in(struct copy *c, const char *from, const char *to, mode_t mod
 {
 	AUTO(fd_close) int fd = open(from, O_RDONLY | O_CLOEXEC);
 	struct berth_error e;
+	struct stat st;
 
+	if (fd >= 0)
+		cli_progress(c->b, c->quiet, from, fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0);
 	if (fd < 0)
 		complain(c, from, strerror(errno));
 	else if (berth_write(c->b, c->id, to, fd, mode & 07777, &e) < 0)
@@ -210,6 +215,7 @@ static void file_out(struct copy *c, const char *from, const struct place *at, u
 		complain(c, at->shown, strerror(errno));
 		return;
 	}
+	cli_progress(c->b, c->quiet, from, 0);
 	if (berth_read(c->b, c->id, from, fd, &e) < 0)
 		complain(c, from, e.text);
 	else if (renameat(at->dir, temp, at->dir, at->name) < 0)
@@ -379,8 +385,8 @@ static int copy_out(struct copy *c, const char *src, const char *dst, bool recur
 
 int cli_cp(struct berth *b, int argc, char **argv)
 {
-	bool recursive = false;
-	const struct cli_option options[] = { { "-r", NULL, &recursive } };
+	bool recursive = false, quiet = false;
+	const struct cli_option options[] = { { "-r", NULL, &recursive }, { "--quiet", NULL, &quiet } };
 	AUTO(str_free) char *from = NULL;
 	AUTO(str_free) char *to = NULL;
 	const char *src, *dst;
@@ -395,5 +401,8 @@ int cli_cp(struct berth *b, int argc, char **argv)
 	if (!from == !to)
 		return cli_usage("cp", "exactly one side must be ID:PATH");
 	c.id = from ? from : to;
-	return from ? copy_out(&c, src, rest[1], recursive) : copy_in(&c, rest[0], dst, recursive);
+	c.quiet = quiet;
+	n = from ? copy_out(&c, src, rest[1], recursive) : copy_in(&c, rest[0], dst, recursive);
+	cli_progress_end();
+	return n;
 }

@@ -10,12 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const struct {
-	const char *name;
-	cli_verb *verb;
-	bool local; /* needs no daemon */
-	const char *usage, *words;
-} verbs[] = {
+const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
 	  "[--template T] [--name N] [--timeout TIME] [--on-timeout kill|pause] [--meta K=V]... [--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
@@ -38,7 +33,7 @@ static const struct {
 	  "ADDRESS:PORT, "
 	  "/SOCKET or @NAME inside)",
 	  "connect local ports and sockets with those of a sandbox" },
-	{ "cp", cli_cp, false, "[-r] SRC DST", "copy files; one side is ID:PATH" },
+	{ "cp", cli_cp, false, "[-r] [--quiet] SRC DST", "copy files; one side is ID:PATH" },
 	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
@@ -49,17 +44,19 @@ static const struct {
 	{ "rm", cli_rm, false, "ID... [--force]", "delete sandboxes with their files; --force: also those that run" },
 	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
 	{ "template", cli_template, false,
-	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace]",
+	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace] [--quiet]",
 	  "the root file systems of sandboxes: list, remove, make" },
-	{ "events", cli_events, false, "[--since N] [--follow]", "what happened, a line of JSON each" },
+	{ "events", cli_events, false, "[--since N] [--follow] [--json]", "what happened, a line each" },
 	{ "key", cli_key, false,
-	  "ls | revoke KEY... | create NAME [--scopes read,files,run,admin] [--sandboxes N] [--rate N] [--timeout "
+	  "ls [--json] | revoke KEY... | create NAME [--scopes read,files,run,admin] [--sandboxes N] [--rate N] "
+	  "[--timeout "
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },
 	{ "df", cli_df, false, "[--json]", "where the space is: the disk, the store, each workspace" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },
+	{ NULL, NULL, true, NULL, NULL },
 };
 
 /* Names are valid UTF-8 here; the controls of ISO 6429 are two bytes of it. */
@@ -89,16 +86,16 @@ int cli_fail(const char *verb, const struct berth_error *e)
 int cli_usage(const char *verb, const char *fmt, ...)
 {
 	va_list ap;
-	size_t i;
+	const struct cli_row *row;
 
 	va_start(ap, fmt);
 	fprintf(stderr, "berth %s: ", verb);
 	vfprintf(stderr, fmt, ap);
 	fputc('\n', stderr);
 	va_end(ap);
-	for (i = 0; i < ARRAY_LEN(verbs); i++)
-		if (str_eq(verbs[i].name, verb))
-			fprintf(stderr, "usage: berth %s %s\n", verb, verbs[i].usage);
+	for (row = cli_verbs; row->name; row++)
+		if (str_eq(row->name, verb))
+			cli_usage_line(stderr, row);
 	return CLI_USAGE;
 }
 
@@ -192,56 +189,39 @@ static bool wants_help(const char *arg)
 	return str_eq(arg, "--help") || str_eq(arg, "-h");
 }
 
-static int help(FILE *to)
-{
-	size_t i;
-
-	fprintf(to, "usage: berth VERB [ARGUMENTS]   ($BERTH_URL: the daemon, unix:/PATH)\n\n");
-	for (i = 0; i < ARRAY_LEN(verbs); i++)
-		fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].words);
-	fprintf(to, "\nberth VERB --help tells the arguments of a verb; berth(1) has all of it.\n"
-		    "TIME: 500ms, 30s, 10m, 2h or seconds. SIZE: bytes, or 512M, 2G. PATH is below /workspace.\n");
-	return to == stdout ? CLI_OK : CLI_USAGE;
-}
-
 int main(int argc, char **argv)
 {
+	const struct cli_row *row;
 	struct berth *b = NULL;
 	struct berth_error e;
-	size_t i;
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2)
-		return help(stderr);
+		return cli_help(stderr);
 	if (wants_help(argv[1]) || (str_eq(argv[1], "help") && argc == 2))
-		return help(stdout);
-	if (str_eq(argv[1], "help")) { /* "help VERB" is "VERB --help" */
-		static char word[] = "--help";
-
-		argv[1] = argv[2];
-		argv[2] = word;
-	}
+		return cli_help(stdout);
+	if (str_eq(argv[1], "help"))
+		return cli_help_about(argc - 2, argv + 2);
 	if (str_eq(argv[1], "--version"))
 		return cli_version(NULL, argc - 1, argv + 1);
-	for (i = 0; i < ARRAY_LEN(verbs); i++) {
-		if (!str_eq(argv[1], verbs[i].name))
-			continue;
-		if (argc > 2 && wants_help(argv[2])) {
-			printf("usage: berth %s%s%s\n%s\n", verbs[i].name, *verbs[i].usage ? " " : "", verbs[i].usage,
-			       verbs[i].words);
-			return CLI_OK;
-		}
-		if (!verbs[i].local && berth_open(NULL, &b, &e) < 0) {
-			cli_fail(argv[1], &e);
-			return CLI_BERTH;
-		}
-		r = verbs[i].verb(b, argc - 1, argv + 1);
-		berth_close(&b);
-		if (fflush(stdout) != 0 && r == 0)
-			r = CLI_FAILED;
-		return r;
+	for (row = cli_verbs; row->name && !str_eq(argv[1], row->name);)
+		row++;
+	if (!row->name) {
+		fprintf(stderr, "berth: no such verb: %s\n", argv[1]);
+		return cli_help(stderr);
 	}
-	fprintf(stderr, "berth: no such verb: %s\n", argv[1]);
-	return help(stderr);
+	if (argc > 2 && wants_help(argv[2])) {
+		cli_help_verb(stdout, row);
+		return CLI_OK;
+	}
+	if (!row->local && berth_open(NULL, &b, &e) < 0) {
+		cli_fail(argv[1], &e);
+		return CLI_BERTH;
+	}
+	r = row->verb(b, argc - 1, argv + 1);
+	berth_close(&b);
+	if (fflush(stdout) != 0 && r == 0)
+		r = CLI_FAILED;
+	return r;
 }

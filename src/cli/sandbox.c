@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int cli_create(struct berth *b, int argc, char **argv)
@@ -292,14 +293,22 @@ static int read_packages(const char *file, char *all, size_t size, const char **
 	return (int)n;
 }
 
+static void hush(void *ctx, const char *line)
+{
+	(void)ctx;
+	(void)line;
+}
+
 static int template_build(struct berth *b, int argc, char **argv)
 {
 	enum { PACKAGES = 512 };
 	static char all[65536];
 	const char *file = NULL, *tar = NULL, *packages[PACKAGES + 1] = { NULL };
-	bool replace = false;
+	bool replace = false, quiet = false;
+	struct stat st = { .st_size = 0 };
 	const struct cli_option options[] = {
 		{ "--packages", &file, NULL }, { "--tar", &tar, NULL }, { "--replace", NULL, &replace },
+		{ "--quiet", NULL, &quiet },
 	};
 	AUTO(fd_close) int tar_fd = -1;
 	struct berth_error e;
@@ -319,7 +328,11 @@ static int template_build(struct berth *b, int argc, char **argv)
 		if (tar_fd < 0)
 			return cli_usage("template", "%s: %s", tar, strerror(errno));
 	}
-	if (berth_template_build(b, rest[0], tar ? NULL : packages, tar_fd, replace, say, stdout, &e) < 0)
+	if (tar && fstat(tar_fd, &st) == 0)
+		cli_progress(b, quiet, tar, (uint64_t)st.st_size);
+	i = berth_template_build(b, rest[0], tar ? NULL : packages, tar_fd, replace, quiet ? hush : say, stdout, &e);
+	cli_progress_end();
+	if (i < 0)
 		return cli_fail("template", &e);
 	return CLI_OK;
 }

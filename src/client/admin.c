@@ -34,9 +34,37 @@ int berth_key_create(struct berth *b, const struct berth_key *what, char **ret_k
 	return r;
 }
 
-int berth_key_list(struct berth *b, char **ret_json, struct berth_error *e)
+int berth_key_list_json(struct berth *b, char **ret_json, struct berth_error *e)
 {
 	return client_text(b, "GET", "/v1/keys", SPAN_NULL, ret_json, e);
+}
+
+int berth_key_list(struct berth *b, int (*fn)(void *ctx, const struct berth_key_info *), void *ctx,
+		   struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", "/v1/keys", SPAN_NULL, &j, e);
+	size_t i, k;
+
+	for (i = 0; r == 0 && i < json_len(j); i++) {
+		const struct json *one = json_at(j, i), *scopes = json_get(one, "scopes");
+		struct berth_key_info info = { .id = json_get_str(one, "id", ""),
+					       .name = json_get_str(one, "name", ""),
+					       .sandboxes = json_get_u64(one, "sandboxes", 0),
+					       .per_second = json_get_u64(one, "per_second", 0),
+					       .created_ns = (int64_t)json_get_u64(one, "created_ns", 0),
+					       .expires_ns = (int64_t)json_get_u64(one, "expires_ns", 0),
+					       .used_ns = (int64_t)json_get_u64(one, "used_ns", 0) };
+		struct buf words;
+
+		buf_init(&words, 1024);
+		for (k = 0; k < json_len(scopes); k++)
+			buf_printf(&words, "%s%s", k ? "," : "", json_text(json_at(scopes, k)));
+		info.scopes = buf_str(&words);
+		r = fn(ctx, &info);
+		buf_fini(&words);
+	}
+	return r;
 }
 
 int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e)
@@ -126,8 +154,8 @@ static int take_piece(void *ctx, const void *data, size_t len)
 	return l->stopped;
 }
 
-int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
-		 struct berth_error *e)
+int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+		      struct berth_error *e)
 {
 	AUTO(str_free) char *from = since ? str_printf("&since=%llu", (unsigned long long)since) : must_strdup("");
 	AUTO(str_free) char *path = str_printf("/v1/events?follow=%d%s", follow, from);
@@ -144,4 +172,34 @@ int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *c
 	if (r == 0 && follow)
 		r = client_error(e, -EPIPE, "cut-off", "the daemon ended");
 	return r;
+}
+
+struct parsed {
+	int (*fn)(void *ctx, const struct berth_what *);
+	void *ctx;
+};
+
+static int parse_line(void *ctx, const char *line)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct parsed *p = ctx;
+	struct berth_what what;
+
+	if (json_parse(span_str(line), &j, NULL) < 0)
+		return 0;
+	what = (struct berth_what){ .seq = json_get_u64(j, "seq", 0),
+				    .time_ns = (int64_t)json_get_u64(j, "time_ns", 0),
+				    .kind = json_get_str(j, "kind", ""),
+				    .id = json_get_str(j, "id", ""),
+				    .name = json_get_str(j, "name", ""),
+				    .why = json_get_str(j, "why", "") };
+	return p->fn(p->ctx, &what);
+}
+
+int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const struct berth_what *),
+		 void *ctx, struct berth_error *e)
+{
+	struct parsed p = { .fn = fn, .ctx = ctx };
+
+	return berth_events_json(b, since, follow, parse_line, &p, e);
 }

@@ -15,6 +15,22 @@ static char *file_path(const char *id, const char *what, const char *path, const
 	return str_printf("/v1/sandboxes/%s/%s?path=%s%s", safe, what, arg, more);
 }
 
+/* A string, or the bytes of it that could not be one. */
+static char *bytes_from(const struct json *j, const char *key, const char *otherwise)
+{
+	AUTO(str_free) char *name = str_printf("%s_hex", key);
+	const char *hex = json_get_str(j, name, NULL);
+	size_t n = hex ? strlen(hex) / 2 : 0;
+	char *to;
+
+	if (!hex)
+		return must_strdup(json_get_str(j, key, otherwise));
+	to = must_calloc(n + 1, 1);
+	if (str_unhex(hex, to, n) < 0)
+		to[0] = '\0';
+	return to;
+}
+
 static void entry_from(const struct json *j, struct berth_entry *ret)
 {
 	*ret = (struct berth_entry){
@@ -24,8 +40,8 @@ static void entry_from(const struct json *j, struct berth_entry *ret)
 		.uid = json_get_u64(j, "uid", 0),
 		.gid = json_get_u64(j, "gid", 0),
 		.mtime_ns = (int64_t)json_get_u64(j, "mtime_ns", 0),
-		.name = must_strdup(json_get_str(j, "name", "")),
-		.target = must_strdup(json_get_str(j, "target", NULL)),
+		.name = bytes_from(j, "name", ""),
+		.target = bytes_from(j, "target", NULL),
 	};
 	snprintf(ret->type, sizeof(ret->type), "%s", json_get_str(j, "type", "other"));
 }
@@ -96,8 +112,14 @@ static int post_words(struct berth *b, const char *id, const char *what, const c
 
 	buf_init(&body, 65536);
 	jw_open(&w, '{');
-	for (i = 0; i < n; i++)
-		jw_kstr(&w, pairs[i][0], pairs[i][1]);
+	for (i = 0; i < n; i++) {
+		struct span s = span_str(pairs[i][1]);
+
+		if (json_is_text(s))
+			jw_kstr(&w, pairs[i][0], pairs[i][1]);
+		else
+			jw_khex(&w, pairs[i][0], s);
+	}
 	if (mode >= 0)
 		jw_ku64(&w, "mode", (uint64_t)mode);
 	jw_close(&w, '}');

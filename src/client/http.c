@@ -236,9 +236,10 @@ int client_text(struct berth *b, const char *method, const char *path, struct sp
 
 /* --- upgrades ----------------------------------------------------------------------------------------------------- */
 
-static int send_body(int sock, int body_fd)
+static int send_body(struct berth *b, int sock, int body_fd, uint64_t all)
 {
 	AUTO(mem_free) char *piece = must_calloc(1, 65536);
+	uint64_t done = 0;
 	ssize_t n;
 	int r = 0;
 
@@ -246,6 +247,9 @@ static int send_body(int sock, int body_fd)
 		if (n < 0 && errno == EINTR)
 			continue;
 		r = n < 0 ? -errno : io_write_full(sock, piece, (size_t)n);
+		done += n > 0 ? (uint64_t)n : 0;
+		if (b->progress)
+			b->progress(b->progress_ctx, done, all);
 	}
 	return r;
 }
@@ -330,7 +334,7 @@ int client_upgrade(struct berth *b, const char *method, const char *path, struct
 	buf_append(&io, json.p, json.len);
 	r = io_write_full(sock, buf_span(&io).p, buf_len(&io));
 	if (r == 0 && body_fd >= 0)
-		r = send_body(sock, body_fd);
+		r = send_body(b, sock, body_fd, (uint64_t)st.st_size);
 	buf_consume(&io, buf_len(&io));
 	if (r == 0)
 		r = read_head(sock, &io, &end);

@@ -236,6 +236,32 @@ void jw_str(struct json_writer *w, struct span s)
 	buf_append(w->b, "\"", 1);
 }
 
+bool json_is_text(struct span s)
+{
+	const uint8_t *p = s.p;
+	size_t i, n;
+
+	for (i = 0; i < s.len; i += n) {
+		n = utf8_len(p + i, s.len - i);
+		if (!n)
+			return false;
+	}
+	return true;
+}
+
+void jw_khex(struct json_writer *w, const char *key, struct span s)
+{
+	AUTO(str_free) char *name = NULL;
+	AUTO(str_free) char *hex = NULL;
+
+	if (json_is_text(s))
+		return;
+	name = str_printf("%s_hex", key);
+	hex = must_calloc(2 * s.len + 1, 1);
+	str_hex(s.p, s.len, hex);
+	jw_kstr(w, name, hex);
+}
+
 void jw_u64(struct json_writer *w, uint64_t v)
 {
 	before(w);

@@ -49,6 +49,10 @@ void jw_str(struct json_writer *w, struct span s);
 void jw_u64(struct json_writer *w, uint64_t v);
 void jw_i64(struct json_writer *w, int64_t v);
 void jw_bool(struct json_writer *w, bool v);
+/** json_is_text() - whether bytes are valid UTF-8, so that jw_str() writes them as they are. */
+bool json_is_text(struct span s);
+/** jw_khex() - a member "@key_hex" with bytes as hexadecimal digits, when they are no text; else nothing. */
+void jw_khex(struct json_writer *w, const char *key, struct span s);
 static inline void jw_kstr(struct json_writer *w, const char *key, const char *s)
 {
 	jw_key(w, key);

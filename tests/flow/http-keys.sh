@@ -102,7 +102,7 @@ berth fsck
 stop_daemon
 start_daemon --set "api.listen=127.0.0.1:$port"
 equal "after a new start" "$(code -H "X-API-Key: $all" "$tcp/health") $(code -H "X-API-Key: $work" "$tcp/health")" "200 401"
-equal "names" "$(berth key ls | python3 -c 'import json, sys; print(*sorted(k["name"] for k in json.load(sys.stdin)))')" "everything limited short"
+equal "names" "$(berth key ls --json | python3 -c 'import json, sys; print(*sorted(k["name"] for k in json.load(sys.stdin)))')" "everything limited short"
 for key in "$all" "$work" "$reader" "$limited" "$short"; do
 	grep -q "${key:12}" "$LOG" && fail "a key is in the log"
 	grep -rqF "${key:12}" "$STATE/store" && fail "a key is in the store"

@@ -7,7 +7,7 @@ need_template mini
 start_daemon
 
 # --- events: a reader that follows hears all of a life ---
-berth events --follow >"$TOP/events" &
+berth events --follow --json >"$TOP/events" &
 reader=$!
 following() { [ "$(berth create --template none >/dev/null 2>&1 || :; wc -l <"$TOP/events")" -gt 0 ]; }
 wait_for 20 "the reader to follow" following
@@ -39,16 +39,16 @@ if not kinds >= {"key.created", "key.revoked", "template.built"}: fail(kinds)
 PY
 
 # --- where one stopped, one goes on; also over a new start ---
-berth events >"$TOP/all"
+berth events --json >"$TOP/all"
 tail -n +2 "$TOP/events" | head -n 3 >"$TOP/some"
 seq=$(head -n 1 "$TOP/events" | field seq)
-berth events --since "$seq" | head -n 3 | cmp - "$TOP/some"
+berth events --json --since "$seq" | head -n 3 | cmp - "$TOP/some"
 stop_daemon
 wait "$reader" || :
 start_daemon
 berth create --template none 2>/dev/null || :
-equal "the gap over a new start" "$(berth events --since "$seq" | head -n 1 | field kind)" lost
-equal "no gap from the beginning" "$(berth events | head -n 1 | field kind)" sandbox.created
+equal "the gap over a new start" "$(berth events --json --since "$seq" | head -n 1 | field kind)" lost
+equal "no gap from the beginning" "$(berth events --json | head -n 1 | field kind)" sandbox.created
 
 # --- one that does not read: told that it lost some, and nobody waits for it ---
 python3 - <<'PY'

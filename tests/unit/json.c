@@ -46,3 +46,21 @@ Test(json, wrong_requests_are_named)
 	memset(deep, '[', sizeof(deep));
 	cr_assert_eq(json_parse(SPAN(deep, sizeof(deep)), &j, &e), -EINVAL);
 }
+
+Test(json, bytes_that_are_no_text)
+{
+	struct buf b;
+	struct json_writer w = { .b = &b };
+
+	cr_assert(json_is_text(span_str("a\xc3\xa4\xf0\x9f\x98\x80")));
+	cr_assert_not(json_is_text(span_str("x\xff")));
+	cr_assert_not(json_is_text(span_str("\xc0\xae")));
+	cr_assert_not(json_is_text(span_str("\xed\xa0\x80")));
+	buf_init(&b, 1000);
+	jw_open(&w, '{');
+	jw_khex(&w, "fine", span_str("text"));
+	jw_khex(&w, "name", span_str("x\xff"));
+	jw_close(&w, '}');
+	cr_assert_str_eq(buf_str(&b), "{\"name_hex\":\"78ff\"}");
+	buf_fini(&b);
+}

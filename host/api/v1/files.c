@@ -25,6 +25,21 @@ static int get_path(struct http_req *req, const char *typed, char **ret, struct 
 	return 0;
 }
 
+/* The member @key, or its bytes from "@key_hex", for names that are no UTF-8; NULL when neither is there. */
+static int get_bytes(const struct json *j, const char *key, char **ret, struct err *e)
+{
+	AUTO(str_free) char *name = str_printf("%s_hex", key);
+	const char *text = json_get_str(j, key, NULL), *hex = json_get_str(j, name, NULL);
+	size_t n = hex ? strlen(hex) / 2 : 0;
+
+	if (text && hex)
+		return err_set(e, -EINVAL, "bad-request", "either %s or %s", key, name);
+	*ret = hex ? must_calloc(n + 1, 1) : must_strdup(text);
+	if (hex && (str_unhex(hex, *ret, n) < 0 || strlen(*ret) != n))
+		return err_set(e, -EINVAL, "bad-request", "%s must be hexadecimal digits of bytes without a NUL", name);
+	return 0;
+}
+
 static int find(struct api *api, struct http_req *req, const char *typed, struct ws **ret_ws, char **ret_path,
 		struct node *ret, struct err *e)
 {
@@ -123,6 +138,7 @@ static void put_node(struct json_writer *w, struct ws *ws, struct span name, con
 	jw_open(w, '{');
 	jw_key(w, "name");
 	jw_str(w, name);
+	jw_khex(w, "name", name);
 	jw_kstr(w, "type", kind);
 	jw_ku64(w, "size", n->size);
 	jw_ku64(w, "mode", n->mode & 07777);
@@ -131,8 +147,10 @@ static void put_node(struct json_writer *w, struct ws *ws, struct span name, con
 	jw_ku64(w, "nlink", n->nlink);
 	jw_key(w, "mtime_ns");
 	jw_i64(w, n->mtime_ns);
-	if (S_ISLNK(n->mode) && ws_readlink(ws, n->fid, &target) == 0)
+	if (S_ISLNK(n->mode) && ws_readlink(ws, n->fid, &target) == 0) {
 		jw_kstr(w, "target", target);
+		jw_khex(w, "target", span_str(target));
+	}
 	jw_close(w, '}');
 }
 
@@ -335,19 +353,25 @@ int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct e
 {
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(str_free) char *typed = NULL;
+	AUTO(str_free) char *target = NULL;
 	AUTO(str_free) char *path = NULL;
 	struct node at, next;
 	const char *p;
 	uint32_t mode;
-	int r = v1_body(req, "path:s mode:u target:s", &j, e);
+	int r = v1_body(req, "path:s path_hex:s mode:u target:s target_hex:s", &j, e);
 
 	if (r == 0)
-		r = find(ctx, req, json_get_str(j, "path", NULL), &ws, &path, NULL, e);
+		r = get_bytes(j, "path", &typed, e);
+	if (r == 0)
+		r = get_bytes(j, "target", &target, e);
+	if (r == 0)
+		r = find(ctx, req, typed, &ws, &path, NULL, e);
 	if (r < 0)
 		return r;
 	buf_append(&res->body, "{}\n", 3);
-	if (json_get_str(j, "target", NULL))
-		return make_link(ws, path, json_get_str(j, "target", ""), e);
+	if (target)
+		return make_link(ws, path, target, e);
 	mode = (uint32_t)(json_get_u64(j, "mode", 0755) & 07777);
 	r = ws_resolve(ws, "", &at);
 	for (p = path; r == 0 && *p;) {
@@ -370,17 +394,23 @@ int v1_file_rename(void *ctx, struct http_req *req, struct http_res *res, struct
 {
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(str_free) char *typed_from = NULL;
+	AUTO(str_free) char *typed_to = NULL;
 	AUTO(str_free) char *from = NULL;
 	AUTO(str_free) char *to = NULL;
 	const char *from_name, *to_name;
 	struct node a, b;
 	struct ws_wait *wait;
-	int r = v1_body(req, "from:s to:s", &j, e);
+	int r = v1_body(req, "from:s from_hex:s to:s to_hex:s", &j, e);
 
 	if (r == 0)
-		r = find(ctx, req, json_get_str(j, "from", NULL), &ws, &from, NULL, e);
+		r = get_bytes(j, "from", &typed_from, e);
 	if (r == 0)
-		r = get_path(req, json_get_str(j, "to", NULL), &to, e);
+		r = get_bytes(j, "to", &typed_to, e);
+	if (r == 0)
+		r = find(ctx, req, typed_from, &ws, &from, NULL, e);
+	if (r == 0)
+		r = get_path(req, typed_to, &to, e);
 	if (r == 0)
 		r = find_parent(ws, from, &a, &from_name, e);
 	if (r == 0)
