@@ -12,8 +12,8 @@ enum { COLUMNS = 80 };
 static const struct {
 	const char *title, *verbs;
 } groups[] = {
-	{ "sandboxes", " create ps info timeout pause resume sync kill rm stats logs df " },
-	{ "commands", " run shell attach tunnel git " },
+	{ "sandboxes", " create ps info timeout pause resume sync kill rm stats logs " },
+	{ "commands", " run shell attach signal tunnel git " },
 	{ "files", " ls cat cp watch " },
 	{ "the daemon", NULL },
 };
