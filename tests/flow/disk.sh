@@ -4,7 +4,7 @@
 # so, nothing that was acknowledged is lost, and it goes on when there is room. Then a disk that refuses every byte.
 . "$(dirname "$0")/../lib/flow.sh"
 need_root
-truncate -s 900M "$TOP/disk.img"
+truncate -s 2G "$TOP/disk.img"
 mkfs.ext4 -q -m 0 "$TOP/disk.img"
 mkdir "$STATE"
 mount -o loop "$TOP/disk.img" "$STATE"
@@ -34,7 +34,7 @@ away() {
 }
 need_template mini
 trap away EXIT
-start_daemon --set store.disk-low=200M --set store.disk-stop=100M --set sandbox.workspace=400M --set store.map-size=2G
+start_daemon --set store.disk-low=600M --set store.disk-stop=400M --set sandbox.workspace=400M --set store.map-size=2G
 free() { berth df --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["disk"]["free_b"] >> 20)'; }
 state_is() { [ "$(berth df --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["disk"]["state"])')" = "$1" ]; }
 state_is ok
@@ -48,12 +48,12 @@ berth df
 berth run "$id" --detach --id writer -- sh -c \
 	'i=0; while :; do head -c 20000 /dev/urandom >w.$i; sha256sum w.$i >>wsums; rm -f w.$((i-200)); echo $i >at; i=$((i+1)); done' >/dev/null
 wait_for 20 "the writer" test -s "$MNT/$id/at"
-fallocate -l $((($(free) - 150) * 1048576)) "$STATE/filler"
+fallocate -l $((($(free) - 500) * 1048576)) "$STATE/filler"
 wait_for 10 "the disk to be low" state_is low
 refused 1 "MiB are free" berth create --template mini
 equal "health" "$(healthy | field status)" disk-low
 berth run "$id" -- true
-fallocate -l 80M "$STATE/filler2"
+fallocate -l 150M "$STATE/filler2"
 wait_for 10 "the disk to be full" state_is full
 equal "health" "$(healthy | field status)" disk-full
 stands() { berth info "$id" --json | grep -q "stands still"; }
@@ -66,7 +66,7 @@ left=$(free)
 equal "reading" "$(cd "$MNT/$id" && sha256sum d/*)" "$sums"
 # The daemon dies and comes back on the full disk; the sandbox is adopted and stands still again.
 stop_daemon KILL
-start_daemon --set store.disk-low=200M --set store.disk-stop=100M --set sandbox.workspace=400M --set store.map-size=2G
+start_daemon --set store.disk-low=600M --set store.disk-stop=400M --set sandbox.workspace=400M --set store.map-size=2G
 wait_for 10 "the sandbox to stand still" stands
 equal "reading" "$(cd "$MNT/$id" && sha256sum d/*)" "$sums"
 # Room again: everything goes on by itself.
