@@ -75,9 +75,12 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 int local_end(const struct box_env *env, const char *id, bool keep_image, struct err *e)
 {
 	AUTO(str_free) char *path = socket_path(env, id);
+	int r = priv_box_end(env->priv, id, keep_image, e);
 
-	unlink(path);
-	return priv_box_end(env->priv, id, keep_image, e);
+	/* Last: when it did not come to an end, what still runs can be reached by the next daemon. */
+	if (r == 0)
+		unlink(path);
+	return r;
 }
 
 int local_freeze(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e)
@@ -87,10 +90,19 @@ int local_freeze(const struct box_env *env, const char *id, enum priv_freeze lev
 
 int local_find(const struct box_env *env, const char *id, struct box_started *ret, struct err *e)
 {
-	int pidfd = -1, r = priv_box_alive(env->priv, id, &pidfd, e);
+	AUTO(str_free) char *path = socket_path(env, id);
+	AUTO(fd_close) int probe = -1;
+	int pidfd = -1, r = priv_box_alive(env->priv, id, &pidfd, e), there;
 
 	if (r <= 0)
 		return r;
+	/* The agent was born with the listening socket. One that nobody holds, or that is gone, has no agent: its start
+	 * was cut off before there was one, or its end in the middle. */
+	there = io_unix_connect(path, &probe, NULL);
+	if (there == -ECONNREFUSED || there == -ENOENT) {
+		close(pidfd);
+		return 0;
+	}
 	*ret = (struct box_started){ .pid = r, .pidfd = pidfd };
 	set_address(env, id, ret);
 	return 1;

@@ -214,16 +214,28 @@ struct sweep {
 	struct err *e;
 };
 
+/* Of one that is kept: its end was cut off in the middle, and whoever cut it off did not note that. */
+static bool is_half_ended(struct host *h, const char *id)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int pidfd = -1;
+
+	return dir >= 0 && faccessat(dir, "record", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       box_alive(h, id, &pidfd, NULL) == 0;
+}
+
 static int sweep_one(void *ctx, const char *id)
 {
 	struct sweep *s = ctx;
+	bool kept = false;
 	size_t i;
 	int r;
 
-	for (i = 0; i < s->n; i++)
-		if (str_eq(s->keep[i], id))
-			return 0;
-	r = box_end(s->host, id, false, s->e);
+	for (i = 0; i < s->n && !kept; i++)
+		kept = str_eq(s->keep[i], id);
+	if (kept && !is_half_ended(s->host, id))
+		return 0;
+	r = box_end(s->host, id, kept, s->e);
 	if (r < 0)
 		s->result = r; /* the others go on */
 	return 0;

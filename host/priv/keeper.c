@@ -223,12 +223,16 @@ static NORETURN void keeper_run(struct host *h, int conn)
 	/* Without it nobody can take the mount over, but it is still taken away in time. */
 	if (io_unix_listen(path, 0600, &k.listen, NULL) < 0)
 		k.m.window_ms = 0;
+	reply(k.m.keeper, 0, &k, NULL, 0); /* it can be asked from now on */
 	keep(&k);
 }
 
 int keeper_start(struct host *h, struct err *e)
 {
 	AUTO(str_free) char *dir = str_printf("%s/keeper", h->conf.state_dir);
+	struct timeval soon = {.tv_sec = END_MS / 1000};
+	struct keep_reply got;
+	size_t n = 0;
 	int pair[2];
 	pid_t pid;
 
@@ -246,6 +250,9 @@ int keeper_start(struct host *h, struct err *e)
 	}
 	fd_close(&h->mount.keeper);
 	h->mount.keeper = pair[0];
+	(void)!setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+	if (io_recv_fds(pair[0], &got, sizeof(got), NULL, &n) != (ssize_t)sizeof(got))
+		return err_set(e, -EPIPE, "no-keeper", "the keeper of the mount does not begin");
 	return 0;
 }
 

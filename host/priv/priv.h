@@ -122,7 +122,8 @@ enum priv_freeze {
  * Return: 0; -ESRCH slug "not-running"; -ETIMEDOUT slug "freeze-timeout" (a process that the kernel cannot stop now:
  * what was frozen is thawed again); -EOPNOTSUPP slug "no-freezer"; -errno. */
 int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e) MUST_CHECK;
-/** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids): at start. */
+/** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
+ * an end that was cut off has left, but for the image: at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 
 /* --- templates ---------------------------------------------------------------------------------------------------- */

@@ -88,6 +88,10 @@ static void remove_in_child(int dirfd, const char *name)
 
 	if (pid > 0)
 		return;
+	/* The lock on the state directory and the socket are open in it, too, and it may take longer than its parent.
+	 */
+	if (pid == 0 && (dirfd < 4 || close_range(3, (unsigned)dirfd - 1, 0) == 0))
+		close_range((unsigned)dirfd + 1, ~0U, 0);
 	(void)!tree_remove(dirfd, name);
 	if (pid == 0)
 		_exit(0);

@@ -478,8 +478,16 @@ static void load_one(struct hub *hub, const char *id)
 	if (r == 0)
 		r = record_load(s->ws, s);
 	if (r != 0) {
-		log_warn("sandbox", "a workspace without a usable record is not shown", "id=%s", id);
+		/* Made a moment before the daemon died: nobody was told of it, and there is nothing in it. */
+		bool is_husk = r == STORE_E_NONE && s->ws && !ws_root(s->ws);
+
 		ws_unref(&s->ws);
+		if (is_husk)
+			r = wsdb_remove(c->store, id, NULL);
+		log_warn("sandbox",
+			 is_husk ? "a workspace that was just being made is removed"
+				 : "a workspace without a usable record is not shown",
+			 "id=%s result=%d", id, r);
 		str_free(&s->meta);
 		free(s);
 		return;
@@ -610,8 +618,11 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		size_t n = 0;
 
 		list_each(pos, &hub->list) {
-			if (n < f.ids.len)
-				memcpy(keep[n++], list_entry(pos, struct sandbox, node)->info.id, sizeof(*keep));
+			struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+			/* A stopped one has no box; what its end may have left goes. */
+			if (n < f.ids.len && s->info.state != SANDBOX_STOPPED)
+				memcpy(keep[n++], s->info.id, sizeof(*keep));
 		}
 		r = priv_sweep(conf->priv, (const char(*)[PRIV_ID_MAX + 1])keep, n, e);
 		free(keep);

@@ -110,6 +110,8 @@ static void died(void *ctx)
 
 	if (begin_stopping(s))
 		life_bury(s);
+	else /* who pauses or ends it must not wait for an agent that is gone: they look after it */
+		ws_stop(s->ws);
 	hub_job_done(s);
 }
 
@@ -352,7 +354,6 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	bool alive = life_agent_lives(s), paused = ws_mode(s->ws) == WS_PAUSED;
 	int r = paused ? 0 : -EPIPE; /* all of a paused one is durable, and nobody answers there */
 
-	life_unwatch(s);
 	guard_unstall(s);
 	if (link && alive) /* a connection that just broke comes back */
 		r = link_wait_up(link, clock_after_ms(END_UP_MS), &lost);
@@ -360,6 +361,9 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 		r = link_wait(link, MSG_STOP, &stop, clock_after_ms(grace_ms + 10000), NULL, NULL, &lost);
 	if (r == 0 && !paused)
 		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
+	if (r == 0 && ws_mode(s->ws) == WS_STOPPED) /* by died(): the agent did not live to say all */
+		r = err_set(&lost, -EPIPE, "agent-gone", "the agent ended meanwhile");
+	life_unwatch(s);
 	ws_stop(s->ws);
 	if (r == 0)
 		r = seal(s, &lost);

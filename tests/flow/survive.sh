@@ -77,8 +77,6 @@ if (run_daemon) >"$TOP/second" 2>&1 </dev/null; then fail "a second daemon start
 grep -q state-in-use "$TOP/second" || fail "a second daemon: $(cat "$TOP/second")"
 say "the keeper dies, then the daemon"
 kill -9 "$(cat "$STATE/keeper/pid")"
-is_kept_anew() { [ -S "$STATE/keeper/sock" ] && kill -0 "$(cat "$STATE/keeper/pid")"; }
-wait_for 10 "another keeper" is_kept_anew
 exec 7<"$MNT/$id/tree/d3/f3"
 stop_daemon KILL 2>/dev/null
 start_daemon 7<&-

@@ -18,7 +18,7 @@ STATE, MNT, LOG = os.environ["STATE"], os.environ["MNT"], os.environ["LOG"]
 SEED, KILLS, ARGV = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 BOXES_MAX = 4
 # How often which process; a victim that is not there at that moment is replaced by the daemon.
-VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4
+VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["maker"] * 2 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4
 # What is done to sandboxes. A new verb needs a function "do_VERB" and its row here.
 VERBS = ["create"] * 4 + ["run"] * 5 + ["write"] * 3 + ["pause"] * 2 + ["resume"] * 3 + ["kill"] * 2 + ["remove"] * 2
 
@@ -35,6 +35,13 @@ def state_of(pid):
         return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
+
+
+def parent(pid):
+    try:
+        return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def lives(pid):
@@ -158,12 +165,13 @@ class Chaos:
         kind = self.rnd.choice(VICTIMS)
         which = self.rnd.random()
         found = ours()
-        pids = {"priv": found["berth-priv"], "keeper": found["berth-keeper"], "notify": found["berth-notify"],
+        pids = {"priv": [p for p in found["berth-priv"] if parent(p) == self.daemon.pid],
+                "maker": [p for p in found["berth-priv"] if parent(p) != self.daemon.pid], "keeper": found["berth-keeper"], "notify": found["berth-notify"],
                 "agent": [s["pid"] for s in boxes.values() if s.get("pid")], "crun": found["crun"]}.get(kind, [])
-        if kind == "crun" and not pids:  # it lives for some milliseconds
-            end = time.monotonic() + 0.1
-            while not pids and time.monotonic() < end:
-                pids = ours()["crun"]
+        end = time.monotonic() + 0.1
+        while kind in ("crun", "maker") and not pids and time.monotonic() < end:  # they live for some milliseconds
+            found = ours()
+            pids = found["crun"] if kind == "crun" else [p for p in found["berth-priv"] if parent(p) != self.daemon.pid]
         if not pids:
             return "daemon", self.daemon.pid
         return kind, sorted(pids)[int(which * len(pids))]
@@ -180,9 +188,9 @@ class Chaos:
             try:
                 self.daemon.wait(30)
             except subprocess.TimeoutExpired:
-                stacks = [open(f"/proc/{self.daemon.pid}/task/{t}/stack").read() for t in
-                          os.listdir(f"/proc/{self.daemon.pid}/task")]
-                self.problem(f"the daemon does not end after the death of {kind}: {stacks}")
+                waits = collections.Counter(open(f"/proc/{self.daemon.pid}/task/{t}/wchan").read() for t in
+                                            os.listdir(f"/proc/{self.daemon.pid}/task"))
+                self.problem(f"the daemon does not end after the death of {kind}: {dict(waits)}")
                 self.daemon.kill()
                 self.daemon.wait()
 
@@ -230,6 +238,7 @@ class Chaos:
             if box[0] != "." and box not in alive and not (box in boxes and os.listdir(f"{STATE}/boxes/{box}") == ["ws.img"]):
                 wrong.append(f"boxes/{box} is left: {os.listdir(f'{STATE}/boxes/{box}')}")
         wrong += [f"crun/{box} is left" for box in os.listdir(f"{STATE}/crun") if box not in alive]
+        wrong += [f"store/ws/{box} is left" for box in os.listdir(f"{STATE}/store/ws") if box not in boxes]
         loops = subprocess.run(["losetup", "-n", "-O", "BACK-FILE"], stdout=subprocess.PIPE, text=True).stdout
         for line in loops.splitlines():
             if line.strip().startswith(f"{STATE}/boxes/") and line.strip()[len(STATE) + 7:].split("/")[0] not in alive:
@@ -247,7 +256,9 @@ class Chaos:
                         wrong.append(f"group {top}/{name}/{d} is left")
         found = ours()
         for kind, most in (("berth-priv", 1), ("berth-keeper", 1), ("berth-notify", 1)):
-            if len([p for p in found[kind] if lives(p)]) > most:
+            # A child of the privileged process has its name; one whose parent is gone must not stay.
+            mine = [p for p in found[kind] if lives(p) and (kind != "berth-priv" or parent(p) in (1, self.daemon.pid))]
+            if len(mine) > most:
                 wrong.append(f"{kind}: {found[kind]}")
         return wrong
 
