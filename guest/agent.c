@@ -139,6 +139,7 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 			return r;
 		at.credit = m.credit;
 		at.generation = m.generation;
+		at.hold_ms = m.hold_ms;
 	} else if (f->type == MSG_ATTACH) {
 		r = msg_decode(f->type, f->payload, &at, e);
 		if (r < 0)

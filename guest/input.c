@@ -14,7 +14,7 @@
 
 enum { END_OF_FILE = 4 }; /* control-D, what a terminal knows instead of an end */
 
-static void ack(struct proc *p)
+void in_ack(struct proc *p)
 {
 	struct msg_STDIN_ACK m = { .offset = p->in.at - buf_len(&p->in.buf) };
 
@@ -65,7 +65,7 @@ static void in_push(struct proc *p)
 		loop_rewatch(in->watch, buf_len(&in->buf) ? LOOP_WRITE : 0U);
 	in_ended(p);
 	if (moved)
-		ack(p);
+		in_ack(p);
 }
 
 static void on_writable(void *ctx, int fd, unsigned events)
@@ -98,7 +98,7 @@ static int on_stdin(struct proc *p, const struct msg_STDIN *m, struct err *e)
 		return err_set(e, -EPROTO, "stdin-gap", "standard input is missing bytes");
 	skip = in->at - m->offset;
 	if (skip >= m->data.len || in->end) {
-		ack(p);
+		in_ack(p);
 		return 0;
 	}
 	if (in->fd >= 0 && m->data.len - skip > buf_room(&in->buf))
@@ -107,7 +107,7 @@ static int on_stdin(struct proc *p, const struct msg_STDIN *m, struct err *e)
 		return err_set(e, -ENOMEM, "limits", "no memory for standard input");
 	in->at += m->data.len - skip;
 	if (in->fd < 0)
-		ack(p);
+		in_ack(p);
 	in_push(p);
 	return 0;
 }

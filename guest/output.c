@@ -3,7 +3,8 @@
  * Theory. Bytes go from the pipe into the ring, and from the ring to who is attached, as far as his credit goes. While
  * somebody is attached the ring keeps what he has not yet confirmed: credit comes back as he consumes, so a connection
  * that dies loses nothing; a full ring then means that we stop reading, and the process blocks. (When he gave more
- * credit than a ring holds that is impossible, and what was sent may go.) While nobody is attached the oldest bytes go.
+ * credit than a ring holds that is impossible, and what was sent may go.) Who wishes that is kept for him for a while
+ * also when his connection is lost. While nobody is attached the oldest bytes go.
  *
  * When the main process is reaped, what is in the pipe at that moment is the rest of its output. Survivors that hold
  * the pipe open go on writing into a sink. A terminal gets its bytes through a work queue of the kernel: there the rest
@@ -117,11 +118,17 @@ static uint64_t keep_from(const struct out *o)
 	uint64_t used;
 
 	if (!o->proc->conn)
-		return o->ring.end;
+		return o->holding ? o->held : o->ring.end;
 	if (o->window > WIRE_RING)
 		return o->sent;
 	used = o->window > o->credit ? o->window - o->credit : 0;
 	return o->sent > used ? o->sent - used : 0;
+}
+
+void out_hold(struct out *o, bool on)
+{
+	o->held = keep_from(o);
+	o->holding = on && o->window <= WIRE_RING;
 }
 
 /* Return: bytes read, 0 when there is nothing now, -1 when the stream is at its end. */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/agent.h"
 #include "guest/kill.h"
 #include "guest/oom.h"
 #include "wire/wire.h"
@@ -41,6 +42,7 @@ static void proc_free(struct proc *p)
 	watch_unbarrier(&p->barrier);
 	loop_untimer(&p->timeout);
 	loop_untimer(&p->grace);
+	loop_untimer(&p->hold);
 	in_close(&p->in);
 	out_close(&p->out[0]);
 	out_close(&p->out[1]);
@@ -262,10 +264,17 @@ static uint64_t out_attach(struct out *o, uint64_t from, uint64_t credit)
 void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *from)
 {
 	struct msg_STARTED m = { .pid = (uint64_t)p->pid, .in_at = p->in.at };
+	struct err taken;
 
-	if (p->conn && p->conn != conn)
+	if (p->conn && p->conn != conn) {
+		(void)!err_set(&taken, -EPIPE, "taken", "somebody else has attached to the process");
+		reply_error(p->conn, 0, &taken);
 		conn_finish(p->conn);
+	}
 	p->conn = conn;
+	p->hold_ms = from->hold_ms;
+	p->out[0].holding = p->out[1].holding = false;
+	loop_untimer(&p->hold);
 	p->exit_sent = false;
 	p->generation = (unsigned)from->generation;
 	m.out_lost = out_attach(&p->out[0], from->out_from, from->credit);
@@ -273,14 +282,33 @@ void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *fro
 	m.out_at = p->out[0].sent;
 	m.err_at = p->out[1].sent;
 	(void)!conn_send(conn, MSG_STARTED, &m);
+	if (p->in.at)
+		in_ack(p); /* the last one may be lost with its connection */
+	proc_pump(p);
+	out_read(&p->out[0]); /* what the one before had, but not confirmed, need not be kept any more */
+	out_read(&p->out[1]);
+	proc_pump(p);
+}
+
+static void on_held(void *ctx)
+{
+	struct proc *p = ctx;
+
+	p->out[0].holding = p->out[1].holding = false;
+	out_read(&p->out[0]); /* nobody holds the ring back any more */
+	out_read(&p->out[1]);
 	proc_pump(p);
 }
 
 void proc_detach(struct proc *p)
 {
+	out_hold(&p->out[0], p->hold_ms > 0);
+	out_hold(&p->out[1], p->hold_ms > 0);
 	p->conn = NULL;
-	out_read(&p->out[0]); /* nobody holds the ring back any more */
-	out_read(&p->out[1]);
+	if (p->hold_ms)
+		p->hold = loop_timer(p->procs->loop, clock_after_ms(p->hold_ms), on_held, p);
+	else
+		on_held(p);
 }
 
 int proc_signal(struct proc *p, int sig, bool tree)
@@ -333,6 +361,9 @@ int proc_frame(struct proc *p, const struct frame *f, struct err *e)
 		if (r == 0 && p->pty && p->out[0].fd >= 0)
 			child_resize(p->out[0].fd, (unsigned)size.cols, (unsigned)size.rows);
 		return r;
+	case MSG_LEAVE:
+		p->hold_ms = 0;
+		return 0;
 	case MSG_EXIT_ACK:
 		if (!p->exit_sent)
 			return err_set(e, -EPROTO, "bad-message", "EXIT_ACK before EXIT");

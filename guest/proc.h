@@ -27,6 +27,8 @@ struct out {
 	bool done;	/* no more bytes will come */
 	uint64_t sent;	/* offset, to who is attached */
 	uint64_t credit, window;
+	bool holding;	/* nobody is attached, and what he had not consumed, from `held` on, is kept for him */
+	uint64_t held;
 };
 
 /* Standard input: what the host sent and the process has not read. */
@@ -55,7 +57,8 @@ struct proc {
 	struct msg_list argv;
 	struct in in;
 	struct out out[2]; /* output, error output */
-	struct loop_timer *timeout, *grace;
+	struct loop_timer *timeout, *grace, *hold;
+	uint64_t hold_ms; /* of who is attached */
 	uint64_t timeout_at; /* clock_now() */
 	struct barrier *barrier;
 	struct conn *conn; /* borrowed: who is attached, or NULL */
@@ -93,6 +96,7 @@ void procs_list(const struct procs *ps, unsigned generation, struct msg_list *to
 
 /** proc_attach() - @conn gets STARTED and the output from the offsets on; who was attached before is let go. */
 void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *from);
+/** proc_detach() - the connection is lost. */
 void proc_detach(struct proc *p);
 /** proc_frame() - a frame of who is attached. Return: 0; PROC_E_GONE, the record was acknowledged and @p is freed;
  * -EBADMSG, -EPROTO with words. */
@@ -111,8 +115,12 @@ void out_close(struct out *o);
 void out_reaped(struct out *o);
 void out_read(struct out *o);
 void out_send(struct out *o);
+/** out_hold() - the connection is lost: keep what was not consumed, or with @on false: no longer. */
+void out_hold(struct out *o, bool on);
 int in_open(struct in *in, struct proc *p, int fd);
 void in_close(struct in *in);
+/** in_ack() - tell who is attached how much was taken. */
+void in_ack(struct proc *p);
 int in_frame(struct proc *p, const struct frame *f, struct err *e) MUST_CHECK;
 /** sink_add() - read and forget what comes out of @fd, so that survivors are not killed by a broken pipe. */
 void sink_add(struct procs *ps, int fd);

@@ -194,12 +194,13 @@ BERTH_API int berth_attach(struct berth *b, const char *sandbox, const char *exe
 /** berth_stream_close() - leave; a process that has not ended goes on. */
 BERTH_API void berth_stream_close(struct berth_stream **s);
 /** berth_stream_fd() - to poll for reading before berth_stream_next(); but first look whether berth_stream_next() with
- * a timeout of 0 has something. */
+ * a timeout of 0 has something. -1 while a lost connection is made again: then call berth_stream_next() again soon. */
 BERTH_API int berth_stream_fd(const struct berth_stream *s);
 /** berth_stream_id() - of the process. Lives as long as the stream. */
 BERTH_API const char *berth_stream_id(const struct berth_stream *s);
-/** berth_stream_next() - the next event; @timeout_ms -1: wait. Errors: -ETIMEDOUT (nothing yet), -EPIPE (cut off), a
- * start that failed. */
+/** berth_stream_next() - the next event. A connection that is lost is made again for half a minute, without a byte of
+ * output or input lost or doubled, also when the daemon is started anew meanwhile; @timeout_ms -1: wait. Errors:
+ * -ETIMEDOUT (nothing yet), -EPIPE (cut off), a start that failed. */
 BERTH_API int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event *ret, struct berth_error *e);
 /** berth_stream_room() - how many bytes of standard input may be sent now. */
 BERTH_API size_t berth_stream_room(const struct berth_stream *s);

@@ -18,6 +18,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+enum { AGAIN_MS = 50 };
+
 struct session {
 	struct berth_stream *s;
 	const char *verb;
@@ -165,7 +167,7 @@ int cli_follow(struct berth_stream *s, bool with_input, bool tty, const char *ve
 			{ .fd = n.input_open && berth_stream_room(s) ? STDIN_FILENO : -1, .events = POLLIN },
 		};
 
-		if (poll(p, 3, -1) < 0 && errno != EINTR)
+		if (poll(p, 3, p[0].fd < 0 ? AGAIN_MS : -1) < 0 && errno != EINTR)
 			break;
 		if (p[1].revents)
 			on_signal(&n);

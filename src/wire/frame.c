@@ -137,7 +137,7 @@ int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct
 			continue;
 		}
 		if (n == 0)
-			return buf_len(in) ? err_set(e, -EBADMSG, "bad-frame", "the connection ended inside a frame") :
+			return buf_len(in) ? err_set(e, -ECONNRESET, "closed", "the connection ended inside a frame") :
 					     err_set(e, -ENODATA, "closed", "the connection was closed");
 		if (errno == EINTR)
 			continue;

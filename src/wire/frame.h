@@ -32,7 +32,7 @@ int frame_put(struct buf *out, enum msg_type type, const void *m) MUST_CHECK;
  */
 int frame_send(int fd, enum msg_type type, const void *m, uint64_t until) MUST_CHECK;
 /** frame_recv() - blocking: read until a whole frame is in @in. @ret borrows from @in; frame_consume() it afterwards.
- * Return: 0; -ENODATA (orderly end between frames); -ETIMEDOUT; -EBADMSG; -errno. */
+ * Return: 0; -ENODATA (orderly end between frames); -ECONNRESET (inside one); -ETIMEDOUT; -EBADMSG; -errno. */
 int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e) MUST_CHECK;
 /** frame_recv_one() - the same, but reads nothing behind the frame: what comes next stays in the socket, for somebody
  * else. @in is empty, its limit is that of the frame: a longer one is -EBADMSG. */

@@ -109,7 +109,8 @@ static void stream_close(struct stream *s)
 /* A shell script as root. */
 static void start(struct stream *s, const char *script, uint64_t in_total, bool pty)
 {
-	struct msg_EXEC m = { .id = span_str(s->id), .user = span_str("root"), .credit = s->credit };
+	struct msg_EXEC m = { .id = span_str(s->id), .user = span_str("root"), .credit = s->credit,
+			      .generation = WIRE_GENERATION, .hold_ms = 60000 };
 	struct msg_list argv;
 
 	msg_list_init(&argv, 0);
@@ -452,7 +453,8 @@ static void both_directions(void)
 static void attach(struct stream *s, const char *id, uint64_t from)
 {
 	stream_open(s, id, 128 * 1024);
-	put(s, MSG_ATTACH, &(struct msg_ATTACH){ .id = span_str(id), .out_from = from, .credit = s->credit });
+	put(s, MSG_ATTACH, &(struct msg_ATTACH){ .id = span_str(id), .out_from = from, .credit = s->credit,
+					       .generation = WIRE_GENERATION, .hold_ms = 60000 });
 	while (!s->has_started)
 		go_on(s);
 	must(s->started.out_at == from + s->started.out_lost, "attached at %llu",
@@ -483,6 +485,42 @@ static void lost_connection(void)
 	type_line(&s, "\n");
 	finish(&s, WIRE_EXITED, 0);
 	must(s.got[WIRE_OUT] == 5ULL * BLOCK, "%llu bytes", (unsigned long long)s.got[WIRE_OUT]);
+}
+
+/* Connections are lost again and again while the process writes as fast as it can; what was not confirmed is held. */
+static void many_lost_connections(void)
+{
+	bool is_long = getenv("BERTH_LONG") != NULL;
+	uint64_t total = (is_long ? 100ULL : 10ULL) * BLOCK, dice = 1, next = 0, since = clock_now(), last = since,
+		 worst = 0;
+	unsigned cuts = is_long ? 1000 : 50, n = 0;
+	struct stream s;
+
+	until = clock_after_ms(is_long ? 15 * STEP_MS : STEP_MS);
+	stream_open(&s, "cuts", 128 * 1024);
+	s.expect = expect_pattern;
+	start(&s, is_long ? BLOCKS(110) : BLOCKS(20), 0, false);
+	while (!s.has_started)
+		go_on(&s);
+	for (;;) {
+		dice = dice * 6364136223846793005ULL + 1442695040888963407ULL;
+		next = MIN(s.got[WIRE_OUT] + (dice >> 33) % (2 * total / cuts), total);
+		while (!s.ended && s.got[WIRE_OUT] < next)
+			go_on(&s);
+		if (s.ended || s.got[WIRE_OUT] == total)
+			break;
+		next = s.got[WIRE_OUT];
+		stream_close(&s);
+		attach(&s, "cuts", next);
+		must(s.started.out_lost == 0, "%llu bytes are lost", (unsigned long long)s.started.out_lost);
+		worst = MAX(worst, clock_now() - last);
+		last = clock_now();
+		n++;
+	}
+	finish(&s, WIRE_EXITED, 0);
+	must(s.got[WIRE_OUT] == total, "%llu bytes", (unsigned long long)s.got[WIRE_OUT]);
+	printf("vm-drive: %u lost connections in %.2f s, longest between two %.2f s\n", n,
+	       (double)(clock_now() - since) / 1e9, (double)worst / 1e9);
 }
 
 /* --- replication, through the daemon's own link ------------------------------------------------------------------- */
@@ -720,6 +758,7 @@ static const struct {
 	{ "100 MB of output", output_100_mb },
 	{ "both directions full", both_directions },
 	{ "a lost connection", lost_connection },
+	{ "many lost connections", many_lost_connections },
 	{ "replication", replication },
 };
 

@@ -22,6 +22,8 @@ union got {
 	char room[512];
 };
 
+static uint64_t hold_ms;
+
 /* An EXEC with what struct spec does not have. */
 static void start(const struct lab *l, struct wire *w, const char *id, const char *script, unsigned mask,
 		  const char *limit)
@@ -34,6 +36,7 @@ static void start(const struct lab *l, struct wire *w, const char *id, const cha
 	cr_assert_eq(msg_list_str(&argv, span_str("sh")), 0);
 	cr_assert_eq(msg_list_str(&argv, span_str("-c")), 0);
 	cr_assert_eq(msg_list_str(&argv, span_str(script)), 0);
+	m.hold_ms = hold_ms;
 	if (limit)
 		cr_assert_eq(msg_list_str(&limits, span_str(limit)), 0);
 	m.argv = msg_list_span(&argv);
@@ -227,6 +230,87 @@ Test(report, old_lines_give_way)
 	cr_expect_gt(got.logs.data.len, 60000);
 	cr_expect_eq(memcmp(got.logs.data.p, "time=", 5), 0);
 	wire_close(&w);
+	lab_stop(&l);
+}
+
+/* Follow from @from on until @enough bytes were seen, or the end; credit is given back late. Return: how many. */
+static uint64_t follow(struct wire *w, uint64_t from, uint64_t enough, bool *ret_ended)
+{
+	uint64_t at = from;
+	union {
+		struct msg_STARTED started;
+		struct msg_OUTPUT output;
+		struct msg_EXIT exit;
+		char room[512];
+	} got;
+
+	while (at < enough) {
+		unsigned type = wire_next(w, &got);
+
+		if (type == MSG_STARTED)
+			cr_assert(got.started.out_at == from && !got.started.out_lost, "%llu bytes are lost",
+				  (unsigned long long)got.started.out_lost);
+		else if (type == MSG_EXIT)
+			*ret_ended = true;
+		if (type == MSG_EXIT)
+			break;
+		if (type != MSG_OUTPUT || got.output.stream != WIRE_OUT)
+			continue;
+		cr_assert_eq(got.output.offset, at);
+		at += got.output.data.len;
+		wire_send(w, MSG_WINDOW, &(struct msg_WINDOW){ .stream = WIRE_OUT, .bytes = got.output.data.len });
+	}
+	return at;
+}
+
+/* A process that writes as fast as it can loses nothing with its connections when that was wished, and who took its
+ * place is told; after LEAVE nothing is held. */
+Test(report, a_lost_connection_loses_nothing)
+{
+	struct msg_ATTACH m = { .id = span_str("long"), .credit = 65536, .generation = 2, .hold_ms = 30000 };
+	bool ended = false;
+	uint64_t at = 0;
+	struct wire w, v;
+	struct lab l;
+	union got got;
+	unsigned i;
+
+	cr_assert(lab_start(&l, "inotify"));
+	hold_ms = 30000;
+	start(&l, &w, "long", "head -c 5000000 /dev/zero; exit 3", 0, NULL);
+	for (i = 0; !ended; i++) {
+		at = follow(&w, at, at + 100000 + i * 1000, &ended);
+		if (ended)
+			break;
+		wire_close(&w);
+		m.out_from = at;
+		cr_assert(wire_dial(&l, &w, WIRE_EXEC, l.token));
+		wire_send(&w, MSG_ATTACH, &m);
+	}
+	cr_expect_eq(at, 5000000);
+	cr_expect_gt(i, 10);
+	wire_close(&w);
+	/* The one before is told. */
+	start(&l, &w, "taken", "sleep 1000", 0, NULL);
+	cr_assert_eq(wire_next(&w, &got), MSG_STARTED);
+	m.id = span_str("taken");
+	m.out_from = 0;
+	cr_assert(wire_dial(&l, &v, WIRE_EXEC, l.token));
+	wire_send(&v, MSG_ATTACH, &m);
+	cr_assert_eq(wire_next(&w, &got), MSG_ERROR);
+	cr_expect(span_eq(got.error.slug, span_str("taken")));
+	wire_close(&w);
+	wire_close(&v);
+	/* Nobody comes back: the process goes on. */
+	start(&l, &w, "left", "head -c 1000000 /dev/zero; echo >left; sleep 1000", 0, NULL);
+	cr_assert_eq(wire_next(&w, &got), MSG_STARTED);
+	cr_assert_eq(access(lab_path(&l, "left"), F_OK), -1);
+	wire_send(&w, MSG_LEAVE, &(struct msg_LEAVE){ 0 });
+	wire_close(&w);
+	for (i = 0; i < 2000 && access(lab_path(&l, "left"), F_OK) < 0; i++)
+		poll(NULL, 0, 5);
+	cr_expect_eq(access(lab_path(&l, "left"), F_OK), 0);
+	hold_ms = 0;
 	lab_stop(&l);
 }
 
