@@ -199,6 +199,9 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 			r = finish_start(h, spec, dir, &rec, ret, e);
 	}
 	if (r == 0) {
+		if (!report->fanotify && spec->kind == PRIV_BOX_OCI)
+			log_warn("priv", "no fanotify group for a sandbox: it watches directories one by one",
+				 "id=%s errno=%s", spec->id, err_name(report->watch_errno));
 		ret->fanotify = report->fanotify;
 		ret->uid_base = spec->kind == PRIV_BOX_OCI ? h->conf.range_first + spec->range * IDMAP_LEN : 0;
 	} else {

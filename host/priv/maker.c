@@ -25,10 +25,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/fanotify.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -173,8 +175,9 @@ static int step_overlay(struct maker *m UNUSED, struct err *e)
 }
 
 /* A group that is marked on a whole file system can only be made outside of the user namespace. How many groups a user
- * may have is counted by the real id: let that be the range's, while the effective one keeps the right to mark. */
-static int step_watch(struct maker *m, struct err *e UNUSED)
+ * may have (128 by default) is counted by the effective id: let that be the range's for the moment, without the loss of
+ * capabilities that comes with it otherwise. */
+static int step_watch(struct maker *m, struct err *e)
 {
 	const unsigned flags =
 		FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_NONBLOCK | FAN_CLOEXEC | FAN_UNLIMITED_QUEUE;
@@ -183,12 +186,17 @@ static int step_watch(struct maker *m, struct err *e UNUSED)
 	AUTO(fd_close) int top = openat(m->workspace, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	AUTO(fd_close) int fan = -1;
 
-	if (setresuid(m->base, (uid_t)-1, (uid_t)-1) == 0)
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0) == 0 && seteuid(m->base) == 0)
 		fan = fanotify_init(flags, O_RDONLY | O_CLOEXEC | O_LARGEFILE);
-	if (setresuid(0, 0, 0) < 0)
+	m->report->watch_errno = errno;
+	if (seteuid(0) < 0 || prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) < 0)
 		return err_sys(e, -errno, "user");
+	if (fan >= 0 && top >= 0 && fanotify_mark(fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask, top, NULL) < 0) {
+		m->report->watch_errno = errno;
+		fd_close(&fan);
+	}
 	/* An older kernel: the agent falls back to watching directories by itself. */
-	if (fan < 0 || top < 0 || fanotify_mark(fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask, top, NULL) < 0)
+	if (fan < 0 || top < 0)
 		return 0;
 	m->report->fanotify = true;
 	m->fan_fd = fd_take(&fan);

@@ -12,6 +12,7 @@ struct maker_report {
 	struct err err;		/* code 0 while nothing failed */
 	int loops[MAKER_LOOPS]; /* loop devices taken, -1: none */
 	bool fanotify;
+	int watch_errno; /* why there is no fanotify group */
 	uint64_t template_ino;
 	unsigned steps;		      /* begun so far */
 	uint64_t at[MAKER_STEPS_MAX]; /* when each began, clock.h; the last is the runtime */

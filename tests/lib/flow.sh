@@ -31,6 +31,7 @@ LOG=$TOP/log
 DAEMON=
 # Tests may run beside other daemons: ids of its own, 16 ranges.
 IDS_FIRST=$((65536 * (1024 + 16 * ($$ % 3000))))
+IDS_COUNT=16
 export BERTH_URL=unix:$STATE/run/api.sock
 TESTING=$(basename "$0" .sh)
 
@@ -214,7 +215,7 @@ processes_of_ids() {
 	local dir uid
 	for dir in /proc/[0-9]*; do
 		uid=$(stat -c %u "$dir" 2>/dev/null) || continue
-		if [ "$uid" -ge "$IDS_FIRST" ] && [ "$uid" -lt $((IDS_FIRST + 16 * 65536)) ]; then
+		if [ "$uid" -ge "$IDS_FIRST" ] && [ "$uid" -lt $((IDS_FIRST + IDS_COUNT * 65536)) ]; then
 			grep -q '^State:.Z' "$dir/status" 2>/dev/null || echo "${dir#/proc/}"
 		fi
 	done

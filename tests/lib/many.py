@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many sandboxes: made and killed at once, used, counted. Prints the figures that docs/testing.md has."""
+import os
+import statistics
+import sys
+import threading
+import time
+
+from berthtest import Api, fail
+
+RUNNING, STORED, DAEMON = int(os.environ["RUNNING"]), int(os.environ["STORED"]), int(os.environ["DAEMON_PID"])
+MNT, AT_ONCE, ROUNDS = os.environ["MNT"], 50, 20 if os.environ.get("BERTH_LONG") else 4
+
+
+def at_once(things, work):
+    """work(api, thing) for all of them, AT_ONCE at a time. Returns how long each took, in ms."""
+    left, took, errors, lock = list(things), [], [], threading.Lock()
+
+    def run():
+        api = Api()
+        while not errors:
+            with lock:
+                if not left:
+                    return
+                one = left.pop()
+            begun = time.monotonic()
+            try:
+                work(api, one)
+            except BaseException as e:  # SystemExit of a refused request, too
+                errors.append(f"{one}: {e!r}")
+                return
+            with lock:
+                took.append((time.monotonic() - begun) * 1000)
+
+    threads = [threading.Thread(target=run) for _ in range(AT_ONCE)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    if errors:
+        fail(errors[0])
+    return took
+
+
+def usage():
+    """PSS in KiB, descriptors and threads of the daemon."""
+    with open(f"/proc/{DAEMON}/smaps_rollup") as f:
+        pss = next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+    with open(f"/proc/{DAEMON}/smaps_rollup") as f:
+        anon = next(int(line.split()[1]) for line in f if line.startswith("Pss_Anon:"))
+    return anon, len(os.listdir(f"/proc/{DAEMON}/fd")), len(os.listdir(f"/proc/{DAEMON}/task")), pss
+
+
+def figures(name, took):
+    took.sort()
+    print(f"many: {name}: n={len(took)} p50={statistics.median(took):.1f} ms p99={took[int(len(took) * 0.99) - 1]:.1f} ms",
+          flush=True)
+
+
+def create(api, name):
+    info = api.good("POST", "/v1/sandboxes", {"template": "mini", "name": name})
+    if info["watcher"] != "fanotify-fs":
+        raise RuntimeError(f"{name} watches by {info['watcher']}")
+
+
+def use(api, name):
+    r = api.sh(name, f"mkdir -p d && echo {name} >d/name && cat d/name")
+    with open(f"{MNT}/by-name/{name}/d/name") as f:
+        if r["stdout"] != name + "\n" or f.read() != name + "\n":
+            raise RuntimeError(f"{name}: {r}")
+
+
+def kill(api, name):
+    api.good("POST", f"/v1/sandboxes/{name}/kill", {"grace_ms": 0})
+
+
+def remove(api, name):
+    api.good("DELETE", f"/v1/sandboxes/{name}")
+
+
+def main():
+    api = Api()
+    names = [f"box-{i}" for i in range(RUNNING)]
+    create(api, "warm-up")
+    use(api, "warm-up")
+    base = usage()
+    begun = time.monotonic()
+    figures(f"create, {AT_ONCE} at a time", at_once(names, create))
+    print(f"many: {RUNNING / (time.monotonic() - begun):.0f} a second")
+    figures("run and read on the mount", at_once(names, use))
+    full = usage()
+    per = [(full[i] - base[i]) / RUNNING for i in range(2)]
+    print(f"many: per sandbox: {per[0]:.0f} KiB of the daemon's own memory, {per[1]:.1f} descriptors; "
+          f"{full[2]} threads", flush=True)
+    if per[0] > 512 or per[1] > 8:
+        fail(f"a sandbox costs the daemon {per[0]:.0f} KiB and {per[1]:.1f} descriptors")
+    if len(Api().good("GET", "/v1/sandboxes")) != RUNNING + 1:
+        fail("not all run")
+    figures("kill", at_once(names, kill))
+    figures("remove", at_once(names, remove))
+    # Stored workspaces: made and stopped, then all of them browsed.
+    stored = [f"old-{i}" for i in range(STORED)]
+    for i in range(0, STORED, RUNNING):
+        part = stored[i:i + RUNNING]
+        at_once(part, create)
+        at_once(part, use)
+        at_once(part, kill)
+    begun = time.monotonic()
+    seen = 0
+    for name in os.listdir(MNT):
+        if name != "by-name":
+            with open(f"{MNT}/{name}/d/name") as f:
+                seen += len(f.read()) > 0
+    print(f"many: {seen} workspaces browsed in {(time.monotonic() - begun) * 1000:.0f} ms")
+    if seen != STORED + 1:
+        fail(f"{seen} workspaces of {STORED + 1} can be read")
+    # Churn: what one round leaves behind, the next one would, too. The ring of events fills meanwhile, and environments
+    # that are open for the next reader come and go, so that only the trend says something.
+    rounds = []
+    for _ in range(ROUNDS):
+        part = [f"churn-{i}" for i in range(min(RUNNING, 60))]
+        at_once(part, create)
+        at_once(part, use)
+        at_once(part, kill)
+        at_once(part, remove)
+        rounds.append(usage())
+    print(f"many: after rounds of churn: {[(u[0], u[1], u[2]) for u in rounds]} (KiB, descriptors, threads)")
+    half = len(rounds) // 2
+    made = (len(rounds) - half - 1) * min(RUNNING, 60)
+    if (rounds[-1][0] - rounds[half][0]) / made > 32 or rounds[-1][1] > rounds[half][1] + 128:
+        fail("churn leaves something behind")
+    at_once(stored, remove)
+    kill(Api(), "warm-up")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
