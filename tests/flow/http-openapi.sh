@@ -88,12 +88,16 @@ while b"berth: " not in got:
     if not part: break
     got += part
 if b"berth: ok" not in got: fail(got[-300:])
+def built():
+    conn.request("GET", "/v1/events")
+    return b'"template.built"' in conn.getresponse().read()
+until(built, 30, "the event of a build") # before it is removed again: the event says what is there then
+ask("GET", "/v1/events", wants=200)
 upgrade("POST", "/v1/templates", b'{"name":"never","packages":["no-such-package"]}')[0].close()
 ask("DELETE", "/v1/templates/again", wants=200); ask("DELETE", "/v1/templates/none", wants=404)
 key = ask("POST", "/v1/keys", {"name": "k", "scopes": ["read", "run"], "per_second": 5}, 201)
 ask("GET", "/v1/keys", wants=200)
 ask("DELETE", f"/v1/keys/{key['id']}", wants=200); ask("DELETE", "/v1/keys/k", wants=404)
-until(lambda: "template.built" in ask("GET", "/v1/events", wants=200)["kind"] or b"template.built" in (lambda: (conn.request("GET", "/v1/events"), conn.getresponse().read())[1])(), 30, "the event of a build")
 ask("GET", "/v1/df", wants=200); ask("GET", S + "/stats", wants=200); ask("GET", S + "/logs", wants=200); ask("GET", S + "/logs?from=x", wants=400)
 ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
 ask("POST", "/v1/fsck", wants=200)
