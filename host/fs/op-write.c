@@ -135,7 +135,7 @@ static void answer(struct change *c, int result, const struct node *n)
 	if (result == 0 && needs_node && !n)
 		result = -EIO;
 	if (!leave) {
-		again_fault(c->fs, c->kind);
+		again_fault(c->fs, (int)c->kind);
 		if (result < 0)
 			fuse_reply_err(c->req, -result);
 		else
