@@ -227,14 +227,14 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		return -EBADMSG;
 	if (!token_ok(a, m.token))
 		return -EACCES;
-	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > WIRE_TUNNEL)
+	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > (agent_newest() < 2 ? WIRE_SHIP : WIRE_TUNNEL))
 		return -EPROTO;
 	if (m.id.len && !span_eq(m.id, span_str(a->o.id)))
 		return err_set(e, -EPERM, "wrong-sandbox", "this is another sandbox");
 	a->n_strangers--;
 	loop_untimer(&p->deadline);
 	p->kind = (unsigned)m.kind;
-	p->generation = (unsigned)MIN(m.generation, (uint64_t)WIRE_GENERATION);
+	p->generation = (unsigned)MIN(m.generation, (uint64_t)agent_newest());
 	hello_reply(p, &m);
 	if (p->kind == WIRE_CONTROL) {
 		go_on(a);

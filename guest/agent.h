@@ -48,6 +48,8 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 void agent_free(struct agent **slot);
 /** agent_control() - the control connection, NULL while there is none. */
 struct conn *agent_control(const struct agent *a);
+/** agent_newest() - the newest generation that this agent speaks; in a file of its own: tests have an older one. */
+unsigned agent_newest(void);
 /** agent_generation() - of the host at the control connection; 0: there is none. */
 unsigned agent_generation(const struct agent *a);
 /** agent_speaks() - true when the host at the control connection knows this message. */

@@ -274,6 +274,8 @@ int control_frame(struct agent *a, const struct frame *f, struct err *e)
 	size_t i;
 	int r;
 
+	if (!agent_speaks(a, f->type))
+		return err_set(e, -EPROTO, "bad-message", "%s is not known here", msg_name(f->type));
 	for (i = 0; i < ARRAY_LEN(calls); i++) {
 		if (calls[i].type != f->type)
 			continue;

@@ -60,6 +60,7 @@ static bool parse(int argc, char **argv, struct options *o)
 		{ "oom-fd", 1, NULL, 'o' },
 		{ NULL, 0, NULL, 0 },
 	};
+	const char *env;
 	int c;
 
 	*o = (struct options){ .token_fd = -1, .fanotify_fd = -1, .oom_fd = -1, .watcher = "auto" };
@@ -81,6 +82,9 @@ static bool parse(int argc, char **argv, struct options *o)
 		else if (c == '?' || !number(optarg, c == 't' ? &o->token_fd : c == 'o' ? &o->oom_fd : &o->fanotify_fd))
 			return false;
 	}
+	env = getenv("BERTH_OOM_FD");
+	if (env && !number(env, &o->oom_fd))
+		return false;
 	return optind == argc && o->listen && o->id && strlen(o->id) <= 64 && o->workspace && *o->workspace == '/' &&
 	       (o->token_fd >= 0) != (o->token_file != NULL);
 }

@@ -354,6 +354,7 @@ static void call_on_loop(void *ctx)
 {
 	struct call *c = ctx;
 	struct link *l = c->link;
+	int r = 1; /* not sent */
 
 	if (!c->fn) {
 		struct conn *conn = c->to_ship ? l->ship : l->control;
@@ -372,9 +373,15 @@ static void call_on_loop(void *ctx)
 	else if (c->since > l->generation)
 		call_fail(c, -ENOSYS, "agent-too-old",
 			  "this sandbox's agent is older than the daemon and cannot do that");
-	else if (l->calls.len > LINK_CALLS_MAX || conn_send_frame(l->control, buf_span(&c->frame)) < 0)
+	else if (l->calls.len > LINK_CALLS_MAX)
 		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
 	else
+		r = conn_send_frame(l->control, buf_span(&c->frame));
+	if (r == -EPIPE) /* it broke, which the loop will hear of in a moment */
+		call_fail(c, -EPIPE, "agent-gone", "the connection to the agent broke");
+	else if (r < 0)
+		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
+	else if (r == 0)
 		c->timer = loop_timer(l->loop, c->until, call_late, c);
 }
 

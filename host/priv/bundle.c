@@ -68,6 +68,8 @@ static void put_rlimit(struct json *j, const char *type, int64_t value)
 	json_close(j, '}');
 }
 
+#define ENVIRONMENT "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8"
+
 static void put_process(struct json *j, const struct bundle *b)
 {
 	json_open(j, "process", '{');
@@ -86,17 +88,13 @@ static void put_process(struct json *j, const struct bundle *b)
 		json_str(j, NULL, "--fanotify-fd");
 		json_str(j, NULL, "5");
 	}
-	if (b->oom) {
-		json_str(j, NULL, "--oom-fd");
-		json_str(j, NULL, "6");
-	}
 	json_str(j, NULL, "--id");
 	json_str(j, NULL, b->id);
 	json_str(j, NULL, "--workspace");
 	json_str(j, NULL, "/workspace");
 	json_close(j, ']');
-	json_words(j, "env",
-		   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8");
+	/* What agents of generation 1 do not know stands here: an option they would refuse. */
+	json_words(j, "env", b->oom ? ENVIRONMENT " BERTH_OOM_FD=6" : ENVIRONMENT);
 	json_str(j, "cwd", "/");
 	json_open(j, "capabilities", '{');
 	json_words(j, "bounding", CAPABILITIES);

@@ -70,9 +70,9 @@ Test(priv_box, runs_a_program_in_its_own_world)
 	cr_expect_str_eq(
 		rig_sh(&rig, "cat /proc/1/cmdline | tr '\\0' ' '"),
 		got.fanotify
-			? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --oom-fd 6 --id one --workspace "
+			? "/.berth/agent --listen fd:3 --token-fd 4 --fanotify-fd 5 --id one --workspace "
 			  "/workspace"
-			: "/.berth/agent --listen fd:3 --token-fd 4 --oom-fd 6 --id one --workspace /workspace");
+			: "/.berth/agent --listen fd:3 --token-fd 4 --id one --workspace /workspace");
 	finish("one", &got);
 }
 
