@@ -1,34 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading directories without handles. A position in a directory must stay valid while entries come and go and across
- * requests that carry nothing but a number, so it is a hash of the name that was given last, and a directory is read in
- * the order of these hashes. The sorted list is made when a reader starts at the beginning and kept with the inode
- * until somebody has read to its end or the directory changes; each name is looked up again when it is given out.
+ * requests that carry nothing but a number, so it is a hash of the name that was given last, with a key that guests do
+ * not know, and a directory is read in the order of these hashes. The sorted list is made when a reader starts at the
+ * beginning and kept with the inode until somebody has read to its end or the directory changes; each name is looked up
+ * again when it is given out.
  */
 #include "host/fs/state.h"
 
 #include "base/str.h"
+#include "host/fs/cookie.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-
-enum { COOKIE_FIRST = 16 }; /* below: "." and ".." */
-
-static uint64_t cookie_of(struct span name)
-{
-	const uint8_t *p = name.p;
-	uint64_t h = 0xcbf29ce484222325ULL;
-	size_t i;
-
-	for (i = 0; i < name.len; i++)
-		h = (h ^ p[i]) * 0x100000001b3ULL;
-	h ^= h >> 29;
-	h *= 0xbf58476d1ce4e5b9ULL;
-	h ^= h >> 32;
-	h &= INT64_MAX;
-	return h < COOKIE_FIRST ? h + COOKIE_FIRST : h;
-}
 
 static int by_cookie(const void *a, const void *b)
 {
@@ -41,14 +26,14 @@ static int by_cookie(const void *a, const void *b)
 
 typedef VEC(struct fs_list_entry) entries;
 
-static void add(entries *v, struct span name)
+static void add(const struct fs *fs, entries *v, struct span name)
 {
-	struct fs_list_entry one = { .cookie = cookie_of(name), .name = span_dup(name) };
+	struct fs_list_entry one = { .cookie = cookie_of(fs->table.head->dir_key, name), .name = span_dup(name) };
 
 	vec_push(v, one);
 }
 
-static int list_ws(struct fs_inode *i, entries *v)
+static int list_ws(const struct fs *fs, struct fs_inode *i, entries *v)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct span name = SPAN_NULL;
@@ -59,7 +44,7 @@ static int list_ws(struct fs_inode *i, entries *v)
 		r = entry_next(t, i->fid, name, &name, &fid);
 		if (r != 0)
 			break;
-		add(v, name);
+		add(fs, v, name);
 		name = SPAN(v->v[v->len - 1].name, name.len);
 	}
 	return MIN(r, 0);
@@ -70,10 +55,10 @@ static void list_root(struct fs *fs, entries *v)
 	struct map_slot *slot;
 	size_t pos = 0;
 
-	add(v, span_str("by-name"));
+	add(fs, v, span_str("by-name"));
 	lock_take(&fs->lock);
 	while ((slot = map_next(&fs->spaces, &pos)))
-		add(v, SPAN(slot->key, slot->num));
+		add(fs, v, SPAN(slot->key, slot->num));
 	lock_drop(&fs->lock);
 }
 
@@ -85,7 +70,7 @@ static int list_make(struct fs *fs, fuse_ino_t ino, struct fs_list **ret)
 	int r = 0;
 
 	if (i)
-		r = list_ws(i, &v);
+		r = list_ws(fs, i, &v);
 	else if (ino == FS_INO_ROOT)
 		list_root(fs, &v);
 	if (v.len)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,6 +64,11 @@ static bool is_sane(const struct table_head *h)
 	       h->init_len > 0 && h->init_len <= TABLE_INIT_MAX && h->flags == (TABLE_SERVED | TABLE_CAN_RESEND);
 }
 
+static void *part(uint8_t *map, uint64_t at)
+{
+	return map + at;
+}
+
 int table_map(struct table *t, int fd, bool fresh, struct err *e)
 {
 	struct layout l = layout();
@@ -78,14 +84,18 @@ int table_map(struct table *t, int fd, bool fresh, struct err *e)
 	if (p == MAP_FAILED)
 		return err_sys(e, -errno, "the table of the mount");
 	t->map = p;
-	t->head = (struct table_head *)p;
-	t->spaces = (struct table_space *)(p + l.spaces);
-	t->nodes = (struct table_node *)(p + l.nodes);
-	t->handles = (struct table_handle *)(p + l.handles);
-	t->intents = (struct table_intent *)(p + l.intents);
-	t->blocks = (struct table_block *)(p + l.blocks);
+	t->head = part(p, 0);
+	t->spaces = part(p, l.spaces);
+	t->nodes = part(p, l.nodes);
+	t->handles = part(p, l.handles);
+	t->intents = part(p, l.intents);
+	t->blocks = part(p, l.blocks);
 	if (fresh) {
 		*t->head = (struct table_head){ .magic = TABLE_MAGIC, .version = TABLE_VERSION };
+		if (getrandom(t->head->dir_key, sizeof(t->head->dir_key), 0) != sizeof(t->head->dir_key)) {
+			table_unmap(t);
+			return err_sys(e, -EIO, "random bytes for the mount");
+		}
 	} else if (!is_sane(t->head)) {
 		table_unmap(t);
 		return err_set(e, -ESTALE, "mount-format", "the mount was left in a state that cannot be gone on from");

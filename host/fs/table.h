@@ -13,12 +13,13 @@
  */
 #include "base/err.h"
 #include "base/vec.h"
+#include "host/fs/cookie.h"
 #include "host/store/store.h"
 
 #include <stdbool.h>
 
 enum {
-	TABLE_VERSION = 1,
+	TABLE_VERSION = 2,
 	TABLE_SPACES = 16384,
 	TABLE_NODES = 4 * 1024 * 1024,
 	TABLE_HANDLES = 256 * 1024,
@@ -37,6 +38,7 @@ struct table_head {
 	uint32_t nodes_top, handles_top, spaces_top, blocks_top; /* slots below were used at least once */
 	uint32_t takeovers, init_len;
 	uint8_t init[TABLE_INIT_MAX]; /* the kernel's first request */
+	uint8_t dir_key[COOKIE_KEY_LEN]; /* of positions in directories: readers go on with the next process */
 };
 
 enum space_state { SPACE_FREE, SPACE_NEW, SPACE_SHOWN, SPACE_GONE };
