@@ -233,12 +233,17 @@ static void check_seen(struct ws_check *w)
 static int check_journal(struct ws_check *w)
 {
 	struct journal_row row = { .seq = 0 };
-	uint64_t last = 0, want = 1;
+	uint64_t last = 0, first = 0, want = 1;
 	int r = meta_get_u64(w->t, "journal-seq", &last);
+
+	if (r >= 0)
+		r = meta_get_u64(w->t, "journal-first", &first);
 
 	if (r < 0)
 		return r;
-	if (last > JOURNAL_ROWS && journal_next(w->t, 0, &row) == 0 && row.seq <= last - JOURNAL_ROWS + 1)
+	if (last > JOURNAL_ROWS)
+		first = MAX(first, last - JOURNAL_ROWS + 1);
+	if (first && journal_next(w->t, 0, &row) == 0 && row.seq <= first)
 		want = row.seq;
 	while ((r = journal_next(w->t, want - 1, &row)) == 0) {
 		if (row.seq != want)

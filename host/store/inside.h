@@ -26,11 +26,14 @@ struct txn {
 	struct db_txn *t;
 	bool write;
 	uint64_t journal_seq; /* last row appended by this transaction, 0: none yet */
+	uint64_t journal_b, journal_first; /* with it: bytes of rows; the oldest one when some were forgotten */
 	/* The place of entry_next(): where the cursor stands, when no change came between. */
 	struct key at;
 	bool is_at;
 };
 
+/** journal_facts() - what the transaction's rows change of the facts; before the commit. */
+void journal_facts(struct txn *t);
 /** store_ws_dir() - "DIR/ws/ID" on the heap. */
 char *store_ws_dir(const struct store *store, const char *id);
 /** store_sync_dir() - make the names in a directory durable. Return: 0 or -errno. */

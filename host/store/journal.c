@@ -2,45 +2,77 @@
 /*
  * What changed when. Rows are numbered without gaps and appended, so that LMDB fills its pages to the brim. The
  * number of the last row is also kept in meta "journal-seq", written once a transaction. A guest that makes and
- * removes one file for ever must not fill the disk: the oldest rows go when there are more than JOURNAL_ROWS.
+ * removes one file for ever must not fill the disk: the oldest rows go when there are more than JOURNAL_ROWS, or more
+ * bytes than JOURNAL_MAX_B ("journal-b", of rows that were written since that is counted).
  */
 #include "host/store/inside.h"
 
 #include <errno.h>
 
-/* Two at a time, so that a journal that was longer once becomes short again. */
-static void forget_oldest(struct txn *t)
+static uint64_t fact(struct txn *t, const char *key)
+{
+	uint64_t v = 0;
+	int r = meta_get_u64(t, key, &v);
+
+	if (r < 0)
+		txn_fail(t, r);
+	return r == 0 ? v : 0;
+}
+
+/* Return: false: there is none that must go. */
+static bool forget_one(struct txn *t)
 {
 	struct span key, v;
 	struct key k;
 	uint64_t seq;
-	int i;
 
-	for (i = 0; i < 2; i++) {
-		if (db_walk(t->t, WT_JOURNAL, DB_AT_LEAST, SPAN_NULL, &key, &v) || key_u64_parse(key, &seq) ||
-		    seq + JOURNAL_ROWS > t->journal_seq)
-			return;
-		key_u64(&k, seq);
-		db_del(t->t, WT_JOURNAL, key_span(&k));
-	}
+	if (db_walk(t->t, WT_JOURNAL, DB_AT_LEAST, SPAN_NULL, &key, &v) || key_u64_parse(key, &seq) ||
+	    seq == t->journal_seq || (seq + JOURNAL_ROWS > t->journal_seq && t->journal_b <= JOURNAL_MAX_B))
+		return false;
+	t->journal_b -= MIN(t->journal_b, (uint64_t)v.len);
+	t->journal_first = seq + 1;
+	key_u64(&k, seq);
+	db_del(t->t, WT_JOURNAL, key_span(&k));
+	return true;
 }
 
 void journal_append(struct txn *t, struct journal_row *row)
 {
 	uint8_t rec[JOURNAL_HEAD + JOURNAL_NAME_MAX];
 	struct key k;
-	int r;
+	size_t len;
+	int i;
 
 	if (!t->journal_seq) {
-		r = meta_get_u64(t, "journal-seq", &t->journal_seq);
-		if (r < 0)
-			txn_fail(t, r);
+		t->journal_seq = fact(t, "journal-seq");
+		t->journal_b = fact(t, "journal-b");
+		t->journal_first = fact(t, "journal-first");
 	}
 	row->seq = ++t->journal_seq;
 	key_u64(&k, row->seq);
-	db_put(t->t, WT_JOURNAL, key_span(&k), SPAN(rec, journal_pack(row, rec)), DB_PUT_APPEND);
-	if (row->seq > JOURNAL_ROWS)
-		forget_oldest(t);
+	len = journal_pack(row, rec);
+	t->journal_b += len;
+	db_put(t->t, WT_JOURNAL, key_span(&k), SPAN(rec, len), DB_PUT_APPEND);
+	/* Two at a time, so that a journal that was longer once becomes short again; of bytes as many as it takes. */
+	if (row->seq > JOURNAL_ROWS || t->journal_b > JOURNAL_MAX_B)
+		for (i = 0; (i < 2 || t->journal_b > JOURNAL_MAX_B) && forget_one(t);)
+			i++;
+}
+
+void journal_facts(struct txn *t)
+{
+	if (!t->journal_seq)
+		return;
+	meta_put_u64(t, "journal-seq", t->journal_seq);
+	meta_put_u64(t, "journal-b", t->journal_b);
+	meta_put_u64(t, "journal-first", t->journal_first);
+}
+
+uint64_t journal_last(struct txn *t)
+{
+	uint64_t seq;
+
+	return meta_get_u64(t, "journal-seq", &seq) == 0 ? seq : 0;
 }
 
 int journal_next(struct txn *t, uint64_t after, struct journal_row *ret)

@@ -58,8 +58,7 @@ int txn_commit(struct txn **slot, struct err *e)
 	struct txn *t = take(slot);
 	int r;
 
-	if (t->journal_seq)
-		meta_put_u64(t, "journal-seq", t->journal_seq);
+	journal_facts(t);
 	r = db_commit(&t->t);
 	txn_end(t);
 	if (r == -ENOSPC)

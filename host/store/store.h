@@ -177,9 +177,22 @@ uint64_t txn_root(struct txn *t);
 
 /* --- journal: what changed when, in order ------------------------------------------------------------------------ */
 
-enum journal_kind { JOURNAL_ENTRY = 1, JOURNAL_GONE = 2, JOURNAL_ATTR = 3, JOURNAL_CONTENT = 4, JOURNAL_NOTE = 5 };
+enum journal_kind {
+	JOURNAL_ENTRY = 1, /* of earlier versions: a name in its directory, without a path */
+	JOURNAL_GONE = 2,  /* as well */
+	JOURNAL_ATTR = 3,
+	JOURNAL_CONTENT = 4,
+	JOURNAL_NOTE = 5,
+	/* With paths from the root; a rename has the new one, NUL, the old one. */
+	JOURNAL_CREATE = 6,
+	JOURNAL_REMOVE = 7,
+	JOURNAL_RENAME = 8,
+	JOURNAL_WRITE = 9,
+	JOURNAL_CHMOD = 10,
+	JOURNAL_LOST = 11, /* there was more than can be told */
+};
 
-enum { JOURNAL_ROWS = 65536 }; /* that are kept */
+enum { JOURNAL_ROWS = 65536, JOURNAL_MAX_B = 32 * 1024 * 1024 }; /* that are kept */
 
 struct journal_row {
 	uint64_t seq; /* set by journal_append(): 1, 2, 3 … in this workspace */
@@ -188,12 +201,14 @@ struct journal_row {
 	uint32_t mode;
 	uint64_t fid, parent, size;
 	struct digest root; /* of the content, for JOURNAL_CONTENT */
-	struct span name;   /* of the entry, or the words of a note */
+	struct span name;   /* of the entry, its path, or the words of a note */
 };
 
 void journal_append(struct txn *t, struct journal_row *row);
 /** journal_next() - the first row with seq > @after. Return: 0; STORE_E_NONE; -errno. */
 int journal_next(struct txn *t, uint64_t after, struct journal_row *ret) MUST_CHECK;
+/** journal_last() - the number of the last row ever, 0: none. */
+uint64_t journal_last(struct txn *t);
 
 /* --- trees: a whole state as one hash ----------------------------------------------------------------------------- */
 

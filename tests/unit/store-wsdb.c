@@ -237,6 +237,35 @@ Test(wsdb, the_journal_is_bounded)
 	cr_assert_eq(stats.problems, 0);
 }
 
+Test(wsdb, the_journal_is_bounded_in_bytes_too)
+{
+	static char name[8000];
+	struct journal_row row = { .kind = JOURNAL_CREATE, .name = SPAN(name, sizeof(name)) }, got;
+	struct fsck_stats stats;
+	struct txn *t = NULL;
+	uint64_t n = 0, bytes = 0, after = 0;
+	unsigned i;
+
+	memset(name, 'x', sizeof(name));
+	for (i = 0; i < 6000; i++) {
+		if (!t)
+			cr_assert_eq(txn_write(ws, &t, NULL), 0);
+		journal_append(t, &row);
+		if (i % 100 == 99)
+			cr_assert_eq(txn_commit(&t, NULL), 0);
+	}
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	for (; journal_next(t, after, &got) == 0; after = got.seq, n++)
+		bytes += got.name.len;
+	cr_assert_eq(after, 6000);
+	cr_assert_eq(journal_last(t), 6000);
+	txn_abort(&t);
+	cr_assert_gt(n, 4000);
+	cr_assert_leq(bytes, JOURNAL_MAX_B);
+	cr_assert_eq(store_fsck(place.store, NULL, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+}
+
 Test(wsdb, removed_while_somebody_has_it_open)
 {
 	struct node n = make_node(2, S_IFDIR | 0755);
