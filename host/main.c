@@ -48,6 +48,7 @@ struct berthd {
 	struct facts facts;
 	struct keys *keys;
 	struct events *events;
+	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
 	char *run_dir, *store_dir, *template_dir;
 	struct priv_mounted mount;
@@ -255,7 +256,8 @@ static void tick(void *ctx)
 {
 	struct berthd *b = ctx;
 
-	events_tick(b->events);
+	follow_tick(events_readers(b->events));
+	follow_tick(b->watchers);
 	loop_rearm(b->ticker, clock_after_ms(TICK_MS));
 }
 
@@ -285,6 +287,7 @@ static int front_up(struct berthd *b, struct err *e)
 				 .fs = b->fs,
 				 .keys = b->keys,
 				 .events = b->events,
+				 .watchers = b->watchers,
 				 .facts = &b->facts,
 				 .box = c->box,
 				 .mount_dir = c->mount_dir,
@@ -307,6 +310,7 @@ static void bring_up(void *ctx)
 		.loop = b->loop,
 		.work = b->work,
 		.notify = b->notify,
+		.watchers = b->watchers,
 		.dial = b->dial,
 		.api = b->api,
 		.priv = b->priv,
@@ -362,7 +366,8 @@ static void stop_all(void *ctx)
 
 	if (b->front.loop)
 		v1_end(&b->front);
-	events_end(b->events);
+	follow_end(events_readers(b->events), NULL);
+	follow_end(b->watchers, NULL);
 	http_stop(&b->front.http);
 	if (kill)
 		hub_free(&b->hub, true);
@@ -465,6 +470,7 @@ static int start(struct berthd *b, struct err *e)
 		r = keys_new(b->store, &b->keys, e);
 	if (r == 0) {
 		b->events = events_new();
+		b->watchers = follow_new();
 		b->ticker = loop_timer(b->loop, clock_after_ms(TICK_MS), tick, b);
 	}
 	if (r == 0)
@@ -492,6 +498,7 @@ static void finish(struct berthd *b)
 	loop_free(&b->loop);
 	keys_free(&b->keys);
 	events_free(&b->events);
+	follow_free(&b->watchers);
 	store_close(&b->store);
 	fd_close(&b->signal_fd);
 	if (b->listen_fd >= 0)

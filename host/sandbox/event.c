@@ -2,12 +2,9 @@
 #include "host/sandbox/event.h"
 
 #include "base/clock.h"
-#include "base/list.h"
 #include "base/lock.h"
 #include "base/str.h"
 #include "json/json.h"
-
-#include <errno.h>
 
 enum { LINE_MAX_B = 2048 };
 
@@ -15,20 +12,7 @@ struct events {
 	struct lock lock;
 	char *line[EVENTS_KEPT]; /* number n is at n % EVENTS_KEPT */
 	uint64_t first, next;	 /* numbers that are kept: first to next - 1 */
-	struct list readers;
-	bool ended;
-};
-
-struct event_reader {
-	struct list node;
-	struct events *events;
-	uint64_t at; /* number of the next event */
-	char *piece; /* the line that is being read, from @from on */
-	size_t from;
-	bool follow, waiting, tick;
-	void (*suspend)(void *ctx);
-	void (*resume)(void *ctx);
-	void *ctx;
+	struct follow *follow;
 };
 
 struct events *events_new(void)
@@ -36,7 +20,7 @@ struct events *events_new(void)
 	struct events *v = NEW(struct events);
 
 	lock_init(&v->lock, "events", LOCK_LEAF);
-	list_init(&v->readers);
+	v->follow = follow_new();
 	v->first = v->next = (uint64_t)(clock_wall() / 1000);
 	return v;
 }
@@ -50,6 +34,7 @@ void events_free(struct events **slot)
 		return;
 	for (i = 0; i < EVENTS_KEPT; i++)
 		str_free(&v->line[i]);
+	follow_free(&v->follow);
 	lock_fini(&v->lock);
 	free(v);
 }
@@ -80,21 +65,6 @@ static char *line_of(uint64_t number, const char *kind, const char *id, const ch
 	return line;
 }
 
-static void wake(struct events *v, bool tick)
-{
-	struct list *pos;
-
-	list_each(pos, &v->readers) {
-		struct event_reader *r = list_entry(pos, struct event_reader, node);
-
-		if (!r->waiting)
-			continue;
-		r->waiting = false;
-		r->tick = tick;
-		r->resume(r->ctx);
-	}
-}
-
 void events_emit(struct events *v, const char *kind, const char *id, const char *name, const char *why)
 {
 	char **slot;
@@ -108,23 +78,13 @@ void events_emit(struct events *v, const char *kind, const char *id, const char 
 	v->next++;
 	if (v->next - v->first > EVENTS_KEPT)
 		v->first = v->next - EVENTS_KEPT;
-	wake(v, false);
 	lock_drop(&v->lock);
+	follow_publish(v->follow, "");
 }
 
-void events_tick(struct events *v)
+struct follow *events_readers(struct events *v)
 {
-	lock_take(&v->lock);
-	wake(v, true);
-	lock_drop(&v->lock);
-}
-
-void events_end(struct events *v)
-{
-	lock_take(&v->lock);
-	v->ended = true;
-	wake(v, false);
-	lock_drop(&v->lock);
+	return v->follow;
 }
 
 uint64_t events_last(struct events *v)
@@ -137,70 +97,30 @@ uint64_t events_last(struct events *v)
 	return last;
 }
 
-struct event_reader *event_reader_new(struct events *v, uint64_t since, bool follow, void (*suspend)(void *ctx),
-				      void (*resume)(void *ctx), void *ctx)
+/* The next line to read, NULL when there is none. */
+static char *next_line(void *ctx, uint64_t *at)
 {
-	struct event_reader *r = NEW(struct event_reader);
+	struct events *v = ctx;
+	char *line = NULL;
 
-	*r = (struct event_reader){ .events = v, .follow = follow, .suspend = suspend, .resume = resume, .ctx = ctx };
-	list_init(&r->node);
 	lock_take(&v->lock);
-	r->at = since ? MIN(since + 1, v->next) : v->first;
-	list_append(&v->readers, &r->node);
+	if (*at < v->first) {
+		*at = v->first;
+		line = line_of(v->first - 1, "lost", "", "", "older events are not kept any more");
+	} else if (*at < v->next) {
+		line = must_strdup(v->line[(*at)++ % EVENTS_KEPT]);
+	}
 	lock_drop(&v->lock);
-	return r;
+	return line;
 }
 
-void event_reader_free(struct event_reader **slot)
+struct follower *events_follow(struct events *v, uint64_t since, bool wait, const struct follow_waiter *waiter)
 {
-	struct event_reader *r = take(slot);
+	struct follow_source source = { .topic = "", .next = next_line, .ctx = v };
+	uint64_t at;
 
-	if (!r)
-		return;
-	lock_take(&r->events->lock);
-	list_remove(&r->node);
-	lock_drop(&r->events->lock);
-	str_free(&r->piece);
-	free(r);
-}
-
-/* The next line to read, NULL when there is none. The lock is held. */
-static char *next_line(struct event_reader *r)
-{
-	struct events *v = r->events;
-
-	if (r->at < v->first) {
-		r->at = v->first;
-		return line_of(v->first - 1, "lost", "", "", "older events are not kept any more");
-	}
-	if (r->at < v->next)
-		return must_strdup(v->line[r->at++ % EVENTS_KEPT]);
-	return r->tick ? must_strdup("\n") : NULL;
-}
-
-ssize_t event_reader_read(struct event_reader *r, void *to, size_t max)
-{
-	ssize_t n = 0;
-
-	lock_take(&r->events->lock);
-	if (!r->piece) {
-		r->piece = next_line(r);
-		r->from = 0;
-	}
-	r->tick = false;
-	if (r->piece) {
-		size_t left = strlen(r->piece + r->from);
-
-		n = (ssize_t)MIN(left, max);
-		memcpy(to, r->piece + r->from, (size_t)n);
-		r->from += (size_t)n;
-		if (left <= max)
-			str_free(&r->piece);
-	} else if (r->follow && !r->events->ended) {
-		n = -EAGAIN;
-		r->waiting = true;
-		r->suspend(r->ctx);
-	}
-	lock_drop(&r->events->lock);
-	return n;
+	lock_take(&v->lock);
+	at = since ? MIN(since + 1, v->next) : v->first;
+	lock_drop(&v->lock);
+	return follower_new(v->follow, &source, at, wait, waiter);
 }

@@ -424,6 +424,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
 		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
 	hub_tell(s, "removed", "");
+	follow_end(hub->conf.watchers, id);
 	hub_forget(hub, s);
 	return wsdb_remove(hub->conf.store, id, e);
 }
@@ -464,7 +465,8 @@ static void load_one(struct hub *hub, const char *id)
 {
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
-		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial
+		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
+		.watchers = c->watchers
 	};
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;

@@ -280,7 +280,8 @@ int life_start(struct sandbox *s, struct err *e)
 	struct hub *hub = s->hub;
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
-		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial
+		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
+		.watchers = c->watchers
 	};
 	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;

@@ -4,7 +4,6 @@
  * transaction of one pass; nothing is visible before its commit. The rules are in docs/workspace.md: when an inode is
  * pending, when it is dropped, what a scan removes, what is refused.
  */
-#include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "host/ws/state.h"
@@ -104,6 +103,10 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 	settle_content(p, r == 0 ? &old : NULL, &n, written, scan);
 	if (S_ISLNK(n.mode) && r == STORE_E_NONE)
 		node_set_target(p->txn, n.fid, told->target);
+	if (r == STORE_E_NONE)
+		story_did(p, n.fid, STORY_NEW);
+	else
+		story_attr(p, &old, &n, written || scan);
 	if (r == STORE_E_NONE || !same_attr(&old, &n) || old.content_ctime_ns != n.content_ctime_ns) {
 		node_put(p->txn, &n);
 		if (r == 0 && !same_attr(&old, &n))
@@ -148,29 +151,17 @@ int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mo
 	return S_ISDIR(mode) ? check_loop(p, fid, parent, e) : 0;
 }
 
-static void note(struct ws_pass *p, enum journal_kind kind, uint64_t parent, struct span name, const struct node *n)
-{
-	struct journal_row row = { .kind = kind, .parent = parent, .name = name, .wall_ns = clock_wall() };
-
-	if (n) {
-		row.fid = n->fid;
-		row.mode = n->mode;
-		row.size = n->size;
-	}
-	journal_append(p->txn, &row);
-}
-
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
 {
 	uint64_t fid;
 
 	if (entry_get(p->txn, parent, name, &fid) != 0)
 		return;
+	story_lost(p, parent, name, fid, false);
 	entry_del(p->txn, parent, name);
 	p->entries--;
 	vec_push(&p->orphans, fid);
 	changes_add(&p->changes, parent, name, 0, true, false);
-	note(p, JOURNAL_GONE, parent, name, NULL);
 }
 
 void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n)
@@ -180,8 +171,6 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const str
 
 	if (r == 0 && was == n->fid)
 		return;
-	if (r == 0)
-		vec_push(&p->orphans, was);
 	if (S_ISDIR(n->mode)) {
 		uint64_t old_parent;
 		struct span old_name;
@@ -191,14 +180,19 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const str
 			struct span kept = SPAN(copy, old_name.len);
 
 			changes_add(&p->changes, old_parent, kept, 0, true, false);
+			story_lost(p, old_parent, kept, n->fid, false);
 			entry_del(p->txn, old_parent, kept);
 			p->entries--;
 		}
 	}
+	if (r == 0) {
+		story_lost(p, parent, name, was, true);
+		vec_push(&p->orphans, was);
+	}
 	entry_put(p->txn, parent, name, n->fid);
 	p->entries += r == 0 ? 0 : 1;
 	changes_add(&p->changes, parent, name, n->fid, true, false);
-	note(p, JOURNAL_ENTRY, parent, name, n);
+	story_got(p, parent, name, n);
 }
 
 /* --- scans -------------------------------------------------------------------------------------------------------- */
@@ -372,6 +366,7 @@ static void drop_unnamed(struct ws_pass *p, uint64_t fid)
 		while (S_ISDIR(n.mode) && entry_next(p->txn, at, SPAN_NULL, &name, &kid) == 0) {
 			AUTO(str_free) char *copy = span_dup(name);
 
+			story_lost(p, at, SPAN(copy, name.len), kid, false);
 			entry_del(p->txn, at, SPAN(copy, name.len));
 			p->entries--;
 			vec_push(&todo, kid);

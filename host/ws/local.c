@@ -75,6 +75,7 @@ static int local_make(struct ws_pass *p, struct op *op)
 	};
 	n->mtime_ns = n->ctime_ns = n->atime_ns = n->content_ctime_ns = clock_wall();
 	node_put(p->txn, n);
+	story_did(p, n->fid, STORY_NEW);
 	if (S_ISLNK(op->mode))
 		node_set_target(p->txn, n->fid, op->target);
 	apply_entry(p, op->parent, span_str(op->name), n);
@@ -207,6 +208,7 @@ static int replace_target(struct ws_pass *p, struct op *op, const struct node *n
 	if (S_ISDIR(o.mode) && !is_empty(p, other))
 		return -ENOTEMPTY;
 	unname(p, op->to_parent, op->to_name, &o);
+	story_replaced(p);
 	if (S_ISDIR(o.mode))
 		touch(p, op->to_parent, -1);
 	return 0;
@@ -223,10 +225,14 @@ static int exchange(struct ws_pass *p, struct op *op, const struct node *n, uint
 	b = S_ISDIR(o.mode);
 	if (b && is_below(p, o.fid, op->parent))
 		return -EINVAL;
+	story_lost(p, op->parent, span_str(op->name), n->fid, false);
+	story_lost(p, op->to_parent, span_str(op->to_name), o.fid, false);
 	entry_del(p->txn, op->parent, span_str(op->name));
 	entry_del(p->txn, op->to_parent, span_str(op->to_name));
 	entry_put(p->txn, op->parent, span_str(op->name), o.fid);
 	entry_put(p->txn, op->to_parent, span_str(op->to_name), n->fid);
+	story_got(p, op->parent, span_str(op->name), &o);
+	story_got(p, op->to_parent, span_str(op->to_name), n);
 	changes_add(&p->changes, op->parent, span_str(op->name), o.fid, true, false);
 	changes_add(&p->changes, op->to_parent, span_str(op->to_name), n->fid, true, false);
 	touch(p, op->parent, b - a);
@@ -259,8 +265,10 @@ static int local_rename(struct ws_pass *p, struct op *op)
 		if (r < 0)
 			return r;
 	}
+	story_lost(p, op->parent, span_str(op->name), fid, false);
 	entry_del(p->txn, op->parent, span_str(op->name));
 	entry_put(p->txn, op->to_parent, span_str(op->to_name), fid);
+	story_got(p, op->to_parent, span_str(op->to_name), n);
 	changes_add(&p->changes, op->parent, span_str(op->name), 0, true, false);
 	changes_add(&p->changes, op->to_parent, span_str(op->to_name), fid, true, false);
 	n->ctime_ns = n->content_ctime_ns = clock_wall();
@@ -305,8 +313,10 @@ static int local_write(struct ws_pass *p, struct op *op)
 		r = -EINVAL;
 	if (r == 0)
 		r = rewrite(p, n, op->append ? n->size : op->offset, op->data, n->size);
-	if (r == 0)
+	if (r == 0) {
+		story_did(p, n->fid, STORY_WRITTEN);
 		node_put(p->txn, n);
+	}
 	op->has_node = true;
 	return r;
 }
@@ -336,6 +346,10 @@ static int local_setattr(struct ws_pass *p, struct op *op)
 	if (a->which & (WIRE_ATTR_ATIME | WIRE_ATTR_ATIME_NOW))
 		n->atime_ns = a->which & WIRE_ATTR_ATIME_NOW ? n->ctime_ns : a->atime_ns;
 	node_put(p->txn, n);
+	if (a->which & WIRE_ATTR_SIZE)
+		story_did(p, n->fid, STORY_WRITTEN);
+	if (a->which & ~(unsigned)(WIRE_ATTR_SIZE | WIRE_ATTR_ATIME | WIRE_ATTR_ATIME_NOW))
+		story_did(p, n->fid, STORY_CHMOD);
 	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
 	op->has_node = true;
 	return 0;

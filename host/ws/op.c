@@ -97,8 +97,12 @@ static int live_attr(struct ws_pass *p, struct op *op)
 		if (!(n.flags & NODE_PENDING))
 			n.content_ctime_ns = n.ctime_ns;
 	}
-	if (r == 0)
+	if (r == 0) {
+		story_attr(p, &old, &n, op->kind == OP_WRITE);
+		if (op->kind == OP_WRITE)
+			story_did(p, n.fid, STORY_WRITTEN);
 		node_put(p->txn, &n);
+	}
 	op->node = n;
 	return r;
 }
@@ -192,13 +196,17 @@ static void op_run(void *ctx)
 		r = apply_count(&p, NULL);
 	}
 	if (r == 0) {
+		story_tell(&p);
 		ws_announce(op->ws, &p.changes);
 		r = txn_commit(&p.txn, NULL);
 		if (r < 0)
 			ws_retract(op->ws, &p.changes);
 	}
 	txn_abort(&p.txn);
+	story_free(&p);
 	op->result = r;
+	if (r == 0)
+		follow_publish(op->ws->conf.watchers, op->ws->id);
 	if (r == 0)
 		ws_tell(op->ws, &p.changes, NULL, NULL);
 	changes_free(&p.changes);

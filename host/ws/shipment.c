@@ -159,11 +159,12 @@ int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err
 /* The shipped version becomes the inode's content; attributes told later than the shipment stay. */
 static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 {
-	struct node n;
+	struct node n, old;
 	int r = node_get(p->txn, s->node.fid, &n);
 
 	if (r != 0)
 		return MIN(r, 0);
+	old = n;
 	if (!S_ISREG(n.mode) || s->node.ctime_ns < n.content_ctime_ns)
 		return 0;
 	if (s->node.ctime_ns >= n.ctime_ns) {
@@ -182,6 +183,7 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 	n.content_ship = s->ship;
 	n.content_boot = p->ws->boot;
 	node_put(p->txn, &n);
+	story_attr(p, &old, &n, true);
 	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
 	p->ws->stats.ships++;
 	return 0;

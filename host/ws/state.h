@@ -57,6 +57,7 @@ struct ws_pass {
 	ws_fids orphans; /* inodes that lost a name in this pass */
 	ws_fids gone;	 /* inodes that the agent could not open: nobody waits for them any longer */
 	ws_fids fetch;	 /* inodes that became pending without being announced as written */
+	struct story *story; /* what is told of it, NULL: nothing yet */
 	int64_t entries; /* how many more (or fewer) there are now */
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	bool scan_done, want_scan;
@@ -140,6 +141,19 @@ void ship_reset(struct ws *ws);
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);
+
+/* story.c: what a pass did, for whoever watches. A name that an inode got (after it has it) or lost (before it has not;
+ * @replaced: story_got() of another inode's same name follows at once); an inode that is new, written or has other
+ * attributes. Then all of it into the journal, when nothing else comes. */
+enum { STORY_NEW = 1, STORY_WRITTEN = 2, STORY_CHMOD = 4 };
+void story_got(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n);
+void story_lost(struct ws_pass *p, uint64_t parent, struct span name, uint64_t fid, bool replaced);
+/* The name that was just lost is given to another inode soon. */
+void story_replaced(struct ws_pass *p);
+void story_did(struct ws_pass *p, uint64_t fid, unsigned did);
+void story_attr(struct ws_pass *p, const struct node *old, const struct node *n, bool written);
+void story_tell(struct ws_pass *p);
+void story_free(struct ws_pass *p);
 
 /* Lists of changes for the kernel's caches. */
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);

@@ -338,20 +338,24 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		r = ship_commit(p, e);
 	if (r == 0) {
 		ship_count(p);
+		story_tell(p);
 		stored = p->ws->stored_b;
 		ws_announce(p->ws, &p->changes);
 		r = txn_commit(&p->txn, e);
 		if (r < 0)
 			ws_retract(p->ws, &p->changes);
 	}
-	if (r == 0)
+	if (r == 0) {
 		p->ws->stored_known = stored;
+		follow_publish(p->ws->conf.watchers, p->ws->id);
+	}
 	return r;
 }
 
 static void pass_fini(struct ws_pass *p)
 {
 	txn_abort(&p->txn);
+	story_free(p);
 	changes_free(&p->changes);
 	vec_fini(&p->ships);
 	vec_fini(&p->orphans);

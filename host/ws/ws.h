@@ -11,6 +11,7 @@
  * (ws_open_content()). Everything that changes something is asynchronous: it may have to wait for the agent.
  */
 #include "base/err.h"
+#include "base/follow.h"
 #include "host/link/link.h"
 #include "host/store/store.h"
 #include "loop/pool.h"
@@ -49,6 +50,7 @@ struct ws_conf {
 	struct pool *work;   /* strands of workspaces: applies changes */
 	struct pool *notify; /* strands of invalidations */
 	struct pool *dial;   /* connects to agents: may block for seconds on one that does not answer */
+	struct follow *watchers; /* of the journal, by the id of the workspace; may be NULL */
 };
 
 /** ws_open() - the workspace @id of the store, stopped; @create makes it. Return: 0; as wsdb_open(). */

@@ -106,6 +106,34 @@ BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow,
 BERTH_API int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
 				void *ctx, struct berth_error *e);
 
+/* --- watching ----------------------------------------------------------------------------------------------------- */
+
+/* A change of a workspace; strings are borrowed. Paths are relative to it, in their real bytes. */
+struct berth_change {
+	uint64_t seq;
+	int64_t time_ns;
+	const char *kind; /* create, remove, rename, write, chmod; lost: there were more, look again at all */
+	const char *type; /* file, dir, symlink, fifo, socket, other */
+	const char *path;
+	const char *from; /* of a rename; else NULL */
+	uint64_t size;
+	uint32_t mode;
+};
+
+struct berth_watch {
+	const char *path; /* a directory or file; NULL: the workspace */
+	bool flat;	  /* only what is directly in it */
+	bool follow;	  /* go on with what comes; without @since from now on */
+	uint64_t since;	  /* behind the change with this number; 0: all that are kept */
+};
+/** berth_watch() - call @fn with each change; with follow until @fn returns not 0, which is returned, or the sandbox is
+ * removed or the daemon ends: -EPIPE. When berth_stream_next() has told the end of a command, its changes are there. */
+BERTH_API int berth_watch(struct berth *b, const char *id, const struct berth_watch *what,
+			  int (*fn)(void *ctx, const struct berth_change *), void *ctx, struct berth_error *e);
+/** berth_watch_json() - the same as lines of JSON. */
+BERTH_API int berth_watch_json(struct berth *b, const char *id, const struct berth_watch *what,
+			       int (*fn)(void *ctx, const char *line), void *ctx, struct berth_error *e);
+
 /* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 
 struct berth_create {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API keys and events. */
+/* API keys, events, watching. */
 #include "cli/cli.h"
 
 #include "base/str.h"
@@ -129,4 +129,45 @@ int cli_events(struct berth *b, int argc, char **argv)
 	r = json ? berth_events_json(b, from, follow, print_json, NULL, &e)
 		 : berth_events(b, from, follow, print_event, NULL, &e);
 	return r < 0 ? cli_fail("events", &e) : CLI_OK;
+}
+
+static int print_change(void *ctx, const struct berth_change *c)
+{
+	(void)ctx;
+	printf("%-6s  ", c->kind);
+	if (c->from) {
+		cli_put(stdout, c->from);
+		fputs(" -> ", stdout);
+	}
+	cli_put(stdout, c->path);
+	puts(str_eq(c->type, "dir") ? "/" : str_eq(c->kind, "lost") ? "more changes than are kept" : "");
+	return fflush(stdout) != 0;
+}
+
+int cli_watch(struct berth *b, int argc, char **argv)
+{
+	const char *since = NULL;
+	bool flat = false, kept = false, json = false;
+	const struct cli_option options[] = { { "--since", &since, NULL },
+					      { "--flat", NULL, &flat },
+					      { "--kept", NULL, &kept },
+					      { "--json", NULL, &json } };
+	AUTO(str_free) char *id = NULL;
+	struct berth_watch what = { .path = "" };
+	struct berth_error e;
+	char **rest;
+	int r, n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 1)
+		return n < 0 ? CLI_USAGE : cli_usage("watch", "one ID[:PATH] is wanted");
+	if (since && num_u64(since, INT64_MAX, &what.since) < 0)
+		return cli_usage("watch", "--since takes the number of a change, its \"seq\"");
+	id = cli_split(rest[0], &what.path);
+	if (!id)
+		id = must_strdup(rest[0]);
+	what.flat = flat;
+	what.follow = !kept;
+	r = json ? berth_watch_json(b, id, &what, print_json, NULL, &e)
+		 : berth_watch(b, id, &what, print_change, NULL, &e);
+	return r < 0 ? cli_fail("watch", &e) : CLI_OK;
 }

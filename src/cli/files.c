@@ -17,8 +17,7 @@
 
 enum { DEPTH_MAX = 128 };
 
-/* "ID:PATH" into its halves; NULL when it is a local path. A local path with a colon is written "./a:b". */
-static char *split(const char *arg, const char **ret_path)
+char *cli_split(const char *arg, const char **ret_path)
 {
 	const char *colon = strchr(arg, ':'), *slash = strchr(arg, '/');
 
@@ -70,7 +69,7 @@ int cli_ls(struct berth *b, int argc, char **argv)
 
 	if (n != 1)
 		return n < 0 ? CLI_USAGE : cli_usage("ls", "one directory is wanted");
-	id = split(rest[0], &path);
+	id = cli_split(rest[0], &path);
 	if (!id)
 		id = must_strdup(rest[0]);
 	r = json ? berth_ls_json(b, id, path, &text, &e) : berth_ls(b, id, path, print_entry, NULL, &e);
@@ -87,7 +86,7 @@ int cli_cat(struct berth *b, int argc, char **argv)
 	const char *path;
 	struct berth_error e;
 
-	id = argc == 2 ? split(argv[1], &path) : NULL;
+	id = argc == 2 ? cli_split(argv[1], &path) : NULL;
 	if (!id)
 		return cli_usage("cat", "one ID:PATH is wanted");
 	return berth_read(b, id, path, STDOUT_FILENO, &e) < 0 ? cli_fail("cat", &e) : CLI_OK;
@@ -396,8 +395,8 @@ int cli_cp(struct berth *b, int argc, char **argv)
 
 	if (n != 2)
 		return n < 0 ? CLI_USAGE : cli_usage("cp", "a source and a destination are wanted");
-	from = split(rest[0], &src);
-	to = split(rest[1], &dst);
+	from = cli_split(rest[0], &src);
+	to = cli_split(rest[1], &dst);
 	if (!from == !to)
 		return cli_usage("cp", "exactly one side must be ID:PATH");
 	c.id = from ? from : to;

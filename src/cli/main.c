@@ -36,6 +36,8 @@ const struct cli_row cli_verbs[] = {
 	{ "cp", cli_cp, false, "[-r] [--quiet] SRC DST", "copy files; one side is ID:PATH" },
 	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
+	{ "watch", cli_watch, false, "ID[:PATH] [--flat] [--since N] [--kept] [--json]",
+	  "what is made, written, renamed, removed" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
 	{ "timeout", cli_timeout, false, "ID TIME", "let it live for this long from now (0: for ever)" },
 	{ "pause", cli_pause, false, "ID...", "freeze sandboxes: processes and memory are kept, files are durable" },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API keys and events. */
+/* API keys, events, and watching. */
 #include "client/inside.h"
 
 #include "base/str.h"
@@ -154,11 +154,9 @@ static int take_piece(void *ctx, const void *data, size_t len)
 	return l->stopped;
 }
 
-int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+static int read_lines(struct berth *b, const char *path, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
 		      struct berth_error *e)
 {
-	AUTO(str_free) char *from = since ? str_printf("&since=%llu", (unsigned long long)since) : must_strdup("");
-	AUTO(str_free) char *path = str_printf("/v1/events?follow=%d%s", follow, from);
 	struct lines l = { .fn = fn, .ctx = ctx };
 	struct client_call c = { .method = "GET", .path = path, .from_fd = -1, .to_fd = -1, .each = take_piece,
 				 .ctx = &l, .stopped = &l.stopped };
@@ -172,6 +170,15 @@ int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(vo
 	if (r == 0 && follow)
 		r = client_error(e, -EPIPE, "cut-off", "the daemon ended");
 	return r;
+}
+
+int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+		      struct berth_error *e)
+{
+	AUTO(str_free) char *from = since ? str_printf("&since=%llu", (unsigned long long)since) : must_strdup("");
+	AUTO(str_free) char *path = str_printf("/v1/events?follow=%d%s", follow, from);
+
+	return read_lines(b, path, follow, fn, ctx, e);
 }
 
 struct parsed {
@@ -202,4 +209,56 @@ int berth_events(struct berth *b, uint64_t since, bool follow, int (*fn)(void *c
 	struct parsed p = { .fn = fn, .ctx = ctx };
 
 	return berth_events_json(b, since, follow, parse_line, &p, e);
+}
+
+/* --- watching ----------------------------------------------------------------------------------------------------- */
+
+int berth_watch_json(struct berth *b, const char *id, const struct berth_watch *what,
+		     int (*fn)(void *ctx, const char *line), void *ctx, struct berth_error *e)
+{
+	AUTO(str_free) char *box = client_encode(id);
+	AUTO(str_free) char *place = client_encode(what->path ? what->path : "");
+	AUTO(str_free) char *from = what->since || !what->follow
+					    ? str_printf("&since=%llu", (unsigned long long)what->since)
+					    : must_strdup("");
+	AUTO(str_free) char *path = str_printf("/v1/sandboxes/%s/watch?path=%s&recursive=%d&follow=%d%s", box, place,
+					       !what->flat, what->follow, from);
+
+	return read_lines(b, path, what->follow, fn, ctx, e);
+}
+
+struct changes {
+	int (*fn)(void *ctx, const struct berth_change *);
+	void *ctx;
+};
+
+static int parse_change(void *ctx, const char *line)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *path = NULL;
+	AUTO(str_free) char *from = NULL;
+	struct changes *c = ctx;
+	struct berth_change change;
+
+	if (json_parse(span_str(line), &j, NULL) < 0)
+		return 0;
+	path = client_bytes(j, "path", "");
+	from = client_bytes(j, "from", NULL);
+	change = (struct berth_change){ .seq = json_get_u64(j, "seq", 0),
+					.time_ns = (int64_t)json_get_u64(j, "time_ns", 0),
+					.kind = json_get_str(j, "kind", ""),
+					.type = json_get_str(j, "type", "other"),
+					.path = path,
+					.from = from,
+					.size = json_get_u64(j, "size", 0),
+					.mode = (uint32_t)json_get_u64(j, "mode", 0) };
+	return c->fn(c->ctx, &change);
+}
+
+int berth_watch(struct berth *b, const char *id, const struct berth_watch *what,
+		int (*fn)(void *ctx, const struct berth_change *), void *ctx, struct berth_error *e)
+{
+	struct changes c = { .fn = fn, .ctx = ctx };
+
+	return berth_watch_json(b, id, what, parse_change, &c, e);
 }

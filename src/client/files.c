@@ -15,8 +15,7 @@ static char *file_path(const char *id, const char *what, const char *path, const
 	return str_printf("/v1/sandboxes/%s/%s?path=%s%s", safe, what, arg, more);
 }
 
-/* A string, or the bytes of it that could not be one. */
-static char *bytes_from(const struct json *j, const char *key, const char *otherwise)
+char *client_bytes(const struct json *j, const char *key, const char *otherwise)
 {
 	AUTO(str_free) char *name = str_printf("%s_hex", key);
 	const char *hex = json_get_str(j, name, NULL);
@@ -40,8 +39,8 @@ static void entry_from(const struct json *j, struct berth_entry *ret)
 		.uid = json_get_u64(j, "uid", 0),
 		.gid = json_get_u64(j, "gid", 0),
 		.mtime_ns = (int64_t)json_get_u64(j, "mtime_ns", 0),
-		.name = bytes_from(j, "name", ""),
-		.target = bytes_from(j, "target", NULL),
+		.name = client_bytes(j, "name", ""),
+		.target = client_bytes(j, "target", NULL),
 	};
 	snprintf(ret->type, sizeof(ret->type), "%s", json_get_str(j, "type", "other"));
 }

@@ -49,6 +49,8 @@ void client_close(struct berth *b);
 
 /* Percent-encode one segment or query value, on the heap. */
 char *client_encode(const char *raw);
+/** client_bytes() - a string of an answer, or the bytes of it that could not be one ("key_hex"); on the heap. */
+char *client_bytes(const struct json *j, const char *key, const char *otherwise);
 int client_error(struct berth_error *e, int code, const char *slug, const char *fmt, ...) PRINTF(4, 5);
 int client_from_err(struct berth_error *e, const struct err *from, int code);
 /* The error that a body of an answer with @status tells. */

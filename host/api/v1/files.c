@@ -121,25 +121,30 @@ int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct er
 	return 0;
 }
 
-static void put_node(struct json_writer *w, struct ws *ws, struct span name, const struct node *n)
+const char *v1_type_of(uint32_t mode)
 {
 	static const struct {
 		uint32_t type;
 		const char *word;
 	} kinds[] = { { S_IFREG, "file" }, { S_IFDIR, "dir" },	 { S_IFLNK, "symlink" },
 		      { S_IFIFO, "fifo" }, { S_IFSOCK, "socket" } };
-	AUTO(str_free) char *target = NULL;
-	const char *kind = "other";
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(kinds); i++)
-		if (kinds[i].type == (n->mode & S_IFMT))
-			kind = kinds[i].word;
+		if (kinds[i].type == (mode & S_IFMT))
+			return kinds[i].word;
+	return "other";
+}
+
+static void put_node(struct json_writer *w, struct ws *ws, struct span name, const struct node *n)
+{
+	AUTO(str_free) char *target = NULL;
+
 	jw_open(w, '{');
 	jw_key(w, "name");
 	jw_str(w, name);
 	jw_khex(w, "name", name);
-	jw_kstr(w, "type", kind);
+	jw_kstr(w, "type", v1_type_of(n->mode));
 	jw_ku64(w, "size", n->size);
 	jw_ku64(w, "mode", n->mode & 07777);
 	jw_ku64(w, "uid", n->uid);

@@ -39,6 +39,7 @@ static const struct http_route routes[] = {
 	{ "GET", "/v1/sandboxes/{}/stat", v1_file_stat, ACCESS_FILES, "path" },
 	{ "POST", "/v1/sandboxes/{}/make", v1_file_make, ACCESS_FILES, NULL },
 	{ "POST", "/v1/sandboxes/{}/rename", v1_file_rename, ACCESS_FILES, NULL },
+	{ "GET", "/v1/sandboxes/{}/watch", v1_watch, ACCESS_FILES, "path recursive since follow" },
 	{ "GET", "/v1/templates", v1_template_list, ACCESS_READ, NULL },
 	{ "POST", "/v1/templates", v1_template_build, ACCESS_ADMIN, NULL },
 	{ "PUT", "/v1/templates/{}", v1_template_put, ACCESS_ADMIN, "replace" },

@@ -18,6 +18,7 @@ struct api {
 	struct fs *fs;
 	struct keys *keys;
 	struct events *events;
+	struct follow *watchers;
 	struct pool *pool;   /* may block for a while */
 	struct list waiting; /* for the ends of commands; the loop's */
 	struct http *http;
@@ -42,7 +43,7 @@ http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_ge
 	v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal,
 	v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename,
 	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_key_create, v1_key_list,
-	v1_key_revoke, v1_events, v1_metrics, v1_host, v1_tunnel, v1_listen,
+	v1_key_revoke, v1_events, v1_watch, v1_metrics, v1_host, v1_tunnel, v1_listen,
 	v1_stats, v1_logs;
 
 /* The member "disk": of the state directory. */
@@ -51,6 +52,10 @@ void v1_put_disk(struct json_writer *w, struct hub *hub);
 /* A JSON body held against a list of members (json_check); an empty body is an empty object. json_free() it. */
 struct json;
 int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);
+/* "file", "dir", "symlink", "fifo", "socket", "other". */
+const char *v1_type_of(uint32_t mode);
+/* Answer with the lines that a reader follows; it is taken over. */
+void v1_follow(struct http_res *res, struct follower *reader);
 /* A number from the query. Return: 0; -EINVAL slug "bad-request". */
 int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uint64_t *ret, struct err *e);
 
