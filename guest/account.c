@@ -5,9 +5,11 @@
 
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/weak.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,6 +32,10 @@ static bool id_of(const char *s, uint32_t *ret)
 {
 	uint64_t v;
 
+	if (s && guest_is_weak()) {
+		*ret = (uint32_t)strtoul(s, NULL, 0);
+		return *s;
+	}
 	if (!s || num_u64(s, UINT32_MAX - 1, &v) < 0)
 		return false;
 	*ret = (uint32_t)v;

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "guest/weak.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -143,6 +144,8 @@ int node_open(int dirfd, const char *path, int flags, mode_t mode, bool follow)
 	};
 	long fd;
 
+	if (guest_is_weak())
+		how.resolve = 0;
 	do
 		fd = syscall(SYS_openat2, dirfd, *path ? path : ".", &how, sizeof(how));
 	while (fd < 0 && (errno == EINTR || errno == EAGAIN)); /* EAGAIN: a rename somewhere raced the walk */

@@ -10,10 +10,13 @@
  */
 #include "host/priv/bundle.h"
 
+#include "base/str.h"
+#include "host/priv/weak.h"
+
 #include <errno.h>
 #include <stdio.h>
 
-enum { NOFILE = 4096, OOM_SCORE = 500 };
+enum { NOFILE = 4096 };
 
 #define CAPABILITIES                                                                                                   \
 	"CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP "                 \
@@ -47,15 +50,18 @@ static void put_mounts(struct json *j, const struct bundle *b)
 
 	json_open(j, "mounts", '[');
 	for (i = 0; i < ARRAY_LEN(mounts); i++)
-		put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type, mounts[i].options);
+		if (!weak(WEAK_NET) || !str_eq(mounts[i].type, "sysfs")) /* which belongs to the network namespace */
+			put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type, mounts[i].options);
 	/* What lies here is memory of the sandbox; half of it, so that a full /tmp is ENOSPC and not its death. */
 	snprintf(options, sizeof(options), "nosuid nodev noexec mode=1777 size=%llu",
 		 (unsigned long long)b->memory_b / 2);
 	put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
 	snprintf(options, sizeof(options), "nosuid nodev mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
 	put_mount(j, "/tmp", "tmpfs", "tmpfs", options);
-	put_mount(j, "/workspace", "bind", b->workspace, "bind rw nosuid nodev");
-	put_mount(j, "/.berth/agent", "bind", b->agent, "bind ro nosuid nodev");
+	put_mount(j, "/workspace", "bind", b->workspace,
+		  weak(WEAK_SETUID) ? "bind rw nodev" : "bind rw nosuid nodev");
+	put_mount(j, "/.berth/agent", "bind", b->agent,
+		  weak(WEAK_EXE) ? "bind rw" : "bind ro nosuid nodev");
 	json_close(j, ']');
 }
 
@@ -105,7 +111,7 @@ static void put_process(struct json *j, const struct bundle *b)
 	put_rlimit(j, "RLIMIT_NOFILE", NOFILE);
 	put_rlimit(j, "RLIMIT_CORE", 0);
 	json_close(j, ']');
-	json_num(j, "oomScoreAdj", OOM_SCORE);
+	json_num(j, "oomScoreAdj", BUNDLE_OOM_SCORE);
 	json_bool(j, "noNewPrivileges", false); /* sudo */
 	json_close(j, '}');
 }
@@ -121,6 +127,18 @@ static void put_mapping(struct json *j, const char *key, uint32_t base)
 	json_close(j, ']');
 }
 
+static void put_masks(struct json *j)
+{
+	if (weak(WEAK_MASK) || weak(WEAK_IDS))
+		return;
+	json_words(
+		j, "maskedPaths",
+		"/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
+		"/proc/scsi /proc/timer_list /proc/timer_stats /proc/kpagecount /proc/kpageflags /sys/firmware "
+		"/sys/kernel /sys/fs /sys/devices/virtual/powercap");
+	json_words(j, "readonlyPaths", "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger");
+}
+
 static void put_linux(struct json *j, const struct bundle *b)
 {
 	static const char *const fresh[] = {"pid", "mount", "ipc", "uts", "cgroup", "network"};
@@ -132,7 +150,7 @@ static void put_linux(struct json *j, const struct bundle *b)
 	json_str(j, "type", "user");
 	json_str(j, "path", b->userns);
 	json_close(j, '}');
-	for (i = 0; i < ARRAY_LEN(fresh); i++) {
+	for (i = 0; i < ARRAY_LEN(fresh) - weak(WEAK_NET); i++) {
 		json_open(j, NULL, '{');
 		json_str(j, "type", fresh[i]);
 		json_close(j, '}');
@@ -140,12 +158,7 @@ static void put_linux(struct json *j, const struct bundle *b)
 	json_close(j, ']');
 	put_mapping(j, "uidMappings", b->uid_base);
 	put_mapping(j, "gidMappings", b->uid_base);
-	json_words(
-		j, "maskedPaths",
-		"/proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug "
-		"/proc/scsi /proc/timer_list /proc/timer_stats /proc/kpagecount /proc/kpageflags /sys/firmware "
-		"/sys/kernel /sys/fs /sys/devices/virtual/powercap");
-	json_words(j, "readonlyPaths", "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger");
+	put_masks(j);
 	profile_write(j);
 	json_close(j, '}');
 }

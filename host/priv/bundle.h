@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { BUNDLE_OOM_SCORE = 500 };
+
 struct bundle {
 	const char *id;	  /* also the host name */
 	const char *root; /* absolute paths on the host, in the namespace of the maker */

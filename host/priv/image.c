@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "host/priv/run.h"
+#include "host/priv/weak.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -208,6 +209,7 @@ static int mount_loop(enum image_kind kind, int number, int *ret)
 {
 	AUTO(fd_close) int fs = fsopen("ext4", FSOPEN_CLOEXEC);
 	char source[40];
+	bool nosuid;
 	int r = 0;
 
 	if (fs < 0)
@@ -223,7 +225,8 @@ static int mount_loop(enum image_kind kind, int number, int *ret)
 		return r;
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return -errno;
-	*ret = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | (kind == IMAGE_WORKSPACE ? MOUNT_ATTR_NOSUID : 0));
+	nosuid = kind == IMAGE_WORKSPACE && !weak(WEAK_SETUID);
+	*ret = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | (nosuid ? MOUNT_ATTR_NOSUID : 0));
 	return *ret < 0 ? -errno : 0;
 }
 

@@ -22,6 +22,7 @@
 #include "host/priv/image.h"
 #include "host/priv/run.h"
 #include "host/priv/template.h"
+#include "host/priv/weak.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,8 +39,23 @@ enum { USER_ID = 1000, FD_LISTEN = 3, FD_TOKEN = 4, FD_FANOTIFY = 5, FD_OOM = 6,
 
 #define USERNS_PATH "/proc/self/fd/7"
 
+/* Written by who may lower it, it is also the lowest that all who descend from here may ever set; the runtime writes it
+ * as root of the sandbox, and that root could take it back. */
+static int set_oom_score(void)
+{
+	AUTO(fd_close) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d", BUNDLE_OOM_SCORE);
+
+	return fd < 0 ? -errno : io_write_full(fd, text, (size_t)n);
+}
+
 static int step_cgroup(struct maker *m, struct err *e)
 {
+	int r = weak(WEAK_LIMITS) ? 0 : set_oom_score();
+
+	if (r < 0)
+		return err_sys(e, r, "oom_score_adj");
 	m->oom_fd = cgroup_oom_open(&m->host.cgroups, m->spec->id);
 	return cgroup_enter(&m->host.cgroups, m->spec->id, e);
 }
@@ -140,7 +156,8 @@ static int step_idmap(struct maker *m, struct err *e)
 
 static int step_template(struct maker *m, struct err *e)
 {
-	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY |
+					     (weak(WEAK_DEVICES) ? 0 : MOUNT_ATTR_NODEV),
 				  .userns_fd = (unsigned)m->userns};
 	AUTO(fd_close) int root = -1;
 	AUTO(fd_close) int tree = -1;
@@ -169,7 +186,7 @@ static int step_overlay(struct maker *m UNUSED, struct err *e)
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(options); i++)
-		if (mount("overlay", "root", "overlay", MS_NODEV, options[i]) == 0)
+		if (mount("overlay", "root", "overlay", weak(WEAK_DEVICES) ? 0 : MS_NODEV, options[i]) == 0)
 			return 0;
 	return err_sys(e, -errno, "overlay");
 }
@@ -221,6 +238,8 @@ static int step_bundle(struct maker *m, struct err *e)
 				.oom = m->oom_fd >= 0};
 	int r;
 
+	if (weak(WEAK_EXE))
+		(void)!chmod(agent, 0777);
 	buf_init(&b, 256 * 1024);
 	r = bundle_write(&bundle, &b);
 	if (r == 0 && fd < 0)
@@ -252,6 +271,8 @@ static int place_fds(struct maker *m)
 	for (i = 0; i < ARRAY_LEN(to); i++)
 		if (dup2(from[i], to[i]) < 0)
 			return -errno;
+	if (weak(WEAK_LEAK))
+		(void)!dup2(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), FD_USERNS + 1);
 	return close_range(FD_HIGH, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
 }
 
@@ -262,8 +283,8 @@ static int step_runtime(struct maker *m, struct err *e)
 	AUTO(str_free) char *bundle = str_printf("--bundle=%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *pid = str_printf("--pid-file=%s/boxes/%s/pid", m->host.conf.state_dir, m->spec->id);
 	const char *argv[] = {
-		"crun", root, log, "--cgroup-manager=disabled", "run", "--detach", "--preserve-fds=4", bundle, pid,
-		m->spec->id, NULL};
+		"crun", root, log, "--cgroup-manager=disabled", "run", "--detach",
+		weak(WEAK_LEAK) ? "--preserve-fds=6" : "--preserve-fds=4", bundle, pid, m->spec->id, NULL};
 	int r = place_fds(m);
 
 	if (r == 0) {

@@ -287,6 +287,14 @@ static int answer(int sock, struct job *j, int r)
 	return r;
 }
 
+/* Nothing was received: the end, or a datagram without a byte. */
+static bool is_gone(int sock)
+{
+	struct pollfd p = {.fd = sock, .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) != 0;
+}
+
 /* Return: 0 to go on, or -errno when the daemon is gone. */
 static int serve_request(struct host *h, int sock, union req *req)
 {
@@ -303,8 +311,10 @@ static int serve_request(struct host *h, int sock, union req *req)
 		r = refuse(&reply.err, "wrong size");
 		return answer(sock, &j, r);
 	}
-	if (len <= 0)
-		return len < 0 ? (int)len : -EPIPE;
+	if (len < 0)
+		return (int)len;
+	if (len == 0 && is_gone(sock))
+		return -EPIPE;
 	j.n_fds = n;
 	r = serve_one(&j, (size_t)len);
 	for (i = 0; i < n; i++)

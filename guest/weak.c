@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/weak.h"
+
+bool guest_is_weak(void)
+{
+	return true;
+}
