@@ -56,6 +56,8 @@ struct http_res {
 	int status;
 	const char *type; /* Content-Type; a constant */
 	struct buf body;  /* at most 64 MiB */
+	bool ranged;	 /* parts of it may be asked for: http_range() */
+	char range[72]; /* Content-Range of the part that this is */
 	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
 	 * off; -EAGAIN after http_suspend(): nothing yet. @size may be HTTP_SIZE_UNKNOWN. */
 	ssize_t (*read)(void *ctx, uint64_t at, void *to, size_t max);
@@ -101,6 +103,11 @@ const char *http_segment(struct http_req *req, size_t i);
 /** http_query() - a query parameter, percent-decoded ('+' stays), NULL when absent. Lives as long as the request. */
 const char *http_query(struct http_req *req, const char *name);
 const char *http_header(struct http_req *req, const char *name);
+/** http_range() - the part of @size bytes that the request wants: all of it, or of one range in its header "Range";
+ * then the answer's status and Content-Range are set. A header that has another form, or several ranges, counts for
+ * nothing. Return: 0; -ERANGE slug "bad-range". */
+int http_range(struct http_req *req, struct http_res *res, uint64_t size, uint64_t *ret_at, uint64_t *ret_len,
+	       struct err *e);
 /** http_body() - the body when it is in memory; *@ret_fd is -1. Else an empty span and *@ret_fd is a file with
  * *@ret_size bytes, borrowed, positioned at its start. */
 struct span http_body(struct http_req *req, int *ret_fd, uint64_t *ret_size);

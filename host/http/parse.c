@@ -5,6 +5,7 @@
 #include "base/str.h"
 
 #include <ctype.h>
+#include <strings.h>
 
 static int digit(char c)
 {
@@ -83,4 +84,28 @@ void parse_kept_fini(struct parse_kept *k)
 {
 	while (k->n)
 		str_free(&k->v[--k->n]);
+}
+
+/* Digits only, up to @end. */
+static bool number(const char *s, const char *end, uint64_t *ret)
+{
+	AUTO(str_free) char *text = span_dup(SPAN(s, (size_t)(end - s)));
+
+	return num_u64(text, INT64_MAX, ret) == 0;
+}
+
+bool parse_range(const char *text, struct parsed_range *ret)
+{
+	const char *s = text + 6, *dash;
+
+	*ret = (struct parsed_range){ .last = INT64_MAX };
+	if (strncasecmp(text, "bytes=", 6) != 0 || !(dash = strchr(s, '-')))
+		return false;
+	if (dash == s) {
+		ret->is_tail = true;
+		return number(s + 1, s + strlen(s), &ret->first);
+	}
+	if (!number(s, dash, &ret->first))
+		return false;
+	return !dash[1] || (number(dash + 1, s + strlen(s), &ret->last) && ret->last >= ret->first);
 }

@@ -29,4 +29,12 @@ struct parse_kept {
 const char *parse_keep(struct parse_kept *k, const char *raw);
 void parse_kept_fini(struct parse_kept *k);
 
+/* One range of bytes: from @first to @last, or (is_tail) the last @first bytes. */
+struct parsed_range {
+	uint64_t first, last;
+	bool is_tail;
+};
+/** parse_range() - "bytes=A-B", "bytes=A-", "bytes=-N". False: something else, or several. */
+bool parse_range(const char *text, struct parsed_range *ret);
+
 #endif

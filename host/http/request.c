@@ -72,7 +72,7 @@ int http_status_of(int code)
 		{ ENOENT, 404 }, { ESRCH, 404 },	{ EAGAIN, 409 },      { EALREADY, 409 },  { EBUSY, 409 },
 		{ EEXIST, 409 }, { ENOTEMPTY, 409 },	{ E2BIG, 413 },	      { EFBIG, 413 },	  { EUSERS, 429 },
 		{ EPIPE, 502 },	 { ECONNREFUSED, 502 }, { ESHUTDOWN, 503 },   { ETIMEDOUT, 504 }, { ENOSPC, 507 },
-		{ ENOSYS, 501 },
+		{ ENOSYS, 501 }, { ERANGE, 416 },
 	};
 	size_t i;
 
@@ -111,7 +111,9 @@ static void error_body(struct http_req *req, int code, struct err *e)
 static void tell(const struct http_req *req, const char *why)
 {
 	int status = req->res.upgrade ? 101 : req->res.status;
-	bool quiet = (str_eq(req->method, "GET") && status < 500 && status != 401 && status != 403) || status == 429;
+	bool quiet = ((str_eq(req->method, "GET") || str_eq(req->method, "HEAD")) && status < 500 && status != 401 &&
+		      status != 403) ||
+		     status == 429;
 	const struct http_who *who = &req->who;
 
 	http_stat_add(req->http, req->route, status, clock_now() - req->began);
@@ -144,6 +146,34 @@ void http_later(struct http_req *req, int r, struct err *e)
 	http->running--;
 	pthread_cond_broadcast(&http->cond);
 	lock_drop(&http->lock);
+}
+
+int http_range(struct http_req *req, struct http_res *res, uint64_t size, uint64_t *ret_at, uint64_t *ret_len,
+	       struct err *e)
+{
+	const char *s = http_header(req, "Range");
+	struct parsed_range want;
+
+	res->ranged = true;
+	*ret_at = 0;
+	*ret_len = size;
+	/* Nothing that we send could be in an If-Range. */
+	if (!s || http_header(req, "If-Range") || !parse_range(s, &want))
+		return 0;
+	if (want.is_tail) {
+		want.first = size - MIN(want.first, size);
+	}
+	if (want.first >= size) {
+		snprintf(res->range, sizeof(res->range), "bytes */%llu", (unsigned long long)size);
+		return err_set(e, -ERANGE, "bad-range", "it has %llu bytes", (unsigned long long)size);
+	}
+	want.last = MIN(want.last, size - 1);
+	*ret_at = want.first;
+	*ret_len = want.last - want.first + 1;
+	res->status = 206;
+	snprintf(res->range, sizeof(res->range), "bytes %llu-%llu/%llu", (unsigned long long)want.first,
+		 (unsigned long long)want.last, (unsigned long long)size);
+	return 0;
 }
 
 static void run(void *ctx)

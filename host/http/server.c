@@ -157,6 +157,10 @@ static enum MHD_Result answer(struct http_req *req)
 	else
 		MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, res->type);
 	MHD_add_response_header(out, "X-Request-Id", req->id);
+	if (res->ranged)
+		MHD_add_response_header(out, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
+	if (res->range[0])
+		MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_RANGE, res->range);
 	if (req->allow[0])
 		MHD_add_response_header(out, MHD_HTTP_HEADER_ALLOW, req->allow);
 	if (status == 401)

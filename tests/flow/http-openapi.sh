@@ -76,6 +76,32 @@ until(tunnelled, 20, "a tunnel")
 ask("PUT", S + "/files?path=a&mode=384", b"hello", 201)
 ask("GET", S + "/files?path=a", wants=200); ask("GET", S + "/files?path=none", wants=404)
 ask("GET", S + "/files?path=a&path=b", wants=400)
+# parts of a file
+def part(wants, text, content_range, target=S + "/files?path=a", method="GET", **headers):
+    conn.request(method, target, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    a = conn.getresponse(); got = a.read()
+    spec.answer(method, target, a.status, a.getheader("Content-Type"), json.loads(got) if a.status >= 400 else None)
+    if a.status != wants or (text is not None and got != text) or a.getheader("Content-Range") != content_range:
+        fail(f"{method} {target} {headers}: {a.status} {got} {a.getheader('Content-Range')}")
+    return a
+part(206, b"ell", "bytes 1-3/5", Range="bytes=1-3"); part(206, b"lo", "bytes 3-4/5", Range="bytes=3-"); part(206, b"lo", "bytes 3-4/5", Range="bytes=-2")
+part(206, b"hello", "bytes 0-4/5", Range="bytes=-99"); part(206, b"hello", "bytes 0-4/5", Range="bytes=0-99"); part(206, b"o", "bytes 4-4/5", Range="bytes=4-4")
+part(416, None, "bytes */5", Range="bytes=5-"); part(416, None, "bytes */5", Range="bytes=-0")
+for whole in ("bytes=0-1,3-4", "bytes=3-1", "lines=1-2", "bytes=x"): part(200, b"hello", None, Range=whole)
+part(200, b"hello", None, Range="bytes=1-2", If_Range="x")
+ask("PUT", S + "/files?path=empty", b"", 201); part(416, None, "bytes */0", S + "/files?path=empty", Range="bytes=0-")
+a = part(200, b"", None, method="HEAD")
+if a.getheader("Content-Length") != "5" or a.getheader("Accept-Ranges") != "bytes": fail(a.getheaders())
+# a hard link, and room
+ask("POST", S + "/make", {"path": "hard", "link": "a"}, 200); ask("POST", S + "/make", {"path": "hard", "link": "a"}, 409)
+ask("POST", S + "/make", {"path": "x", "link": "none"}, 404); ask("POST", S + "/make", {"path": "x", "link": "a", "target": "a"}, 400)
+if ask("GET", S + "/stat?path=hard", wants=200)["nlink"] != 2: fail("a hard link is one name of two")
+if ask("GET", S + "/stat?path=l", wants=200)["target"] != "f": fail("the target of a link")
+ask("DELETE", S + "/files?path=hard", wants=200)
+room = ask("GET", S + "/statfs", wants=200)
+inside = [int(x) for x in ask("POST", S + "/exec", {"argv": ["stat", "-f", "-c", "%S %b %c", "/workspace"]}, 200)["stdout"].split()]
+if room["of"] != "sandbox" or [room["total_b"], room["files"]] != [inside[0] * inside[1], inside[2]]: fail(f"{room} and not {inside}")
+ask("GET", "/v1/sandboxes/none/statfs", wants=404)
 ask("GET", S + "/watch?recursive=1", wants=200); ask("GET", S + "/watch?path=..", wants=400)
 ask("GET", S + "/list?path=", wants=200); ask("GET", S + "/list?path=a", wants=400)
 ask("GET", S + "/stat?path=l", wants=200); ask("GET", S + "/stat", wants=400)
@@ -103,6 +129,8 @@ ask("GET", "/v1/df", wants=200); ask("GET", S + "/stats", wants=200); ask("GET",
 ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
 ask("POST", "/v1/fsck", wants=200)
 ask("POST", S + "/kill", {"grace_ms": 100}, 200); ask("POST", S + "/kill", wants=409)
+room = ask("GET", S + "/statfs", wants=200)
+if room["of"] != "store" or not 0 < room["files_free"] < room["files"]: fail(room)
 ask("DELETE", S, wants=200); ask("DELETE", S, wants=404)
 if spec.unseen(): fail(f"operations that were not asked: {spec.unseen()}")
 # wrong methods say which are right

@@ -35,3 +35,38 @@ Test(parse, decodes_once)
 	cr_assert_str_eq(s, "a+b");
 	free(s);
 }
+
+Test(parse, ranges)
+{
+	static const struct {
+		const char *text;
+		bool ok, is_tail;
+		uint64_t first, last;
+	} cases[] = {
+		{ "bytes=0-0", true, false, 0, 0 },
+		{ "bytes=5-", true, false, 5, INT64_MAX },
+		{ "Bytes=3-9", true, false, 3, 9 },
+		{ "bytes=-7", true, true, 7, INT64_MAX },
+		{ "bytes=9-3", false, false, 0, 0 },
+		{ "bytes=0-1,3-4", false, false, 0, 0 },
+		{ "bytes=-", false, false, 0, 0 },
+		{ "bytes=", false, false, 0, 0 },
+		{ "bytes", false, false, 0, 0 },
+		{ "bytes= 1-2", false, false, 0, 0 },
+		{ "bytes=+1-2", false, false, 0, 0 },
+		{ "bytes=--1", false, false, 0, 0 },
+		{ "bytes=99999999999999999999-", false, false, 0, 0 },
+		{ "lines=1-2", false, false, 0, 0 },
+	};
+	struct parsed_range got;
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		cr_assert_eq(parse_range(cases[i].text, &got), cases[i].ok, "%s", cases[i].text);
+		if (!cases[i].ok)
+			continue;
+		cr_assert_eq(got.is_tail, cases[i].is_tail, "%s", cases[i].text);
+		cr_assert_eq(got.first, cases[i].first, "%s", cases[i].text);
+		cr_assert_eq(got.last, cases[i].last, "%s", cases[i].text);
+	}
+}

@@ -74,13 +74,14 @@ static int find_parent(struct ws *ws, const char *path, struct node *ret_dir, co
 struct download {
 	struct ws *ws;
 	struct content content;
+	uint64_t from;
 };
 
 static ssize_t download_read(void *ctx, uint64_t at, void *to, size_t max)
 {
 	struct download *d = ctx;
 
-	return ws_read(d->ws, &d->content, at, to, max);
+	return ws_read(d->ws, &d->content, d->from + at, to, max);
 }
 
 static void download_end(void *ctx)
@@ -91,33 +92,72 @@ static void download_end(void *ctx)
 	free(d);
 }
 
+static int find_file(void *ctx, struct http_req *req, struct ws **ret_ws, char **ret_path, struct node *ret,
+		     struct err *e)
+{
+	int r = find(ctx, req, http_query(req, "path"), ret_ws, ret_path, ret, e);
+
+	if (r == 0 && !S_ISREG(ret->mode))
+		r = err_set(e, S_ISDIR(ret->mode) ? -EISDIR : -EINVAL, "not-a-file", "/workspace/%s is no regular file",
+			    *ret_path);
+	return r;
+}
+
 int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(str_free) char *path = NULL;
 	struct ws_wait *wait;
 	struct download *d;
+	uint64_t at, len;
 	struct node n;
-	int r = find(ctx, req, http_query(req, "path"), &ws, &path, &n, e);
+	int r = find_file(ctx, req, &ws, &path, &n, e);
 
 	if (r < 0)
 		return r;
-	if (!S_ISREG(n.mode))
-		return err_set(e, S_ISDIR(n.mode) ? -EISDIR : -EINVAL, "not-a-file", "/workspace/%s is no regular file",
-			       path);
 	wait = ws_wait_new();
 	ws_open_content(ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
 	r = ws_wait_end(&wait, &n);
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
+	r = http_range(req, res, n.content.size, &at, &len, e);
+	if (r < 0)
+		return r;
 	d = NEW(struct download);
 	d->ws = take(&ws);
 	d->content = n.content;
+	d->from = at;
 	res->type = "application/octet-stream";
 	res->read = download_read;
 	res->read_end = download_end;
-	res->size = n.content.size;
+	res->size = len;
 	res->ctx = d;
+	return 0;
+}
+
+static ssize_t no_read(void *ctx, uint64_t at, void *to, size_t max)
+{
+	(void)ctx;
+	(void)at;
+	(void)to;
+	(void)max;
+	return -EIO;
+}
+
+/* The length is that of the name's inode now; its content may still be on its way. */
+int v1_file_head(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(str_free) char *path = NULL;
+	struct node n;
+	int r = find_file(ctx, req, &ws, &path, &n, e);
+
+	if (r < 0)
+		return r;
+	res->type = "application/octet-stream";
+	res->ranged = true;
+	res->read = no_read; /* the server sends no body */
+	res->size = n.size;
 	return 0;
 }
 
@@ -338,6 +378,28 @@ int v1_file_remove(void *ctx, struct http_req *req, struct http_res *res, struct
 	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
 }
 
+static int make_hard_link(struct api *api, struct http_req *req, struct ws *ws, const char *path, const char *typed,
+			  struct err *e)
+{
+	AUTO(ws_unref) struct ws *same = NULL;
+	AUTO(str_free) char *old = NULL;
+	struct ws_wait *wait;
+	struct node dir, n;
+	const char *name;
+	int r = find(api, req, typed, &same, &old, &n, e);
+
+	if (r == 0 && S_ISDIR(n.mode))
+		r = err_set(e, -EISDIR, "is-a-directory", "/workspace/%s is a directory", old);
+	if (r == 0)
+		r = find_parent(ws, path, &dir, &name, e);
+	if (r < 0)
+		return r;
+	wait = ws_wait_new();
+	ws_link_node(ws, n.fid, dir.fid, span_str(name), ws_wait_done, wait);
+	r = ws_wait_end(&wait, NULL);
+	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
+}
+
 static int make_link(struct ws *ws, const char *path, const char *target, struct err *e)
 {
 	struct ws_wait *wait;
@@ -353,23 +415,28 @@ static int make_link(struct ws *ws, const char *path, const char *target, struct
 	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
 }
 
-/* A directory with its parents: each one that is missing; or a symlink in a directory that is there. */
+/* A directory with its parents: each one that is missing; or a link in a directory that is there. */
 int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(str_free) char *typed = NULL;
 	AUTO(str_free) char *target = NULL;
+	AUTO(str_free) char *link = NULL;
 	AUTO(str_free) char *path = NULL;
 	struct node at, next;
 	const char *p;
 	uint32_t mode;
-	int r = v1_body(req, "path:s path_hex:s mode:u target:s target_hex:s", &j, e);
+	int r = v1_body(req, "path:s path_hex:s mode:u target:s target_hex:s link:s link_hex:s", &j, e);
 
 	if (r == 0)
 		r = get_bytes(j, "path", &typed, e);
 	if (r == 0)
 		r = get_bytes(j, "target", &target, e);
+	if (r == 0)
+		r = get_bytes(j, "link", &link, e);
+	if (r == 0 && target && link)
+		r = err_set(e, -EINVAL, "bad-request", "either target or link");
 	if (r == 0)
 		r = find(ctx, req, typed, &ws, &path, NULL, e);
 	if (r < 0)
@@ -377,6 +444,8 @@ int v1_file_make(void *ctx, struct http_req *req, struct http_res *res, struct e
 	buf_append(&res->body, "{}\n", 3);
 	if (target)
 		return make_link(ws, path, target, e);
+	if (link)
+		return make_hard_link(ctx, req, ws, path, link, e);
 	mode = (uint32_t)(json_get_u64(j, "mode", 0755) & 07777);
 	r = ws_resolve(ws, "", &at);
 	for (p = path; r == 0 && *p;) {
