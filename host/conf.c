@@ -65,6 +65,8 @@ static const struct option options[] = {
 	{ "sandbox", "pids", KIND_NUMBER, AT(pids), 16, 32768, "1024", NULL, "processes and threads" },
 	{ "sandbox", "timeout", KIND_TIME, AT(timeout), 0, UINT64_MAX, "0", NULL,
 	  "life of a sandbox that asks for none; 0: for ever" },
+	{ "sandbox", "cgroup-parent", KIND_TEXT, AT(cgroup_parent), 0, 0, "", NULL,
+	  "control group below which those of sandboxes are made, berth.slice; empty: the root" },
 	{ "sandbox", "ids-first", KIND_NUMBER, AT(ids_first), 65536, 4000000000U, "1000000", NULL,
 	  "first host id of the ranges of 65536 that sandboxes get" },
 	{ "api", "listen", KIND_TEXT, AT(api_listen), 0, 0, "", NULL,
@@ -245,6 +247,21 @@ int conf_environment(struct conf *c, char *const *env, struct err *e)
 	return 0;
 }
 
+/* At most 128 bytes of names that are no dots. */
+static bool group_ok(const char *path)
+{
+	size_t len;
+
+	if (strlen(path) > 128)
+		return false;
+	for (; *path; path += len + (path[len] == '/')) {
+		len = strcspn(path, "/");
+		if (len == 0 || path[0] == '.' || (path[len] == '/' && !path[len + 1]))
+			return false;
+	}
+	return true;
+}
+
 int conf_finish(struct conf *c, struct err *e)
 {
 	size_t len = strlen(c->state_dir);
@@ -263,6 +280,9 @@ int conf_finish(struct conf *c, struct err *e)
 		snprintf(c->socket, sizeof(c->socket), "%.*s/run/api.sock", CONF_TEXT_MAX - 32, c->state_dir);
 	if (c->api_listen[0] && http_address(c->api_listen, &at, &at_len, e) < 0)
 		return err_wrap(e, "api.listen");
+	if (!group_ok(c->cgroup_parent))
+		return err_set(e, -EINVAL, "bad-config",
+			       "sandbox.cgroup-parent: a path of groups is wanted, without a slash at its ends");
 	if (c->memory > c->memory_max)
 		return err_set(e, -EINVAL, "bad-config", "sandbox.memory is larger than sandbox.memory-max");
 	if (c->workspace > c->workspace_max)

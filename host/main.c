@@ -12,6 +12,7 @@
 #include "host/conf.h"
 #include "host/fs/fs.h"
 #include "host/http/http.h"
+#include "host/manager.h"
 #include "host/priv/priv.h"
 #include "host/sandbox/hub.h"
 #include "host/store/store.h"
@@ -164,6 +165,7 @@ static int prepare(struct berthd *b, struct err *e)
 	snprintf(p->state_dir, sizeof(p->state_dir), "%s", b->conf.state_dir);
 	snprintf(p->mount_dir, sizeof(p->mount_dir), "%s", b->conf.mount_dir);
 	snprintf(p->agent_path, sizeof(p->agent_path), "%s", b->conf.agent);
+	snprintf(p->cgroup_parent, sizeof(p->cgroup_parent), "%s", b->conf.cgroup_parent);
 	p->range_first = (uid_t)b->conf.ids_first;
 	p->ranges = (uint32_t)b->conf.sandboxes;
 	facts_look(&b->facts);
@@ -258,6 +260,8 @@ static void tick(void *ctx)
 
 	follow_tick(events_readers(b->events));
 	follow_tick(b->watchers);
+	if (manager_watched())
+		manager_say("WATCHDOG=1"); /* the loop turns */
 	loop_rearm(b->ticker, clock_after_ms(TICK_MS));
 }
 
@@ -348,6 +352,7 @@ static void bring_up(void *ctx)
 	}
 	log_info("main", "ready", "version=%s socket=%s mount=%s%s%s", PACKAGE_VERSION, c->socket, c->mount_dir,
 		 c->api_listen[0] ? " listen=" : "", c->api_listen);
+	manager_say("READY=1\nSTATUS=serving");
 }
 
 /* Does the mount wait for the next daemon? */
@@ -402,6 +407,7 @@ static void stop(struct berthd *b)
 	if (b->stopping)
 		return;
 	b->stopping = true;
+	manager_say("STOPPING=1\nSTATUS=ending in order");
 	if (pthread_create(&t, NULL, stop_thread, b) == 0)
 		pthread_detach(t);
 	else
@@ -604,6 +610,8 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	(void)!chdir("/"); /* whoever started us may stand in the mount */
+	manager_open();
+	manager_say("STATUS=starting");
 	r = start(&b, &e);
 	if (r == 0) {
 		(void)!trace_open(NULL);

@@ -71,7 +71,27 @@ static unsigned controllers_of(const char *list)
 	return bits;
 }
 
-/* The controllers of the version 2 tree, switched on for the children of the root and of our directory. */
+/* A controller is there for the children of a group when every group above it has it, too. Whoever else writes to these
+ * files, as systemd does, cannot switch it off again while a group below has it on. */
+static bool switch_on(const char *root, const char *ours, const char *what)
+{
+	AUTO(str_free) char *dir = str_printf("%s/%s", root, ours);
+	size_t at = strlen(root);
+
+	for (;;) {
+		char was = dir[at];
+		int r;
+
+		dir[at] = '\0';
+		r = cgroup_write(dir, "cgroup.subtree_control", what);
+		dir[at] = was;
+		if (r < 0 || !was)
+			return r == 0;
+		at += 1 + strcspn(dir + at + 1, "/");
+	}
+}
+
+/* The controllers of the version 2 tree, switched on for the children of the root and down to our directory. */
 static unsigned unified_controllers(const char *path, const char *ours)
 {
 	static const struct {
@@ -79,7 +99,6 @@ static unsigned unified_controllers(const char *path, const char *ours)
 		unsigned bit;
 	} wanted[] = {{"+memory", CGROUP_MEMORY}, {"+cpu", CGROUP_CPU}, {"+pids", CGROUP_PIDS}};
 	AUTO(str_free) char *file = str_printf("%s/cgroup.controllers", path);
-	AUTO(str_free) char *dir = str_printf("%s/%s", path, ours);
 	AUTO(buf_fini) struct buf b;
 	unsigned bits = 0, have;
 	size_t i;
@@ -91,8 +110,7 @@ static unsigned unified_controllers(const char *path, const char *ours)
 	for (i = 0; i < ARRAY_LEN(wanted); i++) {
 		if (!(have & wanted[i].bit))
 			continue;
-		if (cgroup_write(path, "cgroup.subtree_control", wanted[i].on) == 0 &&
-		    cgroup_write(dir, "cgroup.subtree_control", wanted[i].on) == 0)
+		if (switch_on(path, ours, wanted[i].on))
 			bits |= wanted[i].bit;
 	}
 	return bits;
@@ -103,6 +121,7 @@ static int add_tree(struct cgroups *c, const char *path, bool unified, const cha
 	AUTO(str_free) char *dir = str_printf("%s/%s", path, c->name);
 	struct cgroup_tree t = {.unified = unified};
 	unsigned i;
+	int r;
 
 	for (i = 0; i < c->n; i++)
 		if (str_eq(c->trees[i].path, path))
@@ -114,8 +133,9 @@ static int add_tree(struct cgroups *c, const char *path, bool unified, const cha
 		return 0;
 	if (str_copy(t.path, sizeof(t.path), path) < 0)
 		return -ENAMETOOLONG;
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-		return -errno;
+	r = io_mkdir_p(dir, 0755);
+	if (r < 0)
+		return r;
 	if (unified)
 		t.controllers = unified_controllers(path, c->name);
 	c->trees[c->n++] = t;
@@ -144,7 +164,22 @@ static int parse_line(struct cgroups *c, char *line)
 	return add_tree(c, point, str_eq(type, "cgroup2"), options);
 }
 
-int cgroup_init(struct cgroups *c, const char *name, struct err *e)
+/* A daemon before us may have been told of no parent: its sandboxes could be neither found nor ended. */
+static int look_at_root(const struct cgroups *c, const char *name, struct err *e)
+{
+	unsigned i;
+
+	for (i = 0; i < c->n; i++) {
+		AUTO(str_free) char *dir = str_printf("%s/%s", c->trees[i].path, name);
+
+		if (rmdir(dir) < 0 && errno != ENOENT)
+			return err_set(e, -EBUSY, "cgroup-moved",
+				       "sandboxes run in %s: end them before sandbox.cgroup-parent changes", dir);
+	}
+	return 0;
+}
+
+int cgroup_init(struct cgroups *c, const char *parent, const char *name, struct err *e)
 {
 	AUTO(buf_fini) struct buf b;
 	unsigned i, have = 0;
@@ -153,7 +188,8 @@ int cgroup_init(struct cgroups *c, const char *name, struct err *e)
 
 	*c = (struct cgroups){.n = 0};
 	buf_init(&b, 4 * 1024 * 1024);
-	r = str_copy(c->name, sizeof(c->name), name);
+	snprintf(c->name, sizeof(c->name), "%s%s%s", parent, *parent ? "/" : "", name);
+	r = strlen(parent) + strlen(name) + 2 > sizeof(c->name) ? -ENAMETOOLONG : 0;
 	if (r == 0)
 		r = io_read_file(AT_FDCWD, "/proc/self/mountinfo", &b);
 	if (r == 0 && !buf_reserve(&b, 1))
@@ -167,6 +203,11 @@ int cgroup_init(struct cgroups *c, const char *name, struct err *e)
 		r = parse_line(c, line);
 		if (r < 0)
 			return err_sys(e, r, "control groups");
+	}
+	r = *parent ? look_at_root(c, name, e) : 0;
+	if (r < 0) {
+		cgroup_fini(c);
+		return r;
 	}
 	for (i = 0; i < c->n; i++)
 		have |= c->trees[i].controllers;

@@ -2,14 +2,14 @@
 #ifndef HOST_PRIV_CGROUP_H
 #define HOST_PRIV_CGROUP_H
 
-/* Control groups: /NAME/ID in every hierarchy that is of use, whatever mixture of versions the host has. */
+/* Control groups: /PARENT/NAME/ID in every hierarchy that is of use, whatever mixture of versions the host has. */
 #include "base/err.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { CGROUP_TREES_MAX = 8, CGROUP_PATH_MAX = 128, CGROUP_NAME_MAX = 48 };
+enum { CGROUP_TREES_MAX = 8, CGROUP_PATH_MAX = 128, CGROUP_NAME_MAX = 192 };
 
 struct cgroup_tree {
 	char path[CGROUP_PATH_MAX]; /* mount point */
@@ -30,9 +30,10 @@ struct cgroup_limits {
 	uint32_t cpu_milli, pids;
 };
 
-/** cgroup_init() - read the mount table and make our directory in each tree.
- * Return: 0; -ENOTSUP slug "no-cgroup" when memory, cpu or pids can be limited nowhere; -errno. */
-int cgroup_init(struct cgroups *c, const char *name, struct err *e) MUST_CHECK;
+/** cgroup_init() - read the mount table and make our directory, @name below @parent (may be empty), in each tree.
+ * Return: 0; -EBUSY slug "cgroup-moved" when sandboxes are in one at the root, of a daemon
+ *	   without a parent; -ENOTSUP slug "no-cgroup" when memory, cpu or pids can be limited nowhere; -errno. */
+int cgroup_init(struct cgroups *c, const char *parent, const char *name, struct err *e) MUST_CHECK;
 /** cgroup_fini() - remove our directory from the trees where no sandbox is left in it. */
 void cgroup_fini(const struct cgroups *c);
 /** cgroup_make() - a group for @id with @limits. Return: 0 or -errno; what was made stays, use cgroup_remove(). */

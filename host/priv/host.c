@@ -149,7 +149,7 @@ static int find_cgroups(struct host *h, struct err *e)
 	if (fstat(h->state, &st) < 0)
 		return err_sys(e, -errno, "state directory");
 	snprintf(name, sizeof(name), "berth-%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-	return cgroup_init(&h->cgroups, name, e);
+	return cgroup_init(&h->cgroups, h->conf.cgroup_parent, name, e);
 }
 
 int host_init(struct host *h, const struct priv_conf *conf, struct err *e)

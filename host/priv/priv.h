@@ -20,10 +20,13 @@ enum { PRIV_ID_MAX = 64, PRIV_PATH_MAX = 255, PRIV_PACKAGES_MAX = 4096 };
 
 struct priv;
 
+enum { PRIV_CGROUP_MAX = 255 };
+
 struct priv_conf {
 	char state_dir[PRIV_PATH_MAX + 1];  /* absolute; all state below it */
 	char mount_dir[PRIV_PATH_MAX + 1];  /* where the FUSE mount goes */
 	char agent_path[PRIV_PATH_MAX + 1]; /* the static agent program */
+	char cgroup_parent[PRIV_CGROUP_MAX + 1]; /* group below which ours are, relative; empty: the root */
 	uid_t uid;			    /* account of the daemon ("berth") */
 	gid_t gid;
 	uid_t guest_uid; /* account that the mount shows as owner ("berth-guest") */

@@ -101,7 +101,7 @@ static bool setup(struct cgroups *c)
 	char name[32];
 
 	snprintf(name, sizeof(name), "bt-freeze-%d", (int)getpid());
-	return geteuid() == 0 && cgroup_init(c, name, NULL) == 0;
+	return geteuid() == 0 && cgroup_init(c, "", name, NULL) == 0;
 }
 
 Test(freeze, with_all_trees)
