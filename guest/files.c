@@ -57,7 +57,7 @@ void files_error(struct files *f, uint64_t call, int code, const char *what)
 					      .text = span_str(text) });
 }
 
-static void files_ok(struct files *f, uint64_t call, int r, const char *what)
+void files_ok(struct files *f, uint64_t call, int r, const char *what)
 {
 	if (r < 0)
 		files_error(f, call, r, what);
@@ -614,7 +614,8 @@ static const struct {
 	{ MSG_FS_STAT, do_stat },     { MSG_FS_LIST, do_list },	    { MSG_FS_READ, do_read },
 	{ MSG_FS_WRITE, do_write },   { MSG_FS_MAKE, do_make },	    { MSG_FS_LINK, do_link },
 	{ MSG_FS_REMOVE, do_remove }, { MSG_FS_RENAME, do_rename }, { MSG_FS_ATTR, do_attr },
-	{ MSG_FS_STATFS, do_statfs },
+	{ MSG_FS_STATFS, do_statfs }, { MSG_FS_XATTR_GET, xattr_get },	    { MSG_FS_XATTR_SET, xattr_set },
+	{ MSG_FS_XATTR_LIST, xattr_list }, { MSG_FS_XATTR_REMOVE, xattr_remove },
 };
 
 int files_frame(struct files *f, const struct frame *frame, struct err *e)
@@ -624,6 +625,7 @@ int files_frame(struct files *f, const struct frame *frame, struct err *e)
 		struct msg_FS_ATTR attr;
 		struct msg_FS_MAKE make;
 		struct msg_FS_RENAME rename;
+		struct msg_FS_XATTR_SET xattr;
 	} m;
 	size_t i;
 

@@ -29,9 +29,17 @@ int remove_tree(int dirfd, const char *name) MUST_CHECK;
 
 /* For calls.c: how a call is answered. */
 void files_error(struct files *f, uint64_t call, int code, const char *what);
+/** files_ok() - OK, or ERROR when @r is negative. */
+void files_ok(struct files *f, uint64_t call, int r, const char *what);
 void files_node(struct files *f, uint64_t call, int dirfd, const char *name);
 /** files_parent() - open the directory that @path's last name is in.
  * @ret_name: the last name, in @room. Return: a descriptor; -EINVAL (no path of the workspace), -errno. */
 int files_parent(const struct files *f, struct span path, char room[4096], const char **ret_name) MUST_CHECK;
+
+/* xattr.c: the FS_XATTR calls. */
+void xattr_get(struct files *f, const void *msg);
+void xattr_set(struct files *f, const void *msg);
+void xattr_list(struct files *f, const void *msg);
+void xattr_remove(struct files *f, const void *msg);
 
 #endif

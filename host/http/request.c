@@ -73,6 +73,7 @@ int http_status_of(int code)
 		{ EEXIST, 409 }, { ENOTEMPTY, 409 },	{ E2BIG, 413 },	      { EFBIG, 413 },	  { EUSERS, 429 },
 		{ EPIPE, 502 },	 { ECONNREFUSED, 502 }, { ESHUTDOWN, 503 },   { ETIMEDOUT, 504 }, { ENOSPC, 507 },
 		{ ENOSYS, 501 }, { ERANGE, 416 },
+		{ ENODATA, 404 }, { EOPNOTSUPP, 501 },
 	};
 	size_t i;
 

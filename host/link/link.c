@@ -300,13 +300,14 @@ union reply {
 	struct msg_FS_DATA data;
 	struct msg_METRICS_IS metrics;
 	struct msg_LOGS_IS logs;
+	struct msg_FS_XATTR_IS xattr;
 };
 
 static bool is_reply(unsigned type)
 {
 	return type == MSG_ERROR || type == MSG_OK || type == MSG_PONG || type == MSG_PS_IS || type == MSG_INFO_IS ||
 	       type == MSG_FS_STATFS_IS || type == MSG_FS_NODE || type == MSG_FS_ENTRIES || type == MSG_FS_DATA ||
-	       type == MSG_METRICS_IS || type == MSG_LOGS_IS;
+	       type == MSG_METRICS_IS || type == MSG_LOGS_IS || type == MSG_FS_XATTR_IS;
 }
 
 static void refused(struct call *c, const struct msg_ERROR *m)

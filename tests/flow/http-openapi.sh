@@ -92,6 +92,17 @@ part(200, b"hello", None, Range="bytes=1-2", If_Range="x")
 ask("PUT", S + "/files?path=empty", b"", 201); part(416, None, "bytes */0", S + "/files?path=empty", Range="bytes=0-")
 a = part(200, b"", None, method="HEAD")
 if a.getheader("Content-Length") != "5" or a.getheader("Accept-Ranges") != "bytes": fail(a.getheaders())
+# extended attributes
+X = S + "/xattr?path=a&name=user."
+for value in (b"\0value\xff", b"", b"x" * 3000):
+    ask("PUT", X + "one", value, 200)
+    conn.request("GET", X + "one"); a = conn.getresponse(); got = a.read()
+    spec.answer("GET", S + "/xattr", a.status, a.getheader("Content-Type"), None)
+    if a.status != 200 or got != value: fail(f"{a.status} {got} and not {value}")
+if [x["name"] for x in ask("GET", S + "/xattrs?path=a", wants=200)] != ["user.one"]: fail("names of extended attributes")
+ask("GET", X + "none", wants=404); ask("GET", S + "/xattr?path=a&name=security.capability", wants=403); ask("PUT", X + "two", b"x" * 65537, 413)
+ask("GET", S + "/xattr?path=a", wants=400); ask("GET", S + "/xattrs?path=none", wants=404)
+ask("DELETE", X + "one", wants=200); ask("DELETE", X + "one", wants=404)
 # a hard link, and room
 ask("POST", S + "/make", {"path": "hard", "link": "a"}, 200); ask("POST", S + "/make", {"path": "hard", "link": "a"}, 409)
 ask("POST", S + "/make", {"path": "x", "link": "none"}, 404); ask("POST", S + "/make", {"path": "x", "link": "a", "target": "a"}, 400)
@@ -129,6 +140,7 @@ ask("GET", "/v1/df", wants=200); ask("GET", S + "/stats", wants=200); ask("GET",
 ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
 ask("POST", "/v1/fsck", wants=200)
 ask("POST", S + "/kill", {"grace_ms": 100}, 200); ask("POST", S + "/kill", wants=409)
+ask("GET", S + "/xattrs?path=b", wants=501)
 room = ask("GET", S + "/statfs", wants=200)
 if room["of"] != "store" or not 0 < room["files_free"] < room["files"]: fail(room)
 ask("DELETE", S, wants=200); ask("DELETE", S, wants=404)

@@ -21,6 +21,7 @@ struct talk {
 		struct msg_FS_DATA data;
 		struct msg_FS_ENTRIES entries;
 		struct msg_FS_STATFS_IS statfs;
+		struct msg_FS_XATTR_IS xattr;
 		char room[512];
 	} m;
 };
@@ -187,6 +188,67 @@ Test(files, a_large_directory_comes_in_pieces)
 		close(open(lab_path(&t.lab, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
 	}
 	cr_assert_eq(names_in(&t, ""), 6000);
+	talk_stop(&t);
+}
+
+static unsigned xattr_set_as(struct talk *t, const char *path, struct span name, struct span value)
+{
+	struct msg_FS_XATTR_SET m = { .call = 7, .path = span_str(path), .name = name, .value = value };
+
+	return ask(t, MSG_FS_XATTR_SET, &m);
+}
+
+static unsigned xattr_of(struct talk *t, const char *path, const char *name)
+{
+	struct msg_FS_XATTR_GET m = { .call = 7, .path = span_str(path), .name = span_str(name) };
+
+	return ask(t, MSG_FS_XATTR_GET, &m);
+}
+
+static bool is_error(struct talk *t, unsigned type, const char *name)
+{
+	return type == MSG_ERROR && span_eq(t->m.error.name, span_str(name));
+}
+
+Test(files, extended_attributes)
+{
+	static const char *const foreign[] = {
+		"security.capability", "trusted.x", "system.posix_acl_access", "user.", "user", ""
+	};
+	struct msg_FS_XATTR_REMOVE rm = { .call = 7, .path = span_str("f"), .name = span_str("user.a") };
+	struct msg_FS_XATTR_LIST ls = { .call = 7, .path = span_str("f") };
+	struct span value = SPAN("\0v\xff", 3);
+	struct talk t;
+	size_t i;
+
+	talk_start(&t);
+	cr_assert_eq(put(&t, "f", "text", WIRE_FS_CREATE, 0), MSG_FS_NODE);
+	cr_assert_eq(make(&t, "d", S_IFDIR | 0755, "", false), MSG_FS_NODE);
+	cr_assert_eq(symlink("f", lab_path(&t.lab, "l")), 0);
+	cr_assert_eq(mkfifo(lab_path(&t.lab, "p"), 0644), 0);
+	cr_assert_eq(xattr_set_as(&t, "f", span_str("user.a"), value), MSG_OK);
+	cr_assert_eq(xattr_set_as(&t, "f", span_str("user.b"), SPAN_NULL), MSG_OK);
+	cr_assert_eq(xattr_set_as(&t, "d", span_str("user.d"), value), MSG_OK);
+	cr_assert_eq(xattr_set_as(&t, "", span_str("user.root"), value), MSG_OK);
+	cr_assert_eq(xattr_of(&t, "f", "user.a"), MSG_FS_XATTR_IS);
+	cr_assert(span_eq(t.m.xattr.data, value));
+	cr_assert_eq(xattr_of(&t, "f", "user.b"), MSG_FS_XATTR_IS);
+	cr_assert_eq(t.m.xattr.data.len, 0);
+	cr_assert_eq(xattr_of(&t, "", "user.root"), MSG_FS_XATTR_IS);
+	cr_assert_eq(ask(&t, MSG_FS_XATTR_LIST, &ls), MSG_FS_XATTR_IS);
+	cr_assert(span_eq(t.m.xattr.data, SPAN("user.a\0user.b\0", 14)));
+	cr_assert_eq(ask(&t, MSG_FS_XATTR_REMOVE, &rm), MSG_OK);
+	cr_assert(is_error(&t, ask(&t, MSG_FS_XATTR_REMOVE, &rm), "ENODATA"));
+	cr_assert(is_error(&t, xattr_of(&t, "f", "user.a"), "ENODATA"));
+	cr_assert(is_error(&t, xattr_of(&t, "none", "user.a"), "ENOENT"));
+	for (i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		cr_assert(is_error(&t, xattr_of(&t, "f", foreign[i]), "EPERM"), "%s", foreign[i]);
+		cr_assert(is_error(&t, xattr_set_as(&t, "f", span_str(foreign[i]), value), "EPERM"), "%s", foreign[i]);
+	}
+	cr_assert(is_error(&t, xattr_set_as(&t, "f", SPAN("user.\0x", 7), value), "EINVAL"));
+	cr_assert(is_error(&t, xattr_of(&t, "l", "user.b"), "EPERM"));
+	cr_assert(is_error(&t, xattr_of(&t, "p", "user.b"), "EPERM"));
+	cr_assert(is_error(&t, xattr_of(&t, "../f", "user.b"), "EINVAL"));
 	talk_stop(&t);
 }
 
