@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,9 +19,19 @@ struct counters {
 	volatile uint64_t agent, work, forks;
 };
 
+/* Whoever is left when an assertion fails must not go on for ever. */
+static void mortal(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(60);
+}
+
 static void forker(struct counters *n)
 {
-	for (;;) {
+	uint64_t until = clock_after_ms(60000);
+
+	mortal();
+	while (clock_now() < until) {
 		pid_t pid = fork();
 
 		if (pid == 0) {
@@ -31,6 +42,7 @@ static void forker(struct counters *n)
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
 	}
+	_exit(0);
 }
 
 /* The agent: enters the group, starts the workload, counts. */
@@ -41,6 +53,7 @@ static pid_t start(const struct cgroups *c, struct counters *n)
 
 	if (pid != 0)
 		return pid;
+	mortal();
 	if (cgroup_enter(c, "box", NULL) < 0)
 		_exit(1);
 	for (i = 0; i < 3; i++) {
@@ -96,12 +109,27 @@ static void try(const struct cgroups *c)
 	munmap(n, sizeof(*n));
 }
 
+static struct cgroups mine;
+
+/* After every test, whatever became of it. */
+static void teardown(void)
+{
+	(void)!cgroup_kill(&mine, "box", NULL);
+	(void)!cgroup_remove(&mine, "box", NULL);
+	cgroup_fini(&mine);
+}
+
+TestSuite(freeze, .fini = teardown);
+
 static bool setup(struct cgroups *c)
 {
 	char name[32];
 
 	snprintf(name, sizeof(name), "bt-freeze-%d", (int)getpid());
-	return geteuid() == 0 && cgroup_init(c, "", name, NULL) == 0;
+	if (geteuid() != 0 || cgroup_init(c, "", name, NULL) < 0)
+		return false;
+	mine = *c;
+	return true;
 }
 
 Test(freeze, with_all_trees)
