@@ -34,7 +34,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, TICK_MS = 10000, MMAP_FROM = 256 * 1024, ARENAS = 4 };
+enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, TICK_MS = 10000, LOCK_MS = 3000, MMAP_FROM = 256 * 1024, ARENAS = 4 };
 
 struct berthd {
 	struct conf conf;
@@ -107,6 +107,8 @@ static int directories(struct berthd *b, struct err *e)
 	const struct priv_conf *p = &b->priv_conf;
 	AUTO(str_free) char *tmp = str_printf("%s/tmp", b->conf.state_dir);
 	AUTO(str_free) char *lock = str_printf("%s/lock", b->conf.state_dir);
+	const struct timespec nap = { .tv_nsec = 5000000 };
+	uint64_t until = clock_after_ms(LOCK_MS);
 	int r = own_dir(b->conf.state_dir, 0, 0, 0755, e);
 
 	if (r < 0)
@@ -114,8 +116,12 @@ static int directories(struct berthd *b, struct err *e)
 	b->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (b->lock_fd < 0)
 		return err_sys(e, -errno, "cannot open %s", lock);
-	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return err_set(e, -EBUSY, "state-in-use", "another berthd runs on %s", b->conf.state_dir);
+	/* One that was killed a moment ago may still be on its way out. */
+	while (flock(b->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK || clock_now() > until)
+			return err_set(e, -EBUSY, "state-in-use", "another berthd runs on %s", b->conf.state_dir);
+		nanosleep(&nap, NULL);
+	}
 	b->run_dir = str_printf("%s/run", b->conf.state_dir);
 	b->store_dir = str_printf("%s/store", b->conf.state_dir);
 	b->template_dir = str_printf("%s/templates", b->conf.state_dir);

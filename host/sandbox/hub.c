@@ -531,6 +531,7 @@ static void adopt(void *ctx)
 		life_watch(s);
 		log_info("sandbox", "adopted", "id=%s state=%s", s->info.id, sandbox_state_name(s->info.state));
 	} else {
+		ws_refuse_changes(s->ws, true);
 		ws_stop(s->ws);
 		if (hub->conf.kind->end(&hub->box_env, s->info.id, true, NULL) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
@@ -538,6 +539,7 @@ static void adopt(void *ctx)
 		log_warn("sandbox", "not adopted", "id=%s why=%s", s->info.id, e.text);
 	}
 	(void)!record_save(s, NULL);
+	ws_refuse_changes(s->ws, false);
 	hub_job_done(s);
 }
 

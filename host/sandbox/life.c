@@ -101,6 +101,7 @@ void life_bury(struct sandbox *s)
 		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
 			    : "the agent ended unexpectedly (killed)");
 	(void)!record_save(s, NULL);
+	ws_refuse_changes(s->ws, false);
 	log_warn("sandbox", "failed", "id=%s why=agent-died", s->info.id);
 }
 
@@ -355,6 +356,7 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	bool alive = life_agent_lives(s), paused = ws_mode(s->ws) == WS_PAUSED;
 	int r = paused ? 0 : -EPIPE; /* all of a paused one is durable, and nobody answers there */
 
+	ws_refuse_changes(s->ws, true);
 	guard_unstall(s);
 	if (link && alive) /* a connection that just broke comes back */
 		r = link_wait_up(link, clock_after_ms(END_UP_MS), &lost);
@@ -365,7 +367,8 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	if (r == 0 && ws_mode(s->ws) == WS_STOPPED) /* by died(): the agent did not live to say all */
 		r = err_set(&lost, -EPIPE, "agent-gone", "the agent ended meanwhile");
 	life_unwatch(s);
-	ws_stop(s->ws);
+	if (ws_mode(s->ws) == WS_LIVE)
+		ws_pause(s->ws);
 	if (r == 0)
 		r = seal(s, &lost);
 	if (hub->conf.kind->end(&hub->box_env, s->info.id, r < 0, &other) < 0)
@@ -378,6 +381,8 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
 	if (record_save(s, &other) < 0)
 		log_error("sandbox", "its state was not written", "id=%s why=%s", s->info.id, other.text);
+	ws_stop(s->ws);
+	ws_refuse_changes(s->ws, false); /* a daemon that dies from now on leaves a record that says whose turn it is */
 	log_info("sandbox", "ended", "id=%s why=%s", s->info.id, why);
 	if (r < 0 && e)
 		*e = lost;

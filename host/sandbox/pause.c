@@ -32,6 +32,7 @@ static int stand_still(struct sandbox *s, struct err *e)
 
 	if (r == 0)
 		r = link_wait(link, MSG_PAUSE, &m, clock_after_ms(PAUSE_CALL_MS), NULL, NULL, e);
+	ws_refuse_changes(s->ws, true);
 	if (r == 0)
 		r = freeze(s, PRIV_FREEZE_WORK, e);
 	if (r == 0)
@@ -102,6 +103,7 @@ int pause_run(struct sandbox *s, struct err *e)
 	(void)!record_save(s, NULL);
 	ws_pause(s->ws); /* its agent waits for a new connection */
 	if (go_on(s, &other) == 0) {
+		ws_refuse_changes(s->ws, false);
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		return r;
 	}
@@ -145,6 +147,7 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, str
 		hub_set_state(s, SANDBOX_STOPPING, "");
 		(void)!life_end(s, 1000, "it could not be resumed", NULL);
 	} else {
+		ws_refuse_changes(s->ws, false);
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		life_arm(s);
 		log_info("sandbox", "resumed", "id=%s", s->info.id);

@@ -326,8 +326,14 @@ static int op_ask(struct op *op, struct link *link)
 
 static void op_start(struct op *op)
 {
-	struct link *link = ws_link(op->ws);
-	int r = ws_mode(op->ws) == WS_PAUSED ? -EBUSY : 0;
+	struct ws *ws = op->ws;
+	struct link *link;
+	int r;
+
+	lock_take(&ws->lock);
+	r = ws->mode == WS_PAUSED || ws->is_refusing ? -EBUSY : 0;
+	link = ws->mode == WS_LIVE ? ws->link : NULL;
+	lock_drop(&ws->lock);
 
 	if ((op->name && !path_name_ok(span_str(op->name))) || (op->to_name && !path_name_ok(span_str(op->to_name))))
 		r = -EINVAL;

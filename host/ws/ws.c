@@ -734,6 +734,13 @@ static void tick_stop(void *ctx)
 	loop_untimer(&ws->tick);
 }
 
+void ws_refuse_changes(struct ws *ws, bool on)
+{
+	lock_take(&ws->lock);
+	ws->is_refusing = on;
+	lock_drop(&ws->lock);
+}
+
 /* Leave the agent, for good or not. Return: false when it was left already. */
 static bool leave(struct ws *ws, enum ws_mode to)
 {

@@ -12,11 +12,12 @@ export id id2
 
 # A writer that counts in memory, and a process that would be over its time if time went on.
 berth run "$id" --detach --id counter -- python3 -c '
-import time
+import os, time
 n = 0
 while True:
     n += 1
-    with open("count", "w") as f: f.write(str(n))
+    with open("next", "w") as f: f.write(str(n))
+    os.rename("next", "count") # nobody reads half of it
     time.sleep(0.01)' >/dev/null
 wait_for 20 "the counter to begin" test -s "$MNT/$id/count"
 berth run "$id" -- sh -c 'head -c 300000 /dev/urandom >data; sha256sum data >sum'
