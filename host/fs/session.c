@@ -125,6 +125,16 @@ static void keep_init(struct fs *fs, const uint8_t *p, size_t len)
 		t->flags |= TABLE_CAN_RESEND;
 }
 
+/* libfuse starts the next thread before it has looked at the first request: until it has, whatever else that thread
+ * took would be answered with EIO. A kernel waits for the answer by itself; one that gave the mount to an earlier
+ * process does not. */
+static void await_init(struct fs *fs)
+{
+	/* No lock: whoever ends the threads cancels them here. */
+	while (fs->is_taken && !__atomic_load_n(&fs->serving, __ATOMIC_ACQUIRE))
+		(void)!poll(NULL, 0, 1);
+}
+
 static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 {
 	struct fs *fs = ctx;
@@ -138,6 +148,7 @@ static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 		memcpy(to, fs->table.head->init, fs->table.head->init_len);
 		return fs->table.head->init_len;
 	}
+	await_init(fs);
 	if (__atomic_load_n(&fs->is_paused, __ATOMIC_ACQUIRE))
 		wait_for_the_end();
 	n = read(fd, to, size);
