@@ -89,8 +89,8 @@ void ws_stop(struct ws *ws);
  * what was not acknowledged is told again later. Also for a workspace that was never live (it was paused when an
  * earlier daemon ended). Blocking. */
 void ws_pause(struct ws *ws);
-/** ws_refuse_changes() - whether changes from the host are refused (EBUSY): while a sandbox is being paused or ended, so
- * that none comes behind the sync, or goes into the store before it is written down that the store is right now. */
+/** ws_refuse_changes() - whether changes from the host are refused (EBUSY): while a sandbox is being paused or ended,
+ * so that none comes behind the sync, or goes into the store before it is written down that the store is right now. */
 void ws_refuse_changes(struct ws *ws, bool on);
 struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
 

@@ -85,6 +85,7 @@ static void try(const struct cgroups *c)
 
 	cr_assert_eq(cgroup_make(c, "box", &limits, &e), 0, "%s", e.text);
 	pid = start(c, n);
+	await_more(&n->agent, "agent"); /* it has started all, and starts nothing more */
 	await_more(&n->work, "work");
 	for (i = 0; i < 5; i++) {
 		cr_assert_eq(cgroup_freeze(c, "box", pid, CGROUP_FROZEN_WORK, &e), 0, "%s", e.text);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leaving the agent: for good, or until the workspace goes live again. */
+#include "base/clock.h"
+#include "host/ws/state.h"
+
+#include <errno.h>
+
+static void tick_stop(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	loop_untimer(&ws->tick);
+}
+
+void ws_refuse_changes(struct ws *ws, bool on)
+{
+	lock_take(&ws->lock);
+	ws->is_refusing = on;
+	lock_drop(&ws->lock);
+}
+
+/* Leave the agent, for good or not. Return: false when it was left already. */
+static bool leave(struct ws *ws, enum ws_mode to)
+{
+	bool live;
+
+	lock_take(&ws->lock);
+	live = ws->mode == WS_LIVE;
+	ws->mode = to;
+	ws->stats.is_up = false;
+	pthread_cond_broadcast(&ws->cond);
+	lock_drop(&ws->lock);
+	if (ws->link && to == WS_STOPPED)
+		link_hangup(ws->link);
+	else if (ws->link)
+		link_sleep(ws->link);
+	return live;
+}
+
+void ws_stop(struct ws *ws)
+{
+	if (!leave(ws, WS_STOPPED))
+		return;
+	loop_post(ws->conf.loop, tick_stop, ws);
+	loop_sync(ws->conf.loop);
+	waiters_wake(ws, NULL, 0, true, -EPIPE);
+}
+
+/* After the last frame that came: the strand has run, the kernel was told. */
+static void nothing(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	lock_take(&ws->lock);
+	ws->is_quiet = true;
+	pthread_cond_broadcast(&ws->cond);
+	lock_drop(&ws->lock);
+}
+
+static void quiet(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	strand_run(ws->notify, nothing, ws);
+}
+
+void ws_pause(struct ws *ws)
+{
+	if (!leave(ws, WS_PAUSED))
+		return;
+	loop_post(ws->conf.loop, tick_stop, ws);
+	loop_sync(ws->conf.loop);
+	waiters_wake(ws, NULL, 0, true, -EPIPE);
+	ws->is_quiet = false; /* only who may pause it writes this before the jobs are queued */
+	strand_run(ws->work, quiet, ws);
+	lock_take(&ws->lock);
+	while (!ws->is_quiet)
+		lock_wait(&ws->lock, &ws->cond, CLOCK_NEVER);
+	lock_drop(&ws->lock);
+}
