@@ -34,7 +34,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, WORKERS = 8, NOTIFIERS = 4, DIALLERS = 8, TICK_MS = 10000, LOCK_MS = 3000, MMAP_FROM = 256 * 1024, ARENAS = 4 };
+enum {
+	EXIT_USAGE = 2,
+	WORKERS = 8,
+	NOTIFIERS = 4,
+	DIALLERS = 8,
+	TICK_MS = 10000,
+	LOCK_MS = 3000,
+	MMAP_FROM = 256 * 1024,
+	ARENAS = 4
+};
 
 struct berthd {
 	struct conf conf;
