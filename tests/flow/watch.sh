@@ -137,6 +137,8 @@ must("it goes on to the end", [r for r in got[lost[-1] + 1:]], rows(got[lost[-1]
 print(f"a slow reader got {len(got)}, lost: {sum(r['kind'] == 'lost' for r in got)}")
 PY
 
+berth fsck
+
 # --- stopped ---
 berth kill "$id"
 python3 - "$id" "$MNT/$id" <<'PY'

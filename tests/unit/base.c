@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ground floor: buffers, maps, strings, paths, descriptors, loop and pool. */
+#include "base/follow.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -213,4 +214,78 @@ Test(pool, a_strand_keeps_its_order)
 		cr_assert_eq(counts[k].broken, 0);
 	}
 	pool_free(&pool);
+}
+
+/* Lines "1" to "last"; the one that is asked for while there is none may come at that very moment. */
+struct counter {
+	struct follow *follow;
+	uint64_t last;
+	bool comes_late;
+	int suspended, resumed;
+};
+
+static char *count_next(void *ctx, uint64_t *at)
+{
+	struct counter *c = ctx;
+
+	if (*at <= c->last)
+		return str_printf("%llu\n", (unsigned long long)(*at)++);
+	if (c->comes_late) {
+		c->comes_late = false;
+		c->last++;
+		follow_publish(c->follow, "mine");
+	}
+	return NULL;
+}
+
+static void count_suspend(void *ctx)
+{
+	((struct counter *)ctx)->suspended++;
+}
+
+static void count_resume(void *ctx)
+{
+	((struct counter *)ctx)->resumed++;
+}
+
+Test(follow, nothing_is_slept_through)
+{
+	struct counter c = { .follow = follow_new(), .last = 12 };
+	struct follow_source source = { .topic = "mine", .next = count_next, .ctx = &c };
+	struct follow_waiter waiter = { count_suspend, count_resume, &c };
+	struct follower *r = follower_new(c.follow, &source, 12, true, &waiter);
+	char got[8];
+
+	cr_assert_eq(follower_read(r, got, 2), 2); /* a line in pieces */
+	cr_assert_eq(follower_read(r, got, 2), 1);
+	cr_assert_eq(follower_read(r, got, sizeof(got)), -EAGAIN);
+	cr_assert_eq(c.suspended, 1);
+	follow_publish(c.follow, "another");
+	cr_assert_eq(c.resumed, 0);
+	c.last = 13;
+	follow_publish(c.follow, "mine");
+	follow_publish(c.follow, "mine");
+	cr_assert_eq(c.resumed, 1); /* once for each wait */
+	cr_assert_eq(follower_read(r, got, sizeof(got)), 3);
+	c.comes_late = true;
+	cr_assert_eq(follower_read(r, got, sizeof(got)), 3); /* it came between the look and the wait */
+	cr_assert(memcmp(got, "14\n", 3) == 0);
+	cr_assert_eq(c.suspended, 1);
+	cr_assert_eq(follower_read(r, got, sizeof(got)), -EAGAIN);
+	follow_tick(c.follow);
+	cr_assert_eq(follower_read(r, got, sizeof(got)), 1);
+	cr_assert_eq(got[0], '\n');
+	cr_assert_eq(follower_read(r, got, sizeof(got)), -EAGAIN);
+	follow_end(c.follow, "another");
+	cr_assert_eq(c.resumed, 2);
+	follow_end(c.follow, "mine");
+	cr_assert_eq(c.resumed, 3);
+	cr_assert_eq(follower_read(r, got, sizeof(got)), 0);
+	cr_assert_eq(c.suspended, c.resumed);
+	follower_free(&r);
+	follow_end(c.follow, NULL);
+	r = follower_new(c.follow, &source, 15, true, &waiter);
+	cr_assert_eq(follower_read(r, got, sizeof(got)), 0);
+	follower_free(&r);
+	follow_free(&c.follow);
 }
