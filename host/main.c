@@ -14,6 +14,7 @@
 #include "host/http/http.h"
 #include "host/manager.h"
 #include "host/priv/priv.h"
+#include "host/restore.h"
 #include "host/sandbox/hub.h"
 #include "host/store/store.h"
 #include "seal/digest.h"
@@ -389,6 +390,7 @@ static void stop_all(void *ctx)
 	follow_end(events_readers(b->events), NULL);
 	follow_end(b->watchers, NULL);
 	http_stop(&b->front.http);
+	v1_backup_end();
 	if (kill)
 		hub_free(&b->hub, true);
 	else if (b->hub)
@@ -550,16 +552,19 @@ static void help(const struct conf *c)
 {
 	const char *last = NULL;
 
-	printf("usage: berthd [--config FILE] [--set SECTION.KEY=VALUE]... [--check] [--version] [--help]\n\n"
+	printf("usage: berthd [--config FILE] [--set SECTION.KEY=VALUE]... [--check | --restore BACKUP | --version | "
+	       "--help]\n\n"
 	       "Runs the berth daemon in the foreground. Options, with their present values:\n");
 	conf_each(c, help_one, &last);
 	printf("\nEach can also be set by an environment variable BERTHD_SECTION_KEY (dashes as underscores).\n");
 }
 
-static int configure(struct conf *c, int argc, char **argv, bool *ret_check, bool *ret_over, struct err *e)
+static int configure(struct conf *c, int argc, char **argv, bool *ret_check, const char **ret_backup,
+		     bool *ret_over, struct err *e)
 {
 	static const struct option flags[] = {
 		{ "config", required_argument, NULL, 'c' }, { "set", required_argument, NULL, 's' },
+		{ "restore", required_argument, NULL, 'R' },
 		{ "check", no_argument, NULL, 'C' },	    { "version", no_argument, NULL, 'V' },
 		{ "help", no_argument, NULL, 'h' },	    { NULL, 0, NULL, 0 },
 	};
@@ -578,6 +583,8 @@ static int configure(struct conf *c, int argc, char **argv, bool *ret_check, boo
 			return o == 'V' ? 0 : err_set(e, -EINVAL, "usage", "berthd --help tells the options");
 		} else if (o == 'C') {
 			*ret_check = true;
+		} else if (o == 'R') {
+			*ret_backup = optarg;
 		} else if (o == 'h') {
 			*ret_over = true;
 		}
@@ -603,7 +610,8 @@ int main(int argc, char **argv)
 	bool check = false, over = false;
 	struct err e = ERR_NULL;
 	sigset_t set;
-	int r = configure(&b.conf, argc, argv, &check, &over, &e);
+	const char *backup = NULL;
+	int r = configure(&b.conf, argc, argv, &check, &backup, &over, &e);
 
 	if (r < 0) {
 		fprintf(stderr, "berthd: %s\n", e.text);
@@ -613,6 +621,12 @@ int main(int argc, char **argv)
 		puts("berthd: the configuration is right");
 	if (check || over)
 		return 0;
+	if (backup) {
+		r = restore(&b.conf, backup, &e);
+		if (r < 0)
+			fprintf(stderr, "berthd: %s\n", e.text);
+		return r < 0 ? 1 : 0;
+	}
 	/* LMDB reserves 3 MiB for each environment and uses little of it. Taken from the kernel that costs nothing; the
 	 * heap, which glibc would come to use for sizes like these after a while, is filled with zeros first. */
 	mallopt(M_MMAP_THRESHOLD, MMAP_FROM);

@@ -72,6 +72,9 @@ struct hub_conf {
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_CHECK;
+/** hub_restored() - every sandbox in a store that was restored from a backup: what ran has failed; its
+ * token is forgotten. Before hub_new(). Return: 0 or -errno. */
+int hub_restored(struct store *store, struct err *e) MUST_CHECK;
 /** hub_settle() - what running sandboxes wrote so far is made durable, as far as that can be done in ten seconds;
  * nothing new is begun. Needs a mount that is served, or that is gone. */
 void hub_settle(struct hub *hub);

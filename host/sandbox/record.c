@@ -127,3 +127,79 @@ int record_load(struct ws *ws, struct sandbox *s)
 	snprintf(s->info.id, sizeof(s->info.id), "%s", ws_id(ws));
 	return 0;
 }
+
+/* --- after a backup ----------------------------------------------------------------------------------------------- */
+
+struct restoring {
+	struct store *store;
+	struct err *e;
+};
+
+/* The lines that are kept, and those that are true now. */
+static void rewrite(const char *text, struct buf *to)
+{
+	bool over = strstr(text, "state stopped\n") == text || strstr(text, "state failed\n") == text;
+	size_t len;
+
+	if (!over)
+		buf_printf(to, "state failed\nwhy restored from a backup\n");
+	for (; *text; text += len + (text[len] == '\n')) {
+		len = strcspn(text, "\n");
+		if (str_starts(text, "token ") || str_starts(text, "pid ") || str_starts(text, "range "))
+			continue;
+		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
+			continue;
+		buf_printf(to, "%.*s\n", (int)len, text);
+	}
+}
+
+/* What was known to have changed and had not come yet never will: such a file is what came last, at its length. */
+static int settle_pending(struct txn *t)
+{
+	struct node n;
+	uint64_t after = 0;
+	int r;
+
+	while ((r = node_next_pending(t, after, &n)) == 0) {
+		after = n.fid;
+		n.size = n.content.size;
+		n.flags &= ~(uint32_t)NODE_PENDING;
+		node_put(t, &n);
+	}
+	return r < 0 ? r : 0;
+}
+
+static int restored_one(void *ctx, const char *id)
+{
+	struct restoring *job = ctx;
+	AUTO(wsdb_close) struct wsdb *db = NULL;
+	AUTO(txn_abort) struct txn *t = NULL;
+	AUTO(str_free) char *text = NULL;
+	struct span value;
+	struct buf b;
+	int r = wsdb_open(job->store, id, false, &db, job->e);
+
+	if (r == 0)
+		r = txn_write(db, &t, job->e);
+	if (r == 0)
+		r = settle_pending(t);
+	if (r)
+		return r;
+	if (meta_get(t, "sandbox", &value) != 0)
+		return txn_commit(&t, job->e);
+	text = span_dup(value); /* the transaction changes what it borrows from */
+	buf_init(&b, 8192 + HUB_META_MAX);
+	rewrite(text, &b);
+	meta_put(t, "sandbox", buf_span(&b));
+	r = b.failed ? -E2BIG : txn_commit(&t, job->e);
+	buf_fini(&b);
+	return r;
+}
+
+int hub_restored(struct store *store, struct err *e)
+{
+	struct restoring job = { .store = store, .e = e };
+	int r = store_each_ws(store, restored_one, &job);
+
+	return r < 0 && e && !e->code ? err_sys(e, r, "the sandboxes of the backup") : r;
+}

@@ -497,6 +497,17 @@ int db_usage(struct db *db, uint64_t *ret_file_b, uint64_t *ret_used_b)
 	return 0;
 }
 
+int db_copy(struct db *db, int fd)
+{
+	int r = enter(db);
+
+	if (r)
+		return r;
+	r = translate(mdb_env_copyfd2(db->env, fd, 0));
+	leave(db, false);
+	return r;
+}
+
 void db_ahead(struct span value)
 {
 	uintptr_t from = (uintptr_t)value.p & ~(uintptr_t)4095;

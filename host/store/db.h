@@ -61,6 +61,9 @@ int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from,
 int db_count(struct db_txn *t, size_t table, uint64_t *ret) MUST_CHECK;
 /** db_usage() - bytes of the file, and those of them that are not on the free list. Return: 0 or -errno. */
 int db_usage(struct db *db, uint64_t *ret_file_b, uint64_t *ret_used_b) MUST_CHECK;
+/** db_copy() - write the environment's file, as one moment had it, to a descriptor (a pipe is fine); others go on.
+ * Return: 0 or -errno. */
+int db_copy(struct db *db, int fd) MUST_CHECK;
 /** db_ahead() - ask the kernel to read a large value from disk in one go; costs a system call, needs none to be right.
  */
 void db_ahead(struct span value);

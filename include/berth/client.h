@@ -339,6 +339,9 @@ BERTH_API int berth_template_list(struct berth *b, char **ret_json, struct berth
 BERTH_API int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd,
 				   bool replace, berth_line_fn *say, void *ctx, struct berth_error *e);
 BERTH_API int berth_template_remove(struct berth *b, const char *name, struct berth_error *e);
+/** berth_backup() - the store of the daemon, as a tar archive, into a descriptor. After a failure what was written is
+ * of no use. */
+BERTH_API int berth_backup(struct berth *b, int to_fd, struct berth_error *e);
 /** berth_fsck() - verify the store; *@ret_problems findings, told one by one to @say. */
 BERTH_API int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,
 			 struct berth_error *e);

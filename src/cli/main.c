@@ -55,6 +55,7 @@ const struct cli_row cli_verbs[] = {
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },
 	{ "df", cli_df, false, "[--json]", "where the space is: the disk, the store, each workspace" },
+	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },
