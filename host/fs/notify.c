@@ -139,7 +139,9 @@ void fs_add(struct fs *fs, struct ws *ws)
 	unshown_retell(fs, space, ws);
 	if (fs->table.spaces[space].state != SPACE_SHOWN) {
 		root_changed(fs, ws_id(ws));
+		lock_take(&fs->lock);
 		fs->table.spaces[space].state = SPACE_SHOWN;
+		lock_drop(&fs->lock);
 	}
 }
 

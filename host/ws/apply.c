@@ -338,13 +338,13 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 
 	while (r == 0 && msg_rec_next(&records, MSG_CHANGE, &c)) {
 		r = apply_one(p, &c, scan, e);
-		p->ws->stats.records++;
+		__atomic_add_fetch(&p->ws->counts.records, 1, __ATOMIC_RELAXED);
 	}
 	if (r == 0 && (m->flags & WIRE_CHG_SCAN_END))
 		r = scan_end(p, e);
 	if (r == 0) {
 		p->ack = m->seq;
-		p->ws->stats.batches++;
+		__atomic_add_fetch(&p->ws->counts.batches, 1, __ATOMIC_RELAXED);
 	}
 	return r;
 }

@@ -105,7 +105,7 @@ static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct er
 
 	if (!ws->ship.is_open || __builtin_add_overflow(m->offset, m->data.len, &end) || end > ws->ship.node.size)
 		return err_set(e, -EBADMSG, "bad-message", "bytes outside a shipment");
-	ws->stats.ship_b += m->data.len;
+	__atomic_add_fetch(&ws->counts.ship_b, m->data.len, __ATOMIC_RELAXED);
 	if (credit.bytes)
 		link_send_ship(ws->link, MSG_WINDOW, &credit);
 	if (ws->ship.is_bad)
@@ -185,7 +185,7 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 	node_put(p->txn, &n);
 	story_attr(p, &old, &n, true);
 	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
-	p->ws->stats.ships++;
+	__atomic_add_fetch(&p->ws->counts.ships, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 

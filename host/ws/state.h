@@ -92,11 +92,15 @@ struct ws {
 	struct list waiters;
 	unsigned waiting; /* how many these are */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
-	struct ws_stats stats;
+	struct ws_stats stats; /* without the counts */
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
 	unsigned troubles;   /* one after the other */
 	bool is_stuck;	     /* the last one was a store that is full or fails */
 	uint64_t boot;
+
+	struct { /* by the strand, read by anybody: atomic */
+		uint64_t batches, records, ships, ship_b;
+	} counts;
 
 	/* the strand's own */
 	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */

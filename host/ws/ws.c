@@ -152,6 +152,10 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 	lock_take(&ws->lock);
 	*ret = ws->stats;
 	ret->queued_b = ws->queue_b;
+	ret->batches = __atomic_load_n(&ws->counts.batches, __ATOMIC_RELAXED);
+	ret->records = __atomic_load_n(&ws->counts.records, __ATOMIC_RELAXED);
+	ret->ships = __atomic_load_n(&ws->counts.ships, __ATOMIC_RELAXED);
+	ret->ship_b = __atomic_load_n(&ws->counts.ship_b, __ATOMIC_RELAXED);
 	if (ret->is_up && !ret->halted && !in_trouble(ws))
 		ret->why[0] = '\0';
 	lock_drop(&ws->lock);

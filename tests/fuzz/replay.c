@@ -6,10 +6,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MUTATIONS = 3000, BYTES_MAX = 1024 * 1024 };
+enum { MUTATIONS = 3000, LONG_TIMES = 100, BYTES_MAX = 1024 * 1024 };
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -44,7 +45,7 @@ int main(int argc, char **argv)
 	DIR *dir = opendir(path);
 	uint64_t state = 88172645463325252ULL;
 	struct dirent *d;
-	int files = 0, i;
+	int files = 0, i, times = getenv("BERTH_LONG") ? MUTATIONS * LONG_TIMES : MUTATIONS;
 
 	if (!dir)
 		return 77;
@@ -58,7 +59,7 @@ int main(int argc, char **argv)
 			continue;
 		files++;
 		LLVMFuzzerTestOneInput(buf_span(&b).p, buf_len(&b));
-		for (i = 0; i < MUTATIONS; i++)
+		for (i = 0; i < times; i++)
 			mutate(buf_span(&b).p, buf_len(&b), &state);
 	}
 	closedir(dir);
