@@ -9,6 +9,7 @@
  * A directory appears under its name only when it is complete, and loses its name before its files go.
  */
 #include "host/store/inside.h"
+#include "host/store/migrate.h"
 
 #include "base/io.h"
 #include "base/str.h"
@@ -22,29 +23,10 @@
 #include <unistd.h>
 
 static const uint64_t map_default = UINT64_C(64) << 30;
-static const char format_key[] = "format";
 
 char *store_ws_dir(const struct store *store, const char *id)
 {
 	return str_printf("%s/ws/%s", store->dir, id);
-}
-
-void store_format_put(struct db_txn *t, size_t meta)
-{
-	uint8_t version[4];
-
-	put_u32(version, FORMAT_VERSION);
-	db_put(t, meta, span_str(format_key), SPAN(version, sizeof(version)), DB_PUT_SET);
-}
-
-int store_format_check(struct db_txn *t, size_t meta)
-{
-	struct span v;
-	int r = db_get(t, meta, span_str(format_key), &v);
-
-	if (r < 0)
-		return r;
-	return r || v.len != 4 || get_u32(v.p) != FORMAT_VERSION ? -EPROTO : 0;
 }
 
 static int take_lock(struct store *s, struct err *e)
@@ -89,19 +71,18 @@ static int prepare(struct store *s, struct err *e)
 static int check_content(struct store *s, bool fresh, struct err *e)
 {
 	AUTO(db_abort) struct db_txn *t = NULL;
-	int r = db_begin(s->content, fresh, &t, e);
+	int r;
 
+	if (!fresh) {
+		r = store_format_raise(s->content, CT_META, true, s->conf.read_only, e);
+		return r ? err_wrap(e, "the store %s", s->dir) : 0;
+	}
+	r = db_begin(s->content, true, &t, e);
 	if (r)
 		return r;
-	if (fresh) {
-		store_format_put(t, CT_META);
-		r = db_commit(&t);
-		return r ? err_sys(e, r, "write the format of %s", s->dir) : 0;
-	}
-	r = store_format_check(t, CT_META);
-	if (r == -EPROTO)
-		return err_set(e, r, "store-format", "%s has a format that this version does not know", s->dir);
-	return r ? err_sys(e, r, "read the format of %s", s->dir) : 0;
+	store_format_put(t, CT_META);
+	r = db_commit(&t);
+	return r ? err_sys(e, r, "write the format of %s", s->dir) : 0;
 }
 
 static int open_content(struct store *s, const char *name, bool fresh, struct err *e)

@@ -10,6 +10,7 @@
  * transactions.
  */
 #include "host/store/inside.h"
+#include "host/store/migrate.h"
 
 #include "base/str.h"
 
@@ -57,22 +58,21 @@ static int open_env(struct store *store, const char *name, bool fresh, struct db
 	if (access(path, F_OK) < 0)
 		return err_set(e, -ENOENT, "no-such-workspace", "there is no workspace %s", name);
 	r = db_open(&conf, &db, e);
-	if (r == 0)
-		r = db_begin(db, fresh, &t, e);
 	if (r)
 		return r;
 	if (fresh) {
+		r = db_begin(db, true, &t, e);
+		if (r)
+			return r;
 		store_format_put(t, WT_META);
 		r = db_commit(&t);
+		if (r)
+			return err_sys(e, r, "open workspace %s", name);
 	} else {
-		r = store_format_check(t, WT_META);
-		db_abort(&t);
+		r = store_format_raise(db, WT_META, false, store->conf.read_only, e);
+		if (r)
+			return err_wrap(e, "workspace %s", name);
 	}
-	if (r == -EPROTO)
-		return err_set(e, r, "workspace-format", "workspace %s has a format that this version does not know",
-			       name);
-	if (r)
-		return err_sys(e, r, "open workspace %s", name);
 	*ret = take(&db);
 	return 0;
 }

@@ -425,7 +425,7 @@ Test(fsck, format_of_a_closed_workspace_unknown)
 	wsdb_close(&ws);
 	store_close(&place.store);
 	cr_assert_eq(place_open(&place, 1 << 28), 0);
-	expect("format that this version does not know");
+	expect("written by a newer version of berth");
 	cr_assert_eq(wsdb_open(place.store, "one", false, &ws, &e), -EPROTO);
 	cr_assert_str_eq(e.slug, "workspace-format");
 }
