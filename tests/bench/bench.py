@@ -625,6 +625,8 @@ if __name__ == "__main__":
         table(sys.argv[2])
         sys.exit(0)
     from berthtest import Api
+    import life
+    PARTS.update({name: lambda part=part: part(box, peer) for name, part in life.PARTS.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()
