@@ -36,8 +36,19 @@ def sh(script):
     r = api.sh(box, script)
     if r["how"] != "exit" or r["code"]: fail(r)
     return told(at)
+def in_two(got, wanted):
+    """The page says: a rename that the agent could only tell in two batches is a create and a remove."""
+    got, wanted = list(got), list(wanted)
+    for w in [w for w in wanted if w.startswith("rename ") and w not in got]:
+        a, b = w.split(" ")[1:]
+        if f"create {b}" not in got or f"remove {a}" not in got: return False
+        for g in (f"create {b}", f"remove {a}", f"remove {b}"):
+            if g in got: got.remove(g)
+        wanted.remove(w)
+    return sorted(got) == sorted(wanted)
 def must(what, got, wanted):
-    if got != wanted: fail(f"{what}: {got} instead of {wanted}")
+    if got != wanted and in_two(got, wanted): print(f"{what}: told in two batches: {got}")
+    elif got != wanted: fail(f"{what}: {got} instead of {wanted}")
 PY
 export PYTHONPATH="$TOP:${PYTHONPATH:-}"
 python3 - "$id" "$MNT/$id" <<'PY'
