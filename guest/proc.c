@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +27,12 @@ enum { GRACE_MS = 30, BARRIER_MS = 30000, ARGV_MAX = 4096 };
 
 void procs_init(struct procs *ps, struct loop *loop, struct watch *watch, const char *cwd)
 {
+	uint32_t mine = 0;
+
 	*ps = (struct procs){ .loop = loop, .watch = watch, .cwd = cwd };
+	/* Where agents see each other's processes (no name space between them) their marks must differ. */
+	(void)!getrandom(&mine, sizeof(mine), GRND_NONBLOCK);
+	ps->last_tag = (uint64_t)mine << 24;
 	list_init(&ps->all);
 	list_init(&ps->sinks);
 }
