@@ -249,17 +249,34 @@ static int step_bundle(struct maker *m, struct err *e)
 	return r < 0 ? err_sys(e, r, "description of the sandbox") : 0;
 }
 
+/* The runtime gives its standard descriptors to root of the sandbox with fchown(2): by way of a mount of our own that
+ * is read-only it cannot (and does not mind), else that root owned the host's /dev/null and could take it from
+ * everybody. Devices can be written to on such a mount all the same. */
+static int open_null(void)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+	AUTO(fd_close) int tree = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	char path[32];
+	int fd;
+
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", tree);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 /* Move the descriptors that are handed on to the numbers they are promised at. They are lifted out of the way first,
  * since each of them may stand where another one has to go. */
 static int place_fds(struct maker *m)
 {
 	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_OOM, FD_USERNS};
 	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->oom_fd, m->userns};
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = open_null();
 	size_t i;
 
 	if (null < 0)
-		return -errno;
+		return null;
 	for (i = 0; i < ARRAY_LEN(from); i++) {
 		/* Without a group its number must not be left to chance. */
 		from[i] = fcntl(from[i] >= 0 ? from[i] : null, F_DUPFD_CLOEXEC, FD_HIGH);

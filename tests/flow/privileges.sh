@@ -17,9 +17,15 @@ sockets_of() { find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' 2>/dev/null |
 listens() { [ -n "$(comm -12 <(sockets_of "$1" | sort) <(listening | sort))" ]; }
 
 need_template mini
+chown 0:0 /dev/null
 start_daemon
 id=$(berth create --template mini)
 equal "a command" "$(berth run "$id" -- echo hi </dev/null)" hi
+
+# Devices are the host's own: the sandbox's root sees them and owns none.
+equal "the owner of /dev/null" "$(stat -c '%u:%g %a' /dev/null)" "0:0 666"
+must_fail berth run --user root "$id" -- chmod 600 /dev/null
+equal "the owner of /dev/null" "$(stat -c '%u:%g %a' /dev/null)" "0:0 666"
 
 # One of the two is the child of the other; the one that was started is the unprivileged or the privileged one.
 mapfile -t ours < <({ echo "$DAEMON"; pgrep -P "$DAEMON" || :; } | sort -u)
