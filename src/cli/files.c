@@ -203,13 +203,26 @@ struct place {
 	const char *shown;
 };
 
+/* A device or a pipe is not a name that can be given to something else: /dev/null would be gone for everybody. */
+static bool is_special(int dir, const char *name, int flags)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, flags) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode) &&
+	       !S_ISDIR(st.st_mode);
+}
+
 static void file_out(struct copy *c, const char *from, const struct place *at, unsigned mode)
 {
 	AUTO(str_free) char *temp = str_printf(".berth-%d-%u", (int)getpid(), c->temps++);
-	AUTO(fd_close)
-	int fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
+	AUTO(fd_close) int fd = -1;
 	struct berth_error e;
 
+	if (is_special(at->dir, at->name, AT_SYMLINK_NOFOLLOW)) {
+		complain(c, at->shown, "there is something else than a file");
+		return;
+	}
+	fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
 	if (fd < 0) {
 		complain(c, at->shown, strerror(errno));
 		return;
@@ -337,6 +350,18 @@ static int copy_in(struct copy *c, const char *src, const char *dst, bool recurs
 	return c->failed;
 }
 
+/* As cp(1) does with the place that was typed. */
+static void special_out(struct copy *c, const char *src, const char *dst)
+{
+	AUTO(fd_close) int fd = open(dst, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	struct berth_error e;
+
+	if (fd < 0)
+		complain(c, dst, strerror(errno));
+	else if (berth_read(c->b, c->id, src, fd, &e) < 0)
+		complain(c, src, e.text);
+}
+
 /* Where a copy goes: into a directory that is there, under the name that it has; or to the name that was typed. */
 static void place_out(struct copy *c, const char *src, const char *dst, const struct berth_entry *i)
 {
@@ -348,6 +373,10 @@ static void place_out(struct copy *c, const char *src, const char *dst, const st
 
 	if (dir >= 0 && !*i->name) {
 		list_out(c, src, dir, dst, 1);
+		return;
+	}
+	if (dir < 0 && str_eq(i->type, "file") && is_special(AT_FDCWD, dst, 0)) {
+		special_out(c, src, dst);
 		return;
 	}
 	while (len > 1 && typed[len - 1] == '/')

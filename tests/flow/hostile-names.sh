@@ -30,6 +30,16 @@ berth cp -r "$id:" "$TOP/all"
 equal "all" "$(cat "$TOP/all/d/a/file")" evil
 (cd "$TOP" && berth cp "$id:d/plain" here && equal "here" "$(cat here)" 2)
 refused 1 "No such file" berth cp "$id:d/plain" "$TOP/no/where"
+# --- a pipe or a device is written to and stays what it is ---
+mkfifo "$TOP/pipe"
+timeout 20 cat "$TOP/pipe" >"$TOP/piped" &
+berth cp "$id:d/plain" "$TOP/pipe"
+wait $!
+equal "through a pipe" "$(cat "$TOP/piped") $(stat -c %F "$TOP/pipe")" "2 fifo"
+rm "$TOP/all/d/plain"
+mknod "$TOP/all/d/plain" c 1 3
+refused 1 "something else than a file" berth cp -r "$id:" "$TOP/all"
+equal "device" "$(stat -c %F "$TOP/all/d/plain")" "character special file"
 mkdir "$TOP/in"
 echo 3 >"$TOP/in/file"
 ln -s file "$TOP/in/link"
