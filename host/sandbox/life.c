@@ -331,7 +331,7 @@ static int seal(struct sandbox *s, struct err *e)
 {
 	struct err why = ERR_NULL;
 	struct digest tree;
-	int r = tree_seal(ws_db(s->ws), &tree, &why);
+	int r = tree_seal(ws_db(s->ws), 0, &tree, &why);
 
 	if (r < 0)
 		log_warn("sandbox", "no tree", "id=%s why=%s", s->info.id, why.text);

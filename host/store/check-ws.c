@@ -14,7 +14,7 @@
 
 struct seen {
 	uint32_t mode, nlink, names;
-	bool reached, linked;
+	bool reached, linked, stub, has_tree, xattrs, has_xattrs;
 };
 
 struct ws_check {
@@ -84,6 +84,10 @@ static int node_row(struct ws_check *w, struct span key, struct span v)
 	seen = NEW(struct seen);
 	seen->mode = node.mode;
 	seen->nlink = node.nlink;
+	seen->stub = node.flags & NODE_STUB;
+	seen->xattrs = node.flags & NODE_XATTRS;
+	if (seen->stub && !S_ISDIR(node.mode))
+		check_say(w->c, "inode %llu is a stub and no directory", n(fid));
 	map_put_u64(&w->nodes, fid, seen);
 	has_target = node_target(w->t, fid, &target) == 0;
 	if (S_ISLNK(node.mode) != has_target)
@@ -121,6 +125,8 @@ static int entry_row(struct ws_check *w, struct span key, struct span v)
 		seen->names++;
 	if (!parent_seen)
 		check_say(w->c, "an entry is in directory %llu, which is missing", n(parent));
+	else if (parent_seen->stub)
+		check_say(w->c, "an entry is in directory %llu, which was not unpacked", n(parent));
 	else if (parent_seen->mode && !S_ISDIR(parent_seen->mode))
 		check_say(w->c, "an entry is in inode %llu, which is no directory", n(parent));
 	key_name(&reverse, fid, parent, name);
@@ -167,10 +173,39 @@ static int tree_row(struct ws_check *w, struct span key, struct span v)
 		return 0;
 	}
 	memcpy(d.b, v.p, DIGEST_LEN);
+	seen_of(w, fid)->has_tree = true;
 	r = check_has(w->c, CT_TREE, &d);
 	if (r == 0)
 		check_say(w->c, "the kept tree of directory %llu is missing", n(fid));
 	return r < 0 ? r : 0;
+}
+
+static int snap_row(struct ws_check *w, struct span key, struct span v)
+{
+	struct snapshot s;
+	int r;
+
+	if (snapshot_unpack(key, v, &s)) {
+		check_say(w->c, "a snapshot's row has a form that is unknown");
+		return 0;
+	}
+	r = check_has(w->c, CT_TREE, &s.root);
+	if (r == 0)
+		check_say(w->c, "the tree of snapshot %s is missing", s.name);
+	return r < 0 ? r : 0;
+}
+
+static int xattr_row(struct ws_check *w, struct span key, struct span v)
+{
+	uint64_t fid = 0;
+	struct seen *seen = key_u64_parse(key, &fid) ? NULL : seen_of(w, fid);
+
+	if (!seen || v.len == 0 || v.len > XATTRS_MAX)
+		check_say(w->c, "there are extended attributes of inode %llu, which %s", n(fid),
+			  seen ? "make no sense" : "is missing");
+	else
+		seen->has_xattrs = true;
+	return 0;
 }
 
 /* Everything that can be reached from the root. A directory that is met again has several parents or contains itself.
@@ -217,6 +252,12 @@ static void check_seen(struct ws_check *w)
 
 		if (!seen->mode)
 			continue;
+		if (seen->stub && !seen->has_tree)
+			check_say(w->c, "directory %llu is a stub and has no tree", n(fid));
+		if (seen->xattrs != seen->has_xattrs)
+			check_say(w->c, "inode %llu %s", n(fid),
+				  seen->xattrs ? "should have extended attributes"
+					       : "has extended attributes and does not say so");
 		if (!S_ISDIR(seen->mode) && seen->nlink != seen->names)
 			check_say(w->c, "inode %llu has %u names and says %u", n(fid), seen->names, seen->nlink);
 		if (!S_ISDIR(seen->mode) && seen->nlink > 1 && !seen->linked)
@@ -294,7 +335,8 @@ static int check_state(struct ws_check *w)
 		enum ws_table table;
 		row_fn fn;
 	} passes[] = { { WT_NODE, node_row }, { WT_TARGET, target_row }, { WT_ENTRY, entry_row },
-		       { WT_NAME, name_row }, { WT_LINKED, linked_row }, { WT_TREE, tree_row } };
+		       { WT_NAME, name_row }, { WT_LINKED, linked_row }, { WT_TREE, tree_row },
+		       { WT_SNAP, snap_row }, { WT_XATTR, xattr_row } };
 	size_t i;
 	int r = 0;
 

@@ -11,7 +11,7 @@
 #include <errno.h>
 
 enum { NODE_VERSION = 1, NODE_HAS_CONTENT = 1, NODE_REC_PLAIN = 80, JOURNAL_VERSION = 1, LIST_VERSION = 1 };
-enum { CONTENT_REC = 48, ACCESS_VERSION = 1 };
+enum { CONTENT_REC = 48, ACCESS_VERSION = 1, SNAPSHOT_VERSION = 1 };
 
 const char *const content_tables[CT_TABLES] = {
 	[CT_CHUNK] = "chunk", [CT_LIST] = "list", [CT_TREE] = "tree", [CT_META] = "meta"
@@ -26,6 +26,8 @@ const char *const ws_tables[WT_TABLES] = {
 	[WT_DIRTY] = "dirty",
 	[WT_TREE] = "tree",
 	[WT_LINKED] = "linked",
+	[WT_SNAP] = "snap",
+	[WT_XATTR] = "xattr",
 };
 
 void key_u64(struct key *k, uint64_t v)
@@ -173,6 +175,36 @@ int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret)
 	memcpy(row.root.b, p + 48, DIGEST_LEN);
 	row.name = SPAN(p + JOURNAL_HEAD, value.len - JOURNAL_HEAD);
 	*ret = row;
+	return 0;
+}
+
+void snapshot_pack(const struct snapshot *s, uint8_t *to)
+{
+	memset(to, 0, SNAPSHOT_REC);
+	to[0] = SNAPSHOT_VERSION;
+	put_u32(to + 4, s->flags);
+	put_u64(to + 8, (uint64_t)s->created_ns);
+	put_u64(to + 16, s->journal_seq);
+	put_u64(to + 24, s->entries);
+	memcpy(to + 32, s->root.b, DIGEST_LEN);
+}
+
+int snapshot_unpack(struct span key, struct span value, struct snapshot *ret)
+{
+	const uint8_t *p = value.p;
+	struct snapshot s = { .flags = 0 };
+
+	if (key.len == 0 || key.len > SNAPSHOT_NAME_MAX || value.len != SNAPSHOT_REC || p[0] != SNAPSHOT_VERSION)
+		return -EIO;
+	memcpy(s.name, key.p, key.len);
+	if (!str_is_id(s.name, SNAPSHOT_NAME_MAX))
+		return -EIO;
+	s.flags = get_u32(p + 4);
+	s.created_ns = (int64_t)get_u64(p + 8);
+	s.journal_seq = get_u64(p + 16);
+	s.entries = get_u64(p + 24);
+	memcpy(s.root.b, p + 32, DIGEST_LEN);
+	*ret = s;
 	return 0;
 }
 

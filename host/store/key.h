@@ -10,7 +10,8 @@
 /* Tables of the content environment. The first three are objects: key = hash of the value under the table's domain. */
 enum content_table { CT_CHUNK, CT_LIST, CT_TREE, CT_META, CT_TABLES };
 /* Tables of a workspace's environment. */
-enum ws_table { WT_NODE, WT_TARGET, WT_ENTRY, WT_NAME, WT_META, WT_JOURNAL, WT_DIRTY, WT_TREE, WT_LINKED, WT_TABLES };
+enum ws_table { WT_NODE, WT_TARGET, WT_ENTRY, WT_NAME, WT_META, WT_JOURNAL, WT_DIRTY, WT_TREE, WT_LINKED,
+		WT_SNAP, WT_XATTR, WT_TABLES };
 
 extern const char *const content_tables[CT_TABLES];
 extern const char *const ws_tables[WT_TABLES];
@@ -22,13 +23,14 @@ enum {
 	LIST_HEAD = 16,
 	LIST_FAN = (LIST_LEN - LIST_HEAD) / DIGEST_LEN, /* 511 */
 	CONTENT_DEPTH_MAX = 5,
-	FORMAT_VERSION = 1,
+	FORMAT_VERSION = 2,
 	NODE_REC_MAX = 152,
 	JOURNAL_HEAD = 80,
 	JOURNAL_NAME_MAX = 8192,
 	KEY_ROOM = 8 + 8 + 255,
 	ACCESS_REC_HEAD = 64,
 	ACCESS_PREFIX = 7, /* of access_prefix */
+	SNAPSHOT_REC = 64,
 };
 #define CONTENT_SIZE_MAX (UINT64_C(1) << 44)
 
@@ -102,6 +104,10 @@ int node_unpack(struct span value, uint64_t fid, struct node *ret) MUST_CHECK;
 size_t journal_pack(const struct journal_row *row, uint8_t *to);
 /** journal_unpack() - the name borrows from @value. Return: 0 or -EIO. */
 int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret) MUST_CHECK;
+
+/** snapshot_pack() - SNAPSHOT_REC bytes; the name is the key. snapshot_unpack(): 0 or -EIO. */
+void snapshot_pack(const struct snapshot *s, uint8_t *to);
+int snapshot_unpack(struct span key, struct span value, struct snapshot *ret) MUST_CHECK;
 
 /* A list of hashes: header, then one digest a slot; zero digests at the end are not stored. */
 /** list_head() - write the header of a list at @level (1: its slots are chunks) with @count slots. */

@@ -117,7 +117,7 @@ void node_put(struct txn *t, const struct node *n)
 
 void node_del(struct txn *t, uint64_t fid)
 {
-	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY };
+	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY, WT_XATTR };
 	struct key k;
 	size_t i;
 
@@ -167,6 +167,32 @@ void node_set_target(struct txn *t, uint64_t fid, struct span target)
 	key_u64(&k, fid);
 	db_put(t->t, WT_TARGET, key_span(&k), target, DB_PUT_SET);
 	txn_mark(t, fid);
+}
+
+int node_xattrs(struct txn *t, uint64_t fid, struct span *ret)
+{
+	struct key k;
+
+	key_u64(&k, fid);
+	return db_get(t->t, WT_XATTR, key_span(&k), ret);
+}
+
+void node_set_xattrs(struct txn *t, struct node *n, struct span packed)
+{
+	struct key k;
+
+	if (packed.len > XATTRS_MAX) {
+		txn_fail(t, -ENOSPC);
+		return;
+	}
+	key_u64(&k, n->fid);
+	if (packed.len)
+		db_put(t->t, WT_XATTR, key_span(&k), packed, DB_PUT_SET);
+	else
+		db_del(t->t, WT_XATTR, key_span(&k));
+	n->flags &= ~(uint32_t)NODE_XATTRS;
+	n->flags |= packed.len ? NODE_XATTRS : 0;
+	node_put(t, n);
 }
 
 int meta_get(struct txn *t, const char *key, struct span *ret)

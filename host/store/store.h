@@ -107,7 +107,11 @@ int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
 int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
 
-enum { NODE_PENDING = 1 }; /* the inode is known to have changed, its content has not arrived yet */
+enum {
+	NODE_PENDING = 1, /* the inode is known to have changed, its content has not arrived yet */
+	NODE_STUB = 2,	  /* a directory whose entries are only in the tree that it was made from: node_unpack_dir() */
+	NODE_XATTRS = 4,  /* it has extended attributes; kept by node_set_xattrs() */
+};
 
 /* An inode of a workspace. Times in ns since 1970. */
 struct node {
@@ -148,6 +152,15 @@ int node_next_pending(struct txn *t, uint64_t after, struct node *ret) MUST_CHEC
 /** node_target() - a symlink's target; borrows from the transaction. Return: 0; STORE_E_NONE; -errno. */
 int node_target(struct txn *t, uint64_t fid, struct span *ret) MUST_CHECK;
 void node_set_target(struct txn *t, uint64_t fid, struct span target);
+
+enum { XATTRS_MAX = 65520 }; /* bytes of all extended attributes of an inode, packed */
+
+/** node_xattrs() - the packed list of extended attributes (xattr.h); borrows from the transaction.
+ * Return: 0; STORE_E_NONE; -errno. */
+int node_xattrs(struct txn *t, uint64_t fid, struct span *ret) MUST_CHECK;
+/** node_set_xattrs() - replace the list; empty: there are none. Changes the flag of @n (which must be its present
+ * record) and puts it. */
+void node_set_xattrs(struct txn *t, struct node *n, struct span packed);
 
 /** entry_get() - Return: 0 and the fid that the name has; STORE_E_NONE; -errno. */
 int entry_get(struct txn *t, uint64_t parent, struct span name, uint64_t *ret_fid) MUST_CHECK;
@@ -212,11 +225,88 @@ uint64_t journal_last(struct txn *t);
 
 /* --- trees: a whole state as one hash ----------------------------------------------------------------------------- */
 
+enum { SEAL_OLD_CONTENT = 1 }; /* of an inode that is NODE_PENDING take the content that is here */
+
 /** tree_seal() - write the workspace's present state as immutable hashed nodes into the content environment and yield
  * the root's hash; equal states have equal hashes. Only directories changed since the last seal are written anew.
- * Records the root under meta "tree" in a transaction of its own, after settling. Refused (-EAGAIN) while an inode is
- * NODE_PENDING. No transaction may be open on this thread. */
-int tree_seal(struct wsdb *db, struct digest *ret, struct err *e) MUST_CHECK;
+ * Records the root under meta "tree" in a transaction of its own, after settling. Refused (-EAGAIN, slug
+ * "workspace-pending") while an inode is NODE_PENDING, unless @flags say otherwise; what was taken as it is stays
+ * marked. No transaction may be open on this thread. Other failures: -ENOENT slug "workspace-empty"; -EIO slug
+ * "workspace-damaged"; store_settle()'s; -errno. */
+int tree_seal(struct wsdb *db, unsigned flags, struct digest *ret, struct err *e) MUST_CHECK;
+
+/* An entry of a tree. Spans borrow from whoever yields it. */
+struct tree_item {
+	struct span name; /* empty for a root */
+	uint32_t mode, uid, gid;
+	int64_t mtime_ns;
+	uint64_t rdev;
+	struct content content; /* regular files */
+	struct content xattrs;	/* a packed list of extended attributes; size 0: none */
+	struct digest dir;	/* directories */
+	struct span target;	/* symbolic links */
+};
+
+/** tree_stat() - a tree's root directory, and the text of its hard links (docs/store-format.md).
+ * Return: 0; -EIO: no such tree, or damaged. */
+int tree_stat(struct store *store, const struct digest *root, struct tree_item *ret,
+	      struct content *ret_links) MUST_CHECK;
+/** tree_each() - the entries of a directory in the order of names; stops when @fn returns other than 0 and returns
+ * that. One read transaction for all. Return: 0; @fn's; -EIO. */
+int tree_each(struct store *store, const struct digest *dir, int (*fn)(void *ctx, const struct tree_item *it),
+	      void *ctx);
+/** tree_resolve() - follow a path (path.h) from a root, links not followed. The item has no name, its target is empty.
+ * Return: 0; -ENOENT; -ENOTDIR; -EIO. */
+int tree_resolve(struct store *store, const struct digest *root, const char *path, struct tree_item *ret) MUST_CHECK;
+
+enum { TREE_DIFF_WHOLE = 1 }; /* of a directory that is on one side only tell nothing below it */
+
+/* @path from the root, "" for the root directory itself. @before or @after is NULL: it was not there, or is not. */
+typedef int tree_diff_fn(void *ctx, const char *path, const struct tree_item *before, const struct tree_item *after);
+/** tree_diff() - what differs between two trees, in the order of paths (a directory before what is in it); costs what
+ * differs. Hard links are not compared. Stops when @fn returns other than 0 and returns that.
+ * Return: 0; @fn's; -EIO; -ENAMETOOLONG. */
+int tree_diff(struct store *store, const struct digest *a, const struct digest *b, unsigned flags, tree_diff_fn *fn,
+	      void *ctx, struct err *e) MUST_CHECK;
+
+/* --- workspaces made from trees ----------------------------------------------------------------------------------- */
+
+/** txn_plant() - make the root directory of an empty workspace from a tree, as a stub. A tree with hard links is
+ * unpacked as a whole at once. Return: 0; -EEXIST: there is a root; -EIO: no such tree; -errno. */
+int txn_plant(struct txn *t, const struct digest *root, struct err *e) MUST_CHECK;
+/** node_new_fid() - an identity that no agent's inode has, and an inode number for it. */
+uint64_t node_new_fid(struct txn *t, uint64_t *ret_ino);
+/** node_from_item() - an inode of @fid as a tree has it, a directory as a stub, and its target and extended attributes;
+ * without a name. Nothing is marked as changed. Return: 0 or -errno. */
+int node_from_item(struct txn *t, uint64_t fid, uint64_t ino, const struct tree_item *it, struct node *ret) MUST_CHECK;
+/** node_unpack_dir() - when the directory is a stub, give it its entries; with @more, also stubs below it, until about
+ * so many names were made. Return: 0; -EIO; -errno. */
+int node_unpack_dir(struct txn *t, uint64_t fid, size_t more) MUST_CHECK;
+
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
+
+enum { SNAPSHOT_NAME_MAX = 64, SNAPSHOTS_MAX = 10000 };
+
+struct snapshot {
+	char name[SNAPSHOT_NAME_MAX + 1]; /* str_is_id */
+	struct digest root;
+	int64_t created_ns;
+	uint64_t journal_seq; /* the last row of the journal that it has in it */
+	uint64_t entries;     /* names in it */
+	uint32_t flags;	      /* SNAPSHOT_* */
+};
+
+enum { SNAPSHOT_LIVE = 1, SNAPSHOT_UNFROZEN = 2 /* what was being written then may be in it or not */ };
+
+/** snapshot_get() - Return: 0; STORE_E_NONE; -EIO. */
+int snapshot_get(struct txn *t, const char *name, struct snapshot *ret) MUST_CHECK;
+/** snapshot_put() - a new one; its root must be durable. Return: 0; -EEXIST slug "snapshot-exists"; -EINVAL slug
+ * "bad-snapshot-name"; -EDQUOT slug "too-many-snapshots"; -errno. */
+int snapshot_put(struct txn *t, const struct snapshot *s, struct err *e) MUST_CHECK;
+/** snapshot_del() - Return: 0; -ENOENT slug "no-such-snapshot"; -errno. */
+int snapshot_del(struct txn *t, const char *name, struct err *e) MUST_CHECK;
+/** snapshot_each() - in the order of names; stops when @fn returns other than 0 and returns that. */
+int snapshot_each(struct txn *t, int (*fn)(void *ctx, const struct snapshot *s), void *ctx);
 
 /* --- health ------------------------------------------------------------------------------------------------------- */
 

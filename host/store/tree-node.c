@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { TREE_VERSION = 1, CONTENT_REC = 48 };
+enum { TREE_VERSION = 1, CONTENT_REC = 48, ROOT_HAS_XATTRS = 1 };
+
+/* In the mode of an entry: the content of its extended attributes stands behind the extra. */
+#define ENTRY_HAS_XATTRS (1U << 31)
 
 void tree_head(uint8_t *to, enum tree_kind kind, uint32_t level, uint32_t count)
 {
@@ -28,9 +31,12 @@ int tree_head_check(struct span node, enum tree_kind *ret_kind, uint32_t *ret_co
 
 size_t tree_entry_pack(const struct tree_entry *en, uint8_t *to)
 {
+	size_t len = TREE_ENTRY_HEAD + en->name.len + en->extra.len;
+	bool has_xattrs = en->xattrs.size != 0;
+
 	put_u16(to, (uint16_t)en->name.len);
-	put_u16(to + 2, (uint16_t)en->extra.len);
-	put_u32(to + 4, en->mode);
+	put_u16(to + 2, (uint16_t)(en->extra.len + (has_xattrs ? TREE_XATTRS_LEN : 0)));
+	put_u32(to + 4, en->mode | (has_xattrs ? ENTRY_HAS_XATTRS : 0));
 	put_u32(to + 8, en->uid);
 	put_u32(to + 12, en->gid);
 	put_u64(to + 16, (uint64_t)en->mtime_ns);
@@ -38,7 +44,9 @@ size_t tree_entry_pack(const struct tree_entry *en, uint8_t *to)
 	memcpy(to + TREE_ENTRY_HEAD, en->name.p, en->name.len);
 	if (en->extra.len)
 		memcpy(to + TREE_ENTRY_HEAD + en->name.len, en->extra.p, en->extra.len);
-	return TREE_ENTRY_HEAD + en->name.len + en->extra.len;
+	if (has_xattrs)
+		content_pack(&en->xattrs, to + len);
+	return len + (has_xattrs ? TREE_XATTRS_LEN : 0);
 }
 
 static bool extra_ok(uint32_t mode, size_t len)
@@ -53,7 +61,8 @@ static bool extra_ok(uint32_t mode, size_t len)
 int tree_entry_unpack(struct span node, size_t *at, struct tree_entry *ret)
 {
 	const uint8_t *p = (const uint8_t *)node.p + *at;
-	struct tree_entry en;
+	struct tree_entry en = { .xattrs = { .size = 0 } };
+	size_t len;
 
 	if (node.len < *at + TREE_ENTRY_HEAD)
 		return -EIO;
@@ -64,11 +73,21 @@ int tree_entry_unpack(struct span node, size_t *at, struct tree_entry *ret)
 	en.gid = get_u32(p + 12);
 	en.mtime_ns = (int64_t)get_u64(p + 16);
 	en.rdev = get_u64(p + 24);
-	if (node.len < *at + TREE_ENTRY_HEAD + en.name.len + en.extra.len)
+	len = TREE_ENTRY_HEAD + en.name.len + en.extra.len;
+	if (node.len < *at + len)
 		return -EIO;
+	if (en.mode & ENTRY_HAS_XATTRS) {
+		if (en.extra.len < TREE_XATTRS_LEN)
+			return -EIO;
+		en.mode &= ~ENTRY_HAS_XATTRS;
+		en.extra.len -= TREE_XATTRS_LEN;
+		content_unpack(p + len - TREE_XATTRS_LEN, &en.xattrs);
+		if (!content_ok(&en.xattrs) || en.xattrs.size == 0)
+			return -EIO;
+	}
 	if (en.name.len == 0 || en.name.len > 255 || !extra_ok(en.mode, en.extra.len))
 		return -EIO;
-	*at += TREE_ENTRY_HEAD + en.name.len + en.extra.len;
+	*at += len;
 	*ret = en;
 	return 0;
 }
@@ -97,9 +116,9 @@ int tree_index_unpack(struct span node, size_t *at, struct digest *ret, struct s
 	return 0;
 }
 
-void tree_root_pack(const struct tree_root *root, uint8_t *to)
+size_t tree_root_pack(const struct tree_root *root, uint8_t *to)
 {
-	memset(to, 0, TREE_ROOT_LEN);
+	memset(to, 0, TREE_ROOT_MAX);
 	tree_head(to, TREE_ROOT, 0, 1);
 	put_u32(to + 8, root->mode);
 	put_u32(to + 12, root->uid);
@@ -107,6 +126,11 @@ void tree_root_pack(const struct tree_root *root, uint8_t *to)
 	put_u64(to + 24, (uint64_t)root->mtime_ns);
 	memcpy(to + 32, root->dir.b, DIGEST_LEN);
 	content_pack(&root->links, to + 64);
+	if (root->xattrs.size == 0)
+		return TREE_ROOT_LEN;
+	put_u32(to + 20, ROOT_HAS_XATTRS);
+	content_pack(&root->xattrs, to + TREE_ROOT_LEN);
+	return TREE_ROOT_MAX;
 }
 
 int tree_root_unpack(struct span node, struct tree_root *ret)
@@ -115,14 +139,18 @@ int tree_root_unpack(struct span node, struct tree_root *ret)
 	enum tree_kind kind;
 	uint32_t count;
 
-	if (tree_head_check(node, &kind, &count) || kind != TREE_ROOT || node.len != TREE_ROOT_LEN)
+	if (tree_head_check(node, &kind, &count) || kind != TREE_ROOT || node.len < TREE_ROOT_LEN ||
+	    node.len != (get_u32(p + 20) == ROOT_HAS_XATTRS ? TREE_ROOT_MAX : TREE_ROOT_LEN))
 		return -EIO;
+	*ret = (struct tree_root){ .mode = 0 };
 	ret->mode = get_u32(p + 8);
 	ret->uid = get_u32(p + 12);
 	ret->gid = get_u32(p + 16);
 	ret->mtime_ns = (int64_t)get_u64(p + 24);
 	memcpy(ret->dir.b, p + 32, DIGEST_LEN);
 	content_unpack(p + 64, &ret->links);
+	if (node.len == TREE_ROOT_MAX)
+		content_unpack(p + TREE_ROOT_LEN, &ret->xattrs);
 	return 0;
 }
 
@@ -130,16 +158,25 @@ static int entry_ref(const struct tree_entry *en, tree_ref_fn fn, void *ctx)
 {
 	struct content c;
 	struct digest d;
+	int r = 0;
 
 	if (S_ISREG(en->mode)) {
 		content_unpack(en->extra.p, &c);
-		return content_ok(&c) ? fn(ctx, NULL, &c) : -EIO;
-	}
-	if (S_ISDIR(en->mode)) {
+		r = content_ok(&c) ? fn(ctx, NULL, &c) : -EIO;
+	} else if (S_ISDIR(en->mode)) {
 		memcpy(d.b, en->extra.p, DIGEST_LEN);
-		return fn(ctx, &d, NULL);
+		r = fn(ctx, &d, NULL);
 	}
-	return 0;
+	return r || en->xattrs.size == 0 ? r : fn(ctx, NULL, &en->xattrs);
+}
+
+static int root_ref(const struct tree_root *root, tree_ref_fn fn, void *ctx)
+{
+	int r = content_ok(&root->links) && content_ok(&root->xattrs) ? fn(ctx, &root->dir, NULL) : -EIO;
+
+	if (r == 0)
+		r = fn(ctx, NULL, &root->links);
+	return r || root->xattrs.size == 0 ? r : fn(ctx, NULL, &root->xattrs);
 }
 
 int tree_each_ref(struct span node, tree_ref_fn fn, void *ctx)
@@ -155,9 +192,7 @@ int tree_each_ref(struct span node, tree_ref_fn fn, void *ctx)
 
 	if (r == 0 && kind == TREE_ROOT) {
 		r = tree_root_unpack(node, &root);
-		if (r == 0)
-			r = fn(ctx, &root.dir, NULL);
-		return r || !content_ok(&root.links) ? (r ? r : -EIO) : fn(ctx, NULL, &root.links);
+		return r ? r : root_ref(&root, fn, ctx);
 	}
 	for (i = 0; i < count && r == 0; i++) {
 		if (kind == TREE_LEAF) {

@@ -6,15 +6,21 @@
 #include "host/store/key.h"
 
 enum tree_kind { TREE_LEAF = 0, TREE_INDEX = 1, TREE_ROOT = 2 };
-enum { TREE_HEAD = 8, TREE_ENTRY_HEAD = 32, TREE_EXTRA_MAX = 4096, TREE_ROOT_LEN = 112 };
-enum { TREE_ENTRY_MAX = TREE_ENTRY_HEAD + 255 + TREE_EXTRA_MAX, TREE_INDEX_MAX = DIGEST_LEN + 2 + 255 };
+enum { TREE_HEAD = 8, TREE_ENTRY_HEAD = 32, TREE_EXTRA_MAX = 4096, TREE_ROOT_LEN = 112, TREE_XATTRS_LEN = 48 };
+enum {
+	TREE_ENTRY_MAX = TREE_ENTRY_HEAD + 255 + TREE_EXTRA_MAX + TREE_XATTRS_LEN,
+	TREE_INDEX_MAX = DIGEST_LEN + 2 + 255,
+	TREE_ROOT_MAX = TREE_ROOT_LEN + TREE_XATTRS_LEN,
+};
 
-/* One entry of a leaf. @extra: a content (48 bytes), a target, the digest of a directory, or nothing; by the mode. */
+/* One entry of a leaf. @extra: a content (48 bytes), a target, the digest of a directory, or nothing; by the mode.
+ * @xattrs: the packed list of extended attributes (xattr.h), empty: there are none. */
 struct tree_entry {
 	struct span name, extra;
 	uint32_t mode, uid, gid;
 	int64_t mtime_ns;
 	uint64_t rdev;
+	struct content xattrs;
 };
 
 struct tree_root {
@@ -22,6 +28,7 @@ struct tree_root {
 	int64_t mtime_ns;
 	struct digest dir;
 	struct content links; /* groups of paths that are one file */
+	struct content xattrs;
 };
 
 void tree_head(uint8_t *to, enum tree_kind kind, uint32_t level, uint32_t count);
@@ -34,8 +41,8 @@ int tree_entry_unpack(struct span node, size_t *at, struct tree_entry *ret) MUST
 /** tree_index_pack() - Return: bytes written into @to (TREE_INDEX_MAX). */
 size_t tree_index_pack(const struct digest *d, struct span first_name, uint8_t *to);
 int tree_index_unpack(struct span node, size_t *at, struct digest *ret, struct span *ret_name) MUST_CHECK;
-/** tree_root_pack() - TREE_ROOT_LEN bytes, with the header. */
-void tree_root_pack(const struct tree_root *root, uint8_t *to);
+/** tree_root_pack() - Return: bytes written into @to (TREE_ROOT_MAX), with the header. */
+size_t tree_root_pack(const struct tree_root *root, uint8_t *to);
 int tree_root_unpack(struct span node, struct tree_root *ret) MUST_CHECK;
 
 typedef int (*tree_ref_fn)(void *ctx, const struct digest *tree, const struct content *content);

@@ -39,6 +39,7 @@ struct seal {
 	struct wsdb *ws;
 	struct store *store;
 	uint64_t epoch, root;
+	unsigned flags;
 	struct txn *t;
 	struct map dirs; /* fid -> struct dir: looked at; owned */
 	VEC(struct mark) marks;
@@ -107,8 +108,8 @@ static int want_for(struct seal *s, struct mark *m, struct err *e)
 		r = want_dir(s, parent, &d);
 		if (r || !d->reached)
 			continue;
-		m->done = true;
-		if (n.flags & NODE_PENDING)
+		m->done = !(n.flags & NODE_PENDING);
+		if ((n.flags & NODE_PENDING) && !(s->flags & SEAL_OLD_CONTENT))
 			return err_set(e, -EAGAIN, "workspace-pending", "the content of inode %llu has not arrived",
 				       (unsigned long long)m->fid);
 	}
@@ -143,23 +144,45 @@ static int read_marks(struct seal *s, struct err *e)
 	return r;
 }
 
-static int dir_hash(struct seal *s, uint64_t fid, struct digest *ret)
+static int kept_hash(struct seal *s, uint64_t fid, struct digest *ret)
 {
-	struct dir *d = map_get_u64(&s->dirs, fid);
 	struct span v;
 	struct key k;
 	int r;
 
-	if (d && d->reached) {
-		*ret = d->hash;
-		return 0;
-	}
 	key_u64(&k, fid);
 	r = db_get(s->t->t, WT_TREE, key_span(&k), &v);
 	if (r || v.len != DIGEST_LEN)
 		return -EIO;
 	memcpy(ret->b, v.p, DIGEST_LEN);
 	return 0;
+}
+
+static int dir_hash(struct seal *s, uint64_t fid, struct digest *ret)
+{
+	struct dir *d = map_get_u64(&s->dirs, fid);
+
+	if (!d || !d->reached)
+		return kept_hash(s, fid, ret);
+	*ret = d->hash;
+	return 0;
+}
+
+static int xattrs_of(struct seal *s, const struct node *n, struct content *ret)
+{
+	AUTO(content_writer_free) struct content_writer *w = NULL;
+	struct span packed;
+	int r;
+
+	*ret = (struct content){ .size = 0 };
+	if (!(n->flags & NODE_XATTRS))
+		return 0;
+	r = node_xattrs(s->t, n->fid, &packed);
+	if (r)
+		return -EIO;
+	w = content_writer_new(s->store, NULL);
+	r = content_write(w, 0, packed);
+	return r ? r : content_finish(w, ret);
 }
 
 static int add_entry(struct seal *s, struct tree_dir *td, struct span name, uint64_t fid)
@@ -172,6 +195,9 @@ static int add_entry(struct seal *s, struct tree_dir *td, struct span name, uint
 
 	if (r)
 		return -EIO;
+	r = xattrs_of(s, &n, &en.xattrs);
+	if (r)
+		return r;
 	en.mode = n.mode;
 	en.uid = n.uid;
 	en.gid = n.gid;
@@ -197,9 +223,12 @@ static int add_entry(struct seal *s, struct tree_dir *td, struct span name, uint
 static int build_dir(struct seal *s, struct tree_dir *td, struct dir *d)
 {
 	struct span name = SPAN_NULL;
+	struct node n;
 	uint64_t fid;
-	int r = 0;
+	int r = node_get(s->t, d->fid, &n);
 
+	if (r == 0 && (n.flags & NODE_STUB)) /* its own attributes changed, not what is in it */
+		return kept_hash(s, d->fid, &d->hash);
 	while (r == 0 && (r = entry_next(s->t, d->fid, name, &name, &fid)) == 0)
 		r = add_entry(s, td, name, fid);
 	if (r < 0) {
@@ -322,7 +351,7 @@ static int write_links(struct seal *s, struct content *ret)
 
 static int write_root(struct seal *s, struct digest *ret, struct err *e)
 {
-	uint8_t rec[TREE_ROOT_LEN];
+	uint8_t rec[TREE_ROOT_MAX];
 	struct tree_root root;
 	struct node n;
 	int r = node_get(s->t, s->root, &n);
@@ -336,8 +365,10 @@ static int write_root(struct seal *s, struct digest *ret, struct err *e)
 	r = write_links(s, &root.links);
 	if (r)
 		return err_sys(e, r, "write the hard links of a tree");
-	tree_root_pack(&root, rec);
-	r = object_put(s->store, CT_TREE, SPAN(rec, sizeof(rec)), s->epoch, NULL, ret);
+	r = xattrs_of(s, &n, &root.xattrs);
+	if (r)
+		return err_sys(e, r, "write the extended attributes of a tree");
+	r = object_put(s->store, CT_TREE, SPAN(rec, tree_root_pack(&root, rec)), s->epoch, NULL, ret);
 	return r ? err_sys(e, r, "write a tree's root") : 0;
 }
 
@@ -409,9 +440,9 @@ static int seal_state(struct seal *s, struct digest *ret, struct err *e)
 	return r;
 }
 
-int tree_seal(struct wsdb *db, struct digest *ret, struct err *e)
+int tree_seal(struct wsdb *db, unsigned flags, struct digest *ret, struct err *e)
 {
-	struct seal s = { .ws = db, .store = wsdb_store(db) };
+	struct seal s = { .ws = db, .store = wsdb_store(db), .flags = flags };
 	struct digest root;
 	int r;
 

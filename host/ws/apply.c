@@ -97,7 +97,7 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 		if ((old.mode & S_IFMT) != (told->mode & S_IFMT))
 			return err_set(e, -EBADMSG, "bad-message", "an inode changed its type");
 		n = old;
-		n.flags = 0;
+		n.flags &= ~(uint32_t)NODE_PENDING;
 	}
 	node_from_msg(told, &n);
 	settle_content(p, r == 0 ? &old : NULL, &n, written, scan);

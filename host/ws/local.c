@@ -297,7 +297,7 @@ static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct sp
 		return r;
 	n->size = n->content.size;
 	n->blocks = (n->size + 511) / 512;
-	n->flags = 0;
+	n->flags &= ~(uint32_t)NODE_PENDING;
 	n->content_ship = 0;
 	n->mtime_ns = n->ctime_ns = n->content_ctime_ns = clock_wall();
 	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, true);

@@ -84,7 +84,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 	if ((old.mode & S_IFMT) != (op->told.mode & S_IFMT))
 		return -EPROTO;
 	n = old;
-	n.flags = 0;
+	n.flags &= ~(uint32_t)NODE_PENDING;
 	node_from_msg(&op->told, &n);
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };

@@ -381,7 +381,7 @@ static void snapshot(struct bench *b)
 	must(wsdb_open(b->store, "tree", true, &ws, NULL), "open a workspace");
 	make_tree(ws, &b->big);
 	t = clock_now();
-	must(tree_seal(ws, &d, NULL), "seal");
+	must(tree_seal(ws, 0, &d, NULL), "seal");
 	first = since(t) * 1e3;
 	must(txn_write(ws, &x, NULL), "begin");
 	must(node_get(x, 500, &n), "get");
@@ -389,10 +389,10 @@ static void snapshot(struct bench *b)
 	node_put(x, &n);
 	must(txn_commit(&x, NULL), "commit");
 	t = clock_now();
-	must(tree_seal(ws, &d, NULL), "seal");
+	must(tree_seal(ws, 0, &d, NULL), "seal");
 	one = since(t) * 1e3;
 	t = clock_now();
-	must(tree_seal(ws, &d, NULL), "seal");
+	must(tree_seal(ws, 0, &d, NULL), "seal");
 	none = since(t) * 1e3;
 	wsdb_close(&ws);
 	tell("snapshot_16000_files_first", "-", "ms", first, peer);

@@ -47,7 +47,7 @@ static NORETURN void child(const char *dir, uint64_t from, int out)
 		journal_append(t, &row);
 		if (txn_commit(&t, NULL))
 			_exit(6);
-		if (fid % 5 == 0 && tree_seal(ws, &tree, NULL))
+		if (fid % 5 == 0 && tree_seal(ws, 0, &tree, NULL))
 			_exit(7);
 		if (io_write_full(out, &w, sizeof(w)))
 			_exit(8);

@@ -56,7 +56,7 @@ static void setup(void)
 	for (i = 0; i < 5; i++)
 		journal_append(t, &row);
 	cr_assert_eq(txn_commit(&t, NULL), 0);
-	cr_assert_eq(tree_seal(ws, &tree, NULL), 0);
+	cr_assert_eq(tree_seal(ws, 0, &tree, NULL), 0);
 }
 
 static void teardown(void)

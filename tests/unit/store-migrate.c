@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tests/fixtures/store-1.tar was written by the first format's code: it must be readable by every later one. Built
- * twice: with the steps that there are, and with a step to a format 2 of our own (lib/steps-2.c). */
+ * twice: with the steps that there are, and with a step to one more of our own (lib/steps-2.c). */
 #include "store-lib.h"
 
 #include "base/io.h"
@@ -73,7 +73,7 @@ static void look(struct store *s)
 	wsdb_close(&ws);
 }
 
-/* Is the mark of format 2 in the workspace? */
+/* Is the mark of the format that does not exist in the workspace? */
 static bool is_marked(struct store *s)
 {
 	struct wsdb *ws = NULL;
@@ -104,7 +104,7 @@ Test(migrate, first_format)
 	unpack(dir);
 	open_it(dir, &s);
 	look(s);
-	cr_assert_eq(is_marked(s), store_format_newest() > 1);
+	cr_assert_eq(is_marked(s), store_format_newest() > FORMAT_VERSION);
 	store_close(&s);
 	open_it(dir, &s); /* nothing is left to do */
 	look(s);

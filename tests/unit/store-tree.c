@@ -59,7 +59,7 @@ static struct digest seal(struct wsdb *ws)
 	struct err e = ERR_NULL;
 	struct digest d;
 
-	cr_assert_eq(tree_seal(ws, &d, &e), 0, "%s", e.text);
+	cr_assert_eq(tree_seal(ws, 0, &d, &e), 0, "%s", e.text);
 	return d;
 }
 
@@ -162,14 +162,14 @@ Test(tree, pending_content_is_waited_for)
 	struct err e = ERR_NULL;
 	struct digest d;
 
-	cr_assert_eq(tree_seal(ws, &d, &e), -ENOENT);
+	cr_assert_eq(tree_seal(ws, 0, &d, &e), -ENOENT);
 	cr_assert_str_eq(e.slug, "workspace-empty");
 	put(t, 0, NULL, 1, S_IFDIR | 0755);
 	n.flags = NODE_PENDING;
 	node_put(t, &n);
 	entry_put(t, 1, span_str("f"), 3);
 	commit(t);
-	cr_assert_eq(tree_seal(ws, &d, &e), -EAGAIN);
+	cr_assert_eq(tree_seal(ws, 0, &d, &e), -EAGAIN);
 	t = begin(ws);
 	n.flags = 0;
 	node_put(t, &n);
