@@ -271,8 +271,31 @@ static void check_seen(struct ws_check *w)
 	}
 }
 
+static struct digest link_fact(struct ws_check *w, const char *key)
+{
+	struct digest d = { .b = { 0 } };
+	struct span v;
+
+	if (meta_get(w->t, key, &v) == 0 && v.len == DIGEST_LEN)
+		memcpy(d.b, v.p, DIGEST_LEN);
+	return d;
+}
+
+/* Rows from before there were links are followed by the first that has one. */
+static void check_link(struct ws_check *w, const struct journal_row *row, struct digest *link)
+{
+	struct digest is = journal_link(link, row);
+
+	if (digest_is_zero(&row->link) && digest_is_zero(link))
+		return;
+	if (!digest_eq(&is, &row->link))
+		check_say(w->c, "row %llu of the journal was changed, or the one before it was", n(row->seq));
+	*link = row->link;
+}
+
 static int check_journal(struct ws_check *w)
 {
+	struct digest link = link_fact(w, "journal-base"), end = link_fact(w, "journal-link");
 	struct journal_row row = { .seq = 0 };
 	uint64_t last = 0, first = 0, want = 1;
 	int r = meta_get_u64(w->t, "journal-seq", &last);
@@ -290,6 +313,7 @@ static int check_journal(struct ws_check *w)
 		if (row.seq != want)
 			check_say(w->c, "the journal goes from row %llu to row %llu", n(want - 1), n(row.seq));
 		want = row.seq + 1;
+		check_link(w, &row, &link);
 	}
 	if (r == -EIO) {
 		check_say(w->c, "row %llu of the journal has a form that is unknown", n(want));
@@ -299,6 +323,8 @@ static int check_journal(struct ws_check *w)
 		return r;
 	if (last != want - 1)
 		check_say(w->c, "the journal ends at row %llu and should at %llu", n(want - 1), n(last));
+	else if (!digest_eq(&link, &end))
+		check_say(w->c, "the end of the journal is not the one that was written");
 	return 0;
 }
 

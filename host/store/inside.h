@@ -27,6 +27,7 @@ struct txn {
 	bool write;
 	uint64_t journal_seq; /* last row appended by this transaction, 0: none yet */
 	uint64_t journal_b, journal_first; /* with it: bytes of rows; the oldest one when some were forgotten */
+	struct digest journal_link, journal_base; /* with it: of the last row; of the last one that was forgotten */
 	/* The place of entry_next(): where the cursor stands, when no change came between. */
 	struct key at;
 	bool is_at;

@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 
-enum { NODE_VERSION = 1, NODE_HAS_CONTENT = 1, NODE_REC_PLAIN = 80, JOURNAL_VERSION = 1, LIST_VERSION = 1 };
+enum { NODE_VERSION = 1, NODE_HAS_CONTENT = 1, NODE_REC_PLAIN = 80, JOURNAL_VERSION = 2, LIST_VERSION = 1 };
 enum { CONTENT_REC = 48, ACCESS_VERSION = 1, SNAPSHOT_VERSION = 1 };
 
 const char *const content_tables[CT_TABLES] = {
@@ -154,6 +154,7 @@ size_t journal_pack(const struct journal_row *row, uint8_t *to)
 	put_u64(to + 32, row->parent);
 	put_u64(to + 40, row->size);
 	memcpy(to + 48, row->root.b, DIGEST_LEN);
+	memcpy(to + JOURNAL_HEAD_1, row->link.b, DIGEST_LEN);
 	if (len)
 		memcpy(to + JOURNAL_HEAD, row->name.p, len);
 	return JOURNAL_HEAD + len;
@@ -163,8 +164,9 @@ int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret)
 {
 	const uint8_t *p = value.p;
 	struct journal_row row = { .seq = seq };
+	size_t head = value.len && p[0] == 1 ? JOURNAL_HEAD_1 : JOURNAL_HEAD;
 
-	if (value.len < JOURNAL_HEAD || value.len > JOURNAL_HEAD + JOURNAL_NAME_MAX || p[0] != JOURNAL_VERSION)
+	if (value.len < head || value.len > head + JOURNAL_NAME_MAX || p[0] < 1 || p[0] > JOURNAL_VERSION)
 		return -EIO;
 	row.kind = get_u32(p + 4);
 	row.wall_ns = (int64_t)get_u64(p + 8);
@@ -173,7 +175,9 @@ int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret)
 	row.parent = get_u64(p + 32);
 	row.size = get_u64(p + 40);
 	memcpy(row.root.b, p + 48, DIGEST_LEN);
-	row.name = SPAN(p + JOURNAL_HEAD, value.len - JOURNAL_HEAD);
+	if (head == JOURNAL_HEAD)
+		memcpy(row.link.b, p + JOURNAL_HEAD_1, DIGEST_LEN);
+	row.name = SPAN(p + head, value.len - head);
 	*ret = row;
 	return 0;
 }

@@ -25,7 +25,8 @@ enum {
 	CONTENT_DEPTH_MAX = 5,
 	FORMAT_VERSION = 2,
 	NODE_REC_MAX = 152,
-	JOURNAL_HEAD = 80,
+	JOURNAL_HEAD = 112,
+	JOURNAL_HEAD_1 = 80, /* of rows without a link, from format 1 */
 	JOURNAL_NAME_MAX = 8192,
 	KEY_ROOM = 8 + 8 + 255,
 	ACCESS_REC_HEAD = 64,
@@ -100,7 +101,7 @@ size_t node_pack(const struct node *n, uint8_t *to);
 /** node_unpack() - Return: 0; -EIO for an unknown version or length. */
 int node_unpack(struct span value, uint64_t fid, struct node *ret) MUST_CHECK;
 
-/** journal_pack() - Return: bytes written into @to (JOURNAL_HEAD + JOURNAL_NAME_MAX). */
+/** journal_pack() - Return: bytes written into @to (JOURNAL_HEAD + JOURNAL_NAME_MAX). The link is what the row says. */
 size_t journal_pack(const struct journal_row *row, uint8_t *to);
 /** journal_unpack() - the name borrows from @value. Return: 0 or -EIO. */
 int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret) MUST_CHECK;

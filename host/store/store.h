@@ -203,6 +203,8 @@ enum journal_kind {
 	JOURNAL_WRITE = 9,
 	JOURNAL_CHMOD = 10,
 	JOURNAL_LOST = 11, /* there was more than can be told */
+	JOURNAL_BEGAN = 12, /* a command: its id and its words, each word behind a NUL */
+	JOURNAL_ENDED = 13, /* a command: its id; mode is its wait status */
 };
 
 enum { JOURNAL_ROWS = 65536, JOURNAL_MAX_B = 32 * 1024 * 1024 }; /* that are kept */
@@ -214,12 +216,16 @@ struct journal_row {
 	uint32_t mode;
 	uint64_t fid, parent, size;
 	struct digest root; /* of the content, for JOURNAL_CONTENT */
+	struct digest
+		link; /* over this row and the link of the one before: a row that was changed or taken out shows */
 	struct span name;   /* of the entry, its path, or the words of a note */
 };
 
 void journal_append(struct txn *t, struct journal_row *row);
 /** journal_next() - the first row with seq > @after. Return: 0; STORE_E_NONE; -errno. */
 int journal_next(struct txn *t, uint64_t after, struct journal_row *ret) MUST_CHECK;
+/** journal_link() - the link that a row should have behind one with the link @before. */
+struct digest journal_link(const struct digest *before, const struct journal_row *row);
 /** journal_last() - the number of the last row ever, 0: none. */
 uint64_t journal_last(struct txn *t);
 

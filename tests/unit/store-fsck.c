@@ -400,6 +400,82 @@ Test(fsck, journal_row_damaged)
 	expect("row 2 of the journal");
 }
 
+/* A row that is well formed and not the one that was written. */
+static void forge(uint64_t seq)
+{
+	struct journal_row row = { .seq = seq, .kind = JOURNAL_NOTE, .name = span_str("forged") };
+	uint8_t rec[JOURNAL_HEAD + JOURNAL_NAME_MAX];
+	size_t len = journal_pack(&row, rec);
+
+	raw_fid(WT_JOURNAL, seq, &SPAN(rec, len));
+}
+
+Test(fsck, journal_row_forged)
+{
+	forge(3);
+	expect("row 3 of the journal was changed");
+}
+
+Test(fsck, journal_last_row_forged)
+{
+	forge(5);
+	expect("row 5 of the journal was changed");
+}
+
+static void break_journal_link(struct wsdb *w)
+{
+	struct digest other = digest_of("journal", span_str("other"));
+	struct txn *t = NULL;
+
+	cr_assert_eq(txn_write(w, &t, NULL), 0);
+	meta_put(t, "journal-link", digest_span(&other));
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+Test(fsck, journal_end_is_another)
+{
+	break_journal_link(ws);
+	expect("the end of the journal");
+}
+
+Test(fsck, stub_without_tree_or_with_entries)
+{
+	struct txn *t = NULL;
+	struct node n;
+
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(node_get(t, txn_root(t), &n), 0);
+	txn_abort(&t);
+	n.flags |= NODE_STUB;
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	expect("which was not unpacked");
+}
+
+Test(fsck, xattrs_of_nobody)
+{
+	raw_fid(WT_XATTR, 88, &SPAN("x", 1));
+	expect("extended attributes of inode 88");
+}
+
+Test(fsck, xattrs_that_are_not_announced)
+{
+	raw_fid(WT_XATTR, FILE_BIG, &SPAN("x", 1));
+	expect("does not say so");
+}
+
+Test(fsck, snapshot_without_tree)
+{
+	struct snapshot s = { .name = "gone", .root = digest_of("tree", span_str("nowhere")) };
+	struct txn *t = NULL;
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	cr_assert_eq(snapshot_put(t, &s, NULL), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	expect("the tree of snapshot gone is missing");
+}
+
 Test(fsck, record_of_an_unknown_version)
 {
 	uint8_t rec[NODE_REC_MAX];
