@@ -332,7 +332,7 @@ int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t
 		return r;
 	link = ws_link(ws);
 	if (!link)
-		return err_set(e, -EAGAIN, "not-running", "the sandbox is ending");
+		return err_set(e, -EAGAIN, "agent-gone", "no connection to the agent");
 	return link_dial(link, kind, until, ret_fd, e);
 }
 

@@ -230,6 +230,10 @@ BERTH_API const char *berth_stream_id(const struct berth_stream *s);
  * output or input lost or doubled, also when the daemon is started anew meanwhile; @timeout_ms -1: wait. Errors:
  * -ETIMEDOUT (nothing yet), -EPIPE (cut off), a start that failed. */
 BERTH_API int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event *ret, struct berth_error *e);
+/** berth_stream_hold() - while it is on, output that is taken makes no room for more: at most 256 KiB of each stream
+ * come (again as much after each connection that was lost), so who cannot pass output on now may keep it, go on calling
+ * berth_stream_next() and hear of the end. */
+BERTH_API void berth_stream_hold(struct berth_stream *s, bool on);
 /** berth_stream_room() - how many bytes of standard input may be sent now. */
 BERTH_API size_t berth_stream_room(const struct berth_stream *s);
 /** berth_stream_write() - standard input; @len at most berth_stream_room(). */

@@ -35,6 +35,7 @@ struct berth_stream {
 	struct frame frame;
 	uint64_t in_at, in_acked; /* standard input: sent, taken */
 	uint64_t owed[3]; /* credit not given back yet, by stream */
+	bool held;	  /* none is given back now */
 	bool started, ended;
 
 	struct berth home; /* where to connect again: copies */
@@ -228,9 +229,16 @@ int client_told(const struct frame *f, struct berth_error *e)
 	return client_error(e, r ? -r : -EIO, slug, "%s", text);
 }
 
+static int give_back(struct berth_stream *s, uint64_t stream)
+{
+	struct msg_WINDOW more = { .stream = stream, .bytes = s->owed[stream] };
+
+	s->owed[stream] = 0;
+	return frame_send(s->fd, MSG_WINDOW, &more, send_until());
+}
+
 static int on_output(struct berth_stream *s, struct berth_event *ret, struct berth_error *e)
 {
-	struct msg_WINDOW more;
 	struct msg_OUTPUT m;
 	struct err why = ERR_NULL;
 	int r = msg_decode(MSG_OUTPUT, s->frame.payload, &m, &why);
@@ -247,12 +255,8 @@ static int on_output(struct berth_stream *s, struct berth_event *ret, struct ber
 		return client_error(e, -EBADMSG, "bad-message", "output of no stream");
 	s->at[m.stream] = m.offset + m.data.len;
 	s->owed[m.stream] += m.data.len;
-	if (s->owed[m.stream] < CREDIT_STEP)
-		return 0;
-	more = (struct msg_WINDOW){ .stream = m.stream, .bytes = s->owed[m.stream] };
-	s->owed[m.stream] = 0;
 	/* Not lose() here: the event that is given out lies in the buffer. */
-	if (frame_send(s->fd, MSG_WINDOW, &more, send_until()) < 0)
+	if (!s->held && s->owed[m.stream] >= CREDIT_STEP && give_back(s, m.stream) < 0)
 		(void)!shutdown(s->fd, SHUT_RDWR);
 	return 0;
 }
@@ -345,14 +349,15 @@ static int on_frame(struct berth_stream *s, struct berth_event *ret, struct bert
 
 /* --- connecting again --------------------------------------------------------------------------------------------- */
 
-static bool may_pass(int code)
+/* A sandbox that does not run will not by waiting: that is a different thing from an agent out of reach. */
+static bool may_pass(int code, const char *slug)
 {
 	static const int codes[] = { -ECONNREFUSED, -ENOENT, -EPIPE, -ECONNRESET, -ESHUTDOWN, -ETIMEDOUT, -EAGAIN };
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(codes) && codes[i] != code; i++)
 		;
-	return i < ARRAY_LEN(codes);
+	return i < ARRAY_LEN(codes) && !str_eq(slug, "not-running");
 }
 
 static int connect_again(struct berth_stream *s, struct berth_error *e)
@@ -396,7 +401,7 @@ static int rejoin(struct berth_stream *s, uint64_t until, struct berth_error *e)
 		r = connect_again(s, &why);
 		if (r == 0)
 			return 0;
-		if (!may_pass(r) || clock_now() - s->lost_at > AGAIN_FOR_MS * CLOCK_MS) {
+		if (!may_pass(r, why.slug) || clock_now() - s->lost_at > AGAIN_FOR_MS * CLOCK_MS) {
 			if (e)
 				*e = why;
 			return r;
@@ -434,6 +439,18 @@ int berth_stream_next(struct berth_stream *s, int timeout_ms, struct berth_event
 		r = on_frame(s, ret, e);
 	} while (r == 1);
 	return r;
+}
+
+void berth_stream_hold(struct berth_stream *s, bool on)
+{
+	uint64_t stream;
+
+	s->held = on;
+	if (on || s->fd < 0 || s->rejoined || s->ended)
+		return;
+	for (stream = WIRE_OUT; stream <= WIRE_ERR; stream++)
+		if (s->owed[stream] >= CREDIT_STEP && give_back(s, stream) < 0)
+			(void)!shutdown(s->fd, SHUT_RDWR);
 }
 
 /* --- standard input, signals -------------------------------------------------------------------------------------- */
