@@ -13,6 +13,7 @@
 #include "wire/xport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/random.h>
 
 enum { STRANGERS_MAX = 64, HELLO_MS = 10000, OUT_MAX = 8 * 1024 * 1024 };
@@ -319,9 +320,12 @@ static void on_accept(void *ctx, int fd, unsigned events)
 	struct agent *a = ctx;
 	AUTO(fd_close) int got = -1;
 	struct peer *p;
+	int r = xport_accept(fd, &got);
 
 	(void)events;
-	if (xport_accept(fd, &got) < 0)
+	if (r == -EMFILE || r == -ENFILE)
+		fd_shed(fd, &a->spare);
+	if (r < 0)
 		return;
 	if (a->n_strangers >= STRANGERS_MAX)
 		return; /* closed: who has the token tries again */
@@ -367,7 +371,7 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 	struct agent *a = NEW(struct agent);
 	int r;
 
-	*a = (struct agent){ .loop = loop, .o = *o };
+	*a = (struct agent){ .loop = loop, .o = *o, .spare = open("/dev/null", O_RDONLY | O_CLOEXEC) };
 	list_init(&a->peers);
 	list_init(&a->syncs);
 	a->started = clock_now();
@@ -400,6 +404,7 @@ void agent_free(struct agent **slot)
 	syncs_drop(a);
 	loop_unwatch(&a->accepting);
 	fd_close(&a->o.listener);
+	fd_close(&a->spare);
 	services_fini(&a->services);
 	procs_fini(&a->procs);
 	ship_free(&a->ship);

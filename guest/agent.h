@@ -29,6 +29,7 @@ struct agent {
 	uint64_t started; /* clock_now() */
 	struct console console;
 	struct loop_watch *accepting;
+	int spare; /* a descriptor for fd_shed() */
 	struct list peers;
 	size_t n_strangers; /* connections that have not said HELLO */
 	struct peer *control, *shipping;

@@ -209,9 +209,28 @@ static int plan_make(const struct msg_EXEC *m, const char *cwd, struct plan *p, 
 
 /* --- descriptors ------------------------------------------------------------------------------------------------- */
 
+/* For connections that bring other things than commands, and for the steps of a start. */
+enum { SPARE_FDS = 64 };
+
 static int limits(struct err *e, const char *what)
 {
-	return err_set(e, -errno, "limits", "%s: %s", what, err_name(errno));
+	const char *why = errno == EMFILE
+				  ? ": the agent's limit of descriptors is reached, too many commands run at once"
+			  : errno == EAGAIN ? ": the sandbox's limit of processes (pids) is reached"
+					    : "";
+
+	return err_set(e, -errno, "limits", "%s: %s%s", what, err_name(errno), why);
+}
+
+/* Descriptors are numbered from below: the newest tells how many are left. */
+static int check_room(const struct child *c, struct err *e)
+{
+	struct rlimit is;
+
+	if (getrlimit(RLIMIT_NOFILE, &is) < 0 || (rlim_t)MAX(MAX(c->in, c->out), c->err) + SPARE_FDS < is.rlim_cur)
+		return 0;
+	errno = EMFILE;
+	return limits(e, "no descriptors");
 }
 
 static int make_pty(struct plan *p, const struct msg_EXEC *m, struct child *c, struct err *e)
@@ -303,11 +322,14 @@ static void place_fds(struct plan *p)
 	int i;
 
 	/* out of the way of 0 to 3 first */
+	i = fcntl(p->report, F_DUPFD_CLOEXEC, 10);
+	if (i < 0)
+		fail(p, STAGE_FDS, false);
+	p->report = i;
 	for (i = 0; i < 3; i++) {
-		if (p->std[i] >= 0)
-			p->std[i] = fcntl(p->std[i], F_DUPFD_CLOEXEC, 10);
+		if (p->std[i] >= 0 && (p->std[i] = fcntl(p->std[i], F_DUPFD_CLOEXEC, 10)) < 0)
+			fail(p, STAGE_FDS, false);
 	}
-	p->report = fcntl(p->report, F_DUPFD_CLOEXEC, 10);
 	if (p->pty)
 		p->std[1] = p->std[2] = p->std[0];
 	for (i = 0; i < 3; i++) {
@@ -454,6 +476,8 @@ int child_start(const struct msg_EXEC *m, const char *cwd, uint64_t tag, struct 
 		r = plan_limits(m, tag, &p, e);
 	if (r == 0)
 		r = m->pty ? make_pty(&p, m, &c, e) : make_pipes(&p, m, &c, e);
+	if (r == 0)
+		r = check_room(&c, e);
 	if (r == 0)
 		r = spawn(&p, &c, e);
 	if (r < 0) {

@@ -97,6 +97,8 @@ static void on_connection(void *ctx, int fd, unsigned events)
 	struct ask *a;
 
 	(void)events;
+	if (got < 0 && (errno == EMFILE || errno == ENFILE))
+		fd_shed(fd, &s->agent->spare);
 	/* Closed: who connects sees the end, as with a service that has too much to do. */
 	if (got < 0 || !control || !agent_speaks(s->agent, MSG_ASK) || !conn_room(control) || s->n_asks >= ASKS_MAX ||
 	    conn_send(control, MSG_ASK, &m) < 0)

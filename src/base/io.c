@@ -43,6 +43,16 @@ int fd_cloexec(int fd, bool on)
 	return fd_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
 }
 
+void fd_shed(int listener, int *spare)
+{
+	int got;
+
+	fd_close(spare);
+	got = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd_close(&got);
+	*spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 int io_read_full(int fd, void *p, size_t len)
 {
 	char *to = p;

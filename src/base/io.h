@@ -23,6 +23,9 @@ int fd_nonblock(int fd, bool on);
 /** fd_cloexec() - set or clear FD_CLOEXEC. Return: 0 or -errno. */
 int fd_cloexec(int fd, bool on);
 
+/** fd_shed() - when no descriptor is left: take and close the connection that waits at @listener, for it would be
+ * reported for ever. *@spare is an open descriptor that is kept for this, or -1. */
+void fd_shed(int listener, int *spare);
 /** io_read_full() - read exactly @len bytes of a blocking descriptor. Return: 0, -ENODATA at an early end, -errno. */
 int io_read_full(int fd, void *p, size_t len) MUST_CHECK;
 /** io_write_full() - write all of it. Return: 0 or -errno. Never raises SIGPIPE on sockets. */

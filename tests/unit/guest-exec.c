@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -328,6 +329,72 @@ Test(exec, signal_ps_kill_stop_info)
 	cr_assert_eq(r.how, WIRE_SIGNALED);
 	run_fini(&r);
 	wire_close(&v);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+/* Start what can be started with @most descriptors. Return: how many run. */
+static unsigned fill_up(const struct lab *l, struct wire *w, unsigned max, rlim_t most)
+{
+	static const char *const sleeper[] = { "sleep", "1000", NULL };
+	struct rlimit few = { .rlim_cur = most, .rlim_max = 200 };
+	char room[512];
+	unsigned n, i;
+
+	cr_assert_eq(prlimit(l->pid, RLIMIT_NOFILE, &few, NULL), 0);
+	for (n = 0; n < max; n++) {
+		exec_send(l, &w[n], SPEC(0), sleeper);
+		if (wire_next(&w[n], room) != MSG_STARTED)
+			break;
+	}
+	cr_assert(n > 10 && n < max, "%u", n);
+	wire_close(&w[n]);
+	for (i = 0; i < n; i++)
+		cr_assert_not(wire_ready(&w[i], i == n - 1 ? 100 : 0), "%u of %u ended by itself", i, n);
+	return n;
+}
+
+/* An agent that runs out of descriptors says so, goes on, and starts commands again when there is room. Four limits,
+ * for it may be out of them at any step of a start. */
+Test(exec, too_many_commands_are_told_the_limit, .timeout = 60)
+{
+	struct rlimit few = { .rlim_cur = 30, .rlim_max = 200 };
+	struct wire w[64], stranger[80];
+	struct run r = { .slug = "" };
+	struct msg_PING ping = { .call = 1 };
+	unsigned n, i, most, shut = 0;
+	char room[512];
+	struct host h;
+	struct lab l;
+
+	cr_assert(lab_start(&l, "inotify"));
+	host_open(&h, &l, false);
+	for (most = 157; most <= 160; most++) {
+		n = fill_up(&l, w, ARRAY_LEN(w), most);
+		expect_slug(RUN(&l, &h, SPEC(0), "true"), "limits");
+		for (i = 0; i < n; i++) {
+			wire_send(&w[i], MSG_SIGNAL, &(struct msg_SIGNAL){ .signal = 9 });
+			r = (struct run){ .slug = "" };
+			exec_finish(&w[i], &h, SPEC(0), &r);
+			expect_run(r, WIRE_SIGNALED, 9, "");
+			wire_close(&w[i]);
+		}
+		expect_run(RUN(&l, &h, SPEC(0), "true"), WIRE_EXITED, 0, "");
+	}
+	/* connections that it cannot have are closed, and it does not turn in circles */
+	cr_assert_eq(prlimit(l.pid, RLIMIT_NOFILE, &few, NULL), 0);
+	for (i = 0; i < ARRAY_LEN(stranger); i++) {
+		buf_init(&stranger[i].in, 0);
+		stranger[i].last = false;
+		cr_assert_eq(xport_connect(l.address, clock_after_ms(1000), &stranger[i].fd, NULL), 0);
+	}
+	cr_assert(wire_ready(&stranger[ARRAY_LEN(stranger) - 1], 5000));
+	for (i = 0; i < ARRAY_LEN(stranger); i++)
+		shut += wire_ready(&stranger[i], 0) && wire_next(&stranger[i], room) == 0;
+	cr_assert(shut >= 40, "%u", shut);
+	cr_assert_eq(host_call(&h, MSG_PING, &ping), MSG_PONG);
+	for (i = 0; i < ARRAY_LEN(stranger); i++)
+		wire_close(&stranger[i]);
 	host_close(&h);
 	lab_stop(&l);
 }
