@@ -311,6 +311,7 @@ static int front_up(struct berthd *b, struct err *e)
 				 .facts = &b->facts,
 				 .box = c->box,
 				 .mount_dir = c->mount_dir,
+				 .takeover_ms = c->takeover,
 				 .started_ns = clock_wall() };
 	v1_init(&b->front);
 	routes = v1_routes(&n);
@@ -339,6 +340,7 @@ static void bring_up(void *ctx)
 		.loaded = mount_serve,
 		.loaded_ctx = b,
 		.run_dir = b->run_dir,
+		.cgroup_parent = c->cgroup_parent,
 		.mount_dir = c->mount_dir,
 		.state_dir = c->state_dir,
 		.disk_low_b = c->disk_low,
@@ -603,6 +605,13 @@ static int configure(struct conf *c, int argc, char **argv, bool *ret_check, con
 	return r;
 }
 
+static enum log_form log_form(const char *word)
+{
+	if (str_eq(word, "json"))
+		return LOG_FORM_JSON;
+	return str_eq(word, "journal") ? LOG_FORM_JOURNAL : LOG_FORM_TEXT;
+}
+
 int main(int argc, char **argv)
 {
 	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .mount = PRIV_MOUNTED_NULL, .signal_fd = -1 };
@@ -632,7 +641,7 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
 	mallopt(M_ARENA_MAX, ARENAS);
 	(void)!log_parse_level(b.conf.log_level, &level);
-	log_setup(level, str_eq(b.conf.log_form, "json") ? LOG_FORM_JSON : LOG_FORM_TEXT, -1);
+	log_setup(level, log_form(b.conf.log_form), -1);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

@@ -595,6 +595,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 
 	hub->conf = *conf;
 	hub->run_dir = must_strdup(conf->run_dir);
+	hub->cgroup_parent = must_strdup(conf->cgroup_parent ? conf->cgroup_parent : "");
 	hub->box_env = (struct box_env){ .priv = conf->priv, .run_dir = hub->run_dir };
 	hub->mount_dir = must_strdup(conf->mount_dir);
 	hub->template_dir = must_strdup(conf->template_dir);
@@ -720,6 +721,7 @@ void hub_free(struct hub **slot, bool end)
 	pthread_cond_destroy(&hub->cond);
 	lock_fini(&hub->lock);
 	str_free(&hub->run_dir);
+	str_free(&hub->cgroup_parent);
 	str_free(&hub->mount_dir);
 	str_free(&hub->template_dir);
 	str_free(&hub->state_dir);

@@ -56,6 +56,7 @@ struct hub_conf {
 	void *loaded_ctx;
 	int links_dirfd;	    /* of MOUNT/by-name; -1: no links */
 	const char *run_dir;	    /* for agents' sockets, the daemon's own */
+	const char *cgroup_parent;  /* where the groups of sandboxes are; NULL: at the root */
 	const char *mount_dir;	    /* as told to people */
 	const char *state_dir;	    /* whose disk is watched */
 	uint64_t disk_low_b, disk_stop_b; /* free bytes below which nothing is made; all stands still (0: never) */

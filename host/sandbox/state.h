@@ -34,7 +34,7 @@ struct sandbox {
 struct hub {
 	struct hub_conf conf;
 	struct box_env box_env;
-	char *run_dir, *mount_dir, *template_dir;
+	char *run_dir, *cgroup_parent, *mount_dir, *template_dir;
 	struct lock lock;
 	pthread_cond_t cond; /* a state changed */
 	struct list list;

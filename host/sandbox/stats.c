@@ -27,7 +27,7 @@ static const char *group_file(struct hub *hub, const char *id, const char *tree,
 	buf_consume(b, buf_len(b));
 	if (stat(state, &st) < 0)
 		return "";
-	path = str_printf("/sys/fs/cgroup/%s%sberth-%llx-%llx/%s/%s", tree, *tree ? "/" : "",
+	path = str_printf("/sys/fs/cgroup/%s/%s/berth-%llx-%llx/%s/%s", tree, hub->cgroup_parent,
 			  (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, id, file);
 	return io_read_file(AT_FDCWD, path, b) < 0 ? "" : buf_str(b);
 }

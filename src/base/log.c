@@ -23,6 +23,7 @@ static struct {
 } out = { .level = LOG_LVL_INFO, .form = LOG_FORM_TEXT, .fd = STDERR_FILENO };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
+static const int priorities[] = { 3, 4, 6, 7 }; /* of syslog(3) */
 
 void log_setup(enum log_level level, enum log_form form, int fd)
 {
@@ -95,6 +96,12 @@ void log_line(enum log_level level, const char *room, const char *words, const c
 		buf_append(&b, "\",\"fields\":\"", 12);
 		escape(&b, rest, true);
 		buf_append(&b, "\"}\n", 3);
+	} else if (out.form == LOG_FORM_JOURNAL) {
+		buf_printf(&b, "<%d>%s: ", priorities[level], room);
+		escape(&b, words, false);
+		buf_append(&b, " ", rest[0] ? 1 : 0);
+		escape(&b, rest, false);
+		buf_append(&b, "\n", 1);
 	} else {
 		buf_printf(&b, "time=%s.%03ldZ level=%s room=%s msg=\"", when, ts.tv_nsec / 1000000,
 			   level_names[level], room);

@@ -8,14 +8,15 @@
  *	log_warn("box", "sandbox could not be removed", "id=%s errno=%s", id, err_name(r));
  *
  * In the text form the fields are printed as they are; values that may hold spaces go last.
- * In the JSON form the fields become one string member "fields". Rooms under src/ and host/store only use log_debug().
+ * In the JSON form the fields become one string member "fields". The form for systemd's journal, which knows the time
+ * by itself, has the level as the kernel's <N> in front. Rooms under src/ and host/store only use log_debug().
  */
 #include "base/own.h"
 
 #include <stdbool.h>
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
-enum log_form { LOG_FORM_TEXT, LOG_FORM_JSON };
+enum log_form { LOG_FORM_TEXT, LOG_FORM_JSON, LOG_FORM_JOURNAL };
 
 /** log_setup() - level and form for the whole process, and where it goes (-1 keeps standard error). */
 void log_setup(enum log_level level, enum log_form form, int fd);

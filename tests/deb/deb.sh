@@ -1,85 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # deb.sh SUITE BUILD: builds the Debian packages of BUILD's archive ("make dist") in a root of that release, and installs them
-# in a clean root of it: inside.sh is what happens there. The roots are made once, by mmdebstrap from the mirror that this
-# machine's apt uses, and kept in BERTH_CACHE; what is written into them during the test goes to a layer above that is thrown
-# away. Ends with 0, or 77 and the reason in the last line.
-set -eu -o pipefail
-export LC_ALL=C
-SUITE=$1 BUILD=$(realpath "$2")
-HERE=$(dirname "$(realpath "$0")")
-CACHE=${BERTH_CACHE:-/var/cache/berth-test}
-no() { echo "$*"; exit 77; }
-[ "$(id -u)" = 0 ] || no "needs root"
-command -v mmdebstrap >/dev/null || no "needs mmdebstrap"
-command -v busybox >/dev/null || no "needs busybox"
-# The loopback file of a workspace cannot be on a layered file system, so the state directory is a directory of this one.
-WORK=$(mktemp -d "${BERTH_TMP:-/var/tmp}/bt-deb-XXXXXX")
-trap 'rm -rf --one-file-system "$WORK"' EXIT
-
-# shellcheck disable=SC2016 # the names are apt's
-MIRROR=$(apt-get indextargets --format '$(CREATED_BY) $(LABEL) $(ORIGIN) $(REPO_URI)' 2>/dev/null |
-	awk '$1 == "Packages" && $2 == "Debian" && $3 == "Debian" { print $4; exit }')
-[ -n "$MIRROR" ] || no "this machine's apt knows no Debian mirror (apt-get update?)"
-KEY=$(find /usr/share/keyrings -name 'debian-archive-keyring.*' | sort -r | head -n 1)
-
-# root NAME OPTIONS...: the cached root NAME of SUITE, made if it is not there.
-root() {
-	local to=$CACHE/$1 log=$CACHE/$1.log
-	shift
-	[ -d "$to" ] && return 0
-	mkdir -p "$CACHE"
-	rm -rf --one-file-system "$to.new"
-	mmdebstrap --quiet --variant=minbase --mode=root --skip=cleanup/apt/lists "$@" "$SUITE" "$to.new" \
-		"deb ${KEY:+[signed-by=$KEY]} $MIRROR $SUITE main" >"$log" 2>&1 ||
-		no "no root of $SUITE can be made: $(tail -n 1 "$log")"
-	mv "$to.new" "$to"
-}
-
-# within NAME UPPER COMMAND...: in the cached root, with namespaces of its own and a layer for what it writes.
-within() {
-	local name=$1 top=$2
-	shift 2
-	mkdir -p "$top/up" "$top/work" "$top/m" "$top/state"
-	unshare --mount --pid --fork --kill-child "$HERE/enter.sh" "$CACHE/$name" "$top" "$@"
-}
-
-key() { sed -n '/^Build-Depends/,/^Standards/p; /Depends:/p' "$1"/deploy/debian/control | sha256sum | cut -c1-8; }
-
-archive=$(find "$BUILD" -maxdepth 1 -name 'berth-*.tar.xz' | head -n 1)
-[ -n "$archive" ] || { make -s -C "$BUILD" dist; archive=$(find "$BUILD" -maxdepth 1 -name 'berth-*.tar.xz' | head -n 1); }
-mkdir "$WORK/src"
-tar -xf "$archive" -C "$WORK/src" --strip-components=1
-needs=$(key "$WORK/src")
-# Of alternatives the first that this release has.
-deps=$(python3 - "$WORK/src/deploy/debian/control" "$SUITE" <<'PY'
-import re, sys
-text = re.search(r"Build-Depends:(.*?)\nStandards", open(sys.argv[1]).read(), re.S).group(1)
-names = [re.sub(r"\(.*?\)", "", d).strip() for d in text.split(",")]
-names = [n.split("|")[-1].strip() if sys.argv[2] == "bookworm" else n.split("|")[0].strip() for n in names]
-print(",".join(["build-essential", "debhelper"] + [n for n in names if not n.startswith(("debhelper", "dh-sequence"))]))
-PY
-)
-find "$CACHE" -mindepth 1 -maxdepth 1 -name "deb-$SUITE-*" ! -name "*-$needs*" -exec rm -rf --one-file-system {} + 2>/dev/null || :
-# BERTH_DEB_REUSE=1: the packages of the time before, to work on inside.sh.
-build_packages() {
-	root "deb-$SUITE-build-$needs" --include="$deps"
-	local begun=$SECONDS
-	mkdir -p "$WORK/build/up/src"
-	cp "$archive" "$WORK/build/up/src/"
-	cp "$WORK/src/deploy/make-deb" "$WORK/build/up/src/"
-	within "deb-$SUITE-build-$needs" "$WORK/build" sh -ec "export DEB_BUILD_OPTIONS='noautodbgsym parallel=$(nproc)'
-		sh /src/make-deb /src/$(basename "$archive") /src/out" >"$WORK/build.log" 2>&1 || {
-		tail -n 30 "$WORK/build.log"
-		exit 1
-	}
-	echo "built in $((SECONDS - begun)) s:"
-	mkdir -p "$BUILD/deb/$SUITE"
-	cp "$WORK"/build/up/src/out/*.deb "$BUILD/deb/$SUITE/"
-}
-[ -n "${BERTH_DEB_REUSE:-}" ] || build_packages
-mkdir -p "$WORK/debs"
-cp "$BUILD/deb/$SUITE"/*.deb "$WORK/debs/"
+# in a clean root of it: inside.sh is what happens there. What is written into the roots during the test goes to a layer above
+# that is thrown away. Ends with 0, or 77 and the reason in the last line.
+. "$(dirname "$(realpath "$0")")/lib.sh"
+packages
 (cd "$WORK/debs" && ls -s -h -- *.deb)
 
 # A clean root, and beside it the packages that ours need, not installed.
@@ -92,10 +17,5 @@ root "deb-$SUITE-clean-$needs" --skip=cleanup/apt/cache --customize-hook='mkdir 
 mkdir -p "$WORK/clean/up/debs"
 cp "$WORK"/debs/*.deb "$WORK/clean/up/debs/"
 cp "$HERE/inside.sh" "$WORK/clean/up/debs/"
-mkdir -p "$WORK/mini/bin"
-cp "$(command -v busybox)" "$WORK/mini/bin/busybox"
-for name in $("$WORK/mini/bin/busybox" --list); do
-	[ -e "$WORK/mini/bin/$name" ] || ln -s busybox "$WORK/mini/bin/$name"
-done
-tar -C "$WORK/mini" -cf "$WORK/clean/up/debs/mini.tar" .
+mini_tar "$WORK/clean/up/debs/mini.tar"
 within "deb-$SUITE-clean-$needs" "$WORK/clean" bash /debs/inside.sh "$SUITE"

@@ -138,6 +138,8 @@ for part in crun user-namespaces idmapped-mounts seccomp-sandbox seccomp-daemon 
 	grep -qE "^  $part +on " "$TOP/host" || fail "$part: $(grep "$part" "$TOP/host")"
 done
 grep -qE '^  firecracker +not-built' "$TOP/host"
+# This daemon does not wait for a next one, and says so on a kernel where it could.
+grep -qE '^  takeover +(off|missing) ' "$TOP/host" || fail "takeover: $(grep takeover "$TOP/host")"
 watcher=$(berth info "$c" --json | field watcher)
 grep -qE "^  ${watcher%%-*} +on " "$TOP/host" || fail "the watcher: $watcher"
 berth kill "$c"

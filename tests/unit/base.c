@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -288,4 +289,32 @@ Test(follow, nothing_is_slept_through)
 	cr_assert_eq(follower_read(r, got, sizeof(got)), 0);
 	follower_free(&r);
 	follow_free(&c.follow);
+}
+
+/* What a line is in each form; and that nothing in it makes a second one. */
+Test(log, forms)
+{
+	char got[512];
+	int fds[2];
+	ssize_t n;
+
+	cr_assert_eq(pipe(fds), 0);
+	log_setup(LOG_LVL_INFO, LOG_FORM_JOURNAL, fds[1]);
+	log_warn("box", "it\n<3>went", "id=%s", "x\n<0>y");
+	n = read(fds[0], got, sizeof(got) - 1);
+	cr_assert_gt(n, 0);
+	got[n] = '\0';
+	cr_assert_str_eq(got, "<4>box: it\\x0a<3>went id=x\\x0a<0>y\n");
+	log_error("box", "gone", NULL);
+	n = read(fds[0], got, sizeof(got) - 1);
+	got[MAX(n, 0)] = '\0';
+	cr_assert_str_eq(got, "<3>box: gone\n");
+	log_setup(LOG_LVL_INFO, LOG_FORM_TEXT, -1);
+	log_info("box", "gone", "id=%s", "x");
+	n = read(fds[0], got, sizeof(got) - 1);
+	got[MAX(n, 0)] = '\0';
+	cr_assert(strncmp(got, "time=", 5) == 0 && strstr(got, " level=info room=box msg=\"gone\" id=x\n"), "%s", got);
+	log_setup(LOG_LVL_INFO, LOG_FORM_TEXT, STDERR_FILENO);
+	close(fds[0]);
+	close(fds[1]);
 }

@@ -6,6 +6,7 @@
 #include "host/api/v1/v1.h"
 
 #include "base/str.h"
+#include "host/fs/fs.h"
 #include "json/json.h"
 
 #include <stdio.h>
@@ -97,6 +98,24 @@ static void put_backends(struct json_writer *w, const struct api *api)
 	     f->vhost_vsock ? "/dev/vhost-vsock is there, and nothing uses it" : "there is no /dev/vhost-vsock");
 }
 
+/* Whether people who work on the mount outlive the daemon. */
+static void put_mount(struct json_writer *w, const struct api *api)
+{
+	bool can = fs_survives(api->fs);
+	char words[128];
+
+	part(w, "mount", "fuse", "on", api->mount_dir);
+	snprintf(words, sizeof(words), "who works on it waits up to %llu s for the next daemon and goes on",
+		 (unsigned long long)(api->takeover_ms + 999) / 1000);
+	part(w, "mount", "takeover",
+	     !can		? "missing"
+	     : api->takeover_ms ? "on"
+				: "off",
+	     !can ? "Linux 6.9 is needed: the mount ends with the daemon (ENOTCONN), the next one makes it anew"
+	     : api->takeover_ms ? words
+				: "mount.takeover is 0: the mount ends with the daemon, the next one makes it anew");
+}
+
 int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
@@ -119,7 +138,7 @@ int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 			 : "no sandbox runs that could tell");
 	part(&w, "watcher", "inotify", s.inotify ? "on" : s.fanotify ? "off" : "untested",
 	     "directory by directory, where fanotify does not work");
-	part(&w, "mount", "fuse", "on", api->mount_dir);
+	put_mount(&w, api);
 	put_backends(&w, api);
 	jw_close(&w, ']');
 	jw_close(&w, '}');

@@ -25,6 +25,7 @@ struct api {
 	const struct facts *facts;
 	const char *box; /* the configured kind */
 	const char *mount_dir;
+	uint64_t takeover_ms; /* how long the mount waits for the next daemon */
 	int64_t started_ns;
 	bool ending; /* atomic: whoever waits for a guest gives up */
 };
