@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024 };
+enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024, DIAL_TRIES = 4 };
 
 struct call {
 	struct link *link;
@@ -109,11 +109,24 @@ static int too_old(struct err *e)
 	return err_set(e, -ENOSYS, "agent-too-old", "this sandbox's agent is older than the daemon and cannot do that");
 }
 
+static bool broke_off(int r)
+{
+	return r == -EACCES || r == -EPIPE || r == -ECONNRESET || r == -ECONNREFUSED;
+}
+
 int link_dial(struct link *l, unsigned kind, uint64_t until, int *ret_fd, struct err *e)
 {
+	unsigned tries;
+	int r;
+
 	if (kind == WIRE_TUNNEL && __atomic_load_n(&l->generation, __ATOMIC_RELAXED) == 1)
 		return too_old(e);
-	return link_dial_to(l->address, l->id, l->token, kind, until, NULL, ret_fd, e);
+	for (tries = 1;; tries++) {
+		r = link_dial_to(l->address, l->id, l->token, kind, until, NULL, ret_fd, e);
+		/* Nothing was asked for yet: a connection that broke can be made again. */
+		if (!broke_off(r) || tries == DIAL_TRIES || clock_now() > until)
+			return r;
+	}
 }
 
 static void dial_done(void *ctx);

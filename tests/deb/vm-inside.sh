@@ -157,7 +157,7 @@ stand() {
 }
 ask() { echo "$1" >&8; IFS= read -r -t 60 -u 9 answer || answer="(no answer)"; }
 leave() { exec 8>&- 9<&-; wait $standing; rm -f /tmp/ask /tmp/tell; }
-# after WHAT: everything that has to hold once the daemon is back.
+# after WHAT GOES-ON: everything that has to hold once the daemon is back.
 after() {
 	wait_for 60 "the unit to be active after $1" test_active
 	wait_for 60 "berthd to answer" berth info
@@ -168,7 +168,7 @@ after() {
 	equal "the mount, anew, after $1" "$(as_olga cat "$MNT/$a/held")" held
 	equal "mounts after $1" "$(grep -c " $MNT " /proc/self/mountinfo)" 1
 	ask "cat more"
-	if [ $SURVIVES = yes ]; then
+	if [ "$2" = yes ]; then
 		equal "who stands in the mount after $1" "$answer" more
 	else
 		case $answer in *"not connected"*) ;; *) fail "who stood in the mount after $1: $answer" ;; esac
@@ -189,11 +189,13 @@ for how in restart KILL; do
 	fi
 	wait_for 60 "the mount" as_olga "cat $MNT/$a/more"
 	say "$how: the mount answers after $((($(date +%s%N) - began) / 1000000)) ms"
-	after "$how"
+	after "$how" $SURVIVES
 done
 
 # --- an order to stop: sandboxes go on, the mount waits and is then taken away ---
 keeper=$(cat $STATE/keeper/pid 2>/dev/null)
+stand
+ask "cat more"
 must systemctl stop berthd
 equal "the unit" "$(state)" inactive
 is_gone() { ! grep -q " $MNT" /proc/self/mountinfo; }
@@ -206,8 +208,7 @@ wait_for 60 "the keeper to end" no_keeper
 say "stopped: the mount was taken away after $((SECONDS - began)) s"
 equal "left in the unit's group" "$(cat /sys/fs/cgroup/system.slice/berthd.service/cgroup.procs 2>/dev/null)" ""
 must systemctl start berthd
-stand
-after start
+after "a stop and a start" no
 
 # --- a newer package over a daemon that runs ---
 stand
@@ -215,7 +216,7 @@ ask "cat more"
 pid=$(main_pid)
 apt-get -q -y --no-install-recommends install "$GIVEN"/new/*.deb >/tmp/out 2>&1 || fail "upgrade"
 [ "$(main_pid)" != "$pid" ] || fail "the old daemon runs on"
-after upgrade
+after "an upgrade" $SURVIVES
 say "upgraded to $(dpkg-query -W -f '${Version}' berth)"
 
 # --- the journal: nothing that frightens without a cause ---

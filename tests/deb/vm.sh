@@ -42,6 +42,7 @@ cp "$HERE/vm-inside.sh" "$WORK/disk/"
 depends=$(for deb in "$WORK"/debs/berth_*.deb "$WORK"/debs/libberth0_*.deb; do dpkg-deb -f "$deb" Depends; done |
 	tr ',' '\n' | sed 's/|.*//; s/(.*//; s/ //g' | grep -v '^libberth' | sort -u | paste -sd,)
 name=vm-$SUITE-$(echo "$depends 1" | sha256sum | cut -c1-8)
+find "$CACHE" -mindepth 1 -maxdepth 1 -name "vm-$SUITE-*" ! -name "$name*" -exec rm -rf --one-file-system {} + 2>/dev/null || :
 # shellcheck disable=SC2016 # mmdebstrap's
 root "$name" --include="systemd-sysv,udev,dbus,kmod,procps,linux-image-cloud-amd64,zstd,$depends" \
 	--customize-hook="$HERE/vm-root.sh \"\$1\""
