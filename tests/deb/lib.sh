@@ -46,8 +46,14 @@ key() { sed -n '/^Build-Depends/,/^Standards/p; /Depends:/p' "$1"/deploy/debian/
 
 # What is needed to build, and the word that the names of roots end with.
 unpack() {
+	local top=$HERE/../..
 	archive=$(find "$BUILD" -maxdepth 1 -name 'berth-*.tar.xz' | head -n 1)
-	[ -n "$archive" ] || { make -s -C "$BUILD" dist; archive=$(find "$BUILD" -maxdepth 1 -name 'berth-*.tar.xz' | head -n 1); }
+	if [ -z "$archive" ] || [ -n "$(cd "$top" && find ./*.* src guest host man deploy tests include docs templates m4 -type f \
+		-newer "$archive" ! -name '*~' ! -name '*.pyc' -print -quit)" ]; then
+		rm -f "$BUILD"/berth-*.tar.xz
+		make -s -C "$BUILD" dist
+		archive=$(find "$BUILD" -maxdepth 1 -name 'berth-*.tar.xz' | head -n 1)
+	fi
 	mkdir "$WORK/src"
 	tar -xf "$archive" -C "$WORK/src" --strip-components=1
 	needs=$(key "$WORK/src")
