@@ -75,12 +75,14 @@ static int judge(const struct maker_report *report, int status, int dir, struct 
 static int run_maker(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd, int dir,
 		     struct maker_report *report, struct err *e)
 {
-	struct maker m = {.host = *h,
-			  .spec = spec,
-			  .listen_fd = listen_fd,
-			  .token_fd = token_fd,
-			  .report = report,
-			  .base = weak(WEAK_IDS) ? 0 : h->conf.range_first + spec->range * IDMAP_LEN};
+	struct maker m = { .host = *h,
+			   .spec = spec,
+			   .listen_fd = listen_fd,
+			   .token_fd = token_fd,
+			   .report = report,
+			   .base = weak(WEAK_IDS) || weak(WEAK_USERNS)
+					   ? 0
+					   : h->conf.range_first + spec->range * IDMAP_LEN };
 	pid_t pid = fork();
 
 	if (pid < 0)
@@ -124,8 +126,10 @@ static int start_oci(struct host *h, const struct priv_box_spec *spec, int liste
 	uint64_t begun = clock_now(), files;
 	int r = make_files(h, spec, dir, e);
 
-	if (weak(WEAK_LIMITS))
-		limits.memory_b = 0; /* then there are none */
+	if (weak(WEAK_MEMORY))
+		limits.memory_b *= 1024;
+	if (weak(WEAK_PIDS))
+		limits.pids *= 16;
 	if (r == 0)
 		r = injected(h, maker_steps() + 1, e);
 	if (r == 0)

@@ -43,6 +43,13 @@ static void put_mount(struct json *j, const char *to, const char *type, const ch
 	json_close(j, '}');
 }
 
+/* A mount that a fence consists of, or that does not go without it: sysfs belongs to the network namespace. */
+static bool weak_mount(const char *to)
+{
+	return (weak(WEAK_NET) && str_eq(to, "/sys")) || (weak(WEAK_DEV) && str_starts(to, "/dev")) ||
+	       (weak(WEAK_PROC) && str_eq(to, "/proc"));
+}
+
 static void put_mounts(struct json *j, const struct bundle *b)
 {
 	char options[128];
@@ -50,13 +57,16 @@ static void put_mounts(struct json *j, const struct bundle *b)
 
 	json_open(j, "mounts", '[');
 	for (i = 0; i < ARRAY_LEN(mounts); i++)
-		if (!weak(WEAK_NET) || !str_eq(mounts[i].type, "sysfs")) /* which belongs to the network namespace */
-			put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type, mounts[i].options);
+		if (!weak_mount(mounts[i].to))
+			put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type,
+				  weak(WEAK_USERNS) && weak(WEAK_MASK) ? "nosuid" : mounts[i].options);
 	/* What lies here is memory of the sandbox; half of it, so that a full /tmp is ENOSPC and not its death. */
-	snprintf(options, sizeof(options), "nosuid nodev noexec mode=1777 size=%llu",
+	snprintf(options, sizeof(options), "%s mode=1777 size=%llu",
+		 weak(WEAK_SETUID) ? "nodev" : "nosuid nodev noexec", (unsigned long long)b->memory_b / 2);
+	if (!weak(WEAK_DEV))
+		put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
+	snprintf(options, sizeof(options), "%s mode=1777 size=%llu", weak(WEAK_SETUID) ? "nodev" : "nosuid nodev",
 		 (unsigned long long)b->memory_b / 2);
-	put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
-	snprintf(options, sizeof(options), "nosuid nodev mode=1777 size=%llu", (unsigned long long)b->memory_b / 2);
 	put_mount(j, "/tmp", "tmpfs", "tmpfs", options);
 	put_mount(j, "/workspace", "bind", b->workspace,
 		  weak(WEAK_SETUID) ? "bind rw nodev" : "bind rw nosuid nodev");
@@ -78,6 +88,9 @@ static void put_rlimit(struct json *j, const char *type, int64_t value)
 
 static void put_process(struct json *j, const struct bundle *b)
 {
+	const char *caps =
+		weak(WEAK_CAPS) ? CAPABILITIES " CAP_SYS_ADMIN CAP_MKNOD CAP_SYS_RAWIO CAP_SYSLOG" : CAPABILITIES;
+
 	json_open(j, "process", '{');
 	json_bool(j, "terminal", false);
 	json_open(j, "user", '{');
@@ -103,12 +116,12 @@ static void put_process(struct json *j, const struct bundle *b)
 	json_words(j, "env", b->oom ? ENVIRONMENT " BERTH_OOM_FD=6" : ENVIRONMENT);
 	json_str(j, "cwd", "/");
 	json_open(j, "capabilities", '{');
-	json_words(j, "bounding", CAPABILITIES);
-	json_words(j, "effective", CAPABILITIES);
-	json_words(j, "permitted", CAPABILITIES);
+	json_words(j, "bounding", caps);
+	json_words(j, "effective", caps);
+	json_words(j, "permitted", caps);
 	json_close(j, '}');
 	json_open(j, "rlimits", '[');
-	put_rlimit(j, "RLIMIT_NOFILE", NOFILE);
+	put_rlimit(j, "RLIMIT_NOFILE", weak(WEAK_FILES) ? 4 * NOFILE : NOFILE);
 	put_rlimit(j, "RLIMIT_CORE", 0);
 	json_close(j, ']');
 	json_num(j, "oomScoreAdj", BUNDLE_OOM_SCORE);
@@ -129,7 +142,7 @@ static void put_mapping(struct json *j, const char *key, uint32_t base)
 
 static void put_masks(struct json *j)
 {
-	if (weak(WEAK_MASK) || weak(WEAK_IDS))
+	if (weak(WEAK_MASK) || weak(WEAK_IDS) || weak(WEAK_PROC))
 		return;
 	json_words(
 		j, "maskedPaths",
@@ -139,6 +152,28 @@ static void put_masks(struct json *j)
 	json_words(j, "readonlyPaths", "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger");
 }
 
+/* Nodes of the host in the sandbox's /dev; only ever asked for by a build for tests. */
+static void put_nodes(struct json *j)
+{
+	static const struct {
+		const char *path;
+		int major, minor;
+	} nodes[] = {{"/dev/fuse", 10, 229}, {"/dev/kmsg", 1, 11}, {"/dev/loop-control", 10, 237}};
+	size_t i;
+
+	json_open(j, "devices", '[');
+	for (i = 0; i < ARRAY_LEN(nodes); i++) {
+		json_open(j, NULL, '{');
+		json_str(j, "path", nodes[i].path);
+		json_str(j, "type", "c");
+		json_num(j, "major", nodes[i].major);
+		json_num(j, "minor", nodes[i].minor);
+		json_num(j, "fileMode", 0666);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+}
+
 static void put_linux(struct json *j, const struct bundle *b)
 {
 	static const char *const fresh[] = {"pid", "mount", "ipc", "uts", "cgroup", "network"};
@@ -146,18 +181,24 @@ static void put_linux(struct json *j, const struct bundle *b)
 
 	json_open(j, "linux", '{');
 	json_open(j, "namespaces", '[');
-	json_open(j, NULL, '{');
-	json_str(j, "type", "user");
-	json_str(j, "path", b->userns);
-	json_close(j, '}');
+	if (!weak(WEAK_USERNS)) {
+		json_open(j, NULL, '{');
+		json_str(j, "type", "user");
+		json_str(j, "path", b->userns);
+		json_close(j, '}');
+	}
 	for (i = 0; i < ARRAY_LEN(fresh) - weak(WEAK_NET); i++) {
 		json_open(j, NULL, '{');
 		json_str(j, "type", fresh[i]);
 		json_close(j, '}');
 	}
 	json_close(j, ']');
-	put_mapping(j, "uidMappings", b->uid_base);
-	put_mapping(j, "gidMappings", b->uid_base);
+	if (!weak(WEAK_USERNS)) {
+		put_mapping(j, "uidMappings", b->uid_base);
+		put_mapping(j, "gidMappings", b->uid_base);
+	}
+	if (weak(WEAK_NODES))
+		put_nodes(j);
 	put_masks(j);
 	profile_write(j);
 	json_close(j, '}');

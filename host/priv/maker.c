@@ -52,7 +52,7 @@ static int set_oom_score(void)
 
 static int step_cgroup(struct maker *m, struct err *e)
 {
-	int r = weak(WEAK_LIMITS) ? 0 : set_oom_score();
+	int r = weak(WEAK_SCORE) ? 0 : set_oom_score();
 
 	if (r < 0)
 		return err_sys(e, r, "oom_score_adj");

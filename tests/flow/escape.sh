@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Ways out of a sandbox that others have found, each tried from inside: none may work. Then each again with a daemon (or an
 # agent) that was built without the one fence it is about: there it must work, or the test would prove nothing.
-# timeout: 300
+# timeout: 420
 . "$(dirname "$0")/../lib/flow.sh"
 need_template base
 [ -x "$BERTH_BUILD/berthd-weak" ] || skip "needs berthd-weak (make everything)"
@@ -52,8 +52,9 @@ try() {
 	devices) more=(/zero-node) ;;
 	limits) more=(64 128 8192 "$SCORE") user=user ;;
 	setuid)
-		more=(/workspace/id) user=user
-		berth run "$id" --user root -- sh -c 'cp /usr/bin/id /workspace/id; chmod 4755 /workspace/id' </dev/null
+		more=({/workspace,/tmp,/run/open,/dev/shm}/id) user=user
+		berth run "$id" --user root -- sh -c 'mkdir -m 777 -p /run/open; for d in /workspace /tmp /run/open /dev/shm; do
+			cp /usr/bin/id $d/id; chown 0:0 $d/id; chmod 6755 $d/id; done' </dev/null
 		;;
 	esac
 	timeout 60 berth run "$id" --user "$user" -- python3 /workspace/escape.py "$1" "${more[@]}" </dev/null \
@@ -100,11 +101,10 @@ if [ $((0x$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status) >> 24 & 1)) = 
 	SCORE=-1 # which nobody inside may ever
 	say "not tried: a lower score for the out-of-memory killer; root here has no CAP_SYS_RESOURCE"
 fi
-FENCES="exe leak mask net setuid devices ids calls limits"
 start_daemon
 make_sandbox
 before=$(sha256sum <"$STATE/agent")$(stat -c %Y "$STATE/agent")
-for what in $FENCES; do
+for what in exe leak mask net setuid devices ids calls limits; do
 	try "$what"
 	[ "$(achieved)" = 0 ] || fail "$what: $(cat "$TOP/tried")"
 	say "$what holds"
@@ -123,50 +123,117 @@ root=$TOP/image
 mkdir -p "$root"/{bin,etc,tmp,host}
 cp "$(command -v busybox)" "$root/bin/busybox"
 for name in sh cat ls id; do ln -s busybox "$root/bin/$name"; done
+# image COMMAND...: an image that the command made evil; what was achieved is in $TOP/tried.
 image() {
 	rm -rf "${root:?}/dev" "$root/proc" "$root/sys" "$root/workspace" "$root/.berth"
 	"$@"
+	: >"$TOP/tried"
 	tar -C "$root" -cf "$TOP/image.tar" .
 	berth template build evil --replace --tar "$TOP/image.tar" >"$TOP/build" 2>&1 || { say "no such template: $*"; return 0; }
 	if evil=$(timeout 60 berth create --template evil 2>"$TOP/err"); then
-		timeout 60 berth run "$evil" --user root -- sh -c 'cat /proc/keys /proc/interrupts; ls /sys/kernel /sys/firmware
+		timeout 60 berth run "$evil" --user root -- sh -c '
+			[ -c /dev/null ] && [ "$(stat -L -c %t:%T /dev/null)" = 1:3 ] || echo "achieved: /dev/null is something else"
+			[ ! -L /dev/console ] || echo "achieved: /dev/console is a link"
+			[ "$(stat -f -c %t /dev/.)" = 1021994 ] || echo "achieved: the /dev of the image"
+			[ "$(stat -f -c %t /proc/self/status)" = 9fa0 ] || echo "achieved: the /proc of the image"
+			[ "$(stat -f -c %t /workspace/.)" = ef53 ] || echo "achieved: another /workspace"
+			for f in /proc/keys /proc/interrupts; do [ ! -s $f ] && [ -z "$(head -c 9 $f 2>/dev/null)" ] || echo "achieved: read $f"; done
 			for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /dev/kmsg /dev/mem; do
-				(: >>$f) 2>/dev/null && case $(ls -ld $f) in -*) ;; *) echo "writes $f";; esac
+				(: >>$f) 2>/dev/null && case $(ls -ld $f) in -*) ;; *) echo "achieved: write to $f";; esac
 			done' </dev/null >"$TOP/tried" 2>/dev/null || :
-		grep -q '^writes' "$TOP/tried" && ! grep -q '^-' "$TOP/tried" && fail "$*: $(cat "$TOP/tried")"
 		berth kill "$evil" --grace 0
-		say "fenced in all the same: $*"
+		[ "$(achieved)" != 0 ] || say "fenced in all the same: $*"
 	else
 		say "no sandbox: $* ($(tail -n 1 "$TOP/err" | cut -c1-90))"
 	fi
 	berth template rm evil >/dev/null
 }
+links_in_dev() { image sh -c "mkdir '$root/dev'; ln -s /proc/sys/kernel/core_pattern '$root/dev/null'; ln -s /proc/sysrq-trigger '$root/dev/console'"; }
+links_in_proc() { image sh -c "mkdir '$root/proc' '$root/proc/self'; touch '$root/proc/self/status'; ln -s /proc/sysrq-trigger '$root/proc/keys'; ln -s .. '$root/proc/sys'"; }
+fenced() { "$@"; [ "$(achieved)" = 0 ] || fail "$*: $(cat "$TOP/tried")"; }
 pattern=$(cat /proc/sys/kernel/core_pattern)
-image ln -s /etc "$root/dev"
-image ln -s /tmp "$root/proc"
-image ln -s /proc "$root/sys"
-image ln -s ../../../../.. "$root/workspace"
-image ln -s /proc/self/root "$root/.berth"
-image sh -c "mkdir '$root/dev'; ln -s /proc/sys/kernel/core_pattern '$root/dev/null'; ln -s /proc/sysrq-trigger '$root/dev/console'"
-image sh -c "mkdir '$root/proc'; ln -s /proc/sysrq-trigger '$root/proc/keys'; ln -s .. '$root/proc/sys'"
+fenced image ln -s /etc "$root/dev"
+fenced image ln -s /tmp "$root/proc"
+fenced image ln -s /proc "$root/sys"
+fenced image ln -s ../../../../.. "$root/workspace"
+fenced image ln -s /proc/self/root "$root/.berth"
+fenced links_in_dev
+fenced links_in_proc
 equal "core_pattern" "$(cat /proc/sys/kernel/core_pattern)" "$pattern"
 [ -c /dev/null ] || fail "the host's /dev/null"
 stop_daemon
 
 # --- and without the fence it does work ---
-for what in $FENCES; do
-	export BERTH_WEAK=$what
+
+start_weak() {
+	export BERTH_WEAK=$1
 	real=$BERTH_BUILD
 	mkdir -p "$TOP/weak"
 	ln -sf "$real/berthd-weak" "$TOP/weak/berthd"
 	BERTH_BUILD=$TOP/weak start_daemon
+}
+
+# without FENCES WHAT WORDS...: each of the words (an extended regular expression) is achieved when the fences are down.
+without() {
+	local fences=$1 what=$2 words
+	shift 2
+	start_weak "$fences"
 	make_sandbox
 	try "$what"
-	[ "$(achieved)" != 0 ] || fail "$what: nothing was achieved without the fence: the test proves nothing"
-	say "without the fence: $(achieved) of $what, first $(grep -m 1 '^achieved' "$TOP/tried")"
+	for words in "$@"; do
+		grep -qE "^achieved: $words" "$TOP/tried" ||
+			fail "without $fences: no \"$words\", the test proves nothing: $(cat "$TOP/tried")"
+	done
+	say "without $fences: $(achieved) of $what, among them all of $#"
 	berth kill "$id" --grace 0
 	stop_daemon
-done
+}
+
+# What the host has at all, and lets its root do.
+having() {
+	local prefix=$1 how=$2 path
+	shift 2
+	for path in "$@"; do
+		python3 -c 'import os, sys
+f = os.open(sys.argv[1], os.O_WRONLY if sys.argv[2] == "w" else os.O_RDONLY)
+sys.exit(sys.argv[2] == "r" and not os.read(f, 64))' "$path" "$how" 2>/dev/null && echo "$prefix$path"
+	done
+	return 0
+}
+mapfile -t readable < <(having "read " r /proc/keys /proc/interrupts /proc/timer_list /proc/slabinfo /proc/vmallocinfo /proc/kpagecount)
+mapfile -t writable < <(having "write to " w /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sysrq-trigger \
+	/proc/sys/vm/drop_caches /proc/sys/kernel/panic /proc/irq/default_smp_affinity /sys/kernel/uevent_helper /sys/power/state)
+mapfile -t nodes < <(having "open " o /dev/fuse /dev/kmsg /dev/loop-control)
+kinds=("mount tmpfs" "mount proc" "mount sysfs" "mount cgroup2")
+[ ! -d /sys/fs/cgroup/pids ] || kinds+=("mount cgroup")
+
+without exe exe "write to /proc/1/exe" "write to /.berth/agent" "change /proc/1/exe" "change /.berth/agent"
+without leak leak ".* leads to the host"
+without mask mask "read /proc/interrupts" "list /sys/kernel"
+without mask,userns mask "${readable[@]}"
+without net net "connect to .*$NAME" "connect to .*127.0.0.1" "interfaces "
+without setuid setuid "root's "{user,group}" by "{/workspace,/tmp,/dev/shm}
+without devices devices "open the device node of the template"
+without nodes,userns,caps devices "${nodes[@]}"
+without userns,caps,calls devices "make a device node, "{/workspace,/tmp,/dev,}"/node "{1:5,7:0,8:0}
+without ids ids "an id of the host"
+without userns,mask ids "${writable[@]}"
+without userns,caps,calls,mask ids "${kinds[@]}"
+without calls calls add_key keyctl "a user namespace" "type into a terminal" "a socket of "
+without pids limits "[0-9]+ processes"
+without memory limits "more memory"
+without files limits "more descriptors"
+[ "$SCORE" = -1 ] || without score limits "to be spared"
+start_weak dev
+links_in_dev
+grep -q "the /dev of the image" "$TOP/tried" || fail "without dev: the image's /dev was not had: $(cat "$TOP/tried")"
+say "without dev: $(achieved), first $(head -n 1 "$TOP/tried")"
+stop_daemon
+start_weak proc
+links_in_proc
+grep -q "the /proc of the image" "$TOP/tried" || fail "without proc: the image's /proc was not had: $(cat "$TOP/tried")"
+say "without proc: $(achieved), first $(head -n 1 "$TOP/tried")"
+stop_daemon
 unset BERTH_WEAK
 BERTH_AGENT=$BERTH_BUILD/berth-agent-weak start_daemon
 make_sandbox

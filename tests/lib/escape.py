@@ -30,6 +30,15 @@ def opens(path, flags=os.O_WRONLY):
         return False
 
 
+def may_write(path):
+    """Also when only its being executed right now is in the way: whoever keeps it until then can write."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+        return True
+    except OSError as e:
+        return e.errno == errno.ETXTBSY
+
+
 def in_child(fn):
     """What fn says, in a process of its own."""
     pid = os.fork()
@@ -45,18 +54,11 @@ def in_child(fn):
 def exe():
     """The program that the host started: what overwrites it runs outside with the next sandbox."""
     for path in ("/proc/1/exe", "/.berth/agent"):
-        if opens(path):
+        if may_write(path):
             achieved("write to " + path)
         try:
             os.utime(path)
             achieved("change " + path)
-        except OSError:
-            pass
-    for what in (lambda: os.unlink("/.berth/agent"), lambda: os.rename("/.berth/agent", "/.berth/other"),
-                 lambda: os.link("/.berth/agent", "/.berth/link")):
-        try:
-            what()
-            achieved("another name for the agent")
         except OSError:
             pass
 
@@ -78,13 +80,16 @@ def leak(marker):
 def mask():
     """What /proc and /sys tell about the whole machine."""
     for path in ("/proc/keys", "/proc/interrupts", "/proc/kcore", "/proc/timer_list", "/proc/sched_debug",
-                 "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags"):
+                 "/proc/latency_stats", "/proc/kpagecount", "/proc/kpageflags", "/proc/slabinfo", "/proc/vmallocinfo"):
         try:
             with open(path, "rb") as f:
                 if f.read(64):
                     achieved("read " + path)
         except OSError:
             pass
+    with open("/proc/kallsyms", encoding="ascii") as f:
+        if int(f.readline().split()[0], 16):
+            achieved("read addresses of the kernel")
     for path in ("/proc/scsi", "/proc/acpi", "/proc/asound", "/sys/firmware", "/sys/kernel", "/sys/fs"):
         try:
             if os.listdir(path):
@@ -112,11 +117,16 @@ def net(name, port):
         achieved(f"interfaces {names}")
 
 
-def setuid(program):
-    """A program in the workspace that became root's, with the bit: run it as somebody else."""
-    who = subprocess.run([program, "-u"], capture_output=True, text=True, check=False).stdout.strip()
-    if who == "0":
-        achieved("root by a set-user-id program in the workspace")
+def setuid(*programs):
+    """Programs that became root's (or its group's), with the bit: run them as somebody else."""
+    for program in programs:
+        for option, whose in (("-u", "user"), ("-g", "group")):
+            try:
+                who = subprocess.run([program, option], capture_output=True, text=True, check=False).stdout.strip()
+            except OSError:
+                continue
+            if who == "0":
+                achieved(f"root's {whose} by {program}")
 
 
 def devices(node):
@@ -127,7 +137,7 @@ def devices(node):
         for where in ("/workspace/node", "/tmp/node", "/dev/node", "/node"):
             try:
                 os.mknod(where, kind, number)
-                achieved("make a device node in " + where)
+                achieved(f"make a device node, {where} {os.major(number)}:{os.minor(number)}")
                 os.unlink(where)
             except OSError:
                 pass
@@ -145,12 +155,14 @@ def ids():
     for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger",
                  "/sys/kernel/uevent_helper", "/proc/sys/vm/drop_caches", "/proc/sys/kernel/hotplug",
                  "/proc/sys/fs/binfmt_misc/register", "/sys/fs/cgroup/release_agent", "/sys/power/state",
-                 "/sys/block/loop0/queue/read_ahead_kb", "/proc/sys/kernel/panic", "/proc/irq/default_smp_affinity"):
+                 "/sys/block/loop0/queue/read_ahead_kb", "/proc/sys/kernel/ns_last_pid", "/proc/sys/net/core/somaxconn",
+                 "/proc/bus/pci/devices", "/proc/sys/kernel/yama/ptrace_scope", "/proc/sys/kernel/randomize_va_space", "/proc/sys/kernel/panic", "/proc/irq/default_smp_affinity"):
         if opens(path):
             achieved("write to " + path)
     for kind in (b"cgroup", b"cgroup2", b"proc", b"sysfs", b"tmpfs"):
-        if libc.mount(kind, b"/mnt", kind, 0, None) == 0:
+        if libc.mount(kind, b"/mnt", kind, 0, b"pids" if kind == b"cgroup" else None) == 0:
             achieved("mount " + kind.decode())
+            libc.umount2(b"/mnt", 2)
 
 
 CALLS = {
