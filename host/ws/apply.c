@@ -100,6 +100,8 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 		n.flags &= ~(uint32_t)NODE_PENDING;
 	}
 	node_from_msg(told, &n);
+	if (!S_ISDIR(n.mode))
+		n.nlink = r == 0 ? old.nlink : 1; /* as name_won() and name_lost() count */
 	settle_content(p, r == 0 ? &old : NULL, &n, written, scan);
 	if (S_ISLNK(n.mode) && r == STORE_E_NONE)
 		node_set_target(p->txn, n.fid, told->target);
@@ -151,6 +153,39 @@ int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mo
 	return S_ISDIR(mode) ? check_loop(p, fid, parent, e) : 0;
 }
 
+/* How many names a file has we know ourselves and need not believe. The first name finds a 1, and so does the last one that
+ * goes: what has none then is dropped at the end of the pass, or gets another first one. */
+static void set_links(struct ws_pass *p, struct node *n, uint32_t links)
+{
+	if (n->nlink == links)
+		return;
+	n->nlink = links;
+	node_put(p->txn, n);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
+}
+
+/* Before the name is there. */
+static void name_won(struct ws_pass *p, struct node *n)
+{
+	uint64_t parent;
+	struct span name;
+	struct node is;
+
+	if (S_ISDIR(n->mode) || node_get(p->txn, n->fid, &is) != 0)
+		return;
+	set_links(p, &is, entry_of(p->txn, n->fid, 0, SPAN_NULL, &parent, &name) == 0 ? is.nlink + 1 : 1);
+	n->nlink = is.nlink;
+}
+
+static void name_lost(struct ws_pass *p, uint64_t fid)
+{
+	struct node n;
+
+	vec_push(&p->orphans, fid);
+	if (node_get(p->txn, fid, &n) == 0 && !S_ISDIR(n.mode) && n.nlink > 1)
+		set_links(p, &n, n.nlink - 1);
+}
+
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
 {
 	uint64_t fid;
@@ -160,11 +195,11 @@ void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
 	story_lost(p, parent, name, fid, false);
 	entry_del(p->txn, parent, name);
 	p->entries--;
-	vec_push(&p->orphans, fid);
+	name_lost(p, fid);
 	changes_add(&p->changes, parent, name, 0, true, false);
 }
 
-void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n)
+void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct node *n)
 {
 	uint64_t was;
 	int r = entry_get(p->txn, parent, name, &was);
@@ -185,9 +220,10 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const str
 			p->entries--;
 		}
 	}
+	name_won(p, n);
 	if (r == 0) {
 		story_lost(p, parent, name, was, true);
-		vec_push(&p->orphans, was);
+		name_lost(p, was);
 	}
 	entry_put(p->txn, parent, name, n->fid);
 	p->entries += r == 0 ? 0 : 1;
@@ -349,14 +385,11 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 	return r;
 }
 
-/* Drop an inode that has no name, and below a directory everything that hangs on it alone. */
-static void drop_unnamed(struct ws_pass *p, uint64_t fid)
+/* Drop every inode that has no name any more, and below a directory everything that hangs on it alone. */
+void apply_orphans(struct ws_pass *p)
 {
-	ws_fids todo = { 0 };
-
-	vec_push(&todo, fid);
-	while (todo.len) {
-		uint64_t at = todo.v[--todo.len], parent, kid;
+	while (p->orphans.len) {
+		uint64_t at = p->orphans.v[--p->orphans.len], parent, kid;
 		struct span name;
 		struct node n;
 
@@ -369,20 +402,10 @@ static void drop_unnamed(struct ws_pass *p, uint64_t fid)
 			story_lost(p, at, SPAN(copy, name.len), kid, false);
 			entry_del(p->txn, at, SPAN(copy, name.len));
 			p->entries--;
-			vec_push(&todo, kid);
+			name_lost(p, kid);
 		}
 		node_del(p->txn, at);
 	}
-	vec_fini(&todo);
-}
-
-void apply_orphans(struct ws_pass *p)
-{
-	size_t i;
-
-	for (i = 0; i < p->orphans.len; i++)
-		drop_unnamed(p, p->orphans.v[i]);
-	p->orphans.len = 0;
 }
 
 int apply_count(struct ws_pass *p, struct err *e)

@@ -99,7 +99,6 @@ static int local_link(struct ws_pass *p, struct op *op)
 		return -EEXIST;
 	if (op->node.nlink >= LINK_MAX_HERE)
 		return -EMLINK;
-	op->node.nlink++;
 	op->node.ctime_ns = op->node.content_ctime_ns = clock_wall();
 	node_put(p->txn, &op->node);
 	changes_add(&p->changes, 0, SPAN_NULL, op->fid, false, false);

@@ -86,6 +86,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 	n = old;
 	n.flags &= ~(uint32_t)NODE_PENDING;
 	node_from_msg(&op->told, &n);
+	n.nlink = S_ISDIR(n.mode) ? n.nlink : old.nlink;
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };
 		n.content_ctime_ns = n.ctime_ns;

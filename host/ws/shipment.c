@@ -173,7 +173,6 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 		n.mtime_ns = s->node.mtime_ns;
 		n.ctime_ns = s->node.ctime_ns;
 		n.mode = s->node.mode;
-		n.nlink = s->node.nlink;
 		n.uid = s->node.uid;
 		n.gid = s->node.gid;
 		n.flags &= ~(uint32_t)NODE_PENDING;

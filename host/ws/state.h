@@ -132,7 +132,7 @@ int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mo
 void apply_orphans(struct ws_pass *p);
 /* Keep meta "entries", the number of names in the workspace. Return: 0; -EDQUOT. */
 int apply_count(struct ws_pass *p, struct err *e);
-void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, const struct node *n);
+void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct node *n);
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);
 void node_from_msg(const struct msg_NODE *m, struct node *ret);
 void suspects_free(struct ws *ws);
