@@ -153,8 +153,8 @@ int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mo
 	return S_ISDIR(mode) ? check_loop(p, fid, parent, e) : 0;
 }
 
-/* How many names a file has we know ourselves and need not believe. The first name finds a 1, and so does the last one that
- * goes: what has none then is dropped at the end of the pass, or gets another first one. */
+/* How many names a file has we know ourselves and need not believe. The first name finds a 1, and so does the last one
+ * that goes: what has none then is dropped at the end of the pass, or gets another first one. */
 static void set_links(struct ws_pass *p, struct node *n, uint32_t links)
 {
 	if (n->nlink == links)

@@ -37,10 +37,26 @@ static bool leave(struct ws *ws, enum ws_mode to)
 	return live;
 }
 
+/* Whoever looked at a file whose newest content never came has its size; from now on it has that of the older one. */
+static void tell_held(struct ws *ws)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct node n = { .fid = 0 };
+	ws_changes list = { 0 };
+
+	if (txn_read(ws->db, &t, NULL) < 0)
+		return;
+	while (node_next_pending(t, n.fid, &n) == 0)
+		changes_add(&list, 0, SPAN_NULL, n.fid, false, true);
+	if (list.len)
+		ws_tell(ws, &list, NULL, NULL);
+}
+
 void ws_stop(struct ws *ws)
 {
 	if (!leave(ws, WS_STOPPED))
 		return;
+	tell_held(ws);
 	loop_post(ws->conf.loop, tick_stop, ws);
 	loop_sync(ws->conf.loop);
 	waiters_wake(ws, NULL, 0, true, -EPIPE);

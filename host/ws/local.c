@@ -311,7 +311,7 @@ static int local_write(struct ws_pass *p, struct op *op)
 	if (r == 0 && !S_ISREG(n->mode))
 		r = -EINVAL;
 	if (r == 0)
-		r = rewrite(p, n, op->append ? n->size : op->offset, op->data, n->size);
+		r = rewrite(p, n, op->append ? n->content.size : op->offset, op->data, n->size);
 	if (r == 0) {
 		story_did(p, n->fid, STORY_WRITTEN);
 		node_put(p->txn, n);
@@ -344,6 +344,8 @@ static int local_setattr(struct ws_pass *p, struct op *op)
 		n->mtime_ns = a->which & WIRE_ATTR_MTIME_NOW ? n->ctime_ns : a->mtime_ns;
 	if (a->which & (WIRE_ATTR_ATIME | WIRE_ATTR_ATIME_NOW))
 		n->atime_ns = a->which & WIRE_ATTR_ATIME_NOW ? n->ctime_ns : a->atime_ns;
+	if (n->flags & NODE_PENDING)
+		n->size = n->content.size; /* as it is read */
 	node_put(p->txn, n);
 	if (a->which & WIRE_ATTR_SIZE)
 		story_did(p, n->fid, STORY_WRITTEN);

@@ -40,12 +40,23 @@ static int none(int r, int none_is)
 	return r == STORE_E_NONE ? none_is : r;
 }
 
+/* A workspace that has stopped has no newer version than the one it holds: an older whole one, with its own size, beats
+ * none, and zeros even more. */
+static int as_held(struct ws *ws, int r, struct node *n)
+{
+	if (r != 0 || !(n->flags & NODE_PENDING) || ws_link(ws))
+		return r;
+	n->size = n->content.size;
+	n->blocks = MIN(n->blocks, (n->size + 511) / 512);
+	return 0;
+}
+
 int ws_getattr(struct ws *ws, uint64_t fid, struct node *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	int r = txn_read(ws->db, &t, NULL);
 
-	return r < 0 ? r : none(node_get(t, fid, ret), -ENOENT);
+	return r < 0 ? r : as_held(ws, none(node_get(t, fid, ret), -ENOENT), ret);
 }
 
 int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret)
@@ -56,7 +67,7 @@ int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret
 
 	if (r == 0)
 		r = none(entry_get(t, parent, name, &fid), -ENOENT);
-	return r < 0 ? r : none(node_get(t, fid, ret), -EIO);
+	return r < 0 ? r : as_held(ws, none(node_get(t, fid, ret), -EIO), ret);
 }
 
 int ws_readlink(struct ws *ws, uint64_t fid, char **ret)
@@ -97,7 +108,7 @@ int ws_resolve(struct ws *ws, const char *path, struct node *ret)
 	}
 	if (r == 0)
 		*ret = n;
-	return r;
+	return as_held(ws, r, ret);
 }
 
 int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, const struct node *n), void *ctx)
@@ -115,7 +126,7 @@ int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, 
 		str_free(&last);
 		last = span_dup(name);
 		name = SPAN(last, name.len);
-		r = none(node_get(t, kid, &n), -EIO);
+		r = as_held(ws, none(node_get(t, kid, &n), -EIO), &n);
 		if (r == 0)
 			r = fn(ctx, name, &n);
 		if (r != 0)
@@ -154,9 +165,7 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 		r = none(node_get(t, fid, &n), -ENOENT);
 	if (r < 0 || !(n.flags & NODE_PENDING) || !link) {
 		txn_abort(&t);
-		/* A stopped workspace has no newer version than the one it holds: an older whole one beats none. */
-		if (r == 0 && (n.flags & NODE_PENDING) && !link)
-			n.size = n.content.size;
+		r = as_held(ws, r, &n);
 		fn(ctx, r, r == 0 ? &n : NULL);
 		return;
 	}

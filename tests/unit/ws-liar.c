@@ -289,7 +289,8 @@ Test(ws_liar, names_that_are_none)
 	told_name(SPAN("", 0), "name", "seven", 86);
 }
 
-/* One byte more than a file system has, in a record that is well-formed: made by hand, the encoder has no such length. */
+/* One byte more than a file system has, in a record that is well-formed: made by hand, the encoder has no such length.
+ */
 Test(ws_liar, a_name_of_256_bytes)
 {
 	char name[256];

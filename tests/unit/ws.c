@@ -243,6 +243,48 @@ Test(ws, stopping_answers_who_waits)
 	wait_is(opening(12, 60000), 0);
 }
 
+static int find_f(void *ctx, struct span name, const struct node *n)
+{
+	if (span_eq(name, span_str("f")))
+		*(uint64_t *)ctx = n->size;
+	return 0;
+}
+
+/* What never came is not shown as zeros: neither its size, nor behind an append. */
+Test(ws, a_stopped_workspace_shows_what_it_holds)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
+	uint64_t listed = 0;
+	struct ws_wait *w;
+	struct node n;
+	char got[8];
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
+	lab_file(&l, "f", 12, 9000, 7);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_expect_eq(n.size, 9000);
+	ws_stop(l.ws);
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_expect_eq(n.size, 5);
+	cr_assert_eq(ws_lookup(l.ws, LAB_ROOT, span_str("f"), &n), 0);
+	cr_expect_eq(n.size, 5);
+	cr_assert_eq(ws_resolve(l.ws, "f", &n), 0);
+	cr_expect_eq(n.size, 5);
+	cr_assert_eq(ws_list(l.ws, LAB_ROOT, find_f, &listed), 0);
+	cr_expect_eq(listed, 5);
+	w = opening(12, LAB_MS);
+	cr_assert_eq(ws_wait_end(&w, &n), 0);
+	cr_assert_eq(ws_read(l.ws, &n.content, 0, got, 8), 5);
+	w = ws_wait_new();
+	ws_write(l.ws, 12, 0, SPAN(", you", 5), true, ws_wait_done, w);
+	cr_assert_eq(ws_wait_end(&w, &n), 0);
+	cr_expect_eq(n.size, 10);
+	lab_fsck(&l);
+}
+
 static int make(const char *name, uint32_t mode, struct node *ret)
 {
 	struct ws_wait *w = ws_wait_new();
