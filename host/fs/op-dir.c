@@ -40,6 +40,8 @@ static int list_ws(const struct fs *fs, struct fs_inode *i, entries *v)
 	uint64_t fid;
 	int r = txn_read(ws_db(i->ws), &t, NULL);
 
+	if (r == 0)
+		r = ws_read_dir(i->ws, i->fid, &t);
 	while (r == 0) {
 		r = entry_next(t, i->fid, name, &name, &fid);
 		if (r != 0)

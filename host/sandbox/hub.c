@@ -107,6 +107,16 @@ static unsigned owned(struct hub *hub, const char *owner)
 	return n;
 }
 
+/* hub.lock is held. */
+static int is_taken(struct hub *hub, const struct sandbox *s, struct err *e)
+{
+	if (hub_get(hub, s->info.id))
+		return err_set(e, -EEXIST, "id-taken", "a sandbox with the id %s exists", s->info.id);
+	if (s->info.name[0] && hub_get(hub, s->info.name))
+		return err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
+	return 0;
+}
+
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e)
 {
 	unsigned k;
@@ -117,10 +127,8 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 		k++;
 	if (hub->ending)
 		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
-	else if (map_get(&hub->by_id, span_str(s->info.id)))
-		r = err_set(e, -EEXIST, "id-taken", "a sandbox with the id %s exists", s->info.id);
-	else if (s->info.name[0] && hub_get(hub, s->info.name))
-		r = err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
+	else if (is_taken(hub, s, e))
+		r = -EEXIST;
 	else if (owner_max && owned(hub, s->info.owner) >= owner_max)
 		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
 	else if (hub->disk.state != HUB_DISK_OK)
@@ -133,6 +141,24 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 		s->has_range = true;
 		insert(hub, s);
 	}
+	lock_drop(&hub->lock);
+	return r;
+}
+
+int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e)
+{
+	int r = 0;
+
+	lock_take(&hub->lock);
+	if (hub->ending)
+		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
+	else if (hub->disk.state != HUB_DISK_OK)
+		r = err_set(e, -ENOSPC, "disk-low", "only %llu MiB are free on the disk of the state directory",
+			    (unsigned long long)hub->disk.free_b >> 20);
+	else
+		r = is_taken(hub, s, e);
+	if (r == 0)
+		insert(hub, s);
 	lock_drop(&hub->lock);
 	return r;
 }
@@ -162,7 +188,7 @@ static int pick(uint64_t asked, uint64_t standard, uint64_t max, const char *wha
 	return 0;
 }
 
-static void random_id(char *to)
+void hub_random_id(char *to)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
 	uint8_t b[16];
@@ -191,7 +217,7 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	if (what->id[0])
 		snprintf(i->id, sizeof(i->id), "%s", what->id);
 	else
-		random_id(i->id);
+		hub_random_id(i->id);
 	snprintf(i->owner, sizeof(i->owner), "%s", what->owner);
 	r = pick(what->memory_b, c->memory_b, c->memory_max_b, "memory", &i->memory_b, e);
 	if (r == 0)
@@ -726,56 +752,4 @@ void hub_free(struct hub **slot, bool end)
 	str_free(&hub->template_dir);
 	str_free(&hub->state_dir);
 	free(hub);
-}
-
-/* --- templates ---------------------------------------------------------------------------------------------------- */
-
-int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, int tar_fd, int log_fd, int *ret_pidfd,
-		       struct err *e)
-{
-	if (!str_is_id(spec->name, PRIV_ID_MAX))
-		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
-	return priv_template_build(hub->conf.priv, spec, tar_fd, log_fd, ret_pidfd, e);
-}
-
-int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx)
-{
-	DIR *d = opendir(hub->template_dir);
-	struct dirent *one;
-	int r = 0;
-
-	if (!d)
-		return errno == ENOENT ? 0 : -errno;
-	while (r == 0 && (one = readdir(d)))
-		if (str_is_id(one->d_name, PRIV_ID_MAX))
-			r = fn(ctx, one->d_name);
-	closedir(d);
-	return r;
-}
-
-uint64_t hub_template_mark(struct hub *hub, const char *name)
-{
-	AUTO(str_free) char *path = str_printf("%s/%s", hub->template_dir, name);
-	struct stat st;
-
-	return str_is_id(name, PRIV_ID_MAX) && lstat(path, &st) == 0 ? st.st_ino : 0;
-}
-
-int hub_template_remove(struct hub *hub, const char *name, struct err *e)
-{
-	struct list *pos;
-	bool used = false;
-
-	if (!str_is_id(name, PRIV_ID_MAX))
-		return err_set(e, -ENOENT, "no-such-template", "no template is called \"%.64s\"", name);
-	lock_take(&hub->lock);
-	list_each(pos, &hub->list) {
-		struct sandbox *s = list_entry(pos, struct sandbox, node);
-
-		used |= s->info.state < SANDBOX_STOPPED && str_eq(s->info.template_, name);
-	}
-	lock_drop(&hub->lock);
-	if (used)
-		return err_set(e, -EBUSY, "template-used", "a running sandbox uses template %s", name);
-	return priv_template_remove(hub->conf.priv, name, e);
 }

@@ -183,6 +183,40 @@ int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, st
 /** hub_sync() - all that was written before is durable. */
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
 
+/* --- snapshots (docs/snapshots.md) -------------------------------------------------------------------------------- */
+
+/** hub_snapshot() - keep the present state under a name ("": made from the time). A running sandbox's workload stands
+ * still meanwhile, unless @unfrozen. Return: 0; no-such-sandbox; snapshot-exists, bad-snapshot-name,
+ * too-many-snapshots; -EAGAIN slug "busy" (it is starting or ending); freeze-timeout, content-missing, store-full …: it
+ * runs on. */
+int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool unfrozen, struct snapshot *ret,
+		 struct err *e) MUST_CHECK;
+/** hub_snapshot_each() - in the order of names. */
+int hub_snapshot_each(struct hub *hub, const char *id_or_name, int (*fn)(void *ctx, const struct snapshot *s),
+		      void *ctx, struct err *e);
+/** hub_snapshot_remove() - Return: 0; no-such-sandbox; no-such-snapshot. */
+int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *name, struct err *e) MUST_CHECK;
+/** hub_tree() - the root of a snapshot's tree; of the present state with @name "" (nothing is frozen for it: of a file
+ * that is being written the last whole content counts). */
+int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret, struct err *e) MUST_CHECK;
+/** hub_restore() - make the workspace equal to a snapshot at @path ("": all of it) and below; a running workload stands
+ * still meanwhile. @keep: the present state is kept as a snapshot before, its name is yielded in @ret_kept (which may
+ * be NULL). Return: as hub_snapshot(); no-such-snapshot; -ENOENT slug "no-such-path": the snapshot has no such path;
+ * paused: -EBUSY slug "paused". */
+int hub_restore(struct hub *hub, const char *id_or_name, const char *name, const char *path, bool keep,
+		struct snapshot *ret_kept, struct err *e) MUST_CHECK;
+
+struct hub_fork {
+	const char *from, *snapshot; /* "": the present state */
+	char name[HUB_NAME_MAX + 1]; /* "": none */
+	char id[PRIV_ID_MAX + 1];    /* "": chosen here */
+	char owner[20];
+};
+
+/** hub_fork() - a stored workspace (a sandbox that is stopped) which shares everything with where it came from.
+ * Return: 0; no-such-sandbox; no-such-snapshot; name-taken; id-taken; bad-name; -errno. */
+int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret, struct err *e) MUST_CHECK;
+
 /* --- templates ---------------------------------------------------------------------------------------------------- */
 
 /** hub_template_build() - as priv_template_build(); words arrive on @log_fd, @ret_pidfd tells the end. */

@@ -9,11 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int record_save(struct sandbox *s, struct err *e)
+int record_put(struct sandbox *s, struct txn *t, struct err *e)
 {
 	char token[2 * WIRE_TOKEN_LEN + 1];
 	struct hub_info i;
-	struct txn *t = NULL;
 	struct buf b;
 	int r;
 
@@ -22,6 +21,8 @@ int record_save(struct sandbox *s, struct err *e)
 	/* What is under way has not happened yet, but for a pause of which all but this is done. */
 	if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
+	else if (i.state == SANDBOX_CREATING && i.stopped_ns)
+		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
 	buf_init(&b, 4096 + HUB_META_MAX);
@@ -39,14 +40,21 @@ int record_save(struct sandbox *s, struct err *e)
 		buf_printf(&b, "meta %s\n", s->meta);
 	if (i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
-	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long")
-		     : txn_write(ws_db(s->ws), &t, e);
-	if (r == 0) {
+	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : 0;
+	if (r == 0)
 		meta_put(t, "sandbox", buf_span(&b));
-		r = txn_commit(&t, e);
-	}
 	buf_fini(&b);
 	return r;
+}
+
+int record_save(struct sandbox *s, struct err *e)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = txn_write(ws_db(s->ws), &t, e);
+
+	if (r == 0)
+		r = record_put(s, t, e);
+	return r ? r : txn_commit(&t, e);
 }
 
 static uint64_t number(const char *v)

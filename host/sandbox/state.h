@@ -49,6 +49,8 @@ struct hub {
 
 /* record.c */
 int record_save(struct sandbox *s, struct err *e);
+/* The same as a part of a transaction of its workspace. */
+int record_put(struct sandbox *s, struct txn *t, struct err *e);
 /* Return: 0; STORE_E_NONE when the workspace has none; -errno. */
 int record_load(struct ws *ws, struct sandbox *s);
 
@@ -56,6 +58,9 @@ int record_load(struct ws *ws, struct sandbox *s);
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
+/* One that is not going to run: no id range is taken for it. */
+int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e);
+void hub_random_id(char *to); /* 17 bytes */
 void hub_job_done(struct sandbox *s);
 /* A sandbox that a call is going to work on, in state @from, moved to @to: counted among its jobs, so that nobody frees
  * it. Waits for a pause or resume that is under way. Return: 0; no-such-sandbox; @otherwise with @slug. */

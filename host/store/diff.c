@@ -127,47 +127,37 @@ static int enter(struct diff *d, const struct frame *f, struct span name)
 	return 0;
 }
 
-static bool same(const struct tree_entry *a, const struct tree_entry *b)
-{
-	return a->mode == b->mode && a->uid == b->uid && a->gid == b->gid && a->mtime_ns == b->mtime_ns &&
-	       a->rdev == b->rdev && span_eq(a->extra, b->extra) && !memcmp(&a->xattrs, &b->xattrs, sizeof(a->xattrs));
-}
-
 static bool same_attr(const struct tree_item *a, const struct tree_item *b)
 {
 	return a->mode == b->mode && a->uid == b->uid && a->gid == b->gid && a->mtime_ns == b->mtime_ns &&
 	       !memcmp(&a->xattrs, &b->xattrs, sizeof(a->xattrs));
 }
 
-/* An entry that one side has, or both, with a difference. */
-static int tell(struct diff *d, const struct tree_entry *a, const struct tree_entry *b)
+static bool same_file(const struct tree_item *a, const struct tree_item *b)
 {
-	struct tree_item x, y;
-	bool whole = d->flags & TREE_DIFF_WHOLE;
+	return same_attr(a, b) && a->rdev == b->rdev && !memcmp(&a->content, &b->content, sizeof(a->content)) &&
+	       span_eq(a->target, b->target);
+}
+
+/* What one side has, or both. */
+static int tell(struct diff *d, const struct tree_item *a, const struct tree_item *b)
+{
 	int r = 0;
 
-	if (a)
-		r = tree_item_of(a, &x);
-	if (r == 0 && b)
-		r = tree_item_of(b, &y);
-	if (r)
-		return r;
 	if (a && b && (a->mode & S_IFMT) == (b->mode & S_IFMT)) {
-		if (!S_ISDIR(a->mode) || !same_attr(&x, &y))
-			r = d->fn(d->ctx, d->path, &x, &y);
-		if (r == 0 && S_ISDIR(a->mode) && !digest_eq(&x.dir, &y.dir))
-			r = push(d, &x.dir, &y.dir);
-		return r;
+		if (S_ISDIR(a->mode) ? !same_attr(a, b) : !same_file(a, b))
+			r = d->fn(d->ctx, d->path, a, b);
+		return r == 0 && S_ISDIR(a->mode) && !digest_eq(&a->dir, &b->dir) ? push(d, &a->dir, &b->dir) : r;
 	}
 	/* Of another kind: gone first, then made; only one of the two can be a directory. */
 	if (a)
-		r = d->fn(d->ctx, d->path, &x, NULL);
+		r = d->fn(d->ctx, d->path, a, NULL);
 	if (r == 0 && b)
-		r = d->fn(d->ctx, d->path, NULL, &y);
-	if (r == 0 && a && S_ISDIR(a->mode) && !whole)
-		r = push(d, &x.dir, NULL);
-	else if (r == 0 && b && S_ISDIR(b->mode) && !whole)
-		r = push(d, NULL, &y.dir);
+		r = d->fn(d->ctx, d->path, NULL, b);
+	if (r == 0 && a && S_ISDIR(a->mode) && !d->flags)
+		r = push(d, &a->dir, NULL);
+	else if (r == 0 && b && S_ISDIR(b->mode) && !(d->flags & TREE_DIFF_WHOLE))
+		r = push(d, NULL, &b->dir);
 	return r;
 }
 
@@ -188,6 +178,7 @@ static int step(struct diff *d)
 {
 	struct frame *f = d->top;
 	struct tree_entry a = f->a.en, b = f->b.en;
+	struct tree_item x, y;
 	int order, r;
 
 	if (!f->a.has && !f->b.has) {
@@ -201,33 +192,38 @@ static int step(struct diff *d)
 		r = side_next(&f->a);
 	if (r == 0 && order >= 0)
 		r = side_next(&f->b);
-	if (r || (order == 0 && same(&a, &b)))
-		return r;
-	return tell(d, order <= 0 ? &a : NULL, order >= 0 ? &b : NULL);
+	if (r == 0 && order <= 0)
+		r = tree_item_of(&a, &x);
+	if (r == 0 && order >= 0)
+		r = tree_item_of(&b, &y);
+	return r ? r : tell(d, order <= 0 ? &x : NULL, order >= 0 ? &y : NULL);
 }
 
-static int diff_roots(struct diff *d, const struct digest *a, const struct digest *b)
+/* What a path is in a tree. Return: 0; STORE_E_NONE: it is not there; -EIO. */
+static int resolve(struct diff *d, const struct digest *root, struct tree_item *ret)
 {
-	struct content unused;
-	struct tree_item i, j;
-	int r = tree_stat(d->view.store, a, &i, &unused);
+	int r = tree_find(&d->view, root, d->path, ret);
 
-	if (r == 0)
-		r = tree_stat(d->view.store, b, &j, &unused);
-	if (r)
-		return r;
-	if (!same_attr(&i, &j))
-		r = d->fn(d->ctx, "", &i, &j);
-	if (r || digest_eq(&i.dir, &j.dir))
-		return r;
-	r = push(d, &i.dir, &j.dir);
+	return r == -ENOENT || r == -ENOTDIR ? STORE_E_NONE : r;
+}
+
+static int diff_at(struct diff *d, const struct digest *a, const struct digest *b)
+{
+	struct tree_item i, j;
+	int has_a = resolve(d, a, &i), has_b = resolve(d, b, &j), r = 0;
+
+	if (has_a < 0 || has_b < 0)
+		return MIN(has_a, has_b);
+	if (has_a == STORE_E_NONE && has_b == STORE_E_NONE)
+		return -ENOENT;
+	r = tell(d, has_a ? NULL : &i, has_b ? NULL : &j);
 	while (r == 0 && d->top)
 		r = step(d);
 	return r;
 }
 
-int tree_diff(struct store *store, const struct digest *a, const struct digest *b, unsigned flags, tree_diff_fn *fn,
-	      void *ctx, struct err *e)
+int tree_diff(struct store *store, const struct digest *a, const struct digest *b, const char *path, unsigned flags,
+	      tree_diff_fn *fn, void *ctx, struct err *e)
 {
 	struct diff *d;
 	int r = 0;
@@ -238,9 +234,11 @@ int tree_diff(struct store *store, const struct digest *a, const struct digest *
 	d->flags = flags;
 	d->fn = fn;
 	d->ctx = ctx;
+	d->path_len = MIN(strlen(path), sizeof(d->path) - 1);
+	memcpy(d->path, path, d->path_len);
 	r = view_begin(&d->view, store);
 	if (r == 0) {
-		r = diff_roots(d, a, b);
+		r = diff_at(d, a, b);
 		while (d->top)
 			pop(d);
 		view_end(&d->view);

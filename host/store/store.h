@@ -265,20 +265,24 @@ int tree_each(struct store *store, const struct digest *dir, int (*fn)(void *ctx
  * Return: 0; -ENOENT; -ENOTDIR; -EIO. */
 int tree_resolve(struct store *store, const struct digest *root, const char *path, struct tree_item *ret) MUST_CHECK;
 
-enum { TREE_DIFF_WHOLE = 1 }; /* of a directory that is on one side only tell nothing below it */
+/* Tell nothing below a directory that is on one side only; that is on the first side only. */
+enum { TREE_DIFF_WHOLE = 1, TREE_DIFF_GONE_WHOLE = 2 };
 
 /* @path from the root, "" for the root directory itself. @before or @after is NULL: it was not there, or is not. */
 typedef int tree_diff_fn(void *ctx, const char *path, const struct tree_item *before, const struct tree_item *after);
-/** tree_diff() - what differs between two trees, in the order of paths (a directory before what is in it); costs what
- * differs. Hard links are not compared. Stops when @fn returns other than 0 and returns that.
- * Return: 0; @fn's; -EIO; -ENAMETOOLONG. */
-int tree_diff(struct store *store, const struct digest *a, const struct digest *b, unsigned flags, tree_diff_fn *fn,
-	      void *ctx, struct err *e) MUST_CHECK;
+/** tree_diff() - what differs between two trees at a path ("": everything) and below, in the order of paths (a
+ * directory before what is in it); costs what differs. Of another kind is told as removed, then as made. Hard links are
+ * not compared. Stops when @fn returns other than 0 and returns that.
+ * Return: 0; @fn's; -ENOENT: neither has the path; -EIO; -ENAMETOOLONG. */
+int tree_diff(struct store *store, const struct digest *a, const struct digest *b, const char *path, unsigned flags,
+	      tree_diff_fn *fn, void *ctx, struct err *e) MUST_CHECK;
+/** tree_names() - how many names are in a directory and below it. Return: 0; -EIO. */
+int tree_names(struct store *store, const struct digest *dir, uint64_t *ret) MUST_CHECK;
 
 /* --- workspaces made from trees ----------------------------------------------------------------------------------- */
 
-/** txn_plant() - make the root directory of an empty workspace from a tree, as a stub. A tree with hard links is
- * unpacked as a whole at once. Return: 0; -EEXIST: there is a root; -EIO: no such tree; -errno. */
+/** txn_plant() - make the root directory of a workspace that has none, or an empty one, from a tree, as a stub. A tree
+ * with hard links is unpacked as a whole at once. Return: 0; -EEXIST: it is not empty; -EIO: no such tree; -errno. */
 int txn_plant(struct txn *t, const struct digest *root, struct err *e) MUST_CHECK;
 /** node_new_fid() - an identity that no agent's inode has, and an inode number for it. */
 uint64_t node_new_fid(struct txn *t, uint64_t *ret_ino);

@@ -91,6 +91,16 @@ int tree_item_of(const struct tree_entry *en, struct tree_item *ret)
 	return 0;
 }
 
+static struct tree_item item_of_root(const struct tree_root *tr)
+{
+	return (struct tree_item){ .mode = tr->mode,
+				   .uid = tr->uid,
+				   .gid = tr->gid,
+				   .mtime_ns = tr->mtime_ns,
+				   .dir = tr->dir,
+				   .xattrs = tr->xattrs };
+}
+
 int tree_stat(struct store *store, const struct digest *root, struct tree_item *ret, struct content *ret_links)
 {
 	struct tree_root tr;
@@ -103,14 +113,7 @@ int tree_stat(struct store *store, const struct digest *root, struct tree_item *
 	view_end(&v);
 	if (r)
 		return r;
-	*ret = (struct tree_item){
-		.mode = tr.mode,
-		.uid = tr.uid,
-		.gid = tr.gid,
-		.mtime_ns = tr.mtime_ns,
-		.dir = tr.dir,
-		.xattrs = tr.xattrs,
-	};
+	*ret = item_of_root(&tr);
 	*ret_links = tr.links;
 	return 0;
 }
@@ -177,25 +180,63 @@ static int find_in(struct view *v, const struct digest *dir, struct span name, s
 	return tree_item_of(&en, ret);
 }
 
-int tree_resolve(struct store *store, const struct digest *root, const char *path, struct tree_item *ret)
+int tree_find(struct view *v, const struct digest *root, const char *path, struct tree_item *ret)
 {
-	struct content links;
-	struct view v;
-	int r = tree_stat(store, root, ret, &links);
+	struct tree_root tr;
+	int r = tree_root_read(v, root, &tr);
 
 	if (r)
 		return r;
-	r = view_begin(&v, store);
-	if (r)
-		return r;
+	*ret = item_of_root(&tr);
 	while (r == 0 && *path) {
 		size_t len = strcspn(path, "/");
 		struct digest dir = ret->dir;
 
-		r = S_ISDIR(ret->mode) ? find_in(&v, &dir, SPAN(path, len), ret) : -ENOTDIR;
+		r = S_ISDIR(ret->mode) ? find_in(v, &dir, SPAN(path, len), ret) : -ENOTDIR;
 		path += len + (path[len] == '/');
 	}
+	return r;
+}
+
+int tree_resolve(struct store *store, const struct digest *root, const char *path, struct tree_item *ret)
+{
+	struct view v;
+	int r = view_begin(&v, store);
+
+	if (r)
+		return r;
+	r = tree_find(&v, root, path, ret);
 	ret->name = ret->target = SPAN_NULL;
 	view_end(&v);
+	return r;
+}
+
+struct counting {
+	uint64_t n;
+	VEC(struct digest) todo;
+};
+
+static int count_one(void *ctx, const struct tree_item *it)
+{
+	struct counting *c = ctx;
+
+	c->n++;
+	if (S_ISDIR(it->mode))
+		vec_push(&c->todo, it->dir);
+	return 0;
+}
+
+int tree_names(struct store *store, const struct digest *dir, uint64_t *ret)
+{
+	struct counting c = { .n = 0 };
+	int r = tree_each(store, dir, count_one, &c);
+
+	while (r == 0 && c.todo.len) {
+		struct digest next = c.todo.v[--c.todo.len];
+
+		r = tree_each(store, &next, count_one, &c);
+	}
+	vec_fini(&c.todo);
+	*ret = c.n;
 	return r;
 }

@@ -27,6 +27,8 @@ void tree_cursor_init(struct tree_cursor *c, struct view *v, const tree_leaves *
 int tree_next(struct tree_cursor *c, struct tree_entry *ret) MUST_CHECK;
 /** tree_root_read() - Return: 0; -EIO. */
 int tree_root_read(struct view *v, const struct digest *root, struct tree_root *ret) MUST_CHECK;
+/** tree_find() - as tree_resolve(), with spans that borrow from the view. */
+int tree_find(struct view *v, const struct digest *root, const char *path, struct tree_item *ret) MUST_CHECK;
 /** tree_item_of() - an entry as others see it. Return: 0; -EIO. */
 int tree_item_of(const struct tree_entry *en, struct tree_item *ret) MUST_CHECK;
 

@@ -271,16 +271,23 @@ int txn_plant(struct txn *t, const struct digest *root, struct err *e)
 {
 	struct content links;
 	struct tree_item it;
+	struct span name;
 	struct node n;
-	uint64_t ino, fid;
+	uint64_t ino, kid, fid = txn_root(t);
 	int r;
 
-	if (txn_root(t))
-		return err_set(e, -EEXIST, "workspace-not-empty", "the workspace has a root already");
+	if (fid && ((node_get(t, fid, &n) == 0 && (n.flags & NODE_STUB)) ||
+		    entry_next(t, fid, SPAN_NULL, &name, &kid) != STORE_E_NONE))
+		return err_set(e, -EEXIST, "workspace-not-empty", "the workspace is not empty");
 	r = tree_stat(wsdb_store(t->ws), root, &it, &links);
 	if (r)
 		return err_sys(e, r, "read a tree's root");
-	fid = node_new_fid(t, &ino);
+	if (!fid)
+		fid = node_new_fid(t, &ino);
+	else if (node_get(t, fid, &n) == 0)
+		ino = n.ino;
+	else
+		return err_sys(e, -EIO, "read a root");
 	r = node_from_item(t, fid, ino, &it, &n);
 	meta_put_u64(t, "root-fid", fid);
 	meta_put(t, "tree", digest_span(root));

@@ -14,8 +14,6 @@
 
 enum { LINK_MAX_HERE = 65000, DEPTH_MAX = 2048 };
 
-#define LOCAL_FID (1ULL << 63)
-
 static int must(int r)
 {
 	return r == STORE_E_NONE ? -ENOENT : r;
@@ -28,7 +26,8 @@ static void touch(struct ws_pass *p, uint64_t fid, int links)
 	if (node_get(p->txn, fid, &n) != 0)
 		return;
 	n.mtime_ns = n.ctime_ns = clock_wall();
-	n.nlink = (uint32_t)((int64_t)n.nlink + links);
+	if (n.nlink > 1) /* 1: made from a tree, which does not tell how many directories are in one */
+		n.nlink = (uint32_t)((int64_t)n.nlink + links);
 	node_put(p->txn, &n);
 	changes_add(&p->changes, 0, SPAN_NULL, fid, false, false);
 }
@@ -39,7 +38,7 @@ static int dir_get(struct ws_pass *p, uint64_t fid, struct node *ret)
 
 	if (r == 0 && !S_ISDIR(ret->mode))
 		r = -ENOTDIR;
-	return r;
+	return r == 0 ? pass_unpack(p, fid) : r;
 }
 
 static bool is_there(struct ws_pass *p, uint64_t parent, const char *name)
@@ -52,7 +51,7 @@ static bool is_there(struct ws_pass *p, uint64_t parent, const char *name)
 static int local_make(struct ws_pass *p, struct op *op)
 {
 	struct node dir, *n = &op->node;
-	uint64_t next = 0;
+	uint64_t fid, ino;
 	int r = dir_get(p, op->parent, &dir);
 
 	if (r == 0 && is_there(p, op->parent, op->name))
@@ -61,12 +60,10 @@ static int local_make(struct ws_pass *p, struct op *op)
 		r = -EPERM;
 	if (r < 0)
 		return r;
-	if (meta_get_u64(p->txn, "local-fid", &next) != 0)
-		next = 1;
-	meta_put_u64(p->txn, "local-fid", next + 1);
+	fid = node_new_fid(p->txn, &ino);
 	*n = (struct node){
-		.fid = LOCAL_FID | next,
-		.ino = 0x80000000U | (next & 0x7fffffff),
+		.fid = fid,
+		.ino = ino,
 		.mode = op->mode,
 		.nlink = S_ISDIR(op->mode) ? 2 : 1,
 		.uid = dir.uid,
@@ -125,7 +122,7 @@ static bool is_empty(struct ws_pass *p, uint64_t fid)
 	struct span name;
 	uint64_t kid;
 
-	return entry_next(p->txn, fid, SPAN_NULL, &name, &kid) == STORE_E_NONE;
+	return pass_unpack(p, fid) == 0 && entry_next(p->txn, fid, SPAN_NULL, &name, &kid) == STORE_E_NONE;
 }
 
 /* Everything below a directory, files with their other links respected. */
@@ -155,8 +152,10 @@ static int local_remove(struct ws_pass *p, struct op *op)
 {
 	struct node n;
 	uint64_t fid;
-	int r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
+	int r = dir_get(p, op->parent, &n);
 
+	if (r == 0)
+		r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
 	if (r == 0)
 		r = must(node_get(p->txn, fid, &n));
 	if (r < 0)
@@ -243,8 +242,10 @@ static int local_rename(struct ws_pass *p, struct op *op)
 {
 	struct node dir, *n = &op->node;
 	uint64_t fid, other;
-	int r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
+	int r = dir_get(p, op->parent, &dir);
 
+	if (r == 0)
+		r = must(entry_get(p->txn, op->parent, span_str(op->name), &fid));
 	if (r == 0)
 		r = dir_get(p, op->to_parent, &dir);
 	if (r == 0)
@@ -361,6 +362,7 @@ int op_local(struct ws_pass *p, struct op *op)
 	static int (*const table[])(struct ws_pass *, struct op *) = {
 		[OP_MAKE] = local_make,	    [OP_LINK] = local_link,	  [OP_REMOVE] = local_remove,
 		[OP_RENAME] = local_rename, [OP_SETATTR] = local_setattr, [OP_WRITE] = local_write,
+		[OP_RESTORE] = local_restore,
 	};
 
 	return table[op->kind](p, op);

@@ -22,6 +22,8 @@ static void op_free(struct op *op)
 {
 	str_free(&op->name);
 	str_free(&op->to_name);
+	str_free(&op->path);
+	str_free(&op->words);
 	mem_free(&op->target.p);
 	mem_free(&op->data.p);
 	ws_unref(&op->ws);
@@ -177,6 +179,8 @@ static int op_live(struct ws_pass *p, struct op *op)
 	case OP_SETATTR:
 	case OP_WRITE:
 		return live_attr(p, op);
+	case OP_RESTORE:
+		break;
 	}
 	return -EINVAL;
 }
@@ -332,7 +336,10 @@ static void op_start(struct op *op)
 	int r;
 
 	lock_take(&ws->lock);
-	r = ws->mode == WS_PAUSED || ws->is_refusing ? -EBUSY : 0;
+	r = ws->is_past ? -EROFS : ws->mode == WS_PAUSED ? -EBUSY : 0;
+	/* A restore is what the others are refused for. */
+	if (r == 0 && ((ws->is_refusing && op->kind != OP_RESTORE) || (op->kind == OP_RESTORE && ws->mode == WS_LIVE)))
+		r = -EBUSY;
 	link = ws->mode == WS_LIVE ? ws->link : NULL;
 	lock_drop(&ws->lock);
 
@@ -424,5 +431,17 @@ void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bo
 	op->offset = offset;
 	op->append = append;
 	op->data = SPAN(must_memdup(data.p, data.len), data.len);
+	op_start(op);
+}
+
+void ws_restore(struct ws *ws, const struct digest *from, const struct digest *to, const char *path, const char *words,
+		ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_RESTORE, fn, ctx);
+
+	op->from = *from;
+	op->to = *to;
+	op->path = must_strdup(path);
+	op->words = must_strdup(words);
 	op_start(op);
 }

@@ -5,7 +5,7 @@
 /* One change that the host asked for, on its way: to the agent and back (live), or to the store (stopped). */
 #include "host/ws/state.h"
 
-enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE };
+enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_RESTORE };
 
 struct op {
 	enum op_kind kind;
@@ -17,6 +17,9 @@ struct op {
 	struct span target;   /* owned bytes */
 	struct span data;     /* owned bytes */
 	struct ws_attr attr;
+	char *path; /* owned, as the next: what is restored, and what the journal says of it */
+	char *words;
+	struct digest from, to;
 	ws_done_fn *fn;
 	void *ctx;
 
@@ -28,5 +31,9 @@ struct op {
 
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
 int op_local(struct ws_pass *p, struct op *op);
+/* past.c: the workspace, sealed as op->from, becomes op->to at op->path. Return: 0; -EAGAIN: it is not op->from. */
+int local_restore(struct ws_pass *p, struct op *op);
+/* Unpack a directory inside the pass, when it is a stub. */
+int pass_unpack(struct ws_pass *p, uint64_t fid);
 
 #endif

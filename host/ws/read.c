@@ -66,6 +66,8 @@ int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret
 	int r = txn_read(ws->db, &t, NULL);
 
 	if (r == 0)
+		r = ws_read_dir(ws, parent, &t);
+	if (r == 0)
 		r = none(entry_get(t, parent, name, &fid), -ENOENT);
 	return r < 0 ? r : as_held(ws, none(node_get(t, fid, ret), -EIO), ret);
 }
@@ -101,7 +103,9 @@ int ws_resolve(struct ws *ws, const char *path, struct node *ret)
 
 		if (!S_ISDIR(n.mode))
 			return -ENOTDIR;
-		r = none(entry_get(t, n.fid, SPAN(path, len), &fid), -ENOENT);
+		r = ws_read_dir(ws, n.fid, &t);
+		if (r == 0)
+			r = none(entry_get(t, n.fid, SPAN(path, len), &fid), -ENOENT);
 		if (r == 0)
 			r = none(node_get(t, fid, &n), -EIO);
 		path += len + (path[len] == '/');
@@ -120,6 +124,8 @@ int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, 
 	uint64_t kid;
 	int r = txn_read(ws->db, &t, NULL);
 
+	if (r == 0)
+		r = ws_read_dir(ws, fid, &t);
 	if (r < 0)
 		return r;
 	while ((r = entry_next(t, fid, name, &name, &kid)) == 0) {

@@ -88,6 +88,7 @@ struct ws {
 	struct list queue; /* ws_frame */
 	size_t queue_b;
 	bool is_scheduled, is_paused, is_ready, is_quiet, is_refusing;
+	bool is_past; /* a view of a snapshot: nothing in it changes; const once it is shown */
 	bool is_told; /* a scan was committed; the kernel may not know yet */
 	struct list waiters;
 	unsigned waiting; /* how many these are */

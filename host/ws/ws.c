@@ -134,6 +134,11 @@ void ws_limit(struct ws *ws, uint64_t size_b)
 	ws->size_b = size_b;
 }
 
+void ws_set_past(struct ws *ws)
+{
+	ws->is_past = true;
+}
+
 void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx)
 {
 	ws->listener = listener;

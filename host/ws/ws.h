@@ -114,6 +114,9 @@ uint64_t ws_root(struct ws *ws); /* 0 before the first scan */
 /** ws_lookup() - Return: 0; -ENOENT; -errno. */
 int ws_lookup(struct ws *ws, uint64_t parent, struct span name, struct node *ret) MUST_CHECK;
 int ws_getattr(struct ws *ws, uint64_t fid, struct node *ret) MUST_CHECK;
+/** ws_read_dir() - before the entries of a directory are read in @t, for those who do it themselves: one that was not
+ * unpacked yet is, in another transaction, and @t begins anew. Return: 0; -errno, then *@t may be NULL. */
+int ws_read_dir(struct ws *ws, uint64_t fid, struct txn **t) MUST_CHECK;
 /** ws_readlink() - Return: 0 and the target as a heap string; -EINVAL; -errno. */
 int ws_readlink(struct ws *ws, uint64_t fid, char **ret) MUST_CHECK;
 /** ws_resolve() - a path of the workspace (path.h) without following symlinks. Return: 0; -ENOENT; -ENOTDIR. */
@@ -162,6 +165,21 @@ void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_par
 void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
 /** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
 void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
+
+/* --- going back (docs/snapshots.md) ------------------------------------------------------------------------------- */
+
+/** ws_set_past() - the workspace is a view of a snapshot: changes are refused (-EROFS). Before it is shown. */
+void ws_set_past(struct ws *ws);
+/** ws_restore() - a stopped workspace, sealed as the tree @from, becomes the tree @to at @path ("": all of it) and
+ * below. @words are kept in the journal. -EAGAIN: it is not @from (any more); -EBUSY: it is live or paused; -ENOENT. No
+ * node is yielded. */
+void ws_restore(struct ws *ws, const struct digest *from, const struct digest *to, const char *path, const char *words,
+		ws_done_fn *fn, void *ctx);
+/** ws_restore_live() - the same for a live one: the agent performs each change. Blocking, may take long. What was done
+ * when it fails stays, and the sentence says how far it came.
+ * Return: 0; -E2BIG slug "too-many-changes"; the agent's; -errno. */
+int ws_restore_live(struct ws *ws, const struct digest *from, const struct digest *to, const char *path,
+		    struct err *e) MUST_CHECK;
 
 /** ws_do() helpers for threads that may block: turn one of the above into a wait. */
 struct ws_wait;

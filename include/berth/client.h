@@ -313,6 +313,55 @@ BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, c
 BERTH_API int berth_unlink(struct berth *b, const char *id, const char *path, bool recursive, struct berth_error *e);
 BERTH_API int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e);
 
+/** berth_read_at() - a file as a snapshot has it. Errors: no-such-snapshot; enoent. */
+BERTH_API int berth_read_at(struct berth *b, const char *id, const char *snapshot, const char *path, int to_fd,
+			    struct berth_error *e);
+
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
+
+struct berth_snapshot {
+	char name[65];
+	int64_t created_ns;
+	uint64_t entries; /* names in it */
+	bool live, frozen; /* of a sandbox that ran; that stood still meanwhile */
+};
+
+/** berth_snapshot() - keep the present state of a sandbox's files. @name NULL: made from the time. A sandbox that runs
+ * stands still for it, unless @unfrozen. Errors: snapshot-exists, bad-snapshot-name, too-many-snapshots. */
+BERTH_API int berth_snapshot(struct berth *b, const char *id, const char *name, bool unfrozen,
+			     struct berth_snapshot *ret, struct berth_error *e);
+/** berth_snapshots() - in the order of names; stops when @fn returns non-zero and returns that. */
+BERTH_API int berth_snapshots(struct berth *b, const char *id, int (*fn)(void *ctx, const struct berth_snapshot *),
+			      void *ctx, struct berth_error *e);
+BERTH_API int berth_snapshots_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e);
+BERTH_API int berth_snapshot_remove(struct berth *b, const char *id, const char *name, struct berth_error *e);
+/** berth_restore() - the files become those of a snapshot, at @path and below (NULL: all of them). @ret_kept: the name
+ * of the snapshot that was made of the present before; NULL: none is made. */
+BERTH_API int berth_restore(struct berth *b, const char *id, const char *snapshot, const char *path,
+			    char (*ret_kept)[65], struct berth_error *e);
+/** berth_fork() - @n stored workspaces (sandboxes that are stopped) that share everything with a snapshot (NULL: the
+ * present). @name: of a single one, or NULL. @fn may be NULL. */
+BERTH_API int berth_fork(struct berth *b, const char *id, const char *snapshot, const char *name, unsigned n,
+			 void (*fn)(void *ctx, const char *fork_id), void *ctx, struct berth_error *e);
+
+struct berth_side {
+	char type[8]; /* as in berth_entry; "": it is not there */
+	uint64_t size, mode, uid, gid;
+	int64_t mtime_ns;
+	const char *hash, *target; /* of a file that is not empty; of a link; else NULL */
+};
+struct berth_difference {
+	const char *path; /* below the workspace, "" for itself */
+	struct berth_side before, after;
+};
+
+/** berth_diff() - what differs from one state to another, in the order of paths. A state is "ID@SNAPSHOT", or "ID" for
+ * the present. @path: at and below it; NULL: everything. Stops when @fn returns non-zero and returns that. */
+BERTH_API int berth_diff(struct berth *b, const char *from, const char *to, const char *path,
+			 int (*fn)(void *ctx, const struct berth_difference *), void *ctx, struct berth_error *e);
+BERTH_API int berth_diff_json(struct berth *b, const char *from, const char *to, const char *path, char **ret_json,
+			      struct berth_error *e);
+
 struct berth_df {
 	char state[8]; /* ok; low: no sandbox is made; full: sandboxes stand still until there is room */
 	uint64_t disk_total_b, disk_free_b;

@@ -191,7 +191,13 @@ int cli_kill(struct berth *b, int argc, char **argv)
 static int remove_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
 {
 	bool force = *(bool *)ctx;
+	AUTO(str_free) char *of = must_strdup(id);
+	char *at = strchr(of, '@');
 
+	if (at) {
+		*at = '\0';
+		return berth_snapshot_remove(b, of, at + 1, e);
+	}
 	if (force && berth_kill(b, id, 0, e) < 0 && !str_eq(e->slug, "not-running"))
 		return e->code;
 	return berth_remove(b, id, e);

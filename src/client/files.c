@@ -90,6 +90,17 @@ int berth_read(struct berth *b, const char *id, const char *path, int to_fd, str
 	return client_call(b, &c, e);
 }
 
+int berth_read_at(struct berth *b, const char *id, const char *snapshot, const char *path, int to_fd,
+		  struct berth_error *e)
+{
+	AUTO(str_free) char *at = client_encode(snapshot);
+	AUTO(str_free) char *more = str_printf("&at=%s", at);
+	AUTO(str_free) char *url = file_path(id, "files", path, more);
+	struct client_call c = { .method = "GET", .path = url, .from_fd = -1, .to_fd = to_fd };
+
+	return client_call(b, &c, e);
+}
+
 int berth_write(struct berth *b, const char *id, const char *path, int from_fd, unsigned mode, struct berth_error *e)
 {
 	AUTO(str_free) char *more = str_printf("&mode=%u", mode & 07777);

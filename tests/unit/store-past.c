@@ -250,7 +250,7 @@ static void check_diff(const struct digest *a, const struct digest *b)
 	lines told = { 0 }, want = differ(&x, &y);
 	struct err e = ERR_NULL;
 
-	cr_assert_eq(tree_diff(place.store, a, b, 0, tell_one, &told, &e), 0, "%s", e.text);
+	cr_assert_eq(tree_diff(place.store, a, b, "", 0, tell_one, &told, &e), 0, "%s", e.text);
 	expect_same(&told, &want);
 	walk_free(&x);
 	walk_free(&y);
@@ -329,15 +329,22 @@ Test(past, a_whole_directory_is_one_change_when_asked_for)
 	}
 	commit(t);
 	is = seal(ws);
-	cr_assert_eq(tree_diff(place.store, &was, &is, TREE_DIFF_WHOLE, count_change, &n, NULL), 0);
+	cr_assert_eq(tree_diff(place.store, &was, &is, "", TREE_DIFF_WHOLE, count_change, &n, NULL), 0);
 	cr_assert_eq(n, 1U);
 	n = 0;
-	cr_assert_eq(tree_diff(place.store, &was, &is, 0, count_change, &n, NULL), 0);
+	cr_assert_eq(tree_diff(place.store, &was, &is, "", 0, count_change, &n, NULL), 0);
 	cr_assert_eq(n, 102U);
 	n = 0;
-	cr_assert_eq(tree_diff(place.store, &is, &is, 0, count_change, &n, NULL), 0);
+	cr_assert_eq(tree_diff(place.store, &is, &is, "", 0, count_change, &n, NULL), 0);
 	cr_assert_eq(n, 0U);
-	cr_assert_eq(tree_diff(place.store, &was, &is, 0, stop_at_once, NULL, NULL), 77);
+	cr_assert_eq(tree_diff(place.store, &was, &is, "", 0, stop_at_once, NULL, NULL), 77);
+	n = 0;
+	cr_assert_eq(tree_diff(place.store, &was, &is, "d/e/7", 0, count_change, &n, NULL), 0);
+	cr_assert_eq(n, 1U);
+	n = 0;
+	cr_assert_eq(tree_diff(place.store, &is, &was, "d/e", 0, count_change, &n, NULL), 0);
+	cr_assert_eq(n, 101U);
+	cr_assert_eq(tree_diff(place.store, &is, &was, "no", 0, count_change, &n, NULL), -ENOENT);
 	wsdb_close(&ws);
 }
 

@@ -40,6 +40,23 @@ static int get_bytes(const struct json *j, const char *key, char **ret, struct e
 	return 0;
 }
 
+int v1_path_of(const struct json *j, const char *key, char **ret)
+{
+	AUTO(str_free) char *name = str_printf("%s_hex", key);
+	AUTO(str_free) char *typed = NULL;
+
+	/* Both may be there: the bytes are right, the text is for people. */
+	if (json_get_str(j, name, NULL)) {
+		const char *hex = json_get_str(j, name, "");
+		size_t n = strlen(hex) / 2;
+
+		typed = must_calloc(n + 1, 1);
+		if (str_unhex(hex, typed, n) < 0 || strlen(typed) != n)
+			return -EINVAL;
+	}
+	return path_normalise(typed ? typed : json_get_str(j, key, ""), "/workspace", ret);
+}
+
 static int find(struct api *api, struct http_req *req, const char *typed, struct ws **ret_ws, char **ret_path,
 		struct node *ret, struct err *e)
 {
@@ -103,29 +120,62 @@ static int find_file(void *ctx, struct http_req *req, struct ws **ret_ws, char *
 	return r;
 }
 
-int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+/* A file as a snapshot has it. */
+static int find_past(struct api *api, struct http_req *req, const char *snapshot, struct ws **ret_ws,
+		     struct content *ret, struct err *e)
 {
-	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(str_free) char *path = NULL;
+	struct digest root;
+	struct tree_item it;
+	int r = find(api, req, http_query(req, "path"), ret_ws, &path, NULL, e);
+
+	if (r == 0)
+		r = hub_tree(api->hub, http_segment(req, 0), snapshot, &root, e);
+	if (r < 0)
+		return r;
+	r = tree_resolve(api->store, &root, path, &it);
+	if (r < 0)
+		return err_sys(e, r, "%s of %s", path, snapshot);
+	if (!S_ISREG(it.mode))
+		return err_set(e, S_ISDIR(it.mode) ? -EISDIR : -EINVAL, "not-a-file", "%s is no regular file", path);
+	*ret = it.content;
+	return 0;
+}
+
+static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, struct content *ret, struct err *e)
+{
 	AUTO(str_free) char *path = NULL;
 	struct ws_wait *wait;
-	struct download *d;
-	uint64_t at, len;
 	struct node n;
-	int r = find_file(ctx, req, &ws, &path, &n, e);
+	int r = find_file(api, req, ret_ws, &path, &n, e);
 
 	if (r < 0)
 		return r;
 	wait = ws_wait_new();
-	ws_open_content(ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
+	ws_open_content(*ret_ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
 	r = ws_wait_end(&wait, &n);
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
-	r = http_range(req, res, n.content.size, &at, &len, e);
+	*ret = n.content;
+	return 0;
+}
+
+int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	const char *snapshot = http_query(req, "at");
+	struct content content;
+	struct download *d;
+	uint64_t at, len;
+	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &content, e) : find_now(ctx, req, &ws, &content, e);
+
+	if (r == 0)
+		r = http_range(req, res, content.size, &at, &len, e);
 	if (r < 0)
 		return r;
 	d = NEW(struct download);
 	d->ws = take(&ws);
-	d->content = n.content;
+	d->content = content;
 	d->from = at;
 	res->type = "application/octet-stream";
 	res->read = download_read;

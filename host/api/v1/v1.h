@@ -48,7 +48,7 @@ http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_ge
 	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_backup, v1_key_create,
 	v1_key_list, v1_key_revoke, v1_events, v1_watch, v1_file_head, v1_statfs,
 	v1_xattr_get, v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics, v1_host, v1_tunnel, v1_listen,
-	v1_stats, v1_logs;
+	v1_stats, v1_logs, v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove, v1_restore, v1_fork, v1_diff;
 
 /* The member "disk": of the state directory. */
 struct json_writer;
@@ -56,6 +56,10 @@ void v1_put_disk(struct json_writer *w, struct hub *hub);
 /* A JSON body held against a list of members (json_check); an empty body is an empty object. json_free() it. */
 struct json;
 int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);
+/* A path below the workspace from a body: "KEY_hex", or "KEY"; "" is the workspace. Return: 0; -EINVAL. */
+int v1_path_of(const struct json *j, const char *key, char **ret);
+/* The tree of "ID@SNAPSHOT", or of the present with "ID". */
+int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct err *e);
 /* "file", "dir", "symlink", "fifo", "socket", "other". */
 const char *v1_type_of(uint32_t mode);
 /* Answer with the lines that a reader follows; it is taken over. */

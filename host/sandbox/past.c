@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots, going back to one, forks. Whoever works on a sandbox here holds it (is_held), so that it is neither ended
+ * nor paused meanwhile, in whatever state it is. A running workload is frozen for as long as it takes; it is thawed
+ * whatever comes of it.
+ */
+#include "host/sandbox/state.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { SEAL_TRIES = 10, NAME_TRIES = 100 };
+
+static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
+
+/* Return: 0 and the sandbox, counted among its jobs. */
+static int hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
+{
+	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
+	struct sandbox *s;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held))
+		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	if (!s || s->info.state == SANDBOX_CREATING || !s->ws)
+		r = err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+	else if (s->info.state == SANDBOX_STOPPING)
+		r = err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);
+	else if (s->is_stalled)
+		r = err_set(e, -ENOSPC, "disk-full", "sandbox %s stands still until the disk has room", s->info.id);
+	if (r == 0) {
+		s->is_held = true;
+		s->jobs++;
+		*ret = s;
+	}
+	lock_drop(&hub->lock);
+	return r;
+}
+
+static void release(struct sandbox *s)
+{
+	lock_take(&s->hub->lock);
+	s->is_held = false;
+	pthread_cond_broadcast(&s->hub->cond);
+	lock_drop(&s->hub->lock);
+	hub_job_done(s);
+}
+
+static bool runs(const struct sandbox *s)
+{
+	return !(HUB_IN(s->info.state) & quiet); /* held: it cannot change */
+}
+
+static int freeze(struct sandbox *s, bool on, struct err *e)
+{
+	return s->hub->conf.kind->freeze(&s->hub->box_env, s->info.id, on ? PRIV_FREEZE_WORK : PRIV_FREEZE_NONE, e);
+}
+
+static void thaw(struct sandbox *s)
+{
+	struct err e = ERR_NULL;
+
+	if (freeze(s, false, &e) < 0)
+		log_error("sandbox", "not thawed", "id=%s why=%s", s->info.id, e.text);
+}
+
+/* What the guest wrote before this is here and durable. */
+static int come_home(struct sandbox *s, struct err *e)
+{
+	return runs(s) ? ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), e) : 0;
+}
+
+static int seal(struct sandbox *s, unsigned flags, struct digest *ret, struct err *e)
+{
+	int r = tree_seal(ws_db(s->ws), flags, ret, e);
+
+	return r == -ENOENT ? err_set(e, -EAGAIN, "workspace-empty", "nothing of the workspace is known yet") : r;
+}
+
+static int record(struct sandbox *s, const char *name, const struct digest *root, uint32_t flags, struct snapshot *ret,
+		  struct err *e)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct snapshot snap = { .root = *root, .created_ns = clock_wall(), .flags = flags };
+	time_t now = (time_t)(snap.created_ns / (int64_t)CLOCK_S);
+	char stamp[32] = "now";
+	struct tm tm;
+	int i, r = txn_write(ws_db(s->ws), &t, e);
+
+	if (r)
+		return r;
+	if (gmtime_r(&now, &tm))
+		strftime(stamp, sizeof(stamp), "%Y-%m-%d-%H%M%S", &tm);
+	snap.journal_seq = journal_last(t);
+	if (meta_get_u64(t, "entries", &snap.entries) != 0)
+		snap.entries = 0;
+	if (strlen(name) >= sizeof(snap.name))
+		return err_set(e, -EINVAL, "bad-snapshot-name", "a snapshot's name has at most %d letters",
+			       SNAPSHOT_NAME_MAX);
+	snprintf(snap.name, sizeof(snap.name), "%s", name);
+	/* A name that ends with - is a beginning: the time comes behind it. */
+	for (i = 1; !name[0] || name[strlen(name) - 1] == '-'; i++) {
+		struct snapshot there;
+
+		if (i == 1)
+			snprintf(snap.name, sizeof(snap.name), "%.20s%s", name, stamp);
+		else
+			snprintf(snap.name, sizeof(snap.name), "%.20s%s-%d", name, stamp, i);
+		if (snapshot_get(t, snap.name, &there) != 0 || i == NAME_TRIES)
+			break;
+	}
+	r = snapshot_put(t, &snap, e);
+	if (r == 0)
+		r = txn_commit(&t, e);
+	if (r == 0)
+		*ret = snap;
+	return r;
+}
+
+/* In a sandbox that is held and stands still, or does not run. */
+static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snapshot *ret, struct err *e)
+{
+	unsigned old = unfrozen || s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0;
+	uint32_t flags = (runs(s) ? SNAPSHOT_LIVE : 0) | (unfrozen && runs(s) ? SNAPSHOT_UNFROZEN : 0);
+	struct digest root;
+	int r = come_home(s, e);
+
+	if (r == 0)
+		r = seal(s, old, &root, e);
+	return r ? r : record(s, name, &root, flags, ret, e);
+}
+
+int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool unfrozen, struct snapshot *ret,
+		 struct err *e)
+{
+	struct sandbox *s = NULL;
+	bool stand;
+	int r = hold(hub, id_or_name, &s, e);
+
+	if (r)
+		return r;
+	stand = runs(s) && !unfrozen;
+	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
+	if (stand)
+		r = come_home(s, e);
+	if (r == 0 && stand)
+		r = freeze(s, true, e);
+	if (r == 0)
+		r = keep(s, name, unfrozen, ret, e);
+	if (stand)
+		thaw(s);
+	if (r == 0) {
+		log_info("sandbox", "snapshot", "id=%s name=%s", s->info.id, ret->name);
+		hub_tell(s, "snapshot", ret->name);
+	}
+	release(s);
+	return r;
+}
+
+int hub_snapshot_each(struct hub *hub, const char *id_or_name, int (*fn)(void *ctx, const struct snapshot *s),
+		      void *ctx, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = hub_ws(hub, id_or_name, &ws, e);
+
+	if (r == 0)
+		r = txn_read(ws_db(ws), &t, e);
+	return r ? r : snapshot_each(t, fn, ctx);
+}
+
+int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *name, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = hub_ws(hub, id_or_name, &ws, e);
+
+	if (r == 0)
+		r = txn_write(ws_db(ws), &t, e);
+	if (r == 0)
+		r = snapshot_del(t, name, e);
+	return r ? r : txn_commit(&t, e);
+}
+
+static int find(struct sandbox *s, const char *name, struct snapshot *ret, struct err *e)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = txn_read(ws_db(s->ws), &t, e);
+
+	if (r)
+		return r;
+	r = snapshot_get(t, name, ret);
+	if (r == STORE_E_NONE)
+		return err_set(e, -ENOENT, "no-such-snapshot", "sandbox %s has no snapshot \"%.64s\"", s->info.id,
+			       name);
+	return r ? err_sys(e, r, "read a snapshot") : 0;
+}
+
+/* The present, as if it were a snapshot. */
+static int present(struct sandbox *s, struct snapshot *ret, struct err *e)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = come_home(s, e);
+
+	*ret = (struct snapshot){ .created_ns = clock_wall() };
+	if (r == 0)
+		r = seal(s, SEAL_OLD_CONTENT, &ret->root, e);
+	if (r == 0)
+		r = txn_read(ws_db(s->ws), &t, e);
+	if (r == 0 && meta_get_u64(t, "entries", &ret->entries) != 0)
+		ret->entries = 0;
+	return r;
+}
+
+int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret, struct err *e)
+{
+	struct sandbox *s = NULL;
+	struct snapshot snap;
+	int r = hold(hub, id_or_name, &s, e);
+
+	if (r)
+		return r;
+	r = name[0] ? find(s, name, &snap, e) : present(s, &snap, e);
+	release(s);
+	if (r == 0)
+		*ret = snap.root;
+	return r;
+}
+
+/* --- going back --------------------------------------------------------------------------------------------------- */
+
+static int restore_stored(struct sandbox *s, const struct digest *to, const char *path, const char *words,
+			  struct err *e)
+{
+	struct ws_wait *wait;
+	struct digest now;
+	int i, r = 0;
+
+	ws_refuse_changes(s->ws, true);
+	/* What was on its way when changes began to be refused may come between the seal and us. */
+	for (i = 0; i < SEAL_TRIES; i++) {
+		r = seal(s, SEAL_OLD_CONTENT, &now, e);
+		if (r < 0)
+			break;
+		wait = ws_wait_new();
+		ws_restore(s->ws, &now, to, path, words, ws_wait_done, wait);
+		r = ws_wait_end(&wait, NULL);
+		if (r != -EAGAIN)
+			break;
+	}
+	ws_refuse_changes(s->ws, false);
+	return r < 0 && !(e && e->code) ? err_sys(e, r, "going back") : r;
+}
+
+static int restore_live(struct sandbox *s, const struct digest *to, const char *path, struct err *e)
+{
+	struct digest now;
+	int r = come_home(s, e);
+
+	if (r == 0)
+		r = seal(s, SEAL_OLD_CONTENT, &now, e);
+	if (r == 0)
+		r = ws_restore_live(s->ws, &now, to, path, e);
+	if (r == 0)
+		r = come_home(s, e);
+	return r;
+}
+
+static int restore(struct sandbox *s, const char *name, const char *path, bool keep_it, struct snapshot *ret_kept,
+		   struct err *e)
+{
+	AUTO(str_free) char *words = str_printf("restored %s from %s", path[0] ? path : "everything", name);
+	struct snapshot kept, to;
+	struct tree_item it;
+	int r = find(s, name, &to, e);
+
+	if (r == 0 && s->info.state == SANDBOX_PAUSED)
+		r = err_set(e, -EBUSY, "paused", "sandbox %s is paused: resume it first", s->info.id);
+	if (r == 0 && tree_resolve(s->hub->conf.store, &to.root, path, &it) != 0)
+		r = err_set(e, -ENOENT, "no-such-path", "%s has no %.160s", name, path);
+	if (r == 0 && runs(s))
+		r = freeze(s, true, e);
+	if (r)
+		return r;
+	if (keep_it)
+		r = keep(s, "before-restore-", false, ret_kept ? ret_kept : &kept, e);
+	if (r == 0)
+		r = runs(s) ? restore_live(s, &to.root, path, e) : restore_stored(s, &to.root, path, words, e);
+	if (runs(s))
+		thaw(s);
+	return r;
+}
+
+int hub_restore(struct hub *hub, const char *id_or_name, const char *name, const char *path, bool keep_it,
+		struct snapshot *ret_kept, struct err *e)
+{
+	struct sandbox *s = NULL;
+	int r;
+
+	if (!path_ok(span_str(path)))
+		return err_set(e, -EINVAL, "bad-path", "not a path below /workspace");
+	r = hold(hub, id_or_name, &s, e);
+	if (r)
+		return r;
+	r = restore(s, name, path, keep_it, ret_kept, e);
+	if (r == 0) {
+		log_info("sandbox", "restored", "id=%s from=%s", s->info.id, name);
+		hub_tell(s, "restored", name);
+	}
+	release(s);
+	return r;
+}
+
+/* --- forks -------------------------------------------------------------------------------------------------------- */
+
+/* The workspace and its record in one transaction: a daemon that dies leaves both or an empty environment. */
+static int plant(struct sandbox *s, const struct snapshot *of, struct err *e)
+{
+	const struct hub_conf *c = &s->hub->conf;
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct ws_conf wc = {
+		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
+		.watchers = c->watchers
+	};
+	struct journal_row row = { .kind = JOURNAL_NOTE, .wall_ns = clock_wall(), .name = span_str(s->info.why) };
+	struct ws *ws = NULL;
+	int r = ws_open(&wc, s->info.id, true, &ws, e);
+
+	if (r)
+		return r;
+	ws_limit(ws, s->info.workspace_b);
+	lock_take(&s->hub->lock);
+	s->ws = ws;
+	lock_drop(&s->hub->lock);
+	r = txn_write(ws_db(ws), &t, e);
+	if (r == 0)
+		r = txn_plant(t, &of->root, e);
+	if (r)
+		return r;
+	meta_put_u64(t, "entries", of->entries);
+	journal_append(t, &row);
+	r = record_put(s, t, e);
+	return r ? r : txn_commit(&t, e);
+}
+
+static void inherit(struct sandbox *s, const struct sandbox *from, const struct hub_fork *what)
+{
+	struct hub_info *i = &s->info;
+
+	*i = (struct hub_info){ .state = SANDBOX_CREATING,
+				.created_ns = clock_wall(),
+				.memory_b = from->info.memory_b,
+				.workspace_b = from->info.workspace_b,
+				.cpu_milli = from->info.cpu_milli,
+				.pids = from->info.pids };
+	i->stopped_ns = i->created_ns;
+	snprintf(i->template_, sizeof(i->template_), "%s", from->info.template_);
+	snprintf(i->name, sizeof(i->name), "%s", what->name);
+	snprintf(i->owner, sizeof(i->owner), "%s", what->owner);
+	snprintf(i->why, sizeof(i->why), "a fork of %s%s%.64s", from->info.id, what->snapshot[0] ? "@" : "",
+		 what->snapshot);
+	if (what->id[0])
+		snprintf(i->id, sizeof(i->id), "%s", what->id);
+	else
+		hub_random_id(i->id);
+	snprintf(i->mount, sizeof(i->mount), "%s/%s", s->hub->mount_dir, i->id);
+}
+
+/* Nothing of it is left. */
+static void forget(struct sandbox *s)
+{
+	struct hub *hub = s->hub;
+	AUTO(str_free) char *id = must_strdup(s->info.id);
+
+	hub_forget(hub, s);
+	(void)!wsdb_remove(hub->conf.store, id, NULL);
+}
+
+int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret, struct err *e)
+{
+	struct sandbox *from = NULL, *s;
+	struct snapshot of;
+	int r;
+
+	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) ||
+	    (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
+		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
+	r = hold(hub, what->from, &from, e);
+	if (r)
+		return r;
+	r = what->snapshot[0] ? find(from, what->snapshot, &of, e) : present(from, &of, e);
+	s = NEW(struct sandbox);
+	s->hub = hub;
+	s->pidfd = -1;
+	list_init(&s->node);
+	inherit(s, from, what);
+	release(from);
+	if (r == 0)
+		r = hub_claim_stored(hub, s, e);
+	if (r) {
+		free(s);
+		return r;
+	}
+	r = plant(s, &of, e);
+	if (r) {
+		forget(s);
+		return r;
+	}
+	life_show(s);
+	hub_set_state(s, SANDBOX_STOPPED, s->info.why);
+	lock_take(&hub->lock);
+	*ret = s->info;
+	lock_drop(&hub->lock);
+	return 0;
+}

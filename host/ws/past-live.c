@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Going back to a tree inside a live workspace: what differs is collected first (nothing of the store is held while the
+ * agent works), then performed by the agent, change by change. A file comes in one piece, under another name first.
+ * Attributes of directories are set at last, the deepest first: what is made in them would change their times.
+ */
+#include "host/ws/state.h"
+
+#include "base/path.h"
+#include "base/str.h"
+#include "seal/digest.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { PIECE = 1024 * 1024, CHANGES_MAX = 1000000 };
+
+struct going {
+	char *path, *target; /* owned */
+	bool was, is;
+	uint32_t old_mode;
+	struct tree_item it; /* after; its spans are nobody's */
+};
+
+struct back {
+	struct ws *ws;
+	VEC(struct going) list;
+};
+
+static int collect(void *ctx, const char *path, const struct tree_item *before, const struct tree_item *after)
+{
+	struct back *b = ctx;
+	struct going g = { .was = before, .is = after };
+
+	if (b->list.len >= CHANGES_MAX)
+		return -E2BIG;
+	g.path = must_strdup(path);
+	g.old_mode = before ? before->mode : 0;
+	if (after) {
+		g.it = *after;
+		g.target = span_dup(after->target);
+		g.it.name = g.it.target = SPAN_NULL;
+	}
+	vec_push(&b->list, g);
+	return 0;
+}
+
+static int parent_of(struct back *b, const char *path, uint64_t *ret, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	AUTO(str_free) char *dir = span_dup(SPAN(path, slash ? (size_t)(slash - path) : 0));
+	struct node n;
+	int r = ws_resolve(b->ws, dir, &n);
+
+	*ret = n.fid;
+	*ret_name = slash ? slash + 1 : path;
+	return r;
+}
+
+static int make(struct back *b, uint64_t dir, const char *name, uint32_t mode, const char *target, struct node *ret)
+{
+	struct ws_wait *wait = ws_wait_new();
+
+	ws_make(b->ws, dir, span_str(name), mode, span_str(target), ws_wait_done, wait);
+	return ws_wait_end(&wait, ret);
+}
+
+static int remove_name(struct back *b, uint64_t dir, const char *name, unsigned flags)
+{
+	struct ws_wait *wait = ws_wait_new();
+
+	ws_remove(b->ws, dir, span_str(name), flags, ws_wait_done, wait);
+	return ws_wait_end(&wait, NULL);
+}
+
+static int set_attr(struct back *b, uint64_t fid, const struct tree_item *it)
+{
+	struct ws_attr a = { .which = WIRE_ATTR_UID | WIRE_ATTR_GID | WIRE_ATTR_MTIME,
+			     .mode = it->mode & 07777,
+			     .uid = it->uid,
+			     .gid = it->gid,
+			     .mtime_ns = it->mtime_ns };
+	struct ws_wait *wait = ws_wait_new();
+
+	if (!S_ISLNK(it->mode))
+		a.which |= WIRE_ATTR_MODE;
+	ws_setattr(b->ws, fid, &a, ws_wait_done, wait);
+	return ws_wait_end(&wait, NULL);
+}
+
+static int fill(struct back *b, uint64_t fid, const struct content *c)
+{
+	AUTO(mem_free) char *piece = must_calloc(1, PIECE);
+	struct ws_attr size = { .which = WIRE_ATTR_SIZE, .size = c->size };
+	uint64_t at = 0;
+	int r = 0;
+
+	/* Holes stay holes: only what is stored is written, the size comes at last. */
+	while (r == 0 && at < c->size && content_next_data(b->ws->conf.store, c, at, &at) == 0) {
+		struct ws_wait *wait;
+		ssize_t n = content_read(b->ws->conf.store, c, at, piece, PIECE, false);
+
+		if (n <= 0)
+			return n < 0 ? (int)n : -EIO;
+		wait = ws_wait_new();
+		ws_write(b->ws, fid, at, SPAN(piece, (size_t)n), false, ws_wait_done, wait);
+		r = ws_wait_end(&wait, NULL);
+		at += (uint64_t)n;
+	}
+	if (r == 0 && c->size) {
+		struct ws_wait *wait = ws_wait_new();
+
+		ws_setattr(b->ws, fid, &size, ws_wait_done, wait);
+		r = ws_wait_end(&wait, NULL);
+	}
+	return r;
+}
+
+static int put_file(struct back *b, uint64_t dir, const char *name, const struct tree_item *it)
+{
+	struct ws_wait *wait;
+	uint64_t random;
+	struct node n;
+	char temp[64];
+	int r;
+
+	random_bytes(&random, sizeof(random));
+	snprintf(temp, sizeof(temp), ".berth-%016llx", (unsigned long long)random);
+	r = make(b, dir, temp, S_IFREG | 0600, "", &n);
+	if (r < 0)
+		return r;
+	r = fill(b, n.fid, &it->content);
+	if (r == 0)
+		r = set_attr(b, n.fid, it);
+	if (r == 0) {
+		wait = ws_wait_new();
+		ws_rename(b->ws, dir, span_str(temp), dir, span_str(name), 0, ws_wait_done, wait);
+		r = ws_wait_end(&wait, NULL);
+	}
+	if (r < 0)
+		(void)!remove_name(b, dir, temp, 0);
+	return r;
+}
+
+static int put_other(struct back *b, uint64_t dir, const char *name, const struct going *g)
+{
+	struct node n;
+	int r;
+
+	if (S_ISCHR(g->it.mode) || S_ISBLK(g->it.mode))
+		return -EPERM;
+	r = make(b, dir, name, g->it.mode, g->target, &n);
+	return r == 0 && !S_ISDIR(g->it.mode) ? set_attr(b, n.fid, &g->it) : r;
+}
+
+/* The same file with the same bytes: its attributes alone. */
+static bool keeps_bytes(struct back *b, const struct going *g)
+{
+	struct node n;
+
+	return g->was && S_ISREG(g->it.mode) && ws_resolve(b->ws, g->path, &n) == 0 && S_ISREG(n.mode) &&
+	       !(n.flags & NODE_PENDING) && !memcmp(&n.content, &g->it.content, sizeof(n.content));
+}
+
+static int perform(struct back *b, const struct going *g)
+{
+	bool is_dir = g->is && S_ISDIR(g->it.mode), was_dir = g->was && S_ISDIR(g->old_mode);
+	const char *name;
+	struct node n;
+	uint64_t dir;
+	int r;
+
+	if (is_dir && was_dir)
+		return 0; /* its attributes come at the end */
+	r = parent_of(b, g->path, &dir, &name);
+	if (r == 0 && keeps_bytes(b, g)) {
+		r = ws_resolve(b->ws, g->path, &n);
+		return r ? r : set_attr(b, n.fid, &g->it);
+	}
+	if (r == 0 && g->was && !(g->is && S_ISREG(g->it.mode) && !was_dir))
+		r = remove_name(b, dir, name, was_dir ? WIRE_FS_TREE : 0);
+	if (r < 0 || !g->is)
+		return r;
+	return S_ISREG(g->it.mode) ? put_file(b, dir, name, &g->it) : put_other(b, dir, name, g);
+}
+
+/* The way to what is restored, where it is missing. */
+static int make_way(struct back *b, const char *path)
+{
+	AUTO(str_free) char *way = must_strdup(path);
+	uint64_t dir;
+	const char *name;
+	struct node n;
+	char *p;
+	int r = 0;
+
+	for (p = strchr(way, '/'); p && r == 0; p = strchr(p + 1, '/')) {
+		*p = '\0';
+		if (ws_resolve(b->ws, way, &n) == -ENOENT) {
+			r = parent_of(b, way, &dir, &name);
+			if (r == 0)
+				r = make(b, dir, name, S_IFDIR | 0755, "", &n);
+		}
+		*p = '/';
+	}
+	return r;
+}
+
+static int finish_dir(struct back *b, const struct digest *to, const char *path)
+{
+	struct tree_item it;
+	struct node n;
+	int r = tree_resolve(b->ws->conf.store, to, path, &it);
+
+	if (r || !S_ISDIR(it.mode))
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+	r = ws_resolve(b->ws, path, &n);
+	return r ? r : set_attr(b, n.fid, &it);
+}
+
+static int finish_once(struct back *b, const struct digest *to, struct span dir, struct map *done)
+{
+	AUTO(str_free) char *path = NULL;
+
+	if (map_get(done, dir))
+		return 0;
+	map_put(done, dir, b);
+	path = span_dup(dir);
+	return finish_dir(b, to, path);
+}
+
+/* What was made or removed in a directory changed its times. Directories above @top are not asked about. */
+static int finish_dirs(struct back *b, const struct digest *to, const char *top, struct err *e)
+{
+	struct map done = MAP_NULL;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < b->list.len; i++) {
+		struct going *g = &b->list.v[i];
+		const char *slash = strrchr(g->path, '/');
+		size_t up = slash ? (size_t)(slash - g->path) : 0;
+
+		if (g->is && S_ISDIR(g->it.mode))
+			r = finish_once(b, to, span_str(g->path), &done);
+		if (r == 0 && g->path[0] && up >= strlen(top))
+			r = finish_once(b, to, SPAN(g->path, up), &done);
+		if (r < 0)
+			r = err_sys(e, r, "attributes of /workspace/%s or what it is in", g->path);
+	}
+	map_fini(&done);
+	return r;
+}
+
+static int perform_all(struct back *b, const struct digest *to, const char *path, struct err *e)
+{
+	size_t i;
+	int r = make_way(b, path);
+
+	if (r < 0)
+		return err_sys(e, r, "/workspace/%s", path);
+	for (i = 0; r == 0 && i < b->list.len; i++) {
+		r = perform(b, &b->list.v[i]);
+		if (r < 0)
+			return err_sys(e, r, "/workspace/%s (%zu of %zu changes were made)", b->list.v[i].path, i,
+				       b->list.len);
+	}
+	return finish_dirs(b, to, path, e);
+}
+
+int ws_restore_live(struct ws *ws, const struct digest *from, const struct digest *to, const char *path,
+		    struct err *e)
+{
+	struct back b = { .ws = ws };
+	size_t i;
+	int r = tree_diff(ws->conf.store, from, to, path, TREE_DIFF_GONE_WHOLE, collect, &b, e);
+
+	if (r == -E2BIG)
+		r = err_set(e, r, "too-many-changes", "more than %d changes: restore it when it is stopped",
+			    CHANGES_MAX);
+	if (r == 0)
+		r = perform_all(&b, to, path, e);
+	for (i = 0; i < b.list.len; i++) {
+		str_free(&b.list.v[i].path);
+		str_free(&b.list.v[i].target);
+	}
+	vec_fini(&b.list);
+	return r;
+}
