@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "host/priv/freeze.h"
 #include "host/priv/mount.h"
 
 #include <errno.h>
@@ -42,6 +43,25 @@ struct keeper {
 	uint64_t until; /* when the mount goes; CLOCK_NEVER while it is served */
 };
 
+/* In a group beside those of the sandboxes, not in the unit of the daemon: systemd would warn at each start of what it
+ * finds there. By trees of version 2 only, which it counts by; a daemon that nobody put below a parent has no unit. */
+static void change_group(const struct host *h, bool in)
+{
+	const struct cgroups *c = &h->cgroups;
+	unsigned i;
+
+	for (i = 0; h->conf.cgroup_parent[0] && i < c->n; i++) {
+		AUTO(str_free) char *dir = str_printf("%s/%s-keeper", c->trees[i].path, c->name);
+
+		if (!c->trees[i].unified)
+			continue;
+		if (in)
+			(void)!mkdir(dir, 0755);
+		if (cgroup_write(in ? dir : c->trees[i].path, "cgroup.procs", "0") == 0 && !in)
+			(void)!rmdir(dir);
+	}
+}
+
 static bool has_hung_up(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -57,6 +77,7 @@ static NORETURN void give_up(struct keeper *k)
 	mount_abort(k->host, k->m.dev);
 	unlink(path);
 	unlink(pid);
+	change_group(k->host, false);
 	_exit(0);
 }
 
@@ -212,6 +233,7 @@ static NORETURN void keeper_run(struct host *h, int conn)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
 	setsid();
+	change_group(h, true);
 	tidy(fds, ARRAY_LEN(fds));
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);

@@ -80,9 +80,11 @@ while read -r pid; do
 	printf '%s:%s ' "$(cat "/proc/$pid/comm")" "$(cat "/proc/$pid/oom_score_adj")"
 done </sys/fs/cgroup/system.slice/berthd.service/cgroup.procs >/tmp/members
 say "in the unit's group: $(cat /tmp/members)"
-for name in berthd berth-priv berth-keeper berth-notify; do
+for name in berthd berth-priv berth-notify; do
 	grep -q "$name" /tmp/members || fail "$name is not in the unit's group"
 done
+grep -qx "$(cat $STATE/keeper/pid)" /sys/fs/cgroup/berth.slice/berth-*-keeper/cgroup.procs || fail "the keeper is not in its group"
+equal "the keeper's score" "$(cat "/proc/$(cat $STATE/keeper/pid)/oom_score_adj")" -500
 berth info --host >/tmp/host || fail "info --host"
 if [ $SURVIVES = yes ]; then wanted=on; else wanted=missing; fi
 grep -qE "^  takeover +$wanted " /tmp/host || fail "takeover: $(grep takeover /tmp/host)"
@@ -241,6 +243,7 @@ say "upgraded to $(dpkg-query -W -f '${Version}' berth)"
 # --- the journal: nothing that frightens without a cause ---
 journalctl -q --no-pager -o cat -b -u berthd -u berth.slice -u systemd-udevd >/tmp/journal
 sed 's/^/vm:   journal: /' /tmp/journal
+if grep -E 'left-over|remains running|deficienc' /tmp/journal | grep -v berth-priv; then fail "systemd finds something left over"; fi
 
 # --- removed, purged ---
 apt-get -q -y remove berth >/tmp/out 2>&1 || fail "remove"

@@ -50,6 +50,10 @@ equal "the variable is not for sandboxes" "$(berth run "$id" -- sh -c 'echo "${N
 groups=$(find /sys/fs/cgroup -type d -name "$id")
 [ -n "$groups" ] || fail "no group of the sandbox"
 if echo "$groups" | grep -v "/$PARENT/berth-"; then fail "groups outside of the parent"; fi
+for tree in /sys/fs/cgroup /sys/fs/cgroup/unified; do
+	[ ! -e "$tree/cgroup.controllers" ] || grep -qx "$(cat "$STATE/keeper/pid")" "$tree/$PARENT"/berth-*-keeper/cgroup.procs ||
+		fail "the keeper is in the unit's group"
+done
 [ "$(berth stats "$id" --json | field pids)" -gt 0 ] || fail "the figures of its group are not found below the parent"
 [ "$(berth stats "$id" --json | field memory_peak_b)" -gt 0 ] || fail "the figures of its group are not found below the parent"
 berth pause "$id"
