@@ -6,6 +6,13 @@
 . "$(dirname "$(realpath "$0")")/lib.sh"
 packages
 (cd "$WORK/debs" && ls -s -h -- *.deb)
+# Its own overrides are in deploy/debian. Not on every machine: it needs a hundred packages.
+if command -v lintian >/dev/null; then
+	lintian --allow-root --fail-on error,warning --display-info --tag-display-limit 0 "$WORK"/debs/*.deb
+	echo "lintian $(lintian --version | grep -o '[0-9][0-9.]*' | head -n 1) finds nothing"
+else
+	echo "there is no lintian here"
+fi
 
 # A clean root, and beside it the packages that ours need, not installed.
 # shellcheck disable=SC2016 # mmdebstrap's
