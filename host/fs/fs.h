@@ -49,6 +49,15 @@ void fs_free(struct fs **fs);
 void fs_add(struct fs *fs, struct ws *ws);
 /** fs_remove() - no longer show it; open files answer EIO. */
 void fs_remove(struct fs *fs, struct ws *ws);
+/** fs_on_past() - who opens a snapshot of a workspace as a workspace that does not change, shown with fs_add() under an
+ * id that begins with a dot; yields a reference. Return: 0; -ENOENT; -errno. Called on any thread of ours, may block
+ * for the store. Before fs_serve(). */
+void fs_on_past(struct fs *fs, int (*fn)(void *ctx, struct ws *ws, const char *name, struct ws **ret), void *ctx);
+/** fs_snapshots_changed() - a snapshot of this name is there, or is not any more. Not from a thread that answers
+ * requests. */
+void fs_snapshots_changed(struct fs *fs, struct ws *ws, const char *name);
+/** fs_needs() - does the kernel know anything of the workspace with this id? */
+bool fs_needs(struct fs *fs, const char *id);
 /** fs_listener - for ws_on_change(), with the fs as ctx. */
 extern const struct ws_listener fs_listener;
 

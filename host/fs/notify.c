@@ -108,7 +108,7 @@ void root_changed(struct fs *fs, const char *id)
 		abort();
 	notes->fs = fs;
 	notes->len = 0;
-	if (!__atomic_load_n(&fs->serving, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&fs->serving, __ATOMIC_ACQUIRE) || (id && id[0] == '.')) /* those are in no listing */
 		return;
 	if (id)
 		notes_entry(notes, FS_INO_ROOT, id, strlen(id));

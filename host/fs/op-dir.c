@@ -33,13 +33,29 @@ static void add(const struct fs *fs, entries *v, struct span name)
 	vec_push(v, one);
 }
 
+struct adding {
+	const struct fs *fs;
+	entries *v;
+};
+
+static void add_name(void *ctx, const char *name)
+{
+	struct adding *a = ctx;
+
+	add(a->fs, a->v, span_str(name));
+}
+
 static int list_ws(const struct fs *fs, struct fs_inode *i, entries *v)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct span name = SPAN_NULL;
 	uint64_t fid;
-	int r = txn_read(ws_db(i->ws), &t, NULL);
+	struct adding a = { fs, v };
+	int r;
 
+	if (past_is(i->fid))
+		return past_list(i, add_name, &a);
+	r = txn_read(ws_db(i->ws), &t, NULL);
 	if (r == 0)
 		r = ws_read_dir(i->ws, i->fid, &t);
 	while (r == 0) {
@@ -60,7 +76,8 @@ static void list_root(struct fs *fs, entries *v)
 	add(fs, v, span_str("by-name"));
 	lock_take(&fs->lock);
 	while ((slot = map_next(&fs->spaces, &pos)))
-		add(fs, v, SPAN(slot->key, slot->num));
+		if (*(const char *)slot->key != '.')
+			add(fs, v, SPAN(slot->key, slot->num));
 	lock_drop(&fs->lock);
 }
 
@@ -172,7 +189,11 @@ static bool fill_one(struct fill *f, const struct fs_list_entry *one)
 	struct node n;
 	uint64_t fid;
 
+	if (i && past_is(i->fid)) /* its number is that of whoever it is when it is looked up */
+		return fill_plain(f, one->name, one->cookie | 1, next);
 	if (i) {
+		if (past_hides(i->ws, i->fid, one->name))
+			return true;
 		if (entry_get(f->txn, i->fid, span_str(one->name), &fid) != 0 || node_get(f->txn, fid, &n) != 0)
 			return true;
 		return fill_node(f, one->name, i->ws, &n, next);

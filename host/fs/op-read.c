@@ -61,7 +61,7 @@ static void lookup_root(fuse_req_t req, const char *name)
 		fuse_reply_entry(req, &entry);
 		return;
 	}
-	ws = space_find(fs, name);
+	ws = name[0] == '.' ? NULL : space_find(fs, name);
 	r = ws ? ws_getattr(ws, ws_root(ws), &n) : -ENOENT;
 	reply_entry(req, ws, r, &n);
 	ws_unref(&ws);
@@ -78,7 +78,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, ESTALE);
 	else if (!dir)
 		no_entry(req);
-	else
+	else if (!past_lookup(req, dir, name))
 		reply_entry(req, dir->ws, ws_lookup(dir->ws, dir->fid, span_str(name), &n), &n);
 }
 
@@ -134,7 +134,11 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_attr(req, &st, FS_TTL);
 		return;
 	}
-	r = ws_getattr(i->ws, i->fid, &n);
+	r = 0;
+	if (past_is(i->fid))
+		past_node(i->ws, i->fid, &n);
+	else
+		r = ws_getattr(i->ws, i->fid, &n);
 	if (r == -ENOENT) { /* no name any more, but the kernel still has it: open, or somebody's directory */
 		lock_take(&fs->lock);
 		node_shown_last(fs, i->slot, &n);
@@ -234,6 +238,10 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (!i) {
 		fuse_reply_err(req, is_stale(fs_of(req), ino) ? ESTALE : EISDIR);
+		return;
+	}
+	if (ws_is_past(i->ws) && (fi->flags & O_ACCMODE) != O_RDONLY) {
+		fuse_reply_err(req, EROFS);
 		return;
 	}
 	o = NEW(struct opening);

@@ -276,7 +276,20 @@ static struct fs_inode *dir_or_refuse(fuse_req_t req, fuse_ino_t parent)
 
 	if (!dir)
 		fuse_reply_err(req, is_stale(fs_of(req), parent) ? ESTALE : EPERM);
-	return dir;
+	if (!dir || !past_is(dir->fid))
+		return dir;
+	fuse_reply_err(req, EROFS);
+	return NULL;
+}
+
+/* A name that the mount has itself. */
+static bool is_fixed(fuse_req_t req, const struct fs_inode *dir, const char *name)
+{
+	bool is = past_hides(dir->ws, dir->fid, name);
+
+	if (is)
+		fuse_reply_err(req, EPERM);
+	return is;
 }
 
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, const char *target)
@@ -335,7 +348,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, uns
 	struct fs_inode *dir = dir_or_refuse(req, parent);
 	struct change *c;
 
-	if (!dir)
+	if (!dir || is_fixed(req, dir, name))
 		return;
 	c = change_new(req, CHANGE_REMOVE, dir);
 	c->parent = dir->fid;
@@ -359,9 +372,9 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	struct fs_inode *dir = dir_or_refuse(req, parent), *to_dir = inode_of(fs_of(req), to);
 	struct change *c;
 
-	if (!dir)
+	if (!dir || is_fixed(req, dir, name) || (to_dir && is_fixed(req, to_dir, to_name)))
 		return;
-	if (!to_dir || to_dir->ws != dir->ws || flags & ~3U) {
+	if (!to_dir || past_is(to_dir->fid) || to_dir->ws != dir->ws || flags & ~3U) {
 		fuse_reply_err(req, flags & ~3U ? EINVAL : EXDEV);
 		return;
 	}

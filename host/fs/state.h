@@ -12,6 +12,10 @@
 
 #include <fuse_lowlevel.h>
 
+/* Identities of directories that only the mount has. */
+#define FS_FID_BERTH (UINT64_MAX - 1)
+#define FS_FID_PAST (UINT64_MAX - 2)
+
 enum { FS_INO_ROOT = 1, FS_INO_BYNAME = 2, FS_LISTS_MAX = 512 };
 
 /* Entries of a directory in the order of their cookies, as they were when somebody began to read it. */
@@ -70,6 +74,8 @@ struct fs {
 	struct fs_space *space; /* by slot of the table */
 	VEC(struct fs_left) left;
 	unsigned lists;
+	int (*past)(void *ctx, struct ws *ws, const char *name, struct ws **ret); /* const once it is served */
+	void *past_ctx;
 	int fault; /* tests: the kind of change + 1 before whose answer this process ends */
 	bool channel_busy[FS_CHANNELS_MAX];
 };
@@ -119,6 +125,18 @@ struct ws *space_find(struct fs *fs, const char *id); /* a reference, or NULL */
 void list_drop(struct fs *fs, struct fs_list **slot); /* fs.lock held */
 /* Infinite: whatever changes is invalidated. */
 #define FS_TTL 86400.0 * 3650
+
+/* past.c: directories that only the mount has. */
+static inline bool past_is(uint64_t fid)
+{
+	return fid >= FS_FID_PAST;
+}
+void past_node(struct ws *ws, uint64_t fid, struct node *ret);
+/* Is that a name which the mount has in the place of the guest's? */
+bool past_hides(struct ws *ws, uint64_t parent, const char *name);
+/* True: it is one of theirs, and answered. */
+bool past_lookup(fuse_req_t req, struct fs_inode *dir, const char *name);
+int past_list(struct fs_inode *dir, void (*fn)(void *ctx, const char *name), void *ctx);
 
 /* notify.c: a name of the root is there, or is not any more; NULL: its listing alone. */
 void root_changed(struct fs *fs, const char *id);

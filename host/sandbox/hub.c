@@ -446,6 +446,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 		lock_drop(&hub->lock);
 		return r;
 	}
+	views_drop_all(hub, id);
 	fs_remove(hub->conf.fs, s->ws);
 	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
 		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
@@ -627,6 +628,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	hub->template_dir = must_strdup(conf->template_dir);
 	hub->state_dir = must_strdup(conf->state_dir);
 	lock_init(&hub->lock, "hub", LOCK_HUB);
+	lock_init(&hub->view_lock, "views", LOCK_SANDBOX);
 	lock_cond_init(&hub->cond);
 	list_init(&hub->list);
 	hub->ranges = must_calloc(conf->sandboxes_max, sizeof(bool));
@@ -640,6 +642,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	}
 	if (r >= 0) {
 		tidy_links(hub);
+		views_load(hub);
 		r = conf->loaded ? conf->loaded(conf->loaded_ctx, e) : 0;
 	}
 	if (r >= 0) {
@@ -651,6 +654,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		list_each(pos, &hub->list) {
 			struct sandbox *s = list_entry(pos, struct sandbox, node);
 
+			fs_snapshots_changed(conf->fs, s->ws, NULL); /* what the daemon before did not get to tell */
 			/* A stopped one has no box; what its end may have left goes. */
 			if (n < f.ids.len && s->info.state != SANDBOX_STOPPED)
 				memcpy(keep[n++], s->info.id, sizeof(*keep));
@@ -741,10 +745,12 @@ void hub_free(struct hub **slot, bool end)
 	}
 	while (!list_empty(&hub->list))
 		hub_forget(hub, list_entry(hub->list.next, struct sandbox, node));
+	views_end(hub);
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);
 	pthread_cond_destroy(&hub->cond);
+	lock_fini(&hub->view_lock);
 	lock_fini(&hub->lock);
 	str_free(&hub->run_dir);
 	str_free(&hub->cgroup_parent);

@@ -119,9 +119,11 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 	r = snapshot_put(t, &snap, e);
 	if (r == 0)
 		r = txn_commit(&t, e);
-	if (r == 0)
-		*ret = snap;
-	return r;
+	if (r)
+		return r;
+	fs_snapshots_changed(s->hub->conf.fs, s->ws, snap.name);
+	*ret = snap;
+	return 0;
 }
 
 /* In a sandbox that is held and stands still, or does not run. */
@@ -180,13 +182,23 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
+	struct snapshot was = { .name = "" };
 	int r = hub_ws(hub, id_or_name, &ws, e);
 
 	if (r == 0)
 		r = txn_write(ws_db(ws), &t, e);
+	if (r == 0 && snapshot_get(t, name, &was) < 0)
+		was.name[0] = '\0'; /* damaged: it can be removed all the same */
 	if (r == 0)
 		r = snapshot_del(t, name, e);
-	return r ? r : txn_commit(&t, e);
+	if (r == 0)
+		r = txn_commit(&t, e);
+	if (r)
+		return r;
+	if (was.name[0])
+		views_drop(hub, ws_id(ws), &was);
+	fs_snapshots_changed(hub->conf.fs, ws, name);
+	return 0;
 }
 
 static int find(struct sandbox *s, const char *name, struct snapshot *ret, struct err *e)

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/map.h"
+#include "base/vec.h"
 #include "host/sandbox/hub.h"
 #include "wire/wire.h"
 
@@ -31,6 +32,12 @@ struct sandbox {
 	struct loop_timer *timer; /* the loop's */
 };
 
+/* A snapshot that is looked at on the mount. */
+struct view {
+	struct ws *ws; /* a reference */
+	char of[PRIV_ID_MAX + 1];
+};
+
 struct hub {
 	struct hub_conf conf;
 	struct box_env box_env;
@@ -42,6 +49,8 @@ struct hub {
 	bool *ranges; /* taken */
 	bool ending;
 	char *state_dir;
+	struct lock view_lock;
+	struct map views; /* id -> struct view; guarded by view_lock */
 	struct hub_disk disk; /* guarded by hub.lock */
 	pthread_t guard;
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
@@ -88,6 +97,14 @@ bool life_agent_lives(const struct sandbox *s);
 /* The agent is gone; the caller has moved it to stopping. */
 void life_bury(struct sandbox *s);
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e);
+
+/* view.c */
+int views_open(void *ctx, struct ws *ws, const char *name, struct ws **ret);
+void views_drop(struct hub *hub, const char *of, const struct snapshot *s);
+void views_drop_all(struct hub *hub, const char *of);
+/* Those that the kernel knows go on; the others are removed. When all workspaces are shown, before the mount serves. */
+void views_load(struct hub *hub);
+void views_end(struct hub *hub);
 
 /* guard.c */
 int guard_start(struct hub *hub, struct err *e);

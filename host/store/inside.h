@@ -37,6 +37,8 @@ struct txn {
 void journal_facts(struct txn *t);
 /** store_ws_dir() - "DIR/ws/ID" on the heap. */
 char *store_ws_dir(const struct store *store, const char *id);
+/** store_is_view() - a name of store_each_view(). */
+bool store_is_view(const char *name);
 /** store_sync_dir() - make the names in a directory durable. Return: 0 or -errno. */
 int store_sync_dir(const char *path) MUST_CHECK;
 /** store_format_put() / store_format_check() - the version of an environment, in its table @meta.

@@ -142,6 +142,11 @@ static int open_dir(struct store *s, struct err *e)
 	return 0;
 }
 
+bool store_is_view(const char *name)
+{
+	return str_starts(name, STORE_VIEW_PREFIX) && str_is_id(name + strlen(STORE_VIEW_PREFIX), 48);
+}
+
 /* Finish the removals, and forget the beginnings, that a crash interrupted. */
 static void sweep(struct store *s)
 {
@@ -153,7 +158,8 @@ static void sweep(struct store *s)
 		AUTO(str_free) char *data = str_printf("%s/%s/data.mdb", path, d->d_name);
 		AUTO(str_free) char *lock = str_printf("%s/%s/lock.mdb", path, d->d_name);
 
-		if (d->d_name[0] != '.' || str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
+		if (d->d_name[0] != '.' || str_eq(d->d_name, ".") || str_eq(d->d_name, "..") ||
+		    store_is_view(d->d_name))
 			continue;
 		unlink(data);
 		unlink(lock);
@@ -230,7 +236,7 @@ int store_settle(struct store *store, struct err *e)
 	return r ? err_sys(e, r, "write contents") : 0;
 }
 
-int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx)
+static int each(struct store *store, bool (*is)(const char *name), int (*fn)(void *ctx, const char *id), void *ctx)
 {
 	AUTO(str_free) char *path = str_printf("%s/ws", store->dir);
 	DIR *dir = opendir(path);
@@ -240,10 +246,25 @@ int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), voi
 	if (!dir)
 		return -errno;
 	while (r == 0 && (d = readdir(dir)))
-		if (str_is_id(d->d_name, 64))
+		if (is(d->d_name))
 			r = fn(ctx, d->d_name);
 	closedir(dir);
 	return r;
+}
+
+static bool is_id(const char *name)
+{
+	return str_is_id(name, 64);
+}
+
+int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx)
+{
+	return each(store, is_id, fn, ctx);
+}
+
+int store_each_view(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx)
+{
+	return each(store, store_is_view, fn, ctx);
 }
 
 static int count_one(void *ctx, UNUSED const char *id)

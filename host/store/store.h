@@ -106,6 +106,11 @@ void wsdb_close(struct wsdb **db);
 int wsdb_remove(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_each_ws() - call @fn with the id of each workspace; stops when it returns non-zero and returns that. */
 int store_each_ws(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
+/* Environments that can be made again at any time: a prefix and up to 48 of [a-z0-9-]. Neither fsck nor a backup looks
+ * at them; they are opened, made and removed like workspaces. */
+#define STORE_VIEW_PREFIX ".view-"
+/** store_each_view() - the same for those. */
+int store_each_view(struct store *store, int (*fn)(void *ctx, const char *id), void *ctx);
 
 enum {
 	NODE_PENDING = 1, /* the inode is known to have changed, its content has not arrived yet */

@@ -40,7 +40,9 @@ struct store *wsdb_store(struct wsdb *ws)
 
 static int check_id(const char *id, struct err *e)
 {
-	return str_is_id(id, ID_MAX) ? 0 : err_set(e, -EINVAL, "bad-workspace-id", "not an id of a workspace");
+	return str_is_id(id, ID_MAX) || store_is_view(id)
+		       ? 0
+		       : err_set(e, -EINVAL, "bad-workspace-id", "not an id of a workspace");
 }
 
 static int open_env(struct store *store, const char *name, bool fresh, struct db **ret, struct err *e)

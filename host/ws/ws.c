@@ -139,6 +139,11 @@ void ws_set_past(struct ws *ws)
 	ws->is_past = true;
 }
 
+bool ws_is_past(const struct ws *ws)
+{
+	return ws->is_past;
+}
+
 void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx)
 {
 	ws->listener = listener;

@@ -170,6 +170,7 @@ void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bo
 
 /** ws_set_past() - the workspace is a view of a snapshot: changes are refused (-EROFS). Before it is shown. */
 void ws_set_past(struct ws *ws);
+bool ws_is_past(const struct ws *ws);
 /** ws_restore() - a stopped workspace, sealed as the tree @from, becomes the tree @to at @path ("": all of it) and
  * below. @words are kept in the journal. -EAGAIN: it is not @from (any more); -EBUSY: it is live or paused; -ENOENT. No
  * node is yielded. */

@@ -4,6 +4,7 @@
 # byte by byte with a copy that was made of the mount at the time; a new start of the daemon in between.
 . "$(dirname "$0")/../lib/flow.sh"
 need_template mini
+TAKEOVER=10s
 start_daemon
 id=$(berth create --template mini)
 
@@ -13,6 +14,8 @@ state() {
 		\( -type l -printf '%P l %l\n' \) -o \( ! -type f ! -type l -printf '%P %y %m %T@\n' \) | sed 's, \./.*,,' | sort)
 }
 same() { diff "$2" "$3" >"$TOP/diff" || fail "$1: $(head -n 10 "$TOP/diff")"; }
+# The listing of a directory, also names with a dot.
+names() { (cd "$1" && shopt -s nullglob dotglob && printf '%s\n' *); }
 sound() { berth fsck >"$TOP/fsck" || fail "fsck: $(cat "$TOP/fsck")"; }
 
 # shellcheck disable=SC2016 # $i is the guest's
@@ -129,13 +132,54 @@ echo both >"$MNT/$fork/x"
 equal "one file in the fork" "$(cat "$MNT/$fork/d/y")" both
 sound
 
+# The past on the mount: every snapshot as it was, nothing can be changed in it, and who does not know the name sees nothing.
+past=$MNT/$id/.berth/snapshots
+equal "a listing of them" "$(names "$past" | grep -cE '^(first|second|third)$')" 3
+state "$past/first" >"$TOP/now"
+same "the first snapshot on the mount" "$TOP/one" "$TOP/now"
+state "$past/second" >"$TOP/now"
+same "the second snapshot on the mount" "$TOP/two" "$TOP/now"
+equal "not in a listing" "$(names "$MNT/$id" | grep -c berth)" 0
+equal "not found" "$(find "$MNT/$id" -name '*berth*' | wc -l)" 0
+diff -r --no-dereference -x p "$past/first" "$MNT/$other" || fail "a snapshot and a fork of it differ"
+# FIFOs cannot be compared, all else must be told.
+diff -rq --no-dereference -x p "$past/first" "$past/second" >"$TOP/diff" || :
+equal "diff -r of two snapshots" "$(wc -l <"$TOP/diff")" 6
+grep -q 'first/d/g and .*second/d/g differ' "$TOP/diff" || fail "diff -r: $(cat "$TOP/diff")"
+for change in "touch $past/first/new" "rm $past/first/d/g" "mkdir $past/x" "mv $past/first/d $past/first/e" "chmod 777 $past/first/d/g" \
+	"truncate -s 0 $past/first/d/g" "ln $past/first/d/g $past/first/h" "ln -s x $past/first/y"; do
+	# shellcheck disable=SC2086 # words
+	must_fail $change
+	grep -qE 'Read-only file system|Operation not permitted' "$TOP/err" || fail "$change: $(cat "$TOP/err")"
+done
+must_fail rmdir "$MNT/$id/.berth"
+must_fail cat "$past/nothing/x"
+tar -C "$past/first" -cf "$TOP/first.tar" . && mkdir "$TOP/copy" && tar -C "$TOP/copy" -xf "$TOP/first.tar"
+cmp "$TOP/copy/big" "$past/first/big" || fail "a copy by tar"
+berth snapshot "$id" fourth >/dev/null
+equal "a new one" "$(names "$past" | grep -c '^fourth$')" 1
+equal "in it" "$(cat "$past/fourth/a/b/c/f")" one
+berth rm "$id@fourth"
+equal "is gone" "$(names "$past" | grep -c '^fourth$')" 0
+must_fail cat "$past/fourth/a/b/c/f"
+sound
+
 # What is removed is removed.
 berth rm "$id@first" "$id@second"
 refused 1 "no snapshot" berth restore "$id@first"
 berth rm "$id"
 equal "a fork outlives where it came from" "$(cat "$MNT/$other/a/b/c/f")" one
+berth snapshot "$other" kept >/dev/null
+exec 9<"$MNT/$other/.berth/snapshots/kept/big"
+cd "$MNT/$other/.berth/snapshots/kept/a"
 stop_daemon
 start_daemon
+if grep -q 'msg="mounted" survives=yes' "$LOG"; then
+	equal "who stands in the past goes on" "$(cat b/c/f)" one
+	cmp "$MNT/$other/big" - <&9 || fail "a file of the past that was open"
+fi
+cd "$TOP"
+exec 9<&-
 state "$MNT/$other" >"$TOP/now"
 same "a fork after a new start" "$TOP/one" "$TOP/now"
 sound
