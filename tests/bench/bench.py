@@ -599,6 +599,7 @@ def bench_memory():
         b.end()
 
 
+NEED_TREE = ("untar", "walk")
 PARTS = dict(exec=bench_exec, create=bench_create, ls=bench_ls, visible=bench_visible, compile=bench_compile,
              untar=bench_untar, memory=bench_memory, walk=bench_walk, big=bench_big)
 
@@ -626,15 +627,16 @@ if __name__ == "__main__":
         sys.exit(0)
     from berthtest import Api
     import life
-    PARTS.update({name: lambda part=part: part(box, peer) for name, part in life.PARTS.items()})
+    import neighbour
+    PARTS.update({name: lambda part=part: part(box, peer) for name, part in {**life.PARTS, **neighbour.PARTS}.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()
     box = Box(workspace_b=3 * GIB)
     peer = Peer(box)
     try:
-        make_tree()
-        begun = time.monotonic()
+        if any(part in NEED_TREE for part in wanted):
+            make_tree()
         for part in wanted:
             since = time.monotonic()
             PARTS[part]()

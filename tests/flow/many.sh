@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 900
+# timeout: 1800
 # Many sandboxes on one daemon, 50 made and killed at a time: each works, each watches its workspace by itself, memory and
 # descriptors of the daemon grow by a bounded amount for each and go back, nothing is left. BERTH_LONG=1: 500 of them,
 # 2,000 stored workspaces; else 60 and 200.
@@ -11,7 +11,7 @@ if [ "${BERTH_LONG:-}" = 1 ]; then
 else
 	export RUNNING=60 STORED=200
 fi
-IDS_FIRST=$((65536 * (1024 + 512 * ($$ % 100)))) IDS_COUNT=$((RUNNING + 16))
+IDS_FIRST=$((65536 * (49100 + 600 * ($$ % 18)))) IDS_COUNT=$((RUNNING + 16)) # beyond those of all other tests
 start_daemon --set "sandbox.max=$IDS_COUNT" --set sandbox.workspace=64M --set sandbox.memory=64M --set store.map-size=4G
 DAEMON_PID=$DAEMON
 export DAEMON_PID

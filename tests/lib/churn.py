@@ -34,7 +34,7 @@ def processes():
                         continue
                 with open(f"/proc/{name}/comm", encoding="ascii") as f:
                     out.setdefault(f.read().strip(), []).append(int(name))
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError:
                 pass
     return out
 
@@ -63,12 +63,20 @@ def loops():
         try:
             with open(f"/sys/block/{dev}/loop/backing_file", encoding="utf-8") as f:
                 n += f.read().startswith(STATE + "/")
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:  # other people's come and go
             pass
     return n
 
 
 def sample(begun):
+    while True:
+        try:
+            return look(begun)
+        except (FileNotFoundError, ProcessLookupError):  # a child that ended while it was looked at
+            pass
+
+
+def look(begun):
     out = {"s": round(time.monotonic() - begun, 1), "made": made[0], "memory": {}, "descriptors": {}, "threads": {}, "pids": {}}
     for name, pids in processes().items():
         out["pids"][name] = len(pids)

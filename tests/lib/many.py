@@ -70,6 +70,39 @@ def use(api, name):
             raise RuntimeError(f"{name}: {r}")
 
 
+def browse(stored):
+    """All that are stored, as a person and as find would; the first look finds few of them open, the second the same."""
+    before, one = usage(), None
+    for look in ("first", "again"):
+        begun = time.monotonic()
+        names = [n for n in os.listdir(MNT) if n != "by-name"]
+        listed = time.monotonic()
+        for n in names:
+            os.lstat(f"{MNT}/{n}")
+        stated = time.monotonic()
+        seen = files = 0
+        for n in names:
+            for at, _, inside in os.walk(f"{MNT}/{n}"):
+                files += len(inside)
+            with open(f"{MNT}/{n}/d/name", encoding="ascii") as f:
+                seen += len(f.read()) > 0
+        walked = time.monotonic()
+        one = []
+        for n in names[:200]:
+            t = time.monotonic()
+            os.lstat(f"{MNT}/{n}/d/name")
+            one.append((time.monotonic() - t) * 1000)
+        now = usage()
+        print(f"many: {len(names)} workspaces browsed, {look}: ls {(listed - begun) * 1000:.0f} ms, stat of each {(stated - listed) * 1000:.0f} ms, "
+              f"find and a file of each {(walked - stated) * 1000:.0f} ms, stat of one file in one {statistics.median(one):.3f} ms; the daemon "
+              f"{now[0] - before[0]:+} KiB of its own, {now[1] - before[1]:+} descriptors", flush=True)
+        if not len(names) == seen == files == stored + 1:
+            fail(f"{len(names)} names, {seen} contents and {files} files of {stored + 1} workspaces")
+    by_name = os.listdir(f"{MNT}/by-name")
+    if len(by_name) != stored + 1:
+        fail(f"{len(by_name)} names in by-name")
+
+
 def kill(api, name):
     api.good("POST", f"/v1/sandboxes/{name}/kill", {"grace_ms": 0})
 
@@ -105,15 +138,7 @@ def main():
         at_once(part, create)
         at_once(part, use)
         at_once(part, kill)
-    begun = time.monotonic()
-    seen = 0
-    for name in os.listdir(MNT):
-        if name != "by-name":
-            with open(f"{MNT}/{name}/d/name") as f:
-                seen += len(f.read()) > 0
-    print(f"many: {seen} workspaces browsed in {(time.monotonic() - begun) * 1000:.0f} ms")
-    if seen != STORED + 1:
-        fail(f"{seen} workspaces of {STORED + 1} can be read")
+    browse(STORED)
     # Churn: what one round leaves behind, the next one would, too. The ring of events fills meanwhile, and environments
     # that are open for the next reader come and go, so that only the trend says something.
     rounds = []

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Looking into one workspace while another sandbox writes 200 MB/s into its own: lookups that the kernel has not cached, and opens
+with a read that has to be answered by the daemon. Quiet and flooded take turns in short slices. One part of tests/bench/run."""
+import ctypes
+import os
+import time
+
+from bench import KIB, MIB, note, p99, report
+
+SLICES, PER_SLICE, FILES, RATE = 6, 500, 200, 200 * 1000 * 1000
+
+# Bytes that were never there before, at a rate; says each second how many it came to.
+FLOOD = """
+import os, sys, time
+rate, until, block = int(sys.argv[1]), time.monotonic() + float(sys.argv[2]), bytearray(os.urandom(1 << 20))
+begun, wrote, n = time.monotonic(), 0, 0
+while time.monotonic() < until:
+    with open(f"/workspace/flood{n % 4}", "wb") as f:
+        for _ in range(64):
+            for k in range(0, 1 << 20, 32768):
+                block[k:k + 8] = os.urandom(8)
+            f.write(block)
+            wrote += len(block)
+            ahead = begun + wrote / rate - time.monotonic()
+            if ahead > 0:
+                time.sleep(ahead)
+            if time.monotonic() > until:
+                break
+    n += 1
+print(wrote / (time.monotonic() - begun))
+"""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def look(at, unique, n):
+    """ms of n lookups of names that are not there, and of n opens and reads of 4 KiB that no page is cached of."""
+    lookups, reads = [], []
+    for i in range(n):
+        path = f"{at}/none-{unique}-{i}"
+        t = time.perf_counter_ns()
+        found = os.access(path, os.F_OK)
+        lookups.append((time.perf_counter_ns() - t) / 1e6)
+        if found:
+            raise SystemExit(f"{path} is there")
+        path = f"{at}/f{(unique * n + i) % FILES}"
+        t = time.perf_counter_ns()
+        fd = os.open(path, os.O_RDONLY)
+        got = os.pread(fd, 4 * KIB, 0)
+        reads.append((time.perf_counter_ns() - t) / 1e6)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+        if len(got) != 4 * KIB:
+            raise SystemExit(f"{path}: {len(got)} bytes")
+        time.sleep(0.001)  # a person and a build, not a flood of our own
+    return lookups, reads
+
+
+def bench_neighbour(box, _):
+    note(f"a neighbour that writes {RATE // 1000000} MB/s")
+    victim, writer = type(box)(), type(box)(workspace_b=3 * 1024 * MIB, memory_b=1024 * MIB)
+    victim.run("sh", "-c", f"i=0; while [ $i -lt {FILES} ]; do head -c 4096 /dev/urandom >f$i; i=$((i+1)); done")
+    victim.sync()
+    quiet, loud, rates = ([], []), ([], []), []
+    look(victim.mnt, 0, 100)
+    for turn in range(1, 2 * SLICES + 1):
+        if turn % 2:
+            a, b = look(victim.mnt, turn, PER_SLICE)
+            quiet[0].extend(a), quiet[1].extend(b)
+            continue
+        rates += flooded(writer, lambda: look(victim.mnt, turn, PER_SLICE), loud)
+        writer.sync()
+    words = f"the neighbour came to {min(rates) / 1e6:.0f} to {max(rates) / 1e6:.0f} MB/s"
+    for i, name in enumerate(("lookup", "open_read")):
+        report(f"neighbour_{name}_p99", "<= 2 of quiet", "ms", [p99(loud[i])], "the same, the neighbour quiet", [p99(quiet[i])], f"n={len(loud[i])}; {words}")
+        report(f"neighbour_{name}_p50", "-", "ms", loud[i], "the same, the neighbour quiet", quiet[i], words)
+    victim.end()
+    writer.end()
+
+
+def flooded(writer, what, into):
+    """What it measures while the writer is in full swing. Returns the rates that it came to."""
+    import threading
+    from berthtest import Api
+    got = []
+    seconds = 4
+    t = threading.Thread(target=lambda: got.append(float(Api().run(writer.id, "python3", "-c", FLOOD, str(RATE), str(seconds))["stdout"])))
+    t.start()
+    time.sleep(0.7)  # it has begun, and its first files are being stored
+    a, b = what()
+    if not t.is_alive():
+        raise SystemExit("the writer was over too early")
+    t.join()
+    into[0].extend(a), into[1].extend(b)
+    return got
+
+
+PARTS = dict(neighbour=bench_neighbour)
