@@ -627,8 +627,9 @@ if __name__ == "__main__":
         sys.exit(0)
     from berthtest import Api
     import life
+    import more
     import neighbour
-    PARTS.update({name: lambda part=part: part(box, peer) for name, part in {**life.PARTS, **neighbour.PARTS}.items()})
+    PARTS.update({name: lambda part=part: part(box, peer) for name, part in {**life.PARTS, **more.PARTS, **neighbour.PARTS}.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from berthtest import Api, fail
+from berthtest import Api, fail, until
 
 RUNNING, STORED, DAEMON = int(os.environ["RUNNING"]), int(os.environ["STORED"]), int(os.environ["DAEMON_PID"])
 MNT, AT_ONCE, ROUNDS = os.environ["MNT"], 50, 20 if os.environ.get("BERTH_LONG") else 4
@@ -103,6 +103,46 @@ def browse(stored):
         fail(f"{len(by_name)} names in by-name")
 
 
+FLOOD = "i=0; while [ ! -e stop ]; do dd if=/dev/urandom of=flood$((i % 3)) bs=1M count=8 2>/dev/null; i=$((i+1)); done; echo $i >rounds"
+
+
+def neighbour():
+    """Somebody writes all the time, and goes on until he is told to stop: every look into another workspace is over before."""
+    api, other = Api(), Api()
+    for name in ("writer", "reader"):
+        create(api, name)
+    api.sh("reader", "i=0; while [ $i -lt 100 ]; do head -c 5000 /dev/urandom >f$i; i=$((i+1)); done")
+    api.good("POST", "/v1/sandboxes/reader/sync")
+    flood = threading.Thread(target=other.sh, args=("writer", FLOOD))
+    flood.start()
+
+    def shipped():
+        return api.good("GET", "/v1/sandboxes/writer")["replication"]["shipped_b"]
+
+    until(lambda: shipped() > 16 << 20, 60, "the writer's first files to come")
+    before, looks = shipped(), 0
+    while looks < 2000 or shipped() < before + (32 << 20):
+        for i in range(100):
+            if os.access(f"{MNT}/by-name/reader/none-{looks}-{i}", os.F_OK):
+                fail("there is a file that nobody made")
+            with open(f"{MNT}/by-name/reader/f{i}", "rb") as f:
+                if len(f.read()) != 5000:
+                    fail("a file of the neighbour is not whole")
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        looks += 200
+        if not flood.is_alive():
+            fail("the writer ended before it was told to")
+    while_it_wrote = shipped() - before
+    api.good("POST", "/v1/sandboxes/writer/make", {"path": "stop"})
+    flood.join(60)
+    if flood.is_alive():
+        fail("the writer does not end")
+    print(f"many: {looks} looks into a workspace while a neighbour's {while_it_wrote >> 20} MiB were stored", flush=True)
+    for name in ("writer", "reader"):
+        kill(api, name)
+        remove(api, name)
+
+
 def kill(api, name):
     api.good("POST", f"/v1/sandboxes/{name}/kill", {"grace_ms": 0})
 
@@ -116,6 +156,7 @@ def main():
     names = [f"box-{i}" for i in range(RUNNING)]
     create(api, "warm-up")
     use(api, "warm-up")
+    neighbour()
     base = usage()
     begun = time.monotonic()
     figures(f"create, {AT_ONCE} at a time", at_once(names, create))

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tunnels in bulk and idle, the time until a broken connection to an agent is whole again, and a sandbox's life beside podman's. Called
+by tests/bench/run; one JSON line each, as bench.py writes them."""
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+from bench import DEVNULL, MIB, note, report, sh, spent, turns
+from life import program, rate
+
+# One byte says what: u, take everything and then answer with a byte; d, send 64 MiB; anything else, hold still until the end.
+SERVER = """
+import socket, threading
+def one(c):
+    kind = c.recv(1)
+    if kind == b"u":
+        while c.recv(1 << 18): pass
+        c.sendall(b".")
+    elif kind == b"d":
+        for _ in range(64): c.sendall(bytes(1 << 20))
+    else:
+        c.recv(1)
+    c.close()
+s = socket.create_server(("127.0.0.1", 9011), backlog=512)
+while True:
+    threading.Thread(target=one, args=(s.accept()[0],), daemon=True).start()
+"""
+
+
+def connect(port, kind):
+    end = time.monotonic() + 20
+    while True:
+        try:
+            s = socket.create_connection(("127.0.0.1", port))
+            s.sendall(kind)
+            return s
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def up(port):
+    b, piece = 64 * MIB, bytes(MIB)
+    with connect(port, b"u") as s:
+        t = time.perf_counter()
+        for _ in range(b // MIB):
+            s.sendall(piece)
+        s.shutdown(socket.SHUT_WR)
+        if s.recv(1) != b".":
+            raise SystemExit("tunnel: no answer")
+        return rate(b, (time.perf_counter() - t) * 1000)
+
+
+def down(port):
+    got = 0
+    with connect(port, b"d") as s:
+        t = time.perf_counter()
+        while n := len(s.recv(1 << 18)):
+            got += n
+        if got != 64 * MIB:
+            raise SystemExit(f"tunnel: {got} bytes")
+        return rate(got, (time.perf_counter() - t) * 1000)
+
+
+def listening(port):
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        return any(f":{port:04X} 00000000:0000 0A" in line for line in f)
+
+
+def wait_listening(port):
+    end = time.monotonic() + 20
+    while not listening(port):
+        if time.monotonic() > end:
+            raise SystemExit(f"nobody listens on port {port}")
+        time.sleep(0.02)
+
+
+def anonymous(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Anonymous:"))
+
+
+def agent_of(box):
+    with open(f"{os.environ['STATE']}/boxes/{box.id}/pid", encoding="ascii") as f:
+        return int(f.read())
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(p) for p in f.read().split()]
+
+
+def bench_tunnels(box, _):
+    note("tunnels: bulk beside socat, and 100 open ones")
+    cli, env = program()
+    inside = subprocess.Popen(cli + ["run", "--no-stdin", box.id, "--", "timeout", "300", "python3", "-c", SERVER], env=env)
+    server = subprocess.Popen(["python3", "-c", SERVER])
+    ours = subprocess.Popen(cli + ["tunnel", box.id, "19011:9011"], env=env, stdout=DEVNULL, stderr=DEVNULL)
+    socat = subprocess.Popen(["socat", "-b", "262144", "TCP-LISTEN:19012,bind=127.0.0.1,fork,reuseaddr", "TCP:127.0.0.1:9011"])
+    try:
+        for port in (9011, 19011, 19012):
+            wait_listening(port)
+        up(19011), up(19012)
+        a, b = bulk(up)
+        report("tunnel_up", "-", "MiB/s", a, "socat to a server on the host", b, "64 MiB into a server inside, until it answers")
+        a, b = bulk(down)
+        report("tunnel_down", "-", "MiB/s", a, "socat to a server on the host", b, "64 MiB from a server inside")
+        idle_tunnels(box, ours.pid, socat.pid)
+    finally:
+        for p in (ours, server, socat, inside):
+            p.send_signal(signal.SIGTERM)
+            p.wait()
+
+
+def bulk(what):
+    ours, theirs = [], []
+    for i in range(6):
+        for port, to in ((19011, ours), (19012, theirs))[::1 if i % 2 else -1]:
+            to.append(what(port))
+    return ours, theirs
+
+
+def idle_tunnels(box, ours, socat):
+    n, daemon, agent = 100, int(os.environ["BENCH_DAEMON"]), agent_of(box)
+    before = anonymous(daemon), anonymous(agent), len(os.listdir(f"/proc/{daemon}/fd"))
+    held = [connect(19011, b"x") for _ in range(n)]
+    box.run("true")
+    far = [connect(19012, b"x") for _ in range(n)]
+    words = f"{n} open ones that are quiet"
+    peers = [anonymous(p) for p in children(socat)]
+    report("tunnel_memory_daemon", "-", "KiB", [(anonymous(daemon) - before[0]) / n], words=words + f"; "
+           f"{(len(os.listdir(f'/proc/{daemon}/fd')) - before[2]) / n:.1f} descriptors each")
+    report("tunnel_memory_agent", "-", "KiB", [(anonymous(agent) - before[1]) / n], words=words)
+    clients = [anonymous(p) for p in children(ours)]
+    if clients and peers:
+        report("tunnel_memory_client", "-", "KiB", clients, "socat's process for each", peers, words + "; berth tunnel has a process for each")
+    for s in held + far:
+        s.close()
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
+
+
+def cut_agent(pid):
+    """Shut down every connection of an agent. Returns how many."""
+    named = {}
+    with open("/proc/net/unix", encoding="utf-8") as f:
+        for line in f:
+            words = line.split()
+            # State 03: connected; those that were accepted have the path of the socket that listens.
+            if len(words) == 8 and words[5] == "03":
+                named[words[6]] = words[7]
+    pidfd, n = libc.syscall(PIDFD_OPEN, pid, 0), 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            to = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if to.startswith("socket:[") and to[8:-1] in named:
+            fd = libc.syscall(PIDFD_GETFD, pidfd, int(name), 0)
+            if fd < 0:
+                continue
+            with socket.socket(fileno=fd) as s:
+                s.shutdown(socket.SHUT_RDWR)
+            n += 1
+    os.close(pidfd)
+    return n
+
+
+def bench_reconnect(box, _):
+    note("the connection to an agent is cut")
+    took, cuts = [], 0
+    for i in range(15):
+        time.sleep(1.2)  # after a connection that lived less than a second the next attempt comes later, on purpose
+        box.run("sh", "-c", f"echo {i} >cut")
+        pid = agent_of(box)
+        t = time.perf_counter_ns()
+        cuts += cut_agent(pid)
+        # What needs the agent: a change from the host that it performs. EPIPE until it is there again.
+        end = time.monotonic() + 20
+        while True:
+            try:
+                os.mkdir(f"{box.mnt}/again-{i}")
+                break
+            except BrokenPipeError:
+                if time.monotonic() > end:
+                    raise
+        took.append((time.perf_counter_ns() - t) / 1e6)
+    if cuts < 30:
+        raise SystemExit(f"only {cuts} connections were cut in 15 rounds")
+    report("reconnect", "-", "ms", took, words=f"control and shipping cut ({cuts} in all) until a directory could be made on the mount again", with_p99=True)
+
+
+class Podman:
+    def __init__(self, lower):
+        top = os.environ["TOP"] + "/podman"
+        os.mkdir(top)
+        with open(top + "/conf", "w", encoding="ascii") as f:
+            f.write('[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\ncgroup_manager = "cgroupfs"\n'
+                    'events_logger = "file"\n')
+        self.env = dict(os.environ, CONTAINERS_CONF=top + "/conf")
+        self.argv = [shutil.which("podman"), "--root", top + "/root", "--runroot", top + "/run", "--tmpdir", top + "/tmp"]
+        self.rootfs, self.log = ["--network", "none", "--rootfs", lower + ":O"], open(top + "/log", "w", encoding="utf-8")
+
+    def __call__(self, *argv):
+        r = subprocess.run(self.argv + list(argv), env=self.env, stdout=self.log, stderr=self.log, stdin=subprocess.PIPE, check=False)
+        if r.returncode != 0:
+            raise RuntimeError(f"podman {argv[0]}: status {r.returncode}: {open(self.log.name, encoding='utf-8').read()[-300:]}")
+
+
+def bench_cycle(box, _):
+    note("a life beside podman")
+    cli, env = program()
+
+    def berth(*argv):
+        return subprocess.run(cli + list(argv), env=env, stdout=subprocess.PIPE, stdin=DEVNULL, check=True, text=True).stdout.strip()
+
+    podman = why = None
+    try:
+        podman = Podman(f"{os.environ['STATE']}/templates/base/root")
+        podman("run", "--rm", *podman.rootfs, "echo", "hello")
+    except (RuntimeError, TypeError, OSError) as e:
+        podman, why = None, f"podman: {e}"
+        note(f"peer missing: {why}")
+    times = {k: ([], []) for k in ("first", "exec", "stop")}
+    for i in range(12):
+        one = []
+        times["first"][0].append(spent(lambda: (one.append(berth("create")), berth("run", one[0], "--", "echo", "hello"))))
+        times["exec"][0].append(spent(berth, "run", one[0], "--", "true"))
+        times["stop"][0].append(spent(berth, "kill", "--grace", "0", one[0]))
+        berth("rm", one[0])
+        if podman:
+            name = f"c{i}"
+            times["first"][1].append(spent(lambda: (podman("run", "-d", "--name", name, *podman.rootfs, "sleep", "1000"),
+                                                    podman("exec", name, "echo", "hello"))))
+            times["exec"][1].append(spent(podman, "exec", name, "true"))
+            times["stop"][1].append(spent(podman, "stop", "-t", "0", name))
+            podman("rm", "-f", name)
+    words = {"first": "create, then a first command with output; whole processes of the command line", "exec": "a command in a running one",
+             "stop": "ours also makes its files durable"}
+    for k, (a, b) in times.items():
+        report(f"cycle_{k}", "-", "ms", a, "podman, same template below an overlay, no network", b, words[k] + ("" if podman else f"; peer missing: {why}"))
+
+
+PARTS = dict(tunnels=bench_tunnels, reconnect=bench_reconnect, cycle=bench_cycle)
