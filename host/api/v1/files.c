@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OPEN_MS = 60000, PIECE = 512 * 1024 };
+enum { OPEN_MS = 60000, PIECE = 1024 * 1024, WINDOW = 4 };
 
 static int get_path(struct http_req *req, const char *typed, char **ret, struct err *e)
 {
@@ -310,12 +310,40 @@ static int make(struct ws *ws, uint64_t dir, struct span name, uint32_t mode, st
 	return ws_wait_end(&wait, ret);
 }
 
-static int write_piece(struct ws *ws, uint64_t fid, uint64_t at, struct span data)
-{
-	struct ws_wait *wait = ws_wait_new();
+/* Writes of one file that are under way, oldest first: the agent works on one while the next is on the wire. */
+struct flight {
+	struct ws_wait *wait[WINDOW];
+	unsigned begun, ended;
+	int result; /* the first that failed */
+};
 
+static void flight_end_one(struct flight *f)
+{
+	int r = ws_wait_end(&f->wait[f->ended++ % WINDOW], NULL);
+
+	if (r < 0 && f->result == 0)
+		f->result = r;
+}
+
+static int flight_write(struct flight *f, struct ws *ws, uint64_t fid, uint64_t at, struct span data)
+{
+	struct ws_wait *wait;
+
+	if (f->begun - f->ended == WINDOW)
+		flight_end_one(f);
+	if (f->result < 0)
+		return f->result;
+	wait = ws_wait_new();
+	f->wait[f->begun++ % WINDOW] = wait;
 	ws_write(ws, fid, at, data, false, ws_wait_done, wait);
-	return ws_wait_end(&wait, NULL);
+	return 0;
+}
+
+static int flight_end(struct flight *f)
+{
+	while (f->ended != f->begun)
+		flight_end_one(f);
+	return f->result;
 }
 
 static int set_mode(struct ws *ws, uint64_t fid, uint32_t mode)
@@ -330,26 +358,28 @@ static int set_mode(struct ws *ws, uint64_t fid, uint32_t mode)
 static int copy_in(struct ws *ws, uint64_t fid, struct http_req *req)
 {
 	AUTO(mem_free) char *piece = NULL;
+	struct flight flight = { .result = 0 };
 	uint64_t size, at = 0;
-	ssize_t n;
+	ssize_t n = 0;
 	int fd, r = 0;
 	struct span body = http_body(req, &fd, &size);
 
 	while (r == 0 && fd < 0 && at < body.len) {
 		struct span part = SPAN((const char *)body.p + at, MIN(body.len - at, (size_t)PIECE));
 
-		r = write_piece(ws, fid, at, part);
+		r = flight_write(&flight, ws, fid, at, part);
 		at += part.len;
 	}
 	if (fd < 0)
-		return r;
+		return flight_end(&flight);
 	piece = malloc(PIECE);
 	if (!piece)
 		return -ENOMEM;
 	while (r == 0 && (n = read(fd, piece, PIECE)) > 0) {
-		r = write_piece(ws, fid, at, SPAN(piece, (size_t)n));
+		r = flight_write(&flight, ws, fid, at, SPAN(piece, (size_t)n));
 		at += (uint64_t)n;
 	}
+	r = flight_end(&flight);
 	return r < 0 ? r : at == size ? 0 : -EIO;
 }
 
