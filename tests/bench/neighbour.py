@@ -8,14 +8,14 @@ import time
 
 from bench import KIB, MIB, note, p99, report
 
-SLICES, PER_SLICE, FILES, RATE = 6, 500, 200, 200 * 1000 * 1000
+SLICES, PER_SLICE, FILES, RATE = 5, 400, 200, 200 * 1000 * 1000
 
-# Bytes that were never there before, at a rate; says each second how many it came to.
+# Bytes that were never there before, at a rate, until it is told to stop. Says what it came to.
 FLOOD = """
 import os, sys, time
-rate, until, block = int(sys.argv[1]), time.monotonic() + float(sys.argv[2]), bytearray(os.urandom(1 << 20))
+rate, stop, block = int(sys.argv[1]), "/workspace/stop", bytearray(os.urandom(1 << 20))
 begun, wrote, n = time.monotonic(), 0, 0
-while time.monotonic() < until:
+while not os.path.exists(stop):
     with open(f"/workspace/flood{n % 4}", "wb") as f:
         for _ in range(64):
             for k in range(0, 1 << 20, 32768):
@@ -25,7 +25,7 @@ while time.monotonic() < until:
             ahead = begun + wrote / rate - time.monotonic()
             if ahead > 0:
                 time.sleep(ahead)
-            if time.monotonic() > until:
+            if os.path.exists(stop):
                 break
     n += 1
 print(wrote / (time.monotonic() - begun))
@@ -113,14 +113,15 @@ def flooded(writer, what, into):
     import threading
     from berthtest import Api
     got = []
-    seconds = 5
-    t = threading.Thread(target=lambda: got.append(float(Api().run(writer.id, "python3", "-c", FLOOD, str(RATE), str(seconds))["stdout"])))
+    t = threading.Thread(target=lambda: got.append(float(Api().run(writer.id, "python3", "-c", FLOOD, str(RATE))["stdout"])))
     t.start()
     time.sleep(0.7)  # it has begun, and its first files are being stored
     figures = what()
     if not t.is_alive():
         raise SystemExit("the writer was over too early")
+    os.mkdir(f"{writer.mnt}/stop")
     t.join()
+    os.rmdir(f"{writer.mnt}/stop")
     for to, one in zip(into, figures):
         to.extend(one)
     return got
