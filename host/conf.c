@@ -76,6 +76,8 @@ static const struct option options[] = {
 	  "how long a client may take for the head of a request, or for 4 KiB of its body" },
 	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
 	{ "api", "connections", KIND_NUMBER, AT(connections), 1, 16384, "1024", NULL, "connections at a time" },
+	{ "api", "failures", KIND_NUMBER, AT(failures), 0, 100000, "60", NULL,
+	  "requests without a valid key a minute and address; 0: any number" },
 	{ "api", "threads", KIND_NUMBER, AT(api_threads), 2, 256, "32", NULL, "requests worked on at a time" },
 	{ "store", "disk-low", KIND_SIZE, AT(disk_low), 0, 1024 * GIB, "1G", NULL,
 	  "free bytes of the disk below which no sandbox is made" },

@@ -25,7 +25,7 @@ struct conf {
 	uint64_t ids_first;
 	uint64_t open_timeout, fuse_threads, takeover;
 	char api_listen[CONF_TEXT_MAX];
-	uint64_t body_max, connections, api_threads, head_timeout;
+	uint64_t body_max, connections, failures, api_threads, head_timeout;
 	uint64_t map_size, disk_low, disk_stop;
 };
 

@@ -295,6 +295,7 @@ static int front_up(struct berthd *b, struct err *e)
 		.body_max_b = c->body_max,
 		.head_ms = c->head_timeout,
 		.connections = (unsigned)c->connections,
+		.failures = (unsigned)c->failures,
 	};
 	const struct http_route *routes;
 	size_t n;

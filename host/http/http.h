@@ -49,6 +49,7 @@ struct http_conf {
 	uint64_t body_max_b;
 	uint64_t head_ms;     /* how long a client may take for a request's head, or for each 4 KiB of its body */
 	unsigned connections; /* on each door */
+	unsigned failures;    /* in a minute, of one address to show a key; 0: any number */
 };
 
 /* What a handler answers; starts as 200 with an empty JSON body. */

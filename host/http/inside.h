@@ -20,6 +20,27 @@ struct http_door {
 	bool keyed;
 };
 
+/* strangers.c: addresses that failed to show a key. Each has a bucket of failures that empties by a minute's worth in a
+ * minute; while it is full its requests are refused unseen. A bounded table: he who was quiet longest makes room. */
+enum { STRANGERS_MAX = 1024 };
+
+struct stranger {
+	uint8_t address[16]; /* IPv6 or mapped; of IPv6 the first 64 bits, which one person has */
+	uint64_t failures_m; /* thousandths */
+	uint64_t at; /* clock_now() of the last change; 0: a free place */
+};
+
+struct strangers {
+	unsigned per_minute; /* 0: no limit */
+	struct lock lock;
+	struct stranger *v; /* STRANGERS_MAX, made with the first failure */
+};
+
+struct sockaddr;
+/* @sa: of the client; NULL is nobody. Return: true, and @e says so, when this address has failed too often. */
+bool strangers_shut(struct strangers *s, const struct sockaddr *sa, struct err *e);
+void strangers_failed(struct strangers *s, const struct sockaddr *sa);
+
 /* A connection, from accept to close. What is not said otherwise is guarded by http.lock. */
 struct http_conn {
 	struct list node;
@@ -43,6 +64,7 @@ struct http {
 	unsigned sending; /* answered, but not sent to the end; guarded by lock */
 	struct list conns, upgraded; /* guarded by lock */
 	struct http_stat *stats;     /* one for each route and one for none; guarded by lock */
+	struct strangers strangers;
 	struct loop_timer *sweeper;  /* the loop's */
 	bool ending;
 };

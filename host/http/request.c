@@ -214,30 +214,49 @@ bool http_req_start(struct http_req *req)
 
 /* --- a request arrives -------------------------------------------------------------------------------------------- */
 
-static void find_route(struct http_req *req)
+/* The route of this path and method; on the way the methods that the path takes are collected. */
+static bool find_method(struct http_req *req, const char *method)
 {
 	const struct http *http = req->http;
 	size_t i, used = 0;
 
-	for (i = 0; i < http->nroutes && !req->route; i++) {
+	req->allow[0] = '\0';
+	for (i = 0; i < http->nroutes; i++) {
 		const struct http_route *route = &http->routes[i];
 
 		if (!parse_route(route->pattern, req->path, &req->segments))
 			continue;
-		if (str_eq(route->method, req->method)) {
+		if (str_eq(route->method, method)) {
 			req->route = route;
 			req->allow[0] = '\0';
-			return;
+			return true;
 		}
 		parse_segments_fini(&req->segments);
-		if (used < sizeof(req->allow))
+		if (used < sizeof(req->allow) && !str_eq(route->method, "HEAD"))
 			used += (size_t)snprintf(req->allow + used, sizeof(req->allow) - used, "%s%s", used ? ", " : "",
-						 route->method);
+						 str_eq(route->method, "GET") ? "GET, HEAD" : route->method);
 	}
+	return false;
+}
+
+/* HEAD is there wherever GET is: the same work, an answer without its body. What becomes a stream has no head. */
+static void find_route(struct http_req *req)
+{
+	bool head = str_eq(req->method, "HEAD") && !http_header(req, "Upgrade");
+
+	if (find_method(req, req->method) || (head && find_method(req, "GET")))
+		return;
 	if (req->allow[0])
 		err_set(&req->e, -EINVAL, "bad-method", "this resource takes %s, not %.16s", req->allow, req->method);
 	else
 		err_set(&req->e, -ENOENT, "no-such-route", "nothing is called %.160s here", req->path);
+}
+
+static const struct sockaddr *client_of(const struct http_req *req)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+	return info ? info->client_addr : NULL;
 }
 
 static void ask_gate(struct http_req *req)
@@ -245,15 +264,24 @@ static void ask_gate(struct http_req *req)
 	const struct http_gate *gate = &req->http->conf.gate;
 	const char *key = http_header(req, "X-API-Key"), *bearer = http_header(req, "Authorization");
 	struct err e = ERR_NULL;
+	int status;
 
 	if (!key && bearer && strncasecmp(bearer, "Bearer ", 7) == 0)
 		key = bearer + 7;
+	/* He who has shown a key on this connection is no stranger, whoever else has his address. */
+	if (!req->on->who.id[0] && strangers_shut(&req->http->strangers, client_of(req), &req->e)) {
+		req->allow[0] = '\0';
+		return;
+	}
 	if (gate->admit(gate->ctx, key, req->route ? req->route->need : HTTP_ANY, &req->who, &e) == 0) {
 		lock_take(&req->http->lock);
 		req->on->who = req->who;
 		lock_drop(&req->http->lock);
 		return;
 	}
+	status = http_status_of(e.code);
+	if (status == 401)
+		strangers_failed(&req->http->strangers, client_of(req));
 	req->e = e;
 	req->allow[0] = '\0';
 }

@@ -168,7 +168,7 @@ static enum MHD_Result answer(struct http_req *req)
 	if (status == 429)
 		MHD_add_response_header(out, MHD_HTTP_HEADER_RETRY_AFTER, "1");
 	/* Where the next request begins is a matter of opinion then. */
-	if (str_eq(req->e.slug, "bad-request") || status == 401)
+	if (str_eq(req->e.slug, "bad-request") || status == 401 || (status == 429 && !req->who.id[0]))
 		MHD_add_response_header(out, MHD_HTTP_HEADER_CONNECTION, "close");
 	r = MHD_queue_response(req->conn, (unsigned)status, out);
 	MHD_destroy_response(out);
@@ -324,6 +324,8 @@ void http_cut(struct http *http, const char *who_id)
 static void free_all(struct http *http)
 {
 	pthread_cond_destroy(&http->cond);
+	lock_fini(&http->strangers.lock);
+	free(http->strangers.v);
 	lock_fini(&http->lock);
 	str_free(&http->spool_dir);
 	free(http->stats);
@@ -361,6 +363,8 @@ int http_start(const struct http_conf *conf, const struct http_route *routes, si
 	list_init(&http->upgraded);
 	list_init(&http->conns);
 	lock_init(&http->lock, "http", LOCK_LEAF);
+	lock_init(&http->strangers.lock, "strangers", LOCK_LEAF);
+	http->strangers.per_minute = conf->failures;
 	lock_cond_init(&http->cond);
 	for (i = 0; i < conf->listeners; i++) {
 		if (open_door(http, &http->door[i], &conf->listener[i]))

@@ -32,8 +32,15 @@ def ask(method, target, body=None, wants=None, parse=True, **headers):
     spec.answer(method, target, a.status, kind, value)
     if wants and a.status != wants:
         fail(f"{method} {target}: {a.status} instead of {wants}: {text[:300]}")
+    if method == "GET" and a.status < 300: # HEAD is there wherever GET is
+        conn.request("HEAD", target, None, headers)
+        h = conn.getresponse()
+        if h.status != a.status or h.read() or h.getheader("Content-Type") != a.getheader("Content-Type"):
+            fail(f"HEAD {target}: {h.status} {h.getheaders()}")
+        heads.add(target.split("?")[0])
     return value if value is not None else text
 
+heads = set()
 def upgrade(method, target, body=b""):
     s = socket.socket(socket.AF_UNIX); s.settimeout(120); s.connect(path)
     s.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: berth-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -166,6 +173,11 @@ ask("DELETE", S, wants=200); ask("DELETE", S, wants=404)
 if spec.unseen(): fail(f"operations that were not asked: {spec.unseen()}")
 # wrong methods say which are right
 conn.request("PATCH", S); a = conn.getresponse(); a.read()
-if a.status != 405 or a.getheader("Allow") != "GET, DELETE": fail(f"{a.status} {a.getheader('Allow')}")
+if a.status != 405 or a.getheader("Allow") != "GET, HEAD, DELETE": fail(f"{a.status} {a.getheader('Allow')}")
+conn.request("HEAD", "/nothing"); a = conn.getresponse(); a.read()
+if a.status != 404: fail(f"HEAD of nothing: {a.status}")
+conn.request("HEAD", "/v1/fsck"); a = conn.getresponse(); a.read()
+if a.status != 405 or a.getheader("Allow") != "POST": fail(f"{a.status} {a.getheader('Allow')}")
+if len(heads) < 15: fail(f"few were asked for a head: {heads}")
 print(f"{len(spec.seen)} kinds of answers are as the file says")
 PY
