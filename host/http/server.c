@@ -130,7 +130,8 @@ static struct MHD_Response *response(struct http_req *req)
 
 	if (res->upgrade)
 		return MHD_create_response_for_upgrade(on_upgrade, NULL);
-	if (!res->read)
+	/* To a HEAD libmicrohttpd says the end of chunks that it never began. */
+	if (!res->read || (res->size == HTTP_SIZE_UNKNOWN && str_eq(req->method, "HEAD")))
 		return MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY);
 	copy = must_memdup(res, sizeof(*res));
 	out = MHD_create_response_from_callback(res->size == HTTP_SIZE_UNKNOWN ? MHD_SIZE_UNKNOWN : res->size,
