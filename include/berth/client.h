@@ -310,6 +310,8 @@ BERTH_API int berth_write(struct berth *b, const char *id, const char *path, int
 BERTH_API int berth_mkdir(struct berth *b, const char *id, const char *path, unsigned mode, struct berth_error *e);
 BERTH_API int berth_symlink(struct berth *b, const char *id, const char *path, const char *target,
 			    struct berth_error *e);
+/** berth_link() - another name, @path, of the file @target. */
+BERTH_API int berth_link(struct berth *b, const char *id, const char *path, const char *target, struct berth_error *e);
 BERTH_API int berth_unlink(struct berth *b, const char *id, const char *path, bool recursive, struct berth_error *e);
 BERTH_API int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e);
 
@@ -361,6 +363,26 @@ BERTH_API int berth_diff(struct berth *b, const char *from, const char *to, cons
 			 int (*fn)(void *ctx, const struct berth_difference *), void *ctx, struct berth_error *e);
 BERTH_API int berth_diff_json(struct berth *b, const char *from, const char *to, const char *path, char **ret_json,
 			      struct berth_error *e);
+
+/* Extended attributes, names that begin with "user.", while the sandbox runs (else: slug only-live). */
+
+/** berth_xattr_list() - call @fn for each name; stops when it returns non-zero and returns that. */
+BERTH_API int berth_xattr_list(struct berth *b, const char *id, const char *path,
+			       int (*fn)(void *ctx, const char *name), void *ctx, struct berth_error *e);
+/** berth_xattr_get() - *@ret: free it; a NUL stands behind its *@ret_len bytes. */
+BERTH_API int berth_xattr_get(struct berth *b, const char *id, const char *path, const char *name, char **ret,
+			      size_t *ret_len, struct berth_error *e);
+/** berth_xattr_set() - @value NULL removes it. */
+BERTH_API int berth_xattr_set(struct berth *b, const char *id, const char *path, const char *name, const void *value,
+			      size_t len, struct berth_error *e);
+
+struct berth_room {
+	char of[8]; /* sandbox: its file system; store: what a stopped one may still bring */
+	uint64_t total_b, free_b, available_b, files, files_free; /* 0: no limit */
+};
+
+/** berth_statfs() - the room of one workspace. */
+BERTH_API int berth_statfs(struct berth *b, const char *id, struct berth_room *ret, struct berth_error *e);
 
 struct berth_df {
 	char state[8]; /* ok; low: no sandbox is made; full: sandboxes stand still until there is room */

@@ -30,6 +30,19 @@ static void print_row(const struct berth_usage *u)
 	       size(u->store_b, b, sizeof(b)), u->image_b ? size(u->image_b, c, sizeof(c)) : "-");
 }
 
+static int one(struct berth *b, const char *id)
+{
+	char x[24], y[24];
+	struct berth_room room;
+	struct berth_error e;
+
+	if (berth_statfs(b, id, &room, &e) < 0)
+		return cli_fail("df", &e);
+	printf("%s  %s free of %s, names: %llu free of %llu\n", room.of, size(room.available_b, x, sizeof(x)),
+	       size(room.total_b, y, sizeof(y)), (unsigned long long)room.files_free, (unsigned long long)room.files);
+	return CLI_OK;
+}
+
 int cli_df(struct berth *b, int argc, char **argv)
 {
 	bool json = false;
@@ -41,6 +54,8 @@ int cli_df(struct berth *b, int argc, char **argv)
 	size_t i, n = 0;
 	int k = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
+	if (k == 1 && !json)
+		return one(b, rest[0]);
 	if (k != 0)
 		return k < 0 ? CLI_USAGE : cli_usage("df", "unexpected: %s", rest[0]);
 	if (json) {

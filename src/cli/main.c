@@ -36,6 +36,9 @@ const struct cli_row cli_verbs[] = {
 	{ "cp", cli_cp, false, "[-r] [--quiet] SRC DST", "copy files; one side is ID:PATH" },
 	{ "ls", cli_ls, false, "ID[:PATH] [--json]", "list a directory of a workspace" },
 	{ "cat", cli_cat, false, "ID:PATH", "print a file of a workspace" },
+	{ "ln", cli_ln, false, "[-s] TARGET ID:PATH", "another name of the file TARGET; -s: a symbolic link" },
+	{ "xattr", cli_xattr, false, "ID:PATH [NAME [VALUE]] [--remove]",
+	  "extended attributes: list, print, set, remove" },
 	{ "watch", cli_watch, false, "ID[:PATH] [--flat] [--since N] [--kept] [--json]",
 	  "what is made, written, renamed, removed" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },
@@ -62,7 +65,7 @@ const struct cli_row cli_verbs[] = {
 	  "[--timeout "
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },
-	{ "df", cli_df, false, "[--json]", "where the space is: the disk, the store, each workspace" },
+	{ "df", cli_df, false, "[ID | --json]", "where the space is: the disk, the store, each workspace, or one" },
 	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },

@@ -158,6 +158,13 @@ int berth_symlink(struct berth *b, const char *id, const char *path, const char 
 	return post_words(b, id, "make", pairs, 2, -1, e);
 }
 
+int berth_link(struct berth *b, const char *id, const char *path, const char *target, struct berth_error *e)
+{
+	const char *const pairs[][2] = { { "path", path }, { "link", target } };
+
+	return post_words(b, id, "make", pairs, 2, -1, e);
+}
+
 int berth_rename(struct berth *b, const char *id, const char *from, const char *to, struct berth_error *e)
 {
 	const char *const pairs[][2] = { { "from", from }, { "to", to } };
@@ -170,4 +177,75 @@ int berth_unlink(struct berth *b, const char *id, const char *path, bool recursi
 	AUTO(str_free) char *url = file_path(id, "files", path, recursive ? "&recursive=1" : "");
 
 	return client_json(b, "DELETE", url, SPAN_NULL, NULL, e);
+}
+
+/* --- what a file system has besides ------------------------------------------------------------------------------- */
+
+int berth_xattr_list(struct berth *b, const char *id, const char *path, int (*fn)(void *ctx, const char *name),
+		     void *ctx, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *url = file_path(id, "xattrs", path, "");
+	int r = client_json(b, "GET", url, SPAN_NULL, &j, e);
+	size_t i;
+
+	for (i = 0; r == 0 && i < json_len(j); i++) {
+		AUTO(str_free) char *name = client_bytes(json_at(j, i), "name", "");
+
+		r = fn(ctx, name);
+	}
+	return r;
+}
+
+static char *xattr_path(const char *id, const char *path, const char *name)
+{
+	AUTO(str_free) char *safe = client_encode(name);
+	AUTO(str_free) char *more = str_printf("&name=%s", safe);
+
+	return file_path(id, "xattr", path, more);
+}
+
+int berth_xattr_get(struct berth *b, const char *id, const char *path, const char *name, char **ret, size_t *ret_len,
+		    struct berth_error *e)
+{
+	AUTO(str_free) char *url = xattr_path(id, path, name);
+	AUTO(buf_fini) struct buf reply;
+	struct client_call c = { .method = "GET", .path = url, .from_fd = -1, .to_fd = -1, .reply = &reply };
+	int r;
+
+	buf_init(&reply, CLIENT_REPLY_MAX);
+	r = client_call(b, &c, e);
+	if (r < 0)
+		return r;
+	*ret_len = buf_len(&reply);
+	*ret = span_dup(buf_span(&reply));
+	return 0;
+}
+
+int berth_xattr_set(struct berth *b, const char *id, const char *path, const char *name, const void *value, size_t len,
+		    struct berth_error *e)
+{
+	AUTO(str_free) char *url = xattr_path(id, path, name);
+
+	return client_json(b, value ? "PUT" : "DELETE", url, value ? SPAN(value, len) : SPAN_NULL, NULL, e);
+}
+
+int berth_statfs(struct berth *b, const char *id, struct berth_room *ret, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *safe = client_encode(id);
+	AUTO(str_free) char *url = str_printf("/v1/sandboxes/%s/statfs", safe);
+	int r = client_json(b, "GET", url, SPAN_NULL, &j, e);
+
+	if (r < 0)
+		return r;
+	*ret = (struct berth_room){
+		.total_b = json_get_u64(j, "total_b", 0),
+		.free_b = json_get_u64(j, "free_b", 0),
+		.available_b = json_get_u64(j, "available_b", 0),
+		.files = json_get_u64(j, "files", 0),
+		.files_free = json_get_u64(j, "files_free", 0),
+	};
+	snprintf(ret->of, sizeof(ret->of), "%s", json_get_str(j, "of", ""));
+	return 0;
 }

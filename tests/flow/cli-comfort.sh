@@ -103,4 +103,22 @@ berth cp -r "$TOP/copied/odd" boxy:back
 diff -r "$TOP/copied/odd" "$MNT/$id/back"
 curl -sf -X DELETE --unix-socket "$STATE/run/api.sock" "http://x/v1/sandboxes/$id/files?path=odd/x%FFy" >/dev/null
 [ ! -e "$MNT/$id/odd/$odd" ] || fail "it is still there"
+# links, extended attributes, room
+echo once >"$MNT/$id/first"
+berth ln first boxy:second
+berth ln -s first boxy:pointer
+equal "a hard link" "$(stat -c %h "$MNT/$id/first") $(cat "$MNT/$id/second")" "2 once"
+equal "a symbolic link" "$(readlink "$MNT/$id/pointer")" first
+refused 1 'No such file' berth ln nothing boxy:third
+berth xattr boxy:first colour 'light red'
+berth xattr boxy:first user.empty ''
+equal "its attributes" "$(berth xattr boxy:second | sort | tr '\n' ' ')" "user.colour user.empty "
+equal "a value" "$(berth xattr boxy:first user.colour)" "light red"
+berth xattr boxy:first colour --remove
+equal "what is left" "$(berth xattr boxy:first)" user.empty
+refused 1 ENODATA berth xattr boxy:first colour
+refused 2 'ID:PATH is wanted' berth xattr boxy
+berth df boxy | grep -q '^sandbox .* free of .*names: ' || fail "df: $(berth df boxy)"
 berth kill boxy
+berth df boxy | grep -q '^store .* free of ' || fail "df: $(berth df boxy)"
+refused 1 'sandbox|only' berth xattr boxy:first
