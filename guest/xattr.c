@@ -80,32 +80,34 @@ void xattr_get(struct files *f, const void *msg)
 		is(f, m->call, SPAN(value, (size_t)n));
 }
 
+/* @value NULL: take it away. */
+static void change(struct files *f, uint64_t call, struct span path, struct span its_name, const struct span *value)
+{
+	AUTO(fd_close) int fd = -1;
+	char name[256];
+	int r = name_of(its_name, name);
+
+	if (r == 0)
+		r = fd = open_it(f, path);
+	if (r >= 0 && value)
+		r = fsetxattr(fd, name, value->len ? value->p : "", value->len, 0) < 0 ? -errno : 0;
+	else if (r >= 0)
+		r = fremovexattr(fd, name) < 0 ? -errno : 0;
+	files_ok(f, call, r, "extended attribute");
+}
+
 void xattr_set(struct files *f, const void *msg)
 {
 	const struct msg_FS_XATTR_SET *m = msg;
-	AUTO(fd_close) int fd = -1;
-	char name[256];
-	int r = name_of(m->name, name);
 
-	if (r == 0)
-		r = fd = open_it(f, m->path);
-	if (r >= 0)
-		r = fsetxattr(fd, name, m->value.len ? m->value.p : "", m->value.len, 0) < 0 ? -errno : 0;
-	files_ok(f, m->call, r, "extended attribute");
+	change(f, m->call, m->path, m->name, &m->value);
 }
 
 void xattr_remove(struct files *f, const void *msg)
 {
 	const struct msg_FS_XATTR_REMOVE *m = msg;
-	AUTO(fd_close) int fd = -1;
-	char name[256];
-	int r = name_of(m->name, name);
 
-	if (r == 0)
-		r = fd = open_it(f, m->path);
-	if (r >= 0)
-		r = fremovexattr(fd, name) < 0 ? -errno : 0;
-	files_ok(f, m->call, r, "extended attribute");
+	change(f, m->call, m->path, m->name, NULL);
 }
 
 void xattr_list(struct files *f, const void *msg)

@@ -357,6 +357,17 @@ static unsigned call(struct wire *w, enum msg_type type, void *m, union got *got
 	return wire_next(w, got);
 }
 
+/* An agent with a service. */
+static void listen_at(struct lab *l, struct wire *control, struct msg_LISTEN *m)
+{
+	union got got;
+
+	cr_assert(lab_start(l, "inotify"));
+	m->socket = span_str(lab_path(l, "svc.sock"));
+	cr_assert(wire_dial(l, control, WIRE_CONTROL, l->token));
+	cr_assert_eq(call(control, MSG_LISTEN, m, &got), MSG_OK);
+}
+
 Test(service, ask_take_refuse_unlisten)
 {
 	struct msg_LISTEN listen_it = { .call = 1, .name = span_str("svc") };
@@ -367,10 +378,7 @@ Test(service, ask_take_refuse_unlisten)
 	char byte;
 	int fd;
 
-	cr_assert(lab_start(&l, "inotify"));
-	listen_it.socket = span_str(lab_path(&l, "svc.sock"));
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
-	cr_assert_eq(call(&control, MSG_LISTEN, &listen_it, &got), MSG_OK);
+	listen_at(&l, &control, &listen_it);
 	cr_assert_eq(call(&control, MSG_LISTEN, &listen_it, &got), MSG_OK);
 	cr_assert_eq(stat(lab_path(&l, "svc.sock"), &st), 0);
 	cr_expect_eq(st.st_mode & 07777, 0666);
@@ -419,10 +427,7 @@ Test(service, an_older_host_is_not_asked)
 	char byte;
 	int fd;
 
-	cr_assert(lab_start(&l, "inotify"));
-	listen_it.socket = span_str(lab_path(&l, "svc.sock"));
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
-	cr_assert_eq(call(&control, MSG_LISTEN, &listen_it, &got), MSG_OK);
+	listen_at(&l, &control, &listen_it);
 	hello.token = SPAN(l.token, WIRE_TOKEN_LEN);
 	old.last = false;
 	buf_init(&old.in, 0);
