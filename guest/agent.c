@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "guest/fill.h"
 #include "guest/tunnel.h"
 #include "wire/xport.h"
 
@@ -27,6 +28,7 @@ struct peer {
 	unsigned generation;	     /* spoken with it */
 	struct proc *proc;	     /* of an EXEC connection; borrowed */
 	struct tunnel *tunnel;	     /* of a TUNNEL connection */
+	struct fill *fill;	     /* of a FILL connection */
 };
 
 static bool token_ok(const struct agent *a, struct span given)
@@ -64,6 +66,7 @@ static void peer_retire(struct peer *p)
 		proc_detach(p->proc);
 	p->proc = NULL;
 	tunnel_free(&p->tunnel);
+	fill_free(&p->fill);
 }
 
 static void peer_free(struct peer *p)
@@ -228,7 +231,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		return -EBADMSG;
 	if (!token_ok(a, m.token))
 		return -EACCES;
-	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > (agent_newest() < 2 ? WIRE_SHIP : WIRE_TUNNEL))
+	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > (agent_newest() < 2 ? WIRE_SHIP : WIRE_FILL))
 		return -EPROTO;
 	if (m.id.len && !span_eq(m.id, span_str(a->o.id)))
 		return err_set(e, -EPERM, "wrong-sandbox", "this is another sandbox");
@@ -244,6 +247,10 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 	} else if (p->kind == WIRE_SHIP) {
 		replace(&a->shipping, p);
 		ship_attach(a->ship, p->conn);
+	} else if (p->kind == WIRE_FILL) {
+		if (a->control) /* it would be told as changes of the guest's */
+			return err_set(e, -EBUSY, "busy", "the workspace is in use");
+		p->fill = fill_new(a->o.tree, p->conn);
 	}
 	return 0;
 }
@@ -258,7 +265,7 @@ static void on_frame(void *ctx, const struct frame *f)
 
 	if (!p->kind) {
 		r = hello(p, f, &e);
-		if (r < 0 && r != -EPERM) { /* a stranger learns nothing */
+		if (r < 0 && r != -EPERM && r != -EBUSY) { /* a stranger learns nothing */
 			peer_retire(p);
 			conn_finish(p->conn);
 			return;
@@ -273,6 +280,8 @@ static void on_frame(void *ctx, const struct frame *f)
 			err_set(&e, r, "bad-message", "%s has no place here", msg_name(f->type));
 	} else if (p->kind == WIRE_EXEC) {
 		r = exec_frame(p, f, &e);
+	} else if (p->kind == WIRE_FILL) {
+		r = p->fill ? fill_frame(p->fill, f, &e) : 0;
 	} else if (p->kind == WIRE_TUNNEL) {
 		r = p->tunnel ? tunnel_frame(p->tunnel, f, &e)
 			      : tunnel_first(p->agent->loop, &p->agent->services, p->conn, f, &p->tunnel, &e);

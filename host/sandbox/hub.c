@@ -241,9 +241,33 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	return 0;
 }
 
+/* The files of another sandbox; what it stands on and its size, unless others are asked for. */
+static int begin_with(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
+		      struct err *e)
+{
+	AUTO(str_free) char *id = NULL;
+	const char *snapshot;
+	struct hub_info from;
+	int r = hub_state_split(what->from, &id, &snapshot, e);
+
+	if (r == 0)
+		r = hub_find(hub, id, &from, e);
+	if (r == 0)
+		r = hub_tree(hub, id, snapshot, &s->from, e);
+	if (r)
+		return r;
+	s->has_from = true;
+	if (!with->template_[0])
+		snprintf(with->template_, sizeof(with->template_), "%s", from.template_);
+	if (!with->workspace_b)
+		with->workspace_b = from.workspace_b;
+	return 0;
+}
+
 int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e)
 {
 	struct sandbox *s = NEW(struct sandbox);
+	struct hub_create with = *what;
 	int r;
 
 	s->hub = hub;
@@ -251,7 +275,9 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	s->jobs = 1; /* this call */
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
-	r = fill(hub, what, s, e);
+	r = what->from ? begin_with(hub, what, s, &with, e) : 0;
+	if (r == 0)
+		r = fill(hub, &with, s, e);
 	if (r == 0)
 		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {

@@ -93,6 +93,8 @@ struct hub_create {
 	char owner[20];			 /* "", or the id of the API key that asks for it */
 	uint32_t owner_max;		 /* how many of its own may exist that are not stopped; 0: no limit */
 	enum hub_timeout on_timeout;
+	const char *from; /* "ID", "ID@SNAPSHOT": whose files it begins with, and whose template and size when none are
+			   * given; NULL: none */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
 };
@@ -212,6 +214,10 @@ struct hub_fork {
 	char id[PRIV_ID_MAX + 1];    /* "": chosen here */
 	char owner[20];
 };
+
+/** hub_state_split() - "ID@SNAPSHOT" into its halves; "ID" is the present, its snapshot is "". free(*ret_id).
+ * Return: 0; -EINVAL slug "bad-request". */
+int hub_state_split(const char *what, char **ret_id, const char **ret_snapshot, struct err *e) MUST_CHECK;
 
 /** hub_fork() - a stored workspace (a sandbox that is stopped) which shares everything with where it came from.
  * Return: 0; no-such-sandbox; no-such-snapshot; name-taken; id-taken; bad-name; -errno. */

@@ -330,6 +330,20 @@ int hub_restore(struct hub *hub, const char *id_or_name, const char *name, const
 	return r;
 }
 
+int hub_state_split(const char *what, char **ret_id, const char **ret_snapshot, struct err *e)
+{
+	AUTO(str_free) char *id = must_strdup(what ? what : "");
+	char *at = strchr(id, '@');
+
+	if (!id[0] || at == id || (at && !at[1]))
+		return err_set(e, -EINVAL, "bad-request", "a state is ID or ID@SNAPSHOT");
+	if (at)
+		*at++ = '\0';
+	*ret_snapshot = at ? at : "";
+	*ret_id = take(&id);
+	return 0;
+}
+
 /* --- forks -------------------------------------------------------------------------------------------------------- */
 
 /* The workspace and its record in one transaction: a daemon that dies leaves both or an empty environment. */

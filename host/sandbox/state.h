@@ -27,6 +27,8 @@ struct sandbox {
 	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
 	char *meta; /* const once it is in the table; may be NULL */
+	struct digest from; /* the tree whose files it begins with, while it is made */
+	bool has_from;
 	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */

@@ -282,6 +282,7 @@ static int scan_dir(struct ws_pass *p, const struct msg_CHANGE *c, const struct 
 		meta_put_u64(p->txn, "root-fid", told->fid);
 	else if (told->fid != txn_root(p->txn) && node_get(p->txn, told->fid, &n) == STORE_E_NONE)
 		return err_set(e, -EBADMSG, "bad-message", "a listing of an unknown directory");
+	expect_dir(p->ws, told->fid, told->fid == txn_root(p->txn));
 	r = apply_node(p, told, false, true, &n, e);
 	if (r < 0 || map_get_u64(&p->ws->suspects, c->parent))
 		return r;
@@ -321,6 +322,7 @@ static int scan_end(struct ws_pass *p, struct err *e)
 			apply_gone(p, s->parent, SPAN(name->key, name->num));
 	}
 	suspects_free(ws);
+	expect_end(ws);
 	p->scan_done = true;
 	return 0;
 }
@@ -360,6 +362,11 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	}
 	if (r == 0)
 		r = apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e);
+	if (r == 0 && scan && expect_entry(p->ws, c->parent, c->name, &n)) {
+		node_put(p->txn, &n);
+		if (p->fetch.len && p->fetch.v[p->fetch.len - 1] == n.fid)
+			p->fetch.len--;
+	}
 	if (r == 0)
 		apply_entry(p, c->parent, c->name, &n);
 	return r;

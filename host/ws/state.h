@@ -116,7 +116,13 @@ struct ws {
 		struct content_writer *writer;
 		uint64_t at;
 	} ship;
-	uint64_t next_fid; /* of inodes made while stopped; 0: not read yet */
+	struct { /* fill.c: what the first scan is expected to tell */
+		bool is_on, has_begun;
+		struct digest root;
+		struct map dirs;  /* fid -> digest of a directory that was told and not listed yet; owned */
+		uint64_t dir;	  /* that is being listed, 0: none that is expected */
+		struct map names; /* of it -> struct expected; owned */
+	} expect;
 };
 
 /* A live or stopped workspace could not go on: remember why, dial anew later. */
@@ -146,6 +152,12 @@ void ship_reset(struct ws *ws);
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);
+
+/* fill.c: a directory's listing begins; an entry of it, whose content may be here (Return: true: it is, @n was
+ * changed); the scan is over. */
+void expect_dir(struct ws *ws, uint64_t fid, bool is_root);
+bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node *n);
+void expect_end(struct ws *ws);
 
 /* story.c: what a pass did, for whoever watches. A name that an inode got (after it has it) or lost (before it has not;
  * @replaced: story_got() of another inode's same name follows at once); an inode that is new, written or has other

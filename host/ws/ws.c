@@ -85,6 +85,7 @@ void ws_unref(struct ws **slot)
 	queue_clear(&ws->queue);
 	ship_reset(ws);
 	suspects_free(ws);
+	expect_end(ws);
 	map_fini(&ws->suspects);
 	wsdb_close(&ws->db);
 	pthread_cond_destroy(&ws->cond);

@@ -143,6 +143,8 @@ struct berth_create {
 	uint64_t memory_b, workspace_b, cpu_milli, pids; /* 0: the daemon's default */
 	const char *on_timeout;	     /* "kill", "pause"; NULL: kill */
 	const char *const *metadata; /* "KEY=VALUE", NULL-terminated; NULL: none. At most 16 KiB in all */
+	const char *from; /* "ID@SNAPSHOT" or "ID": whose files it begins with; then the defaults of template and
+			   * workspace are those of that sandbox. NULL: none */
 };
 
 struct berth_info {

@@ -12,7 +12,8 @@
 
 const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
-	  "[--template T] [--name N] [--timeout TIME] [--on-timeout kill|pause] [--meta K=V]... [--memory SIZE]"
+	  "[--template T] [--from ID[@SNAPSHOT]] [--name N] [--timeout TIME] [--on-timeout kill|pause] [--meta K=V]... "
+	  "[--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
 	{ "ps", cli_ps, false, "[--all] [--json]", "list sandboxes" },

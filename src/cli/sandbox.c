@@ -20,6 +20,7 @@ int cli_create(struct berth *b, int argc, char **argv)
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
 		{ "--name", &what.name, NULL },
+		{ "--from", &what.from, NULL },
 		{ "--timeout", &timeout, NULL },
 		{ "--on-timeout", &what.on_timeout, NULL },
 		{ "--memory", &memory, NULL },

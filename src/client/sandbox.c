@@ -171,6 +171,8 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 		jw_kstr(&w, "template", what->template_);
 	if (what->name)
 		jw_kstr(&w, "name", what->name);
+	if (what->from)
+		jw_kstr(&w, "from", what->from);
 	put_number(&w, "timeout_ms", what->timeout_ms);
 	put_number(&w, "memory_b", what->memory_b);
 	put_number(&w, "workspace_b", what->workspace_b);

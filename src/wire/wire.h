@@ -6,7 +6,7 @@
 
 enum { WIRE_GENERATION = 2, WIRE_TOKEN_LEN = 32 };
 
-enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4 };
+enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4, WIRE_FILL = 5 };
 enum wire_stream { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2 };
 enum wire_stdin { WIRE_STDIN_NONE = 0, WIRE_STDIN_CLOSED = 1, WIRE_STDIN_STREAM = 2 }; /* /dev/null; closed fd; pipe */
 enum wire_exit { WIRE_EXITED = 0, WIRE_SIGNALED = 1, WIRE_TIMED_OUT = 2, WIRE_LOST = 3, WIRE_OOM = 4 };

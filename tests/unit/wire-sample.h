@@ -43,6 +43,7 @@ static struct span sample_NODE(enum sample how);
 static struct span sample_CHANGE(enum sample how);
 static struct span sample_DIRENT(enum sample how);
 static struct span sample_PROC(enum sample how);
+static struct span sample_FILL_ENTRY(enum sample how);
 
 #define MSG(NAME, type, dir, doc)                                                                     \
 	static inline void fill_##NAME(struct msg_##NAME *m, enum sample how)                         \
@@ -84,5 +85,6 @@ SAMPLE_RECORD(NODE)
 SAMPLE_RECORD(CHANGE)
 SAMPLE_RECORD(DIRENT)
 SAMPLE_RECORD(PROC)
+SAMPLE_RECORD(FILL_ENTRY)
 
 #endif

@@ -147,14 +147,11 @@ int v1_fork(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 
 int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct err *e)
 {
-	AUTO(str_free) char *id = must_strdup(what ? what : "");
-	char *at = strchr(id, '@');
+	AUTO(str_free) char *id = NULL;
+	const char *snapshot;
+	int r = hub_state_split(what, &id, &snapshot, e);
 
-	if (at)
-		*at++ = '\0';
-	if (!id[0] || (at && !at[0]))
-		return err_set(e, -EINVAL, "bad-request", "a state is ID or ID@SNAPSHOT");
-	return hub_tree(api->hub, id, at ? at : "", ret, e);
+	return r ? r : hub_tree(api->hub, id, snapshot, ret, e);
 }
 
 static void put_side(struct json_writer *w, const char *key, const struct tree_item *it)

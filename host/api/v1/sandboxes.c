@@ -119,7 +119,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	struct buf meta;
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
-			"cpu_milli:u pids:u",
+			"cpu_milli:u pids:u from:s",
 			&j, e);
 
 	if (r == 0)
@@ -133,6 +133,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	r = read_on_timeout(j, &what.on_timeout, e);
 	if (r < 0)
 		return r;
+	what.from = json_get_str(j, "from", NULL);
 	what.timeout_ms = json_get_u64(j, "timeout_ms", 0);
 	what.memory_b = json_get_u64(j, "memory_b", 0);
 	what.workspace_b = json_get_u64(j, "workspace_b", 0);

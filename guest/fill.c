@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files are made as they come. The descriptor of the directory that was needed last is kept: entries of one directory
+ * come together. Attributes of a file are set when the next thing begins, behind its last byte. Nobody else works in
+ * the workspace yet, and still no path leaves it.
+ */
+#include "guest/fill.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "wire/wire.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+struct fill {
+	const struct tree *tree; /* borrowed, as the next */
+	struct conn *conn;
+	char *dir; /* path of @dirfd; NULL: none is open */
+	int dirfd;
+	int file; /* that is being written, -1: none */
+	struct msg_FILL_ENTRY entry; /* of it; its spans are nobody's */
+	uint64_t at;
+	char *name; /* of it, for words */
+	uint64_t made;
+};
+
+struct fill *fill_new(const struct tree *tree, struct conn *conn)
+{
+	struct fill *f = NEW(struct fill);
+
+	f->tree = tree;
+	f->conn = conn;
+	f->dirfd = f->file = -1;
+	return f;
+}
+
+void fill_free(struct fill **slot)
+{
+	struct fill *f = take(slot);
+
+	if (!f)
+		return;
+	fd_close(&f->dirfd);
+	fd_close(&f->file);
+	str_free(&f->dir);
+	str_free(&f->name);
+	free(f);
+}
+
+static int to_dir(struct fill *f, struct span path, char room[4096], const char **ret_name)
+{
+	const char *slash;
+	size_t len;
+
+	if (!path_ok(path) || path.len == 0 || path.len >= 4096)
+		return -EINVAL;
+	memcpy(room, path.p, path.len);
+	room[path.len] = '\0';
+	slash = strrchr(room, '/');
+	len = slash ? (size_t)(slash - room) : 0;
+	*ret_name = slash ? slash + 1 : room;
+	if (f->dir && strlen(f->dir) == len && memcmp(f->dir, room, len) == 0)
+		return 0;
+	str_free(&f->dir);
+	fd_close(&f->dirfd);
+	f->dir = span_dup(SPAN(room, len));
+	f->dirfd = node_open(f->tree->fd, f->dir, O_RDONLY | O_DIRECTORY, 0, false);
+	if (f->dirfd >= 0)
+		return 0;
+	str_free(&f->dir);
+	return f->dirfd;
+}
+
+static int set_xattrs(int fd, struct span packed)
+{
+	const uint8_t *p = packed.p, *end = p + packed.len;
+	char name[256];
+
+	while (p < end) {
+		uint16_t name_len;
+		uint32_t value_len;
+
+		if (end - p < 6)
+			return -EINVAL;
+		memcpy(&name_len, p, 2);
+		memcpy(&value_len, p + 2, 4);
+		name_len = be16toh(name_len);
+		value_len = be32toh(value_len);
+		p += 6;
+		if (name_len == 0 || name_len > 255 || (size_t)(end - p) < (size_t)name_len + value_len)
+			return -EINVAL;
+		memcpy(name, p, name_len);
+		name[name_len] = '\0';
+		if (!str_starts(name, "user."))
+			return -EPERM;
+		if (fsetxattr(fd, name, p + name_len, value_len, 0) < 0)
+			return -errno;
+		p += name_len + value_len;
+	}
+	return 0;
+}
+
+static void times_of(const struct msg_FILL_ENTRY *en, struct timespec to[2])
+{
+	to[0] = to[1] = clock_timespec(en->mtime_ns);
+}
+
+/* Owner first: a change of it takes away what set the mode's special bits. */
+static int set_fd(int fd, const struct msg_FILL_ENTRY *en)
+{
+	struct timespec times[2];
+
+	times_of(en, times);
+	if (fchown(fd, (uid_t)en->uid, (gid_t)en->gid) < 0 || fchmod(fd, (mode_t)en->mode & 07777) < 0 ||
+	    futimens(fd, times) < 0)
+		return -errno;
+	return 0;
+}
+
+static int end_file(struct fill *f)
+{
+	int r = 0;
+
+	if (f->file < 0)
+		return 0;
+	if (f->at < f->entry.size && ftruncate(f->file, (off_t)f->entry.size) < 0)
+		r = -errno;
+	if (r == 0)
+		r = set_fd(f->file, &f->entry);
+	fd_close(&f->file);
+	return r;
+}
+
+static int put(struct fill *f, uint64_t offset, struct span data)
+{
+	const char *p = data.p;
+	size_t done = 0;
+
+	if (offset < f->at || offset + data.len > f->entry.size)
+		return -EINVAL;
+	while (done < data.len) {
+		ssize_t n = pwrite(f->file, p + done, data.len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	f->at = offset + data.len;
+	return 0;
+}
+
+static int make_file(struct fill *f, const char *name, const struct msg_FILL_ENTRY *en)
+{
+	int r;
+
+	f->file = openat(f->dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (f->file < 0)
+		return -errno;
+	f->entry = *en;
+	f->at = 0;
+	r = put(f, 0, en->data);
+	return r == 0 && en->xattrs.len ? set_xattrs(f->file, en->xattrs) : r;
+}
+
+static int make_dir(struct fill *f, const char *name, const struct msg_FILL_ENTRY *en)
+{
+	AUTO(fd_close) int fd = -1;
+	int r;
+
+	if (!en->again)
+		return mkdirat(f->dirfd, name, 0700) < 0 ? -errno : 0;
+	fd = openat(f->dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = en->xattrs.len ? set_xattrs(fd, en->xattrs) : 0;
+	return r ? r : set_fd(fd, en);
+}
+
+static int make_other(struct fill *f, const char *name, const struct msg_FILL_ENTRY *en)
+{
+	AUTO(str_free) char *target = span_dup(en->target);
+	struct timespec times[2];
+	int r;
+
+	times_of(en, times);
+	if (S_ISLNK(en->mode))
+		r = symlinkat(target, f->dirfd, name);
+	else if (S_ISFIFO(en->mode) || S_ISSOCK(en->mode))
+		r = mknodat(f->dirfd, name, (mode_t)en->mode & (S_IFMT | 07777), 0);
+	else
+		return -EPERM;
+	if (r < 0 || fchownat(f->dirfd, name, (uid_t)en->uid, (gid_t)en->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (!S_ISLNK(en->mode) && fchmodat(f->dirfd, name, (mode_t)en->mode & 07777, 0) < 0) ||
+	    utimensat(f->dirfd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return 0;
+}
+
+static int make_link(struct fill *f, const char *name, struct span to)
+{
+	char room[4096], proc[64];
+	AUTO(fd_close) int fd = -1;
+
+	if (!path_ok(to) || to.len == 0 || to.len >= sizeof(room))
+		return -EINVAL;
+	memcpy(room, to.p, to.len);
+	room[to.len] = '\0';
+	fd = node_open(f->tree->fd, room, O_PATH | O_NOFOLLOW, 0, false);
+	if (fd < 0)
+		return fd;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	if (linkat(fd, "", f->dirfd, name, AT_EMPTY_PATH) == 0)
+		return 0;
+	return linkat(AT_FDCWD, proc, f->dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+}
+
+/* The workspace's own attributes. */
+static int set_root(struct fill *f, const struct msg_FILL_ENTRY *en)
+{
+	AUTO(fd_close) int fd = node_open(f->tree->fd, "", O_RDONLY | O_DIRECTORY, 0, false);
+	int r = fd < 0 ? fd : en->xattrs.len ? set_xattrs(fd, en->xattrs) : 0;
+
+	return r ? r : set_fd(fd, en);
+}
+
+static int one(struct fill *f, const struct msg_FILL_ENTRY *en)
+{
+	char room[4096];
+	const char *name;
+	int r;
+
+	if (en->path.len == 0)
+		return en->again ? set_root(f, en) : -EINVAL;
+	r = to_dir(f, en->path, room, &name);
+	if (r < 0)
+		return r;
+	f->made += !en->again;
+	if (en->link.len)
+		return make_link(f, name, en->link);
+	if (S_ISREG(en->mode))
+		return make_file(f, name, en);
+	return S_ISDIR(en->mode) ? make_dir(f, name, en) : make_other(f, name, en);
+}
+
+static int failed(struct err *e, int r, struct span path)
+{
+	return err_set(e, r, r == -ENOSPC || r == -EDQUOT ? "no-space" : "failed", "/workspace/%.*s: %s",
+		       (int)MIN(path.len, (size_t)160), path.len ? (const char *)path.p : "", err_name(r));
+}
+
+static int on_entries(struct fill *f, const struct frame *frame, struct err *e)
+{
+	struct msg_FILL_ENTRY en;
+	struct msg_FILL m;
+	struct span list;
+	int r = msg_decode(frame->type, frame->payload, &m, e);
+
+	if (r < 0)
+		return r;
+	list = m.entries;
+	while (msg_rec_next(&list, MSG_FILL_ENTRY, &en)) {
+		r = end_file(f);
+		if (r < 0)
+			return failed(e, r, span_str(f->name ? f->name : ""));
+		r = one(f, &en);
+		if (r < 0)
+			return failed(e, r, en.path);
+		str_free(&f->name);
+		f->name = span_dup(en.path);
+	}
+	return 0;
+}
+
+static int on_data(struct fill *f, const struct frame *frame, struct err *e)
+{
+	struct msg_FILL_DATA m;
+	int r = msg_decode(frame->type, frame->payload, &m, e);
+
+	if (r < 0)
+		return r;
+	r = f->file < 0 ? -EPROTO : put(f, m.offset, m.data);
+	return r < 0 ? failed(e, r, span_str(f->name ? f->name : "")) : 0;
+}
+
+static int on_end(struct fill *f, struct err *e)
+{
+	struct msg_FILLED m;
+	int r = end_file(f);
+
+	if (r < 0)
+		return failed(e, r, span_str(f->name ? f->name : ""));
+	m.entries = f->made;
+	(void)!conn_send(f->conn, MSG_FILLED, &m);
+	return 0;
+}
+
+int fill_frame(struct fill *f, const struct frame *frame, struct err *e)
+{
+	switch (frame->type) {
+	case MSG_FILL:
+		return on_entries(f, frame, e);
+	case MSG_FILL_DATA:
+		return on_data(f, frame, e);
+	case MSG_FILL_END:
+		return on_end(f, e);
+	default:
+		return err_set(e, -EPROTO, "bad-message", "%s has no place here", msg_name(frame->type));
+	}
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GUEST_FILL_H
+#define GUEST_FILL_H
+
+/* Files that the host lays into a new workspace: a connection of kind FILL. */
+#include "guest/node.h"
+#include "wire/conn.h"
+
+struct fill;
+
+struct fill *fill_new(const struct tree *tree, struct conn *conn);
+void fill_free(struct fill **f);
+/** fill_frame() - Return: 0; -errno with words: it ends. */
+int fill_frame(struct fill *f, const struct frame *frame, struct err *e) MUST_CHECK;
+
+#endif

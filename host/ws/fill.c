@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A workspace that begins with the files of a tree. They are laid into the new file system by its agent, over a
+ * connection of its own, before anybody works in it and before it is told to replicate: one way, no question for each
+ * file. The agent's first scan then tells them like any other files; what has the name, the size and the time that the
+ * tree says is taken for what we sent, so that no byte comes back.
+ *
+ * Entries go in the order of a walk: a directory, what is in it, then the directory once more for its times.
+ */
+#include "host/ws/fill.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+#include "host/ws/state.h"
+#include "wire/frame.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+enum { INLINE_MAX = 65536, BATCH_B = 256 * 1024, BATCH_MAX = 768 * 1024, PIECE = 262144, STALL_MS = 60000 };
+
+/* An entry that waits for its turn. */
+struct laid {
+	char *path, *target; /* owned */
+	struct tree_item it; /* its spans are nobody's */
+	bool again;
+};
+
+typedef VEC(struct laid) laid_list;
+
+struct filler {
+	struct store *store;
+	int fd;
+	struct msg_list batch;
+	laid_list todo; /* the next one is the last */
+	struct map links; /* path -> the path of its group that comes first; owned */
+	const char *above; /* of what is being collected */
+	laid_list found;
+	uint64_t made, bytes;
+	void (*progress)(void *ctx, uint64_t entries);
+	void *ctx;
+};
+
+static void laid_free(struct laid *l)
+{
+	str_free(&l->path);
+	str_free(&l->target);
+}
+
+static int flush(struct filler *f)
+{
+	struct msg_FILL m = { .entries = msg_list_span(&f->batch) };
+	int r;
+
+	if (!f->batch.n)
+		return 0;
+	r = frame_send(f->fd, MSG_FILL, &m, clock_after_ms(STALL_MS));
+	msg_list_fini(&f->batch);
+	msg_list_init(&f->batch, BATCH_MAX);
+	if (f->progress)
+		f->progress(f->ctx, f->made);
+	return r;
+}
+
+static int send_entry(struct filler *f, const struct msg_FILL_ENTRY *en)
+{
+	int r = msg_list_rec(&f->batch, MSG_FILL_ENTRY, en);
+
+	if (r == 0 && buf_len(&f->batch.b) >= BATCH_B)
+		r = flush(f);
+	return r;
+}
+
+static int send_rest(struct filler *f, const struct content *c)
+{
+	AUTO(mem_free) uint8_t *piece = must_calloc(1, PIECE);
+	uint64_t at = 0;
+	int r = flush(f);
+
+	while (r == 0 && at < c->size && content_next_data(f->store, c, at, &at) == 0) {
+		ssize_t n = content_read(f->store, c, at, piece, PIECE, false);
+		struct msg_FILL_DATA m = { .offset = at, .data = SPAN(piece, (size_t)MAX(n, (ssize_t)0)) };
+
+		if (n <= 0)
+			return n < 0 ? (int)n : -EIO;
+		r = frame_send(f->fd, MSG_FILL_DATA, &m, clock_after_ms(STALL_MS));
+		at += (uint64_t)n;
+		f->bytes += (uint64_t)n;
+	}
+	return r;
+}
+
+static int lay(struct filler *f, const struct laid *l)
+{
+	const struct tree_item *it = &l->it;
+	AUTO(mem_free) uint8_t *data = NULL;
+	AUTO(mem_free) uint8_t *xattrs = NULL;
+	struct msg_FILL_ENTRY en = { .path = span_str(l->path),
+				     .mode = it->mode,
+				     .uid = it->uid,
+				     .gid = it->gid,
+				     .mtime_ns = it->mtime_ns,
+				     .target = span_str(l->target ? l->target : ""),
+				     .again = l->again };
+	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&f->links, en.path);
+	bool small = it->content.size <= INLINE_MAX;
+	ssize_t n;
+	int r;
+
+	f->made += !l->again;
+	if (first && !str_eq(first, l->path)) {
+		en.link = span_str(first);
+		return send_entry(f, &en);
+	}
+	if (it->xattrs.size && (l->again || !S_ISDIR(it->mode))) {
+		xattrs = must_calloc(1, it->xattrs.size);
+		n = content_read(f->store, &it->xattrs, 0, xattrs, it->xattrs.size, false);
+		if (n != (ssize_t)it->xattrs.size)
+			return -EIO;
+		en.xattrs = SPAN(xattrs, it->xattrs.size);
+	}
+	if (S_ISREG(it->mode))
+		en.size = it->content.size;
+	if (S_ISREG(it->mode) && small && it->content.size) {
+		data = must_calloc(1, it->content.size);
+		n = content_read(f->store, &it->content, 0, data, it->content.size, false);
+		if (n != (ssize_t)it->content.size)
+			return -EIO;
+		en.data = SPAN(data, it->content.size);
+		f->bytes += it->content.size;
+	}
+	r = send_entry(f, &en);
+	return r == 0 && S_ISREG(it->mode) && !small ? send_rest(f, &it->content) : r;
+}
+
+static int collect(void *ctx, const struct tree_item *it)
+{
+	struct filler *f = ctx;
+	struct laid l = { .it = *it };
+
+	l.path = str_printf("%s%s%.*s", f->above, f->above[0] ? "/" : "", (int)it->name.len,
+			    (const char *)it->name.p);
+	l.target = it->target.len ? span_dup(it->target) : NULL;
+	l.it.name = l.it.target = SPAN_NULL;
+	vec_push(&f->found, l);
+	return 0;
+}
+
+/* What is in a directory comes next, then the directory again. */
+static int open_dir(struct filler *f, const struct laid *dir)
+{
+	struct laid again = { .path = must_strdup(dir->path), .it = dir->it, .again = true };
+	size_t i;
+	int r;
+
+	vec_push(&f->todo, again);
+	f->above = dir->path;
+	f->found.len = 0;
+	r = tree_each(f->store, &dir->it.dir, collect, f);
+	for (i = f->found.len; i-- > 0;)
+		vec_push(&f->todo, f->found.v[i]);
+	f->found.len = 0;
+	return r;
+}
+
+static int walk(struct filler *f, const struct tree_item *root)
+{
+	struct laid top = { .path = must_strdup(""), .it = *root };
+	int r = open_dir(f, &top);
+
+	laid_free(&top);
+	while (r == 0 && f->todo.len) {
+		struct laid l = f->todo.v[--f->todo.len];
+
+		if (S_ISCHR(l.it.mode) || S_ISBLK(l.it.mode)) { /* nobody can have made one */
+			laid_free(&l);
+			continue;
+		}
+		r = lay(f, &l);
+		if (r == 0 && S_ISDIR(l.it.mode) && !l.again)
+			r = open_dir(f, &l);
+		laid_free(&l);
+	}
+	return r;
+}
+
+/* "path//path//path", a NUL behind each group: everybody becomes a link to the first. */
+static int read_links(struct filler *f, const struct content *links)
+{
+	AUTO(mem_free) char *text = NULL;
+	size_t at = 0;
+
+	if (links->size > 64 * 1024 * 1024)
+		return -EFBIG;
+	text = must_calloc(1, links->size + 1);
+	if (content_read(f->store, links, 0, text, links->size, false) != (ssize_t)links->size)
+		return -EIO;
+	while (at < links->size) {
+		size_t len = strlen(text + at);
+		AUTO(str_free) char *first = NULL;
+		char *p = text + at, *cut;
+
+		for (; p; p = cut ? cut + 2 : NULL) {
+			cut = strstr(p, "//");
+			if (cut)
+				*cut = '\0';
+			if (!first)
+				first = must_strdup(p);
+			free(map_put(&f->links, span_str(p), must_strdup(first)));
+		}
+		at += len + 1;
+	}
+	return 0;
+}
+
+/* What the agent said when it hung up. */
+static int reason(struct filler *f, int r, struct err *e)
+{
+	struct msg_ERROR m;
+	struct frame frame;
+	struct buf in;
+
+	buf_init(&in, 8192);
+	while (frame_recv(f->fd, &in, &frame, clock_after_ms(1000), NULL) == 0) {
+		if (frame.type == MSG_ERROR && msg_decode(MSG_ERROR, frame.payload, &m, NULL) == 0) {
+			AUTO(str_free) char *name = span_dup(m.name);
+			AUTO(str_free) char *slug = span_dup(m.slug);
+
+			r = err_number(name) ? -err_number(name) : -EIO;
+			err_set(e, r, slug, "%.*s", (int)m.text.len, (const char *)m.text.p);
+		}
+		frame_consume(&in, &frame);
+	}
+	buf_fini(&in);
+	return e && e->code ? r : err_sys(e, r, "laying out the files");
+}
+
+static int finish(struct filler *f, struct err *e)
+{
+	struct msg_FILL_END end = { 0 };
+	struct msg_FILLED m;
+	struct frame frame;
+	struct buf in;
+	int r = frame_send(f->fd, MSG_FILL_END, &end, clock_after_ms(STALL_MS));
+
+	if (r < 0)
+		return reason(f, r, e);
+	buf_init(&in, 8192);
+	r = frame_recv(f->fd, &in, &frame, clock_after_ms(STALL_MS), e);
+	if (r == 0 && frame.type == MSG_ERROR) {
+		struct msg_ERROR why;
+
+		r = -EIO;
+		if (msg_decode(MSG_ERROR, frame.payload, &why, NULL) == 0)
+			err_set(e, r, "fill", "%.*s", (int)why.text.len, (const char *)why.text.p);
+	} else if (r == 0) {
+		r = frame.type == MSG_FILLED ? msg_decode(MSG_FILLED, frame.payload, &m, e) : -EPROTO;
+		if (r == 0 && m.entries != f->made)
+			r = err_set(e, -EPROTO, "bad-message", "the agent made %llu of %llu files",
+				    (unsigned long long)m.entries, (unsigned long long)f->made);
+	}
+	buf_fini(&in);
+	return r < 0 && !(e && e->code) ? err_sys(e, r, "laying out the files") : r;
+}
+
+int ws_fill(struct store *store, const struct digest *root, int fd, void (*progress)(void *ctx, uint64_t entries),
+	    void *ctx, struct err *e)
+{
+	struct filler f = { .store = store, .fd = fd, .progress = progress, .ctx = ctx };
+	struct content links;
+	struct tree_item top;
+	void *path;
+	int r = tree_stat(store, root, &top, &links);
+
+	msg_list_init(&f.batch, BATCH_MAX);
+	if (r == 0)
+		r = read_links(&f, &links);
+	if (r < 0)
+		err_sys(e, r, "read a tree");
+	if (r == 0) {
+		r = walk(&f, &top);
+		if (r == 0)
+			r = flush(&f);
+		r = r < 0 ? reason(&f, r, e) : finish(&f, e);
+	}
+	msg_list_fini(&f.batch);
+	while (f.todo.len)
+		laid_free(&f.todo.v[--f.todo.len]);
+	while (f.found.len)
+		laid_free(&f.found.v[--f.found.len]);
+	vec_fini(&f.todo);
+	vec_fini(&f.found);
+	while ((path = map_take_any(&f.links)))
+		free(path);
+	map_fini(&f.links);
+	return r;
+}
+
+/* --- what the first scan is expected to tell ---------------------------------------------------------------------- */
+
+struct expected {
+	uint32_t mode;
+	int64_t mtime_ns;
+	struct content content;
+	struct digest dir;
+};
+
+static void names_drop(struct ws *ws)
+{
+	void *one;
+
+	while ((one = map_take_any(&ws->expect.names)))
+		free(one);
+	map_fini(&ws->expect.names);
+	ws->expect.dir = 0;
+}
+
+static int expect_one(void *ctx, const struct tree_item *it)
+{
+	struct ws *ws = ctx;
+	struct expected *x = NEW(struct expected);
+
+	*x = (struct expected){ .mode = it->mode, .mtime_ns = it->mtime_ns, .content = it->content, .dir = it->dir };
+	free(map_put(&ws->expect.names, it->name, x));
+	return 0;
+}
+
+void expect_dir(struct ws *ws, uint64_t fid, bool is_root)
+{
+	AUTO(mem_free) struct digest *dir = NULL;
+
+	if (!ws->expect.is_on)
+		return;
+	if (is_root && !ws->expect.has_begun) {
+		ws->expect.has_begun = true;
+		dir = must_memdup(&ws->expect.root, sizeof(*dir));
+	} else {
+		dir = map_remove_u64(&ws->expect.dirs, fid);
+	}
+	names_drop(ws);
+	if (dir && tree_each(ws->conf.store, dir, expect_one, ws) == 0)
+		ws->expect.dir = fid;
+}
+
+bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node *n)
+{
+	struct expected *x = ws->expect.is_on && ws->expect.dir == parent ? map_get(&ws->expect.names, name) : NULL;
+
+	if (!x || (x->mode & S_IFMT) != (n->mode & S_IFMT))
+		return false;
+	if (S_ISDIR(n->mode))
+		free(map_put_u64(&ws->expect.dirs, n->fid, must_memdup(&x->dir, sizeof(x->dir))));
+	if (!S_ISREG(n->mode) || !(n->flags & NODE_PENDING) || n->size != x->content.size || n->mtime_ns != x->mtime_ns)
+		return false;
+	n->content = x->content;
+	n->content_ctime_ns = n->ctime_ns;
+	n->content_ship = 0;
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	return true;
+}
+
+void expect_end(struct ws *ws)
+{
+	void *one;
+
+	names_drop(ws);
+	while ((one = map_take_any(&ws->expect.dirs)))
+		free(one);
+	map_fini(&ws->expect.dirs);
+	ws->expect.is_on = false;
+}
+
+int ws_expect(struct ws *ws, const struct digest *root)
+{
+	struct content links;
+	struct tree_item top;
+	int r = tree_stat(ws->conf.store, root, &top, &links);
+
+	if (r < 0)
+		return r;
+	ws->expect.is_on = true;
+	ws->expect.root = top.dir;
+	return 0;
+}
