@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "wire/wire.h"
 
 #include <dirent.h>
@@ -77,9 +78,9 @@ void files_node(struct files *f, uint64_t call, int dirfd, const char *name)
 {
 	struct node *n = NEW(struct node);
 	AUTO(buf_fini) struct buf b;
-	int r = name && *name ? node_at(dirfd, name, n) : node_of(dirfd, n);
+	int r = node_look(dirfd, name ? name : "", n);
 
-	buf_init(&b, 8192);
+	buf_init(&b, 8192 + XATTR_PACKED_LEN);
 	if (r == 0)
 		r = node_record(n, &b);
 	if (r < 0)
@@ -314,8 +315,7 @@ static int open_target(const struct files *f, const struct msg_FS_WRITE *m, bool
 	return fd;
 }
 
-/* The host means an inode; a path may name another one by now. */
-static int is_meant(int fd, uint64_t fid)
+int files_meant(int fd, uint64_t fid)
 {
 	struct node n;
 	int r = fid ? node_of(fd, &n) : 0;
@@ -329,7 +329,7 @@ static int write_in_place(struct files *f, const struct msg_FS_WRITE *m)
 {
 	bool made = false;
 	AUTO(fd_close) int fd = open_target(f, m, &made);
-	int r = fd < 0 ? fd : is_meant(fd, m->fid);
+	int r = fd < 0 ? fd : files_meant(fd, m->fid);
 
 	if (r == 0 && made)
 		r = adopt(fd, m->uid, m->gid, m->mode);

@@ -36,6 +36,9 @@ void files_node(struct files *f, uint64_t call, int dirfd, const char *name);
  * @ret_name: the last name, in @room. Return: a descriptor; -EINVAL (no path of the workspace), -errno. */
 int files_parent(const struct files *f, struct span path, char room[4096], const char **ret_name) MUST_CHECK;
 
+/* The host means an inode (@fid not 0); a path may name another one by now. Return: 0; -ESTALE; -errno. */
+int files_meant(int fd, uint64_t fid);
+
 /* xattr.c: the FS_XATTR calls. */
 void xattr_get(struct files *f, const void *msg);
 void xattr_set(struct files *f, const void *msg);

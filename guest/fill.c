@@ -10,9 +10,9 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "wire/wire.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -80,29 +80,15 @@ static int to_dir(struct fill *f, struct span path, char room[4096], const char 
 
 static int set_xattrs(int fd, struct span packed)
 {
-	const uint8_t *p = packed.p, *end = p + packed.len;
-	char name[256];
+	struct span name, value;
 
-	while (p < end) {
-		uint16_t name_len;
-		uint32_t value_len;
+	if (!xattrs_ok(packed))
+		return -EINVAL;
+	while (xattrs_next(&packed, &name, &value)) {
+		AUTO(str_free) char *word = span_dup(name);
 
-		if (end - p < 6)
-			return -EINVAL;
-		memcpy(&name_len, p, 2);
-		memcpy(&value_len, p + 2, 4);
-		name_len = be16toh(name_len);
-		value_len = be32toh(value_len);
-		p += 6;
-		if (name_len == 0 || name_len > 255 || (size_t)(end - p) < (size_t)name_len + value_len)
-			return -EINVAL;
-		memcpy(name, p, name_len);
-		name[name_len] = '\0';
-		if (!str_starts(name, "user."))
-			return -EPERM;
-		if (fsetxattr(fd, name, p + name_len, value_len, 0) < 0)
+		if (fsetxattr(fd, word, value.p, value.len, 0) < 0)
 			return -errno;
-		p += name_len + value_len;
 	}
 	return 0;
 }

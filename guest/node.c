@@ -87,6 +87,7 @@ static int node_fill(int dirfd, const char *name, int flags, struct node *ret)
 	int tries;
 
 	ret->target_len = 0;
+	ret->xattrs = SPAN_NULL;
 	for (tries = 0; tries < TRIES; tries++) {
 		if (fstatat(dirfd, name, &ret->st, flags | AT_SYMLINK_NOFOLLOW) < 0)
 			return -errno;
@@ -132,6 +133,7 @@ struct msg_NODE node_wire(const struct node *n)
 		.ctime_ns = clock_ns(st->st_ctim),
 		.atime_ns = clock_ns(st->st_atim),
 		.target = SPAN(n->target, n->target_len),
+		.xattrs = n->xattrs,
 	};
 }
 

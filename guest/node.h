@@ -17,6 +17,7 @@ struct node {
 	struct stat st;
 	size_t target_len; /* of a symlink */
 	char target[NODE_TARGET_MAX + 1];
+	struct span xattrs; /* packed (base/xattr.h); only after node_look(), and until the next one */
 };
 
 /* The workspace: a descriptor of its root that is kept, and the root's identity. */
@@ -43,7 +44,9 @@ int node_open(int dirfd, const char *path, int flags, mode_t mode, bool follow) 
 int node_at(int dirfd, const char *name, struct node *ret) MUST_CHECK;
 /** node_of() - the inode behind a descriptor. Return: 0 or -errno. */
 int node_of(int fd, struct node *ret) MUST_CHECK;
-/** node_wire() - as a record; its target borrows from @n. */
+/** node_look() - node_at() with users' extended attributes; @name empty: node_of(). Return: 0 or -errno. */
+int node_look(int dirfd, const char *name, struct node *ret) MUST_CHECK;
+/** node_wire() - as a record; its target and extended attributes borrow from @n. */
 struct msg_NODE node_wire(const struct node *n);
 
 /** node_fid_of_handle() - identity from a file handle: also what fanotify reports. @type and @bytes as the kernel gave.

@@ -108,7 +108,7 @@ static void begin(struct scan *s)
 		return;
 	if (s->source) /* before anything of it is looked at */
 		s->source->dir_found(s->source, dir, s->fd);
-	if (node_of(s->fd, &s->scratch) < 0) {
+	if (node_look(s->fd, "", &s->scratch) < 0) {
 		fd_close(&s->fd);
 		return;
 	}
@@ -122,7 +122,7 @@ static void one(struct scan *s, const char *name)
 {
 	bool is_new;
 
-	if (node_at(s->fd, name, &s->scratch) < 0)
+	if (node_look(s->fd, name, &s->scratch) < 0)
 		return;
 	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
 		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);

@@ -5,11 +5,12 @@
  */
 #include "guest/tell.h"
 
+#include "base/xattr.h"
 #include "wire/wire.h"
 
 #include <errno.h>
 
-enum { BATCH_SEND = 240 * 1024, BATCH_MAX = 256 * 1024 };
+enum { BATCH_SEND = 240 * 1024, BATCH_MAX = 512 * 1024 }; /* one record has up to 70 KiB */
 
 void tell_init(struct tell *t)
 {
@@ -58,19 +59,23 @@ void tell_flush(struct tell *t, unsigned flags)
 void tell_entry(struct tell *t, unsigned flags, unsigned ent, uint64_t parent, struct span name,
 		const struct node *node)
 {
-	uint8_t room[sizeof(struct msg_NODE) + NODE_TARGET_MAX + 64];
 	struct msg_CHANGE m = { .flags = ent, .parent = parent, .name = name };
 	struct msg_NODE rec;
+	uint8_t room[sizeof(struct msg_NODE) + NODE_TARGET_MAX + 64];
 	struct buf b = { .p = room, .cap = sizeof(room), .limit = sizeof(room) };
+	AUTO(buf_fini) struct buf large;
 
 	if (t->batch.n && t->flags != flags)
 		tell_flush(t, 0);
 	t->flags = flags;
+	buf_init(&large, sizeof(room) + XATTR_PACKED_LEN);
 	if (node) {
+		struct buf *to = node->xattrs.len ? &large : &b;
+
 		rec = node_wire(node);
-		if (msg_encode(&b, MSG_NODE, &rec) < 0)
+		if (msg_encode(to, MSG_NODE, &rec) < 0)
 			return;
-		m.node = buf_span(&b);
+		m.node = buf_span(to);
 	}
 	if (msg_list_rec(&t->batch, MSG_CHANGE, &m) < 0)
 		return;

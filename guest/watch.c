@@ -179,11 +179,11 @@ static void look(struct watch *w, const struct mark *m, bool again)
 	if (fd < 0)
 		return;
 	if (!m->len) {
-		if (node_of(fd, n) == 0)
+		if (node_look(fd, "", n) == 0)
 			tell_entry(&w->tell, 0, 0, 0, SPAN_NULL, n);
 		return;
 	}
-	r = node_at(fd, m->name, n);
+	r = node_look(fd, m->name, n);
 	if (r == -ENOENT) {
 		entry_lost(w, m);
 		tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);

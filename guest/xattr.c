@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "wire/wire.h"
 
 #include <errno.h>
@@ -14,22 +15,16 @@
 
 enum { VALUE_MAX = 65536, NAMES_MAX_B = 65536 };
 
-static const char ours[] = "user.";
-
-static bool is_ours(const char *name)
-{
-	return strncmp(name, ours, sizeof(ours) - 1) == 0 && name[sizeof(ours) - 1];
-}
-
 /* The name as a string, in @room. Return: 0; -EINVAL; -EPERM. */
 static int name_of(struct span name, char room[256])
 {
-	if (name.len > 255 || (name.len && memchr(name.p, '\0', name.len)))
+	if (name.len > 255 || span_has_nul(name))
 		return -EINVAL;
-	if (name.len)
-		memcpy(room, name.p, name.len);
+	if (!xattr_is_user(name))
+		return -EPERM;
+	memcpy(room, name.p, name.len);
 	room[name.len] = '\0';
-	return is_ours(room) ? 0 : -EPERM;
+	return 0;
 }
 
 /* A regular file or directory. Return: a descriptor; -EPERM (it has none); -errno. */
@@ -80,34 +75,61 @@ void xattr_get(struct files *f, const void *msg)
 		is(f, m->call, SPAN(value, (size_t)n));
 }
 
-/* @value NULL: take it away. */
-static void change(struct files *f, uint64_t call, struct span path, struct span its_name, const struct span *value)
+static void changed(struct files *f, uint64_t call, struct span path, uint64_t flags)
+{
+	char room[4096];
+	const char *name;
+	AUTO(fd_close) int dir = -1;
+
+	if (!(flags & WIRE_XATTR_NODE)) {
+		files_ok(f, call, 0, "extended attribute");
+		return;
+	}
+	dir = files_parent(f, path, room, &name);
+	if (dir < 0)
+		files_error(f, call, dir, "extended attribute");
+	else
+		files_node(f, call, dir, name);
+}
+
+/* @m->value NULL: take it away. */
+static void change(struct files *f, const struct msg_FS_XATTR_SET *m)
 {
 	AUTO(fd_close) int fd = -1;
 	char name[256];
-	int r = name_of(its_name, name);
+	int flags = (m->flags & WIRE_XATTR_CREATE ? XATTR_CREATE : 0) |
+		    (m->flags & WIRE_XATTR_REPLACE ? XATTR_REPLACE : 0);
+	int r = name_of(m->name, name);
 
 	if (r == 0)
-		r = fd = open_it(f, path);
-	if (r >= 0 && value)
-		r = fsetxattr(fd, name, value->len ? value->p : "", value->len, 0) < 0 ? -errno : 0;
+		r = fd = open_it(f, m->path);
+	if (r >= 0)
+		r = files_meant(fd, m->fid);
+	if (r >= 0 && m->value.p)
+		r = fsetxattr(fd, name, m->value.p, m->value.len, flags) < 0 ? -errno : 0;
 	else if (r >= 0)
 		r = fremovexattr(fd, name) < 0 ? -errno : 0;
-	files_ok(f, call, r, "extended attribute");
+	if (r < 0)
+		files_error(f, m->call, r, "extended attribute");
+	else
+		changed(f, m->call, m->path, m->flags);
 }
 
 void xattr_set(struct files *f, const void *msg)
 {
-	const struct msg_FS_XATTR_SET *m = msg;
+	struct msg_FS_XATTR_SET m = *(const struct msg_FS_XATTR_SET *)msg;
 
-	change(f, m->call, m->path, m->name, &m->value);
+	if (!m.value.len)
+		m.value = SPAN("", 0);
+	change(f, &m);
 }
 
 void xattr_remove(struct files *f, const void *msg)
 {
 	const struct msg_FS_XATTR_REMOVE *m = msg;
 
-	change(f, m->call, m->path, m->name, NULL);
+	change(f, &(struct msg_FS_XATTR_SET){ .call = m->call, .path = m->path, .name = m->name, .flags = m->flags,
+					      .fid = m->fid });
 }
 
 void xattr_list(struct files *f, const void *msg)
@@ -128,7 +150,7 @@ void xattr_list(struct files *f, const void *msg)
 	for (at = 0; at < n;) {
 		size_t len = strlen(names + at) + 1;
 
-		if (is_ours(names + at)) {
+		if (xattr_is_user(span_str(names + at))) {
 			memmove(names + kept, names + at, len);
 			kept += (ssize_t)len;
 		}

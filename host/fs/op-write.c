@@ -4,6 +4,7 @@
 #include "host/fs/state.h"
 
 #include "base/clock.h"
+#include "base/xattr.h"
 #include "wire/wire.h"
 
 #include <errno.h>
@@ -20,7 +21,9 @@ enum change_kind {
 	CHANGE_RENAME,
 	CHANGE_SETATTR,
 	CHANGE_CREATE,
-	CHANGE_WRITE
+	CHANGE_WRITE,
+	CHANGE_XATTR,
+	CHANGE_UNXATTR
 };
 
 /* A request on its way, with what its answer needs. Strings and data are the request's own until keep(). */
@@ -122,6 +125,8 @@ static void reply_change(struct change *c, const struct node *n)
 		break;
 	case CHANGE_REMOVE:
 	case CHANGE_RENAME:
+	case CHANGE_XATTR:
+	case CHANGE_UNXATTR:
 		fuse_reply_err(c->req, 0);
 	}
 }
@@ -133,7 +138,7 @@ static void answer(struct change *c, int result, const struct node *n)
 	bool leave = result < 0 && __atomic_load_n(&c->fs->is_paused, __ATOMIC_ACQUIRE);
 
 	if (result == 0 && needs_node && !n)
-		result = -EIO;
+		result = c->kind == CHANGE_XATTR || c->kind == CHANGE_UNXATTR ? -EOPNOTSUPP : -EIO; /* an old agent */
 	if (!leave) {
 		again_fault(c->fs, (int)c->kind);
 		if (result < 0)
@@ -153,11 +158,17 @@ static bool is_there(struct change *c, struct node *ret)
 static void done(void *ctx, int result, const struct node *n)
 {
 	struct change *c = ctx;
-	struct node there;
+	struct node there = { .fid = 0 };
 
 	/* Somebody inside was faster: without O_EXCL that is the file to open. */
 	if (result == -EEXIST && c->kind == CHANGE_CREATE && !(c->fi.flags & O_EXCL) && is_there(c, &there) &&
 	    S_ISREG(there.mode)) {
+		result = 0;
+		n = &there;
+	}
+	/* It was made, or taken away, for an earlier process. */
+	if (c->again.is_again && ((result == -EEXIST && c->kind == CHANGE_XATTR) ||
+				  (result == -ENODATA && c->kind == CHANGE_UNXATTR))) {
 		result = 0;
 		n = &there;
 	}
@@ -189,6 +200,12 @@ static void perform(struct change *c)
 		break;
 	case CHANGE_WRITE:
 		ws_write(c->ws, c->fid, c->offset, c->data, c->append, done, c);
+		break;
+	case CHANGE_XATTR:
+		ws_set_xattr(c->ws, c->fid, span_str(c->to_name), &c->data, (int)c->flags, done, c);
+		break;
+	case CHANGE_UNXATTR:
+		ws_set_xattr(c->ws, c->fid, span_str(c->to_name), NULL, 0, done, c);
 	}
 }
 
@@ -232,6 +249,8 @@ static bool was_performed(struct change *c, struct node *ret)
 		return c->again.fid && (!there || ret->fid != c->again.fid);
 	case CHANGE_SETATTR:
 	case CHANGE_WRITE:
+	case CHANGE_XATTR:
+	case CHANGE_UNXATTR:
 		break;
 	}
 	return false;
@@ -428,6 +447,36 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 		c->attr = a;
 		go(c);
 	}
+}
+
+static void change_xattr(fuse_req_t req, fuse_ino_t ino, enum change_kind kind, const char *name, struct span value,
+			 int flags)
+{
+	struct fs_inode *i;
+	struct change *c;
+
+	if (!xattr_is_user(span_str(name))) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
+	i = dir_or_refuse(req, ino);
+	if (!i)
+		return;
+	c = change_new(req, kind, i);
+	c->to_name = name;
+	c->data = value;
+	c->flags = (uint32_t)flags;
+	go(c);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	change_xattr(req, ino, CHANGE_XATTR, name, SPAN(value, size), flags);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	change_xattr(req, ino, CHANGE_UNXATTR, name, SPAN_NULL, 0);
 }
 
 /* --- files -------------------------------------------------------------------------------------------------------- */

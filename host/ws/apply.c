@@ -6,6 +6,7 @@
  */
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "host/ws/state.h"
 #include "wire/wire.h"
 
@@ -83,6 +84,22 @@ static void settle_content(struct ws_pass *p, const struct node *old, struct nod
 		vec_push(&p->fetch, n->fid);
 }
 
+void apply_xattrs(struct ws_pass *p, struct node *n, struct span told)
+{
+	struct span has;
+
+	if (!told.len && !(n->flags & NODE_XATTRS))
+		return;
+	if (!(n->flags & NODE_XATTRS) || node_xattrs(p->txn, n->fid, &has) != 0)
+		has = SPAN_NULL;
+	if (span_eq(has, told))
+		return;
+	p->xattr_b += (int64_t)told.len - (int64_t)has.len;
+	node_set_xattrs(p->txn, n, told);
+	story_did(p, n->fid, STORY_CHMOD);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
+}
+
 int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret, struct err *e)
 {
 	struct node old, n = { .fid = 0 };
@@ -90,6 +107,8 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 
 	if (told->fid == 0)
 		return err_set(e, -EBADMSG, "bad-message", "an inode without identity");
+	if (told->xattrs.len && (!xattrs_ok(told->xattrs) || !(S_ISREG(told->mode) || S_ISDIR(told->mode))))
+		return err_set(e, -EBADMSG, "bad-message", "impossible extended attributes");
 	r = node_get(p->txn, told->fid, &old);
 	if (r < 0)
 		return err_sys(e, r, "reading an inode");
@@ -114,6 +133,7 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 		if (r == 0 && !same_attr(&old, &n))
 			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, n.size == 0 && old.size != 0);
 	}
+	apply_xattrs(p, &n, told->xattrs);
 	*ret = n;
 	return 0;
 }
@@ -411,16 +431,39 @@ void apply_orphans(struct ws_pass *p)
 			p->entries--;
 			name_lost(p, kid);
 		}
+		if ((n.flags & NODE_XATTRS) && node_xattrs(p->txn, at, &name) == 0)
+			p->xattr_b -= (int64_t)name.len;
 		node_del(p->txn, at);
 	}
+}
+
+/* A guest's file system would hold no more of them than of anything else. */
+static int count_xattrs(struct ws_pass *p, struct err *e)
+{
+	uint64_t size = p->ws->size_b, b = 0;
+	int64_t now;
+
+	if (!p->xattr_b)
+		return 0;
+	if (meta_get_u64(p->txn, "xattr-b", &b) != 0)
+		b = 0;
+	now = MAX((int64_t)b + p->xattr_b, (int64_t)0);
+	if (size && p->xattr_b > 0 && (uint64_t)now > size)
+		return err_set(e, -EDQUOT, "quota-exceeded",
+			       "quota-exceeded: extended attributes of more than %llu MiB",
+			       (unsigned long long)size >> 20);
+	meta_put_u64(p->txn, "xattr-b", (uint64_t)now);
+	p->xattr_b = 0;
+	return 0;
 }
 
 int apply_count(struct ws_pass *p, struct err *e)
 {
 	uint64_t n, size = p->ws->size_b, max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
+	int r = count_xattrs(p, e);
 
-	if (!p->entries)
-		return 0;
+	if (r < 0 || !p->entries)
+		return r;
 	if (meta_get_u64(p->txn, "entries", &n) != 0)
 		n = 0;
 	n += (uint64_t)p->entries;

@@ -6,11 +6,13 @@
  */
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "host/ws/op.h"
 #include "wire/wire.h"
 
 #include <errno.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 enum { LINK_MAX_HERE = 65000, DEPTH_MAX = 2048 };
 
@@ -357,12 +359,40 @@ static int local_setattr(struct ws_pass *p, struct op *op)
 	return 0;
 }
 
+static int local_xattr(struct ws_pass *p, struct op *op)
+{
+	struct node *n = &op->node;
+	struct span has = SPAN_NULL;
+	AUTO(buf_fini) struct buf now;
+	int flags = (op->flags & WIRE_XATTR_CREATE ? XATTR_CREATE : 0) |
+		    (op->flags & WIRE_XATTR_REPLACE ? XATTR_REPLACE : 0);
+	int r = must(node_get(p->txn, op->fid, n));
+
+	buf_init(&now, XATTRS_MAX);
+	if (r == 0 && !S_ISREG(n->mode) && !S_ISDIR(n->mode))
+		r = -EPERM;
+	if (r == 0 && (n->flags & NODE_XATTRS))
+		r = node_xattrs(p->txn, n->fid, &has);
+	if (r == 0)
+		r = xattrs_with(has, span_str(op->xattr), op->is_gone ? NULL : &op->data, flags, &now);
+	if (r)
+		return r < 0 ? r : -EIO;
+	n->ctime_ns = clock_wall();
+	if (!(n->flags & NODE_PENDING))
+		n->content_ctime_ns = n->ctime_ns;
+	node_set_xattrs(p->txn, n, buf_span(&now));
+	story_did(p, n->fid, STORY_CHMOD);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
+	op->has_node = true;
+	return 0;
+}
+
 int op_local(struct ws_pass *p, struct op *op)
 {
 	static int (*const table[])(struct ws_pass *, struct op *) = {
 		[OP_MAKE] = local_make,	    [OP_LINK] = local_link,	  [OP_REMOVE] = local_remove,
 		[OP_RENAME] = local_rename, [OP_SETATTR] = local_setattr, [OP_WRITE] = local_write,
-		[OP_RESTORE] = local_restore,
+		[OP_XATTR] = local_xattr,   [OP_RESTORE] = local_restore,
 	};
 
 	return table[op->kind](p, op);

@@ -13,10 +13,12 @@
 #include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "wire/wire.h"
 
 #include <errno.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 static void op_free(struct op *op)
 {
@@ -24,6 +26,8 @@ static void op_free(struct op *op)
 	str_free(&op->to_name);
 	str_free(&op->path);
 	str_free(&op->words);
+	str_free(&op->xattr);
+	mem_free(&op->told.xattrs.p);
 	mem_free(&op->target.p);
 	mem_free(&op->data.p);
 	ws_unref(&op->ws);
@@ -83,7 +87,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 
 	if (r != 0)
 		return r < 0 ? r : -ENOENT;
-	if ((old.mode & S_IFMT) != (op->told.mode & S_IFMT))
+	if ((old.mode & S_IFMT) != (op->told.mode & S_IFMT) || !xattrs_ok(op->told.xattrs))
 		return -EPROTO;
 	n = old;
 	n.flags &= ~(uint32_t)NODE_PENDING;
@@ -105,6 +109,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 		if (op->kind == OP_WRITE)
 			story_did(p, n.fid, STORY_WRITTEN);
 		node_put(p->txn, &n);
+		apply_xattrs(p, &n, op->told.xattrs);
 	}
 	op->node = n;
 	return r;
@@ -179,6 +184,8 @@ static int op_live(struct ws_pass *p, struct op *op)
 	case OP_SETATTR:
 	case OP_WRITE:
 		return live_attr(p, op);
+	case OP_XATTR:
+		return op->has_node ? live_attr(p, op) : 0; /* an old agent has no more to say */
 	case OP_RESTORE:
 		break;
 	}
@@ -232,8 +239,9 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 
 		op->has_node = msg_rec_next(&list, MSG_NODE, &op->told) && op->told.fid;
 		op->told.target = SPAN_NULL;
+		op->told.xattrs = SPAN(must_memdup(op->told.xattrs.p, op->told.xattrs.len), op->told.xattrs.len);
 	}
-	if (result == 0 && !op->has_node && op->kind != OP_REMOVE)
+	if (result == 0 && !op->has_node && op->kind != OP_REMOVE && op->kind != OP_XATTR)
 		op->result = -EPROTO;
 	strand_run(op->ws->work, op_run, op);
 }
@@ -281,6 +289,19 @@ static void send_attr(struct op *op, struct link *link, struct span path)
 	link_call(link, MSG_FS_ATTR, &m, clock_after_ms(WS_OP_MS), op_reply, op);
 }
 
+static void send_xattr(struct op *op, struct link *link, struct span path)
+{
+	struct msg_FS_XATTR_SET set = { .path = path, .name = span_str(op->xattr), .value = op->data, .fid = op->fid };
+	struct msg_FS_XATTR_REMOVE gone = { .path = path, .name = span_str(op->xattr), .fid = op->fid };
+
+	set.flags = op->flags | WIRE_XATTR_NODE;
+	gone.flags = WIRE_XATTR_NODE;
+	if (op->is_gone)
+		link_call(link, MSG_FS_XATTR_REMOVE, &gone, clock_after_ms(WS_OP_MS), op_reply, op);
+	else
+		link_call(link, MSG_FS_XATTR_SET, &set, clock_after_ms(WS_OP_MS), op_reply, op);
+}
+
 static int op_ask(struct op *op, struct link *link)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
@@ -305,6 +326,8 @@ static int op_ask(struct op *op, struct link *link)
 		send_make(op, link, span_str(path), &dir);
 	} else if (op->kind == OP_SETATTR) {
 		send_attr(op, link, span_str(path));
+	} else if (op->kind == OP_XATTR) {
+		send_xattr(op, link, span_str(path));
 	} else if (op->kind == OP_LINK) {
 		struct msg_FS_LINK m = { .from = span_str(other), .to = span_str(path) };
 
@@ -431,6 +454,20 @@ void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bo
 	op->offset = offset;
 	op->append = append;
 	op->data = SPAN(must_memdup(data.p, data.len), data.len);
+	op_start(op);
+}
+
+void ws_set_xattr(struct ws *ws, uint64_t fid, struct span name, const struct span *value, int flags, ws_done_fn *fn,
+		  void *ctx)
+{
+	struct op *op = op_new(ws, OP_XATTR, fn, ctx);
+
+	op->fid = fid;
+	op->xattr = span_dup(name);
+	op->is_gone = !value;
+	op->flags = (flags & XATTR_CREATE ? WIRE_XATTR_CREATE : 0U) | (flags & XATTR_REPLACE ? WIRE_XATTR_REPLACE : 0U);
+	if (value)
+		op->data = SPAN(must_memdup(value->p, value->len), value->len);
 	op_start(op);
 }
 

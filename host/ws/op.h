@@ -5,7 +5,7 @@
 /* One change that the host asked for, on its way: to the agent and back (live), or to the store (stopped). */
 #include "host/ws/state.h"
 
-enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_RESTORE };
+enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_XATTR, OP_RESTORE };
 
 struct op {
 	enum op_kind kind;
@@ -13,7 +13,9 @@ struct op {
 	uint64_t fid, parent, to_parent, offset;
 	uint32_t mode, flags;
 	bool append, live; /* live: the agent has performed it */
+	bool is_gone;	   /* an extended attribute: it is to be taken away */
 	char *name, *to_name; /* owned */
+	char *xattr;	      /* owned: the name of one, a user's; @data is its value, @flags those of setxattr(2) */
 	struct span target;   /* owned bytes */
 	struct span data;     /* owned bytes */
 	struct ws_attr attr;
@@ -25,7 +27,7 @@ struct op {
 
 	int result; /* what the agent said */
 	bool has_node;
-	struct msg_NODE told; /* by the agent, without its target */
+	struct msg_NODE told; /* by the agent, without its target; its extended attributes are owned */
 	struct node node;     /* as committed */
 };
 

@@ -8,6 +8,7 @@
 
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "seal/digest.h"
 #include "wire/wire.h"
 
@@ -75,6 +76,42 @@ static int remove_name(struct back *b, uint64_t dir, const char *name, unsigned 
 	return ws_wait_end(&wait, NULL);
 }
 
+static int set_one(struct back *b, uint64_t fid, struct span name, const struct span *value)
+{
+	struct ws_wait *wait = ws_wait_new();
+
+	ws_set_xattr(b->ws, fid, name, value, 0, ws_wait_done, wait);
+	return ws_wait_end(&wait, NULL);
+}
+
+/* Extended attributes, before the times are set. */
+static int set_xattrs(struct back *b, uint64_t fid, const struct tree_item *it)
+{
+	AUTO(mem_free) char *room = NULL;
+	AUTO(buf_fini) struct buf is;
+	struct span wanted, rest, name, value, has;
+	int r;
+
+	buf_init(&is, XATTRS_MAX);
+	if (!S_ISREG(it->mode) && !S_ISDIR(it->mode))
+		return 0;
+	r = ws_xattrs(b->ws, fid, &is);
+	if (r < 0 || (!buf_len(&is) && !it->xattrs.size))
+		return r;
+	room = must_calloc(1, XATTRS_MAX);
+	if (it->xattrs.size > XATTRS_MAX ||
+	    content_read(b->ws->conf.store, &it->xattrs, 0, room, it->xattrs.size, false) != (ssize_t)it->xattrs.size)
+		return -EIO;
+	wanted = SPAN(room, it->xattrs.size);
+	for (rest = buf_span(&is); r == 0 && xattrs_next(&rest, &name, &value);)
+		if (xattrs_get(wanted, name, &has) < 0)
+			r = set_one(b, fid, name, NULL);
+	for (rest = wanted; r == 0 && xattrs_next(&rest, &name, &value);)
+		if (xattrs_get(buf_span(&is), name, &has) < 0 || !span_eq(has, value))
+			r = set_one(b, fid, name, &value);
+	return r;
+}
+
 static int set_attr(struct back *b, uint64_t fid, const struct tree_item *it)
 {
 	struct ws_attr a = { .which = WIRE_ATTR_UID | WIRE_ATTR_GID | WIRE_ATTR_MTIME,
@@ -82,8 +119,12 @@ static int set_attr(struct back *b, uint64_t fid, const struct tree_item *it)
 			     .uid = it->uid,
 			     .gid = it->gid,
 			     .mtime_ns = it->mtime_ns };
-	struct ws_wait *wait = ws_wait_new();
+	struct ws_wait *wait;
+	int r = set_xattrs(b, fid, it);
 
+	if (r < 0)
+		return r;
+	wait = ws_wait_new();
 	if (!S_ISLNK(it->mode))
 		a.which |= WIRE_ATTR_MODE;
 	ws_setattr(b->ws, fid, &a, ws_wait_done, wait);

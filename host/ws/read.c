@@ -85,6 +85,21 @@ int ws_readlink(struct ws *ws, uint64_t fid, char **ret)
 	return r;
 }
 
+int ws_xattrs(struct ws *ws, uint64_t fid, struct buf *to)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct span packed;
+	struct node n;
+	int r = txn_read(ws->db, &t, NULL);
+
+	if (r == 0)
+		r = none(node_get(t, fid, &n), -ENOENT);
+	if (r < 0 || !(n.flags & NODE_XATTRS))
+		return r;
+	r = none(node_xattrs(t, fid, &packed), -EIO);
+	return r == 0 ? buf_append(to, packed.p, packed.len) : r;
+}
+
 int ws_resolve(struct ws *ws, const char *path, struct node *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;

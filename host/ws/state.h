@@ -59,6 +59,7 @@ struct ws_pass {
 	ws_fids fetch;	 /* inodes that became pending without being announced as written */
 	struct story *story; /* what is told of it, NULL: nothing yet */
 	int64_t entries; /* how many more (or fewer) there are now */
+	int64_t xattr_b; /* bytes of extended attributes, likewise */
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	bool scan_done, want_scan;
 };
@@ -133,11 +134,13 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 /* An inode as told, merged with what the store has. Yields whether attributes or content changed. */
 int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret,
 	       struct err *e);
+/* Users' extended attributes of an inode as told (sound ones); @n is its record as it was put. */
+void apply_xattrs(struct ws_pass *p, struct node *n, struct span told);
 /* May this inode get a name in that directory? Return: 0; STORE_E_NONE (no such directory); -EBADMSG (the root, a
  * directory inside itself); -errno. */
 int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e);
 void apply_orphans(struct ws_pass *p);
-/* Keep meta "entries", the number of names in the workspace. Return: 0; -EDQUOT. */
+/* Keep meta "entries", the number of names in the workspace, and "xattr-b". Return: 0; -EDQUOT. */
 int apply_count(struct ws_pass *p, struct err *e);
 void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct node *n);
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);

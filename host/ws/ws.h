@@ -123,6 +123,8 @@ int ws_readlink(struct ws *ws, uint64_t fid, char **ret) MUST_CHECK;
 int ws_resolve(struct ws *ws, const char *path, struct node *ret) MUST_CHECK;
 /** ws_list() - call @fn for each entry of a directory; stops when it returns non-zero and returns that. */
 int ws_list(struct ws *ws, uint64_t fid, int (*fn)(void *ctx, struct span name, const struct node *n), void *ctx);
+/** ws_xattrs() - append users' extended attributes, packed (base/xattr.h). Return: 0; -ENOENT; -errno. */
+int ws_xattrs(struct ws *ws, uint64_t fid, struct buf *to) MUST_CHECK;
 /** ws_read() - from a content that ws_open_content() yielded. Return: bytes, -errno. */
 ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *to, size_t len);
 
@@ -165,6 +167,11 @@ void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_par
 void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
 /** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
 void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
+
+/** ws_set_xattr() - an extended attribute of a user ("user.x"); @value NULL: take it away. @flags: XATTR_CREATE,
+ * XATTR_REPLACE. What setxattr(2) answers. @fn is given no node when the agent is too old to tell what it did. */
+void ws_set_xattr(struct ws *ws, uint64_t fid, struct span name, const struct span *value, int flags, ws_done_fn *fn,
+		  void *ctx);
 
 /* --- going back (docs/snapshots.md) ------------------------------------------------------------------------------- */
 

@@ -366,7 +366,7 @@ BERTH_API int berth_diff(struct berth *b, const char *from, const char *to, cons
 BERTH_API int berth_diff_json(struct berth *b, const char *from, const char *to, const char *path, char **ret_json,
 			      struct berth_error *e);
 
-/* Extended attributes, names that begin with "user.", while the sandbox runs (else: slug only-live). */
+/* Extended attributes, names that begin with "user.". */
 
 /** berth_xattr_list() - call @fn for each name; stops when it returns non-zero and returns that. */
 BERTH_API int berth_xattr_list(struct berth *b, const char *id, const char *path,

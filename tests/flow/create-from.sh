@@ -8,7 +8,8 @@ start_daemon
 id=$(berth create --template mini)
 state() {
 	(cd "$1" && find . -mindepth 1 \( -type f -printf '%P f %m %T@ %s ' -exec sha256sum {} \; \) -o \
-		\( -type l -printf '%P l %l %T@\n' \) -o \( ! -type f ! -type l -printf '%P %y %m %T@\n' \) | sed 's, \./.*,,' | sort)
+		\( -type l -printf '%P l %l %T@\n' \) -o \( ! -type f ! -type l -printf '%P %y %m %T@\n' \) | sed 's, \./.*,,' | sort
+		getfattr -R -P -h -d . | sort)
 }
 same() { diff "$2" "$3" >"$TOP/diff" || fail "$1: $(head -n 10 "$TOP/diff")"; }
 sound() { berth fsck >"$TOP/fsck" || fail "fsck: $(cat "$TOP/fsck")"; }
@@ -21,6 +22,8 @@ berth run "$id" -- sh -c 'mkdir -p a/b/c d e && echo one >a/b/c/f && echo two >d
 	for i in $(seq 2000); do echo $i >a/n$i; done && ln d/g a/same && chmod 4755 big &&
 	dd if=/dev/zero of=sparse bs=1 count=1 seek=50000000 2>/dev/null && printf x | dd of=sparse bs=1 seek=10000000 conv=notrunc 2>/dev/null
 	touch -d 200001010000 d' </dev/null
+setfattr -n user.kept -v one "$MNT/$id/a/b/c/f"
+setfattr -n user.dir -v yes "$MNT/$id/d"
 berth sync "$id"
 state "$MNT/$id" >"$TOP/one"
 berth snapshot "$id" one >/dev/null

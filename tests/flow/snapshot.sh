@@ -11,7 +11,8 @@ id=$(berth create --template mini)
 # Names, kinds, modes, times, targets and bytes of a tree, a line each.
 state() {
 	(cd "$1" && find . -mindepth 1 \( -type f -printf '%P f %m %T@ %s ' -exec sha256sum {} \; \) -o \
-		\( -type l -printf '%P l %l\n' \) -o \( ! -type f ! -type l -printf '%P %y %m %T@\n' \) | sed 's, \./.*,,' | sort)
+		\( -type l -printf '%P l %l\n' \) -o \( ! -type f ! -type l -printf '%P %y %m %T@\n' \) | sed 's, \./.*,,' | sort
+		getfattr -R -P -h -d . | sort)
 }
 same() { diff "$2" "$3" >"$TOP/diff" || fail "$1: $(head -n 10 "$TOP/diff")"; }
 # The listing of a directory, also names with a dot.
@@ -22,6 +23,8 @@ sound() { berth fsck >"$TOP/fsck" || fail "fsck: $(cat "$TOP/fsck")"; }
 berth run "$id" -- sh -c 'mkdir -p a/b/c d && echo one >a/b/c/f && echo two >d/g && ln -s d/g link && mkfifo d/p &&
 	chmod 600 d/g && touch -d 200102030405.06 a/b/c/f && for i in $(seq 300); do echo $i >a/n$i; done &&
 	head -c 3000000 /dev/urandom >big && : >empty' </dev/null
+setfattr -n user.kept -v one "$MNT/$id/a/b/c/f"
+setfattr -n user.dir -v yes "$MNT/$id/d"
 state "$MNT/$id" >"$TOP/one"
 equal "the name" "$(berth snapshot "$id" first)" "$id@first"
 refused 1 "there is a snapshot first" berth snapshot "$id" first

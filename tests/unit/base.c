@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "base/xattr.h"
 #include "loop/loop.h"
 #include "loop/pool.h"
 
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 Test(buf, keeps_its_limit_and_order)
@@ -317,4 +319,62 @@ Test(log, forms)
 	log_setup(LOG_LVL_INFO, LOG_FORM_TEXT, STDERR_FILENO);
 	close(fds[0]);
 	close(fds[1]);
+}
+
+/* --- extended attributes, packed ---------------------------------------------------------------------------------- */
+
+Test(xattr, packed_lists_are_sorted_and_bounded)
+{
+	AUTO(buf_fini) struct buf a, b;
+	AUTO(mem_free) char *big = must_calloc(1, XATTR_PACKED_LEN);
+	struct span one = SPAN("1", 1), two = SPAN("\0x", 2), value, name, rest;
+
+	buf_init(&a, XATTR_PACKED_LEN);
+	buf_init(&b, XATTR_PACKED_LEN);
+	cr_assert(xattrs_ok(SPAN_NULL));
+	cr_assert_eq(xattrs_with(SPAN_NULL, span_str("user.b"), &one, XATTR_REPLACE, &a), -ENODATA);
+	cr_assert_eq(xattrs_with(SPAN_NULL, span_str("user.b"), &one, XATTR_CREATE, &a), 0);
+	cr_assert_eq(xattrs_with(buf_span(&a), span_str("user.a"), &two, 0, &b), 0);
+	rest = buf_span(&b);
+	cr_assert(xattrs_ok(rest));
+	cr_assert(xattrs_next(&rest, &name, &value));
+	cr_assert(span_eq(name, span_str("user.a")) && span_eq(value, two));
+	cr_assert(xattrs_next(&rest, &name, &value));
+	cr_assert(span_eq(name, span_str("user.b")) && span_eq(value, one));
+	cr_assert_not(xattrs_next(&rest, &name, &value));
+	cr_assert_eq(xattrs_with(buf_span(&b), span_str("user.b"), &one, XATTR_CREATE, &a), -EEXIST);
+	cr_assert_eq(xattrs_with(buf_span(&b), span_str("user.c"), NULL, 0, &a), -ENODATA);
+	buf_consume(&a, buf_len(&a));
+	cr_assert_eq(xattrs_with(buf_span(&b), span_str("user.a"), NULL, 0, &a), 0);
+	cr_assert_eq(xattrs_get(buf_span(&a), span_str("user.a"), &value), -ENODATA);
+	cr_assert_eq(xattrs_get(buf_span(&a), span_str("user.b"), &value), 0);
+	buf_consume(&b, buf_len(&b));
+	value = SPAN(big, XATTR_PACKED_LEN - buf_len(&a) - 6 - 6);
+	cr_assert_eq(xattrs_with(buf_span(&a), span_str("user.z"), &value, 0, &b), 0);
+	cr_assert_eq(buf_len(&b), XATTR_PACKED_LEN);
+	buf_consume(&b, buf_len(&b));
+	value.len++;
+	cr_assert_eq(xattrs_with(buf_span(&a), span_str("user.z"), &value, 0, &b), -ENOSPC);
+}
+
+Test(xattr, what_is_no_packed_list_is_refused)
+{
+	static const struct {
+		const char *p;
+		size_t len;
+	} bad[] = {
+		{ "\0", 1 },			       /* shorter than a head */
+		{ "\0\6\0\0\0\2user.a1", 13 },	       /* a value beyond the end */
+		{ "\0\6\377\377\377\377user.a", 12 },  /* far beyond */
+		{ "\0\5\0\0\0\0user.", 11 },	       /* no name of a user's */
+		{ "\0\7\0\0\0\0root.ab", 13 },	       /* somebody else's */
+		{ "\0\7\0\0\0\0user.\0a", 13 },	       /* a NUL in it */
+		{ "\0\6\0\0\0\0user.b\0\6\0\0\0\0user.a", 24 }, /* out of order */
+		{ "\0\6\0\0\0\0user.a\0\6\0\0\0\0user.a", 24 }, /* twice */
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(bad); i++)
+		cr_assert_not(xattrs_ok(SPAN(bad[i].p, bad[i].len)), "%zu", i);
+	cr_assert(xattrs_ok(SPAN("\0\6\0\0\0\0user.a\0\6\0\0\0\1user.bx", 25)));
 }

@@ -217,7 +217,9 @@ Test(files, extended_attributes)
 	};
 	struct msg_FS_XATTR_REMOVE rm = { .call = 7, .path = span_str("f"), .name = span_str("user.a") };
 	struct msg_FS_XATTR_LIST ls = { .call = 7, .path = span_str("f") };
-	struct span value = SPAN("\0v\xff", 3);
+	struct span value = SPAN("\0v\xff", 3), list;
+	struct msg_FS_XATTR_SET set = { .call = 7, .path = span_str("f"), .name = span_str("user.a"), .value = value };
+	struct msg_NODE n;
 	struct talk t;
 	size_t i;
 
@@ -246,6 +248,19 @@ Test(files, extended_attributes)
 		cr_assert(is_error(&t, xattr_set_as(&t, "f", span_str(foreign[i]), value), "EPERM"), "%s", foreign[i]);
 	}
 	cr_assert(is_error(&t, xattr_set_as(&t, "f", SPAN("user.\0x", 7), value), "EINVAL"));
+	set.flags = WIRE_XATTR_REPLACE;
+	cr_assert(is_error(&t, ask(&t, MSG_FS_XATTR_SET, &set), "ENODATA"));
+	set.flags = WIRE_XATTR_CREATE | WIRE_XATTR_NODE;
+	set.fid = 1;
+	cr_assert(is_error(&t, ask(&t, MSG_FS_XATTR_SET, &set), "ESTALE"));
+	set.fid = 0;
+	cr_assert_eq(ask(&t, MSG_FS_XATTR_SET, &set), MSG_FS_NODE);
+	list = t.m.node.node;
+	cr_assert(msg_rec_next(&list, MSG_NODE, &n));
+	cr_assert(span_eq(n.xattrs, SPAN("\0\6\0\0\0\3user.a\0v\xff\0\6\0\0\0\0user.b", 27)));
+	cr_assert(is_error(&t, ask(&t, MSG_FS_XATTR_SET, &set), "EEXIST"));
+	cr_assert_eq(stat_of(&t, "d", &n), MSG_FS_NODE);
+	cr_assert(span_eq(n.xattrs, SPAN("\0\6\0\0\0\3user.d\0v\xff", 15)));
 	cr_assert(is_error(&t, xattr_of(&t, "l", "user.b"), "EPERM"));
 	cr_assert(is_error(&t, xattr_of(&t, "p", "user.b"), "EPERM"));
 	cr_assert(is_error(&t, xattr_of(&t, "../f", "user.b"), "EINVAL"));

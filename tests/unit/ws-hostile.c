@@ -133,6 +133,7 @@ Test(ws_hostile, impossible_records)
 {
 	struct msg_NODE file = lab_node(12, S_IFREG | 0644, 0, 5), dir = lab_node(12, S_IFDIR | 0755, 0, 5);
 	struct msg_NODE none = lab_node(0, S_IFREG | 0644, 0, 5), root = lab_node(LAB_ROOT, S_IFDIR | 0755, 4096, 5);
+	struct msg_NODE cap = file, cut = file, link = lab_node(13, S_IFLNK | 0777, 1, 5);
 	const struct {
 		unsigned flags;
 		uint64_t parent;
@@ -144,9 +145,15 @@ Test(ws_hostile, impossible_records)
 		{ 0, LAB_ROOT, "", &file, "name" },	   { 0, LAB_ROOT, "x", &dir, "type" },
 		{ 0, LAB_ROOT, "x", &none, "identity" },   { 0, LAB_ROOT, "x", &root, "root" },
 		{ 0, LAB_ROOT, "x", NULL, "inode" },	   { WIRE_ENT_ONLY, 12, "", &file, "no directory" },
-		{ WIRE_ENT_ONLY, 99, "", &file, "no directory" },
+		{ WIRE_ENT_ONLY, 99, "", &file, "no directory" }, { 0, LAB_ROOT, "f", &cap, "attributes" },
+		{ 0, LAB_ROOT, "f", &cut, "attributes" }, { 0, LAB_ROOT, "l", &link, "attributes" },
 	};
 	size_t i;
+
+	cap.xattrs = SPAN("\0\23\0\0\0\0security.capability", 25);
+	cut.xattrs = SPAN("\0\6\0\0\0\2user.ax", 13);
+	link.target = SPAN("f", 1);
+	link.xattrs = SPAN("\0\6\0\0\0\0user.a", 12);
 
 	lab_add(&l, 0, LAB_ROOT, "f", &file);
 	lab_batch(&l, 0);
@@ -190,6 +197,36 @@ Test(ws_hostile, more_names_than_its_size_can_hold)
 	}
 	lab_wait_why(&l, "quota-exceeded", true);
 	cr_assert_eq(ws_resolve(l.ws, "f65999", &n), -ENOENT);
+}
+
+Test(ws_hostile, more_extended_attributes_than_its_size)
+{
+	AUTO(mem_free) char *big = must_calloc(1, XATTRS_MAX);
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 0, 6);
+	char name[16];
+	struct node got;
+	unsigned i;
+
+	ws_limit(l.ws, 1 << 20);
+	memcpy(big, "\0\6\0\0\377\344user.a", 12); /* the rest of 65,520 bytes is its value */
+	n.xattrs = SPAN(big, XATTRS_MAX);
+	for (i = 0; i < 100; i++) { /* told anew, replaced, and gone again: not more than one at a time */
+		n.ctime_ns = 10 + i;
+		big[100] = (char)i;
+		lab_add(&l, 0, LAB_ROOT, "same", &n);
+		if (i % 10 == 9)
+			lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "same", NULL);
+		lab_batch(&l, 0);
+	}
+	lab_fsck(&l);
+	for (i = 0; i < 17; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		n.fid = n.ino = 100 + i;
+		lab_add(&l, 0, LAB_ROOT, name, &n);
+		lab_tell(&l, 0);
+	}
+	lab_wait_why(&l, "quota-exceeded", true);
+	cr_assert_eq(ws_resolve(l.ws, "f16", &got), -ENOENT);
 }
 
 /* Void, so that no inode ever names it, and 20 bytes on the wire are 64 KiB in the store. */

@@ -127,6 +127,10 @@ Test(ws_story, what_a_file_has)
 	a.ctime_ns = 6;
 	file("a", &a);
 	expect("chmod a, ");
+	a.ctime_ns = 7;
+	a.xattrs = SPAN("\0\6\0\0\0\1user.ax", 13);
+	file("a", &a);
+	expect("chmod a, ");
 	a.size = 5;
 	a.ctime_ns = a.mtime_ns = 7;
 	lab_add(&l, WIRE_ENT_WRITTEN, LAB_ROOT, "a", &a);
