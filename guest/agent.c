@@ -392,6 +392,8 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), on_progress, a);
 	files_init(&a->files, o->tree);
 	procs_init(&a->procs, loop, a->watch, o->workspace);
+	a->procs.tell = control_command;
+	a->procs.tell_ctx = a;
 	services_init(&a->services, a, loop);
 	r = loop_watch(loop, o->listener, LOOP_READ, on_accept, a, &a->accepting);
 	if (r < 0) {

@@ -62,6 +62,8 @@ void agent_pause(struct agent *a);
 /* control.c */
 /** control_frame() - a message of the control connection. Return: 0; -errno ends the connection. */
 int control_frame(struct agent *a, const struct frame *f, struct err *e) MUST_CHECK;
+/** control_command() - tell the host that a command began or ended. */
+void control_command(void *agent, const struct proc *p);
 /** reply_error() - answer a call, or end a stream with call 0. */
 void reply_error(struct conn *c, uint64_t call, const struct err *e);
 

@@ -16,7 +16,7 @@
 
 #include "base/io.h"
 
-enum { PS_MAX = 900 * 1024 };
+enum { PS_MAX = 900 * 1024, COMMANDS_MAX = 256 * 1024, COMMAND_WORDS_MAX = 1024 };
 
 void reply_error(struct conn *c, uint64_t call, const struct err *e)
 {
@@ -123,6 +123,59 @@ static int on_info(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static void commands_send(struct agent *a, unsigned flags, struct msg_list *list)
+{
+	struct msg_COMMANDS m = { .flags = flags, .procs = msg_list_span(list) };
+
+	(void)!conn_send(agent_control(a), MSG_COMMANDS, &m);
+	msg_list_fini(list);
+	msg_list_init(list, COMMANDS_MAX);
+}
+
+static void command_put(struct agent *a, const struct proc *p, struct msg_list *list)
+{
+	struct msg_list words;
+	struct msg_PROC m;
+
+	proc_record(p, agent_generation(a), COMMAND_WORDS_MAX, &words, &m);
+	(void)!msg_list_rec(list, MSG_PROC, &m);
+	msg_list_fini(&words);
+}
+
+void control_command(void *agent, const struct proc *p)
+{
+	struct agent *a = agent;
+	struct msg_list list;
+
+	if (!agent_control(a) || !agent_speaks(a, MSG_COMMANDS))
+		return;
+	msg_list_init(&list, COMMANDS_MAX);
+	command_put(a, p, &list);
+	commands_send(a, 0, &list);
+	msg_list_fini(&list);
+}
+
+/* Before the scan: a host that was away does not know of them, or of their ends. */
+static void commands_all(struct agent *a)
+{
+	unsigned flags = WIRE_CMD_FIRST;
+	struct msg_list list;
+	struct list *pos;
+
+	if (!agent_speaks(a, MSG_COMMANDS))
+		return;
+	msg_list_init(&list, COMMANDS_MAX);
+	list_each(pos, &a->procs.all) {
+		command_put(a, list_entry(pos, struct proc, node), &list);
+		if (buf_len(&list.b) < COMMANDS_MAX / 2)
+			continue;
+		commands_send(a, flags, &list);
+		flags = 0;
+	}
+	commands_send(a, flags | WIRE_CMD_LAST, &list);
+	msg_list_fini(&list);
+}
+
 static int on_replicate(struct agent *a, const void *msg, struct err *e)
 {
 	const struct msg_REPLICATE *m = msg;
@@ -133,6 +186,7 @@ static int on_replicate(struct agent *a, const void *msg, struct err *e)
 		return 0;
 	}
 	reply_ok(a, m->call);
+	commands_all(a);
 	watch_replicate(a->watch, agent_control(a), m->root_fid == 0);
 	return 0;
 }

@@ -97,11 +97,23 @@ void proc_pump(struct proc *p)
 	exit_send(p);
 }
 
+/* Once, behind what it changed. */
+static void tell_end(void *ctx)
+{
+	struct proc *p = ctx;
+
+	if (p->end_told)
+		return;
+	p->end_told = true;
+	p->procs->tell(p->procs->tell_ctx, p);
+}
+
 static void on_settled(void *ctx)
 {
 	struct proc *p = ctx;
 
 	p->barrier = NULL;
+	tell_end(p);
 	p->settled = true;
 	proc_pump(p);
 }
@@ -160,6 +172,8 @@ static void reaped(struct proc *p, int status)
 	if (p->pty && !p->out[0].done)
 		p->grace = loop_timer(p->procs->loop, clock_after_ms(GRACE_MS), on_grace, p);
 	p->barrier = watch_barrier(p->procs->watch, clock_after_ms(BARRIER_MS), on_settled, p);
+	if (p->barrier)
+		watch_barrier_told(p->barrier, tell_end);
 	proc_pump(p);
 }
 
@@ -252,6 +266,7 @@ int procs_start(struct procs *ps, const struct msg_EXEC *m, struct proc **ret, s
 		p->timeout_at = clock_after_ms(m->timeout_ms);
 		p->timeout = loop_timer(ps->loop, p->timeout_at, on_timeout, p);
 	}
+	ps->tell(ps->tell_ctx, p);
 	*ret = p;
 	return 0;
 }
@@ -393,6 +408,35 @@ void procs_extend(struct procs *ps, uint64_t ns)
 		p->timeout_at += ns;
 		loop_rearm(p->timeout, p->timeout_at);
 	}
+}
+
+static void shorten(struct span argv, size_t max, struct msg_list *words)
+{
+	struct span s;
+	size_t len = 0;
+
+	while (msg_strv_next(&argv, &s) && len < max) {
+		s.len = MIN(s.len, max - len);
+		len += s.len + 1;
+		if (msg_list_str(words, s) < 0)
+			return;
+	}
+}
+
+void proc_record(const struct proc *p, unsigned generation, size_t argv_max, struct msg_list *words,
+		 struct msg_PROC *ret)
+{
+	msg_list_init(words, ARGV_MAX);
+	shorten(msg_list_span(&p->argv), argv_max, words);
+	*ret = (struct msg_PROC){
+		.id = span_str(p->id),
+		.pid = (uint64_t)p->pid,
+		.state = p->end_told,
+		.how = p->reaped ? how_told(p->how, generation) : 0,
+		.code = p->code,
+		.argv = msg_list_span(words),
+		.start_ns = p->start_ns,
+	};
 }
 
 void procs_list(const struct procs *ps, unsigned generation, struct msg_list *to)

@@ -13,6 +13,10 @@
 enum { PROC_ID_MAX = 64, PROC_RECORDS_MAX = 1024, PROC_RUNNING_MAX = 4096 };
 
 struct procs;
+struct proc;
+
+/* A command began, or ended and all that it changed was told. */
+typedef void procs_tell_fn(void *ctx, const struct proc *p);
 
 /* One direction of output. */
 struct out {
@@ -48,6 +52,7 @@ struct proc {
 	pid_t pid;
 	bool pty, reaped, settled; /* settled: the host knows what it changed */
 	bool exit_sent;
+	bool end_told; /* to the host, as a fact of the workspace's log */
 	unsigned how, code;
 	bool killed;		     /* with SIGKILL, because the host said so */
 	uint64_t tag;		     /* kill_tree() */
@@ -73,6 +78,8 @@ struct procs {
 	struct list sinks; /* pipes that survivors still write to */
 	size_t n_sinks, n_running, n_records;
 	bool paused; /* nobody runs out of time */
+	procs_tell_fn *tell;
+	void *tell_ctx;
 	struct stop *stop; /* a STOP under way */
 	uint64_t last_tag;
 	uint64_t oom_seen; /* kills of the kernel when we looked last */
@@ -93,6 +100,9 @@ int procs_stop(struct procs *ps, uint64_t grace_ms, uint64_t call, procs_stopped
 void procs_extend(struct procs *ps, uint64_t ns);
 /** procs_list() - records for PS_IS, for a host of @generation. */
 void procs_list(const struct procs *ps, unsigned generation, struct msg_list *to);
+/** proc_record() - one of them; with at most @argv_max bytes of words, which are put into @words (to be freed). */
+void proc_record(const struct proc *p, unsigned generation, size_t argv_max, struct msg_list *words,
+		 struct msg_PROC *ret);
 
 /** proc_attach() - @conn gets STARTED and the output from the offsets on; who was attached before is let go. */
 void proc_attach(struct proc *p, struct conn *conn, const struct msg_ATTACH *from);

@@ -59,7 +59,7 @@ struct barrier {
 	uint64_t ticket, seq;
 	bool told;
 	struct loop_timer *deadline;
-	watch_barrier_fn *fn;
+	watch_barrier_fn *fn, *on_told;
 	void *ctx;
 };
 
@@ -233,6 +233,8 @@ static bool barrier_check(struct watch *w, struct barrier *b)
 		tell_flush(&w->tell, 0);
 		b->told = true;
 		b->seq = w->tell.seq;
+		if (b->on_told)
+			b->on_told(b->ctx);
 	}
 	if (!b->told || w->tell.acked < b->seq)
 		return false;
@@ -499,6 +501,11 @@ struct barrier *watch_barrier(struct watch *w, uint64_t until, watch_barrier_fn 
 	list_append(&w->barriers, &b->node);
 	loop_rearm(w->turn, 0);
 	return b;
+}
+
+void watch_barrier_told(struct barrier *b, watch_barrier_fn *told)
+{
+	b->on_told = told;
 }
 
 void watch_unbarrier(struct barrier **slot)

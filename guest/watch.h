@@ -47,6 +47,8 @@ bool watch_on(const struct watch *w);
  * It is called from here when there is nothing to wait for. Return: NULL when @fn was called already.
  */
 struct barrier *watch_barrier(struct watch *w, uint64_t until, watch_barrier_fn *fn, void *ctx);
+/** watch_barrier_told() - also call @told as soon as everything is told, before it is acknowledged. */
+void watch_barrier_told(struct barrier *b, watch_barrier_fn *told);
 /** watch_unbarrier() - destructor of the slot: @fn will not be called. */
 void watch_unbarrier(struct barrier **slot);
 

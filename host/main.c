@@ -333,6 +333,9 @@ static void bring_up(void *ctx)
 		.work = b->work,
 		.notify = b->notify,
 		.watchers = b->watchers,
+		.log_commands = str_eq(c->log_commands, "off")	? WS_LOG_OFF
+				: str_eq(c->log_commands, "name") ? WS_LOG_NAME
+								   : WS_LOG_FULL,
 		.dial = b->dial,
 		.api = b->api,
 		.priv = b->priv,

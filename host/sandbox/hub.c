@@ -519,7 +519,7 @@ static void load_one(struct hub *hub, const char *id)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers
+		.watchers = c->watchers, .log_commands = c->log_commands
 	};
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;
@@ -589,6 +589,7 @@ static void adopt(void *ctx)
 		if (hub->conf.kind->end(&hub->box_env, s->info.id, true, NULL) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
 		hub_set_state(s, SANDBOX_FAILED, e.text);
+		ws_commands_end(s->ws);
 		log_warn("sandbox", "not adopted", "id=%s why=%s", s->info.id, e.text);
 	}
 	(void)!record_save(s, NULL);

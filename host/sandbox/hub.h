@@ -68,7 +68,8 @@ struct hub_conf {
 	uint32_t cpu_milli, pids;
 	uint64_t timeout_ms; /* default life; 0: for ever */
 	struct events *events; /* what happens is told there; may be NULL */
-	struct follow *watchers; /* of workspaces (ws.h) */
+	struct follow *watchers; /* of workspaces (ws.h), like the next */
+	enum ws_log log_commands;
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */

@@ -101,6 +101,7 @@ void life_bury(struct sandbox *s)
 	hub_set_state(s, SANDBOX_FAILED,
 		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
 			    : "the agent ended unexpectedly (killed)");
+	ws_commands_end(s->ws);
 	(void)!record_save(s, NULL);
 	ws_refuse_changes(s->ws, false);
 	log_warn("sandbox", "failed", "id=%s why=agent-died", s->info.id);
@@ -300,7 +301,7 @@ int life_start(struct sandbox *s, struct err *e)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers
+		.watchers = c->watchers, .log_commands = c->log_commands
 	};
 	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;
@@ -399,6 +400,7 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 		err_wrap(&lost, "%s, not all of the workspace could be kept", why);
 	}
 	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
+	ws_commands_end(s->ws);
 	if (record_save(s, &other) < 0)
 		log_error("sandbox", "its state was not written", "id=%s why=%s", s->info.id, other.text);
 	ws_stop(s->ws);

@@ -293,6 +293,20 @@ static void check_link(struct ws_check *w, const struct journal_row *row, struct
 	*link = row->link;
 }
 
+static int check_running(struct ws_check *w, uint64_t last)
+{
+	struct running one;
+	size_t at = 0;
+	int r;
+
+	while ((r = running_next(w->t, &at, &one)) == 0)
+		if (!one.seq || one.seq > last)
+			check_say(w->c, "a command runs since row %llu of the journal, which is not there", n(one.seq));
+	if (r == -EIO)
+		check_say(w->c, "the list of running commands has a form that is unknown");
+	return r == -EIO ? 0 : MIN(r, 0);
+}
+
 static int check_journal(struct ws_check *w)
 {
 	struct digest link = link_fact(w, "journal-base"), end = link_fact(w, "journal-link");
@@ -325,7 +339,7 @@ static int check_journal(struct ws_check *w)
 		check_say(w->c, "the journal ends at row %llu and should at %llu", n(want - 1), n(last));
 	else if (!digest_eq(&link, &end))
 		check_say(w->c, "the end of the journal is not the one that was written");
-	return 0;
+	return check_running(w, last);
 }
 
 static int check_facts(struct ws_check *w)

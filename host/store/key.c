@@ -147,6 +147,7 @@ size_t journal_pack(const struct journal_row *row, uint8_t *to)
 
 	memset(to, 0, JOURNAL_HEAD);
 	to[0] = JOURNAL_VERSION;
+	to[1] = row->by;
 	put_u32(to + 4, row->kind);
 	put_u64(to + 8, (uint64_t)row->wall_ns);
 	put_u32(to + 16, row->mode);
@@ -175,8 +176,10 @@ int journal_unpack(struct span value, uint64_t seq, struct journal_row *ret)
 	row.parent = get_u64(p + 32);
 	row.size = get_u64(p + 40);
 	memcpy(row.root.b, p + 48, DIGEST_LEN);
-	if (head == JOURNAL_HEAD)
+	if (head == JOURNAL_HEAD) {
+		row.by = p[1];
 		memcpy(row.link.b, p + JOURNAL_HEAD_1, DIGEST_LEN);
+	}
 	row.name = SPAN(p + head, value.len - head);
 	*ret = row;
 	return 0;

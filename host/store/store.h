@@ -209,8 +209,17 @@ enum journal_kind {
 	JOURNAL_CHMOD = 10,
 	JOURNAL_LOST = 11, /* there was more than can be told */
 	JOURNAL_BEGAN = 12, /* a command: its id and its words, each word behind a NUL */
-	JOURNAL_ENDED = 13, /* a command: its id; mode is its wait status */
+	JOURNAL_ENDED = 13, /* as well; parent is the number of the row in which it began, mode how it ended */
 };
+
+/* Who made a change. Rows from before this was written have 0. */
+enum journal_by {
+	JOURNAL_BY_UNKNOWN = 0,
+	JOURNAL_BY_INSIDE = 1,
+	JOURNAL_BY_HOST = 2, /* the mount or the API */
+	JOURNAL_BY_SCAN = 3, /* inside, while nobody was told: found by comparing */
+};
+
 
 enum { JOURNAL_ROWS = 65536, JOURNAL_MAX_B = 32 * 1024 * 1024 }; /* that are kept */
 
@@ -218,9 +227,10 @@ struct journal_row {
 	uint64_t seq; /* set by journal_append(): 1, 2, 3 … in this workspace */
 	int64_t wall_ns;
 	uint32_t kind; /* enum journal_kind */
+	uint8_t by;    /* enum journal_by */
 	uint32_t mode;
 	uint64_t fid, parent, size;
-	struct digest root; /* of the content, for JOURNAL_CONTENT */
+	struct digest root; /* of a regular file's content, when it is here */
 	struct digest
 		link; /* over this row and the link of the one before: a row that was changed or taken out shows */
 	struct span name;   /* of the entry, its path, or the words of a note */
@@ -233,6 +243,20 @@ int journal_next(struct txn *t, uint64_t after, struct journal_row *ret) MUST_CH
 struct digest journal_link(const struct digest *before, const struct journal_row *row);
 /** journal_last() - the number of the last row ever, 0: none. */
 uint64_t journal_last(struct txn *t);
+
+enum { RUNNING_MAX = 1024, RUNNING_ID_MAX = 64, RUNNING_WORDS_MAX_B = 48 * 1024 };
+
+/* A command that began and has not ended: the number of its row and what that says. */
+struct running {
+	uint64_t seq;
+	struct span text;
+};
+
+/** running_put() - keep these, RUNNING_MAX at most. */
+void running_put(struct txn *t, const struct running *v, size_t n);
+/** running_next() - walk them from *@at = 0 on; the text borrows from the transaction. Return: 0; STORE_E_NONE at the
+ * end; -EIO. */
+int running_next(struct txn *t, size_t *at, struct running *ret) MUST_CHECK;
 
 /* --- trees: a whole state as one hash ----------------------------------------------------------------------------- */
 

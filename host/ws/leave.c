@@ -10,6 +10,7 @@ static void tick_stop(void *ctx)
 	struct ws *ws = ctx;
 
 	loop_untimer(&ws->tick);
+	loop_untimer(&ws->lazy);
 }
 
 void ws_refuse_changes(struct ws *ws, bool on)

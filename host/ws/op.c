@@ -196,7 +196,7 @@ static int op_live(struct ws_pass *p, struct op *op)
 static void op_run(void *ctx)
 {
 	struct op *op = ctx;
-	struct ws_pass p = { .ws = op->ws };
+	struct ws_pass p = { .ws = op->ws, .by = JOURNAL_BY_HOST };
 	int r = op->result;
 
 	if (r == 0)

@@ -4,6 +4,7 @@
  * store's writer thread while more come in. What is complete is collected in the pass and becomes visible in its
  * transaction, after store_settle(): content is durable before an inode names it.
  */
+#include "base/clock.h"
 #include "host/ws/state.h"
 #include "wire/wire.h"
 
@@ -197,17 +198,23 @@ int ship_commit(struct ws_pass *p, struct err *e)
 		return 0;
 	r = store_settle(p->ws->conf.store, e);
 	for (i = 0; r == 0 && i < p->ships.len; i++) {
-		struct journal_row row = { .kind = JOURNAL_CONTENT,
-					   .fid = p->ships.v[i].node.fid,
-					   .size = p->ships.v[i].node.size,
-					   .root = p->ships.v[i].content.root,
-					   .wall_ns = p->ships.v[i].node.mtime_ns };
-
 		if (!p->ships.v[i].is_known)
 			continue;
 		r = ship_put(p, &p->ships.v[i]);
-		if (r == 0)
-			journal_append(p->txn, &row);
 	}
 	return r < 0 && e && !e->code ? not_stored(r, e) : r;
+}
+
+void ship_tell(struct ws_pass *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->ships.len; i++) {
+		const struct ws_shipped *s = &p->ships.v[i];
+		struct journal_row row = { .kind = JOURNAL_CONTENT, .fid = s->node.fid, .size = s->node.size,
+					   .root = s->content.root, .wall_ns = clock_wall() };
+
+		if (s->is_known)
+			journal_append(p->txn, &row);
+	}
 }

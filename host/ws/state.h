@@ -48,6 +48,20 @@ typedef VEC(struct ws_change) ws_changes;
 typedef VEC(struct ws_shipped) ws_ships;
 typedef VEC(uint64_t) ws_fids;
 
+/* A command that runs, and one whose end is told behind the changes of the pass. */
+struct ws_command {
+	uint64_t seq; /* of the row in which it began */
+	char *text;   /* what that row says */
+	size_t len;
+	bool is_unseen; /* a list of all has not told it yet */
+	bool is_over;	/* it ended while nobody was told: the end of the scan is its end */
+	uint32_t how;
+};
+struct ws_ended {
+	char id[65];
+	uint32_t how;
+};
+
 /* One pass of the strand over what was queued: everything it changes becomes one transaction. */
 struct ws_pass {
 	struct ws *ws;
@@ -58,10 +72,12 @@ struct ws_pass {
 	ws_fids gone;	 /* inodes that the agent could not open: nobody waits for them any longer */
 	ws_fids fetch;	 /* inodes that became pending without being announced as written */
 	struct story *story; /* what is told of it, NULL: nothing yet */
+	VEC(struct ws_ended) ended;
+	uint8_t by;	 /* enum journal_by */
 	int64_t entries; /* how many more (or fewer) there are now */
 	int64_t xattr_b; /* bytes of extended attributes, likewise */
 	uint64_t ack;	 /* highest batch applied, 0: none */
-	bool scan_done, want_scan;
+	bool scan_done, want_scan, has_changes;
 };
 
 /* Names of a directory that a running scan has not told again yet. */
@@ -93,6 +109,7 @@ struct ws {
 	bool is_told; /* a scan was committed; the kernel may not know yet */
 	struct list waiters;
 	unsigned waiting; /* how many these are */
+	struct loop_timer *lazy; /* for commands that began or ended; armed while live */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
 	struct ws_stats stats; /* without the counts */
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
@@ -117,6 +134,10 @@ struct ws {
 		struct content_writer *writer;
 		uint64_t at;
 	} ship;
+	struct {
+		bool is_loaded, is_changed, in_list;
+		VEC(struct ws_command) v;
+	} commands;
 	struct { /* fill.c: what the first scan is expected to tell */
 		bool is_on, has_begun;
 		struct digest root;
@@ -126,6 +147,8 @@ struct ws {
 	} expect;
 };
 
+/* What is queued is worked on soon. ws.lock is held. */
+void ws_schedule(struct ws *ws);
 /* A live or stopped workspace could not go on: remember why, dial anew later. */
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 
@@ -150,6 +173,8 @@ void suspects_free(struct ws *ws);
 /* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
 int ship_commit(struct ws_pass *p, struct err *e);
+/* Behind the rows of the changes: which contents have come. */
+void ship_tell(struct ws_pass *p);
 void ship_reset(struct ws *ws);
 /* Keep meta "stored". */
 void ship_count(struct ws_pass *p);
@@ -161,6 +186,12 @@ int ship_charge(struct ws_pass *p, const struct content_writer *w);
 void expect_dir(struct ws *ws, uint64_t fid, bool is_root);
 bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node *n);
 void expect_end(struct ws *ws);
+
+/* command.c: a COMMANDS message; what is left to do behind the rows of the changes, before the commit (@ok: what was
+ * noted is kept; else it failed). */
+int commands_frame(struct ws_pass *p, struct span payload, struct err *e);
+void commands_finish(struct ws_pass *p);
+void commands_forget(struct ws *ws);
 
 /* story.c: what a pass did, for whoever watches. A name that an inode got (after it has it) or lost (before it has not;
  * @replaced: story_got() of another inode's same name follows at once); an inode that is new, written or has other

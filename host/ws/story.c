@@ -196,12 +196,14 @@ static void row(struct ws_pass *p, enum journal_kind kind, const struct node *n,
 {
 	AUTO(mem_free) char *both = NULL;
 	size_t len = strlen(path), from_len = from ? strlen(from) : 0;
-	struct journal_row r = { .kind = kind, .wall_ns = clock_wall(), .name = SPAN(path, len) };
+	struct journal_row r = { .kind = kind, .by = p->by, .wall_ns = clock_wall(), .name = SPAN(path, len) };
 
 	if (n) {
 		r.fid = n->fid;
 		r.mode = n->mode;
 		r.size = n->size;
+		if (S_ISREG(n->mode) && !(n->flags & NODE_PENDING) && kind != JOURNAL_REMOVE)
+			r.root = n->content.root;
 	}
 	if (from) {
 		both = must_calloc(1, len + from_len + 1);

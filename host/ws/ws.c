@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { FETCH_AT_ONCE = 1024 };
+enum { FETCH_AT_ONCE = 1024, COMMANDS_MS = 50 };
 enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60, SYNC_TRIES = 3 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -87,6 +87,8 @@ void ws_unref(struct ws **slot)
 	suspects_free(ws);
 	expect_end(ws);
 	map_fini(&ws->suspects);
+	commands_forget(ws);
+	vec_fini(&ws->commands.v);
 	wsdb_close(&ws->db);
 	pthread_cond_destroy(&ws->cond);
 	lock_fini(&ws->lock);
@@ -329,9 +331,14 @@ static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e
 	struct msg_CHANGES m;
 	int r;
 
+	if (f->type == MSG_COMMANDS)
+		return commands_frame(p, payload, e);
 	if (f->type != MSG_CHANGES)
 		return ship_frame(p, f->type, payload, e);
+	p->has_changes = true;
 	r = msg_decode(MSG_CHANGES, payload, &m, e);
+	if (r == 0 && (m.flags & WIRE_CHG_SCAN))
+		p->by = JOURNAL_BY_SCAN;
 	return r < 0 ? r : apply_changes(p, &m, e);
 }
 
@@ -354,12 +361,16 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	if (r == 0) {
 		ship_count(p);
 		story_tell(p);
+		ship_tell(p);
+		commands_finish(p);
 		stored = p->ws->stored_b;
 		ws_announce(p->ws, &p->changes);
 		r = txn_commit(&p->txn, e);
 		if (r < 0)
 			ws_retract(p->ws, &p->changes);
 	}
+	if (r < 0)
+		commands_forget(p->ws);
 	if (r == 0) {
 		p->ws->stored_known = stored;
 		follow_publish(p->ws->conf.watchers, p->ws->id);
@@ -376,6 +387,7 @@ static void pass_fini(struct ws_pass *p)
 	vec_fini(&p->orphans);
 	vec_fini(&p->gone);
 	vec_fini(&p->fetch);
+	vec_fini(&p->ended);
 }
 
 static void want_scan(struct ws *ws);
@@ -408,7 +420,7 @@ static void told(struct ws *ws)
 static void drain(void *ctx)
 {
 	struct ws *ws = ctx;
-	struct ws_pass p = { .ws = ws };
+	struct ws_pass p = { .ws = ws, .by = JOURNAL_BY_INSIDE };
 	struct list frames;
 	struct err e = ERR_NULL;
 	bool paused, live;
@@ -454,13 +466,33 @@ static void drain(void *ctx)
 
 /* --- the link's side, on the loop --------------------------------------------------------------------------------- */
 
+void ws_schedule(struct ws *ws)
+{
+	if (ws->is_scheduled || list_empty(&ws->queue))
+		return;
+	ws->is_scheduled = true;
+	strand_run(ws->work, drain, ws);
+}
+
+static void on_lazy(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	lock_take(&ws->lock);
+	ws_schedule(ws);
+	lock_drop(&ws->lock);
+}
+
 static void on_frame(void *ctx, unsigned type, struct span payload)
 {
 	struct ws *ws = ctx;
 	struct ws_frame *f;
 	bool pause = false;
 
-	if (type != MSG_CHANGES && type != MSG_SHIP && type != MSG_SHIP_DATA && type != MSG_SHIP_END)
+	if (type != MSG_CHANGES && type != MSG_SHIP && type != MSG_SHIP_DATA && type != MSG_SHIP_END &&
+	    type != MSG_COMMANDS)
+		return;
+	if (type == MSG_COMMANDS && ws->conf.log_commands == WS_LOG_OFF)
 		return;
 	f = must_calloc(1, sizeof(*f) + payload.len);
 	f->type = type;
@@ -470,10 +502,11 @@ static void on_frame(void *ctx, unsigned type, struct span payload)
 	lock_take(&ws->lock);
 	list_append(&ws->queue, &f->node);
 	ws->queue_b += payload.len + sizeof(*f);
-	if (!ws->is_scheduled) {
-		ws->is_scheduled = true;
-		strand_run(ws->work, drain, ws);
-	}
+	/* A command of its own is not worth a commit at once: its changes may come in a moment, or its end. */
+	if (type == MSG_COMMANDS && ws->lazy && ws->queue_b < WS_QUEUE_LOW)
+		loop_rearm(ws->lazy, clock_after_ms(COMMANDS_MS));
+	else
+		ws_schedule(ws);
 	if (ws->queue_b > WS_QUEUE_HIGH && !ws->is_paused)
 		pause = ws->is_paused = true;
 	lock_drop(&ws->lock);
@@ -585,6 +618,7 @@ static void tick_start(void *ctx)
 	struct ws *ws = ctx;
 
 	ws->tick = loop_timer(ws->conf.loop, clock_after_ms(1000), tick, ws);
+	ws->lazy = loop_timer(ws->conf.loop, CLOCK_NEVER, on_lazy, ws);
 }
 
 void ws_start(struct ws *ws, const char *address, const void *token)
@@ -733,6 +767,8 @@ int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 	}
 	if (r == 0)
 		r = missing_await(ws, &missing, until, e);
+	if (r == 0)
+		ws_flush(ws, until);
 	vec_fini(&missing);
 	ws_stat(ws, &stats);
 	if (r < 0 && !stats.halted && stats.why[0])

@@ -44,6 +44,9 @@ struct ws_listener {
 	void (*changed)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
 };
 
+/* What is kept of the commands that run in it: with up to a KiB of their words, the first word, or nothing. */
+enum ws_log { WS_LOG_FULL, WS_LOG_NAME, WS_LOG_OFF };
+
 struct ws_conf {
 	struct store *store;
 	struct loop *loop;
@@ -51,6 +54,7 @@ struct ws_conf {
 	struct pool *notify; /* strands of invalidations */
 	struct pool *dial;   /* connects to agents: may block for seconds on one that does not answer */
 	struct follow *watchers; /* of the journal, by the id of the workspace; may be NULL */
+	enum ws_log log_commands;
 };
 
 /** ws_open() - the workspace @id of the store, stopped; @create makes it. Return: 0; as wsdb_open(). */
@@ -68,6 +72,12 @@ void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx);
 /** ws_retell() - tell the listener once more of a change that an earlier process may not have got to, before anything
  * that changes from now on. Takes the @changes (an array from malloc with names from malloc). Before ws_start(). */
 void ws_retell(struct ws *ws, struct ws_change *changes, size_t n);
+
+/** ws_flush() - what the agent has told so far is in the store, commands that began or ended too, when this returns or
+ * @until has come. Not from a strand or the loop. */
+void ws_flush(struct ws *ws, uint64_t until);
+/** ws_commands_end() - it is stopped: no command runs any more. */
+void ws_commands_end(struct ws *ws);
 
 /** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
  * limit. Before ws_start(). */

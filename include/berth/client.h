@@ -106,6 +106,33 @@ BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow,
 BERTH_API int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
 				void *ctx, struct berth_error *e);
 
+/* --- the log of a workspace -------------------------------------------------------------------------------------- */
+
+struct berth_log {
+	const char *path; /* NULL or "": all of it */
+	uint64_t since;	  /* behind the row with this number; 0: all that are kept */
+	int follow;
+};
+
+/* A row. What is not there is NULL. Valid during the call. */
+struct berth_log_row {
+	uint64_t seq;
+	int64_t time_ns;
+	const char *kind; /* create, remove, rename, write, chmod, content, began, ended, lost */
+	const char *type, *path, *from, *hash;
+	uint64_t size;
+	const char *by;	     /* command, host, background, unknown */
+	const char *command; /* "id: words", the commands that ran separated by "; "; of began and ended that one */
+	const char *end;     /* of ended: "exit 0", "signal 9" */
+};
+
+/** berth_log() - call @fn with each row, until it returns not 0, which is returned. */
+BERTH_API int berth_log(struct berth *b, const char *id, const struct berth_log *what,
+			int (*fn)(void *ctx, const struct berth_log_row *), void *ctx, struct berth_error *e);
+/** berth_log_json() - the same as lines of JSON. */
+BERTH_API int berth_log_json(struct berth *b, const char *id, const struct berth_log *what,
+			     int (*fn)(void *ctx, const char *line), void *ctx, struct berth_error *e);
+
 /* --- watching ----------------------------------------------------------------------------------------------------- */
 
 /* A change of a workspace; strings are borrowed. Paths are relative to it, in their real bytes. */

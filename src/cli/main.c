@@ -40,6 +40,8 @@ const struct cli_row cli_verbs[] = {
 	{ "ln", cli_ln, false, "[-s] TARGET ID:PATH", "another name of the file TARGET; -s: a symbolic link" },
 	{ "xattr", cli_xattr, false, "ID:PATH [NAME [VALUE]] [--remove]",
 	  "extended attributes: list, print, set, remove" },
+	{ "log", cli_log, false, "ID [PATH] [--follow] [--since N] [--json]",
+	  "who changed what when: the changes of a workspace, and the commands that made them" },
 	{ "watch", cli_watch, false, "ID[:PATH] [--flat] [--since N] [--kept] [--json]",
 	  "what is made, written, renamed, removed" },
 	{ "sync", cli_sync, false, "ID", "return when everything it wrote is durable on the host" },

@@ -154,8 +154,8 @@ static int take_piece(void *ctx, const void *data, size_t len)
 	return l->stopped;
 }
 
-static int read_lines(struct berth *b, const char *path, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
-		      struct berth_error *e)
+int client_lines(struct berth *b, const char *path, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+		 struct berth_error *e)
 {
 	struct lines l = { .fn = fn, .ctx = ctx };
 	struct client_call c = { .method = "GET", .path = path, .from_fd = -1, .to_fd = -1, .each = take_piece,
@@ -178,7 +178,7 @@ int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(vo
 	AUTO(str_free) char *from = since ? str_printf("&since=%llu", (unsigned long long)since) : must_strdup("");
 	AUTO(str_free) char *path = str_printf("/v1/events?follow=%d%s", follow, from);
 
-	return read_lines(b, path, follow, fn, ctx, e);
+	return client_lines(b, path, follow, fn, ctx, e);
 }
 
 struct parsed {
@@ -224,7 +224,7 @@ int berth_watch_json(struct berth *b, const char *id, const struct berth_watch *
 	AUTO(str_free) char *path = str_printf("/v1/sandboxes/%s/watch?path=%s&recursive=%d&follow=%d%s", box, place,
 					       !what->flat, what->follow, from);
 
-	return read_lines(b, path, what->follow, fn, ctx, e);
+	return client_lines(b, path, what->follow, fn, ctx, e);
 }
 
 struct changes {

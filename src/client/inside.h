@@ -47,6 +47,10 @@ int client_upgrade(struct berth *b, const char *method, const char *path, struct
 		   struct buf *rest, struct berth_error *e);
 void client_close(struct berth *b);
 
+/** client_lines() - GET lines, each given to @fn until it returns not 0, which is returned. With @follow an end is an
+ * error. */
+int client_lines(struct berth *b, const char *path, bool follow, int (*fn)(void *ctx, const char *line), void *ctx,
+		 struct berth_error *e);
 /* Percent-encode one segment or query value, on the heap. */
 char *client_encode(const char *raw);
 /** client_bytes() - a string of an answer, or the bytes of it that could not be one ("key_hex"); on the heap. */

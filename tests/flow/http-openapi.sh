@@ -121,6 +121,7 @@ inside = [int(x) for x in ask("POST", S + "/exec", {"argv": ["stat", "-f", "-c",
 if room["of"] != "sandbox" or [room["total_b"], room["files"]] != [inside[0] * inside[1], inside[2]]: fail(f"{room} and not {inside}")
 ask("GET", "/v1/sandboxes/none/statfs", wants=404)
 ask("GET", S + "/watch?recursive=1", wants=200); ask("GET", S + "/watch?path=..", wants=400)
+ask("GET", S + "/log", wants=200); ask("GET", S + "/log?path=..", wants=400); ask("GET", S + "/log?since=x", wants=400)
 ask("GET", S + "/list?path=", wants=200); ask("GET", S + "/list?path=a", wants=400)
 ask("GET", S + "/stat?path=l", wants=200); ask("GET", S + "/stat", wants=400)
 ask("POST", S + "/make", {"path": "d/e"}, 200); ask("POST", S + "/make", {"path": "a/b"}, None)

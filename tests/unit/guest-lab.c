@@ -335,6 +335,8 @@ static void on_control(struct host *h)
 		on_changes(h, &m.changes);
 		return;
 	}
+	if (type == MSG_COMMANDS)
+		return;
 	h->reply = type;
 	h->reply_call = m.any.call;
 	h->slug[0] = '\0';

@@ -199,15 +199,17 @@ int v1_file_head(void *ctx, struct http_req *req, struct http_res *res, struct e
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(str_free) char *path = NULL;
-	struct node n;
-	int r = find_file(ctx, req, &ws, &path, &n, e);
+	const char *snapshot = http_query(req, "at");
+	struct content past = { .size = 0 };
+	struct node n = { .size = 0 };
+	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &past, e) : find_file(ctx, req, &ws, &path, &n, e);
 
 	if (r < 0)
 		return r;
 	res->type = "application/octet-stream";
 	res->ranged = true;
 	res->read = no_read; /* the server sends no body */
-	res->size = n.size;
+	res->size = snapshot ? past.size : n.size;
 	return 0;
 }
 

@@ -3,21 +3,25 @@
  * What happens in a workspace, as lines of JSON. The journal of the store is the ring: it is bounded, it survives us,
  * and a reader that is too slow finds its oldest rows gone. docs/workspace.md, "What is watched".
  */
+#include "host/api/v1/log.h"
 #include "host/api/v1/v1.h"
 
+#include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "json/json.h"
+#include "wire/wire.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { LINES_MAX = 64, ROWS_MAX = 2048, LINES_MAX_B = 1024 * 1024 };
+enum { LINES_MAX = 64, ROWS_MAX = 2048, LINES_MAX_B = 1024 * 1024, CATCH_UP_MS = 2000 };
 
 struct watch {
 	struct ws *ws;
 	char *path; /* "" or with a slash at the end */
 	bool deep;
+	struct log_runs *runs; /* of the log: the commands that run at the row that is next; NULL: changes alone */
 };
 
 static void watch_free(void *ctx)
@@ -26,6 +30,7 @@ static void watch_free(void *ctx)
 
 	ws_unref(&w->ws);
 	str_free(&w->path);
+	log_runs_free(&w->runs);
 	free(w);
 }
 
@@ -67,19 +72,30 @@ static void put_lost(struct buf *b, uint64_t seq, int64_t ns)
 	buf_append(b, "\n", 1);
 }
 
-/* Return: whether a line was written. */
-static bool put_row(const struct watch *w, struct buf *b, const struct journal_row *row)
+static const char *kind_of(uint32_t kind)
 {
 	static const char *const kinds[] = { "create", "remove", "rename", "write", "chmod" };
+
+	return kind == JOURNAL_CONTENT ? "content" : kinds[kind - JOURNAL_CREATE];
+}
+
+/* Return: whether a line was written. */
+static bool put_row(const struct watch *w, struct txn *t, struct buf *b, const struct journal_row *row)
+{
 	struct json_writer j = { .b = b };
 	struct span path = row->name, from = SPAN_NULL;
+	AUTO(str_free) char *now = NULL;
 	const char *nul;
 
 	if (row->kind == JOURNAL_LOST) {
 		put_lost(b, row->seq, row->wall_ns);
 		return true;
 	}
-	if (row->kind < JOURNAL_CREATE || row->kind > JOURNAL_CHMOD)
+	if (w->runs && log_command(w->runs, b, row, !*w->path))
+		return !*w->path;
+	if (w->runs && row->kind == JOURNAL_CONTENT && node_path(t, row->fid, &now) == 0)
+		path = span_str(now);
+	else if (row->kind < JOURNAL_CREATE || row->kind > JOURNAL_CHMOD)
 		return false;
 	nul = row->kind == JOURNAL_RENAME && path.len ? memchr(path.p, '\0', path.len) : NULL;
 	if (nul) {
@@ -88,13 +104,15 @@ static bool put_row(const struct watch *w, struct buf *b, const struct journal_r
 	}
 	if (!is_seen(w, path) && !(nul && is_seen(w, from)))
 		return false;
-	put_head(&j, row->seq, row->wall_ns, kinds[row->kind - JOURNAL_CREATE]);
-	jw_kstr(&j, "type", v1_type_of(row->mode));
+	put_head(&j, row->seq, row->wall_ns, kind_of(row->kind));
+	jw_kstr(&j, "type", row->kind == JOURNAL_CONTENT ? "file" : v1_type_of(row->mode));
 	put_path(&j, "path", path);
 	if (nul)
 		put_path(&j, "from", from);
 	jw_ku64(&j, "mode", row->mode & 07777);
 	jw_ku64(&j, "size", S_ISDIR(row->mode) ? 0 : row->size);
+	if (w->runs)
+		log_put(w->runs, &j, row);
 	jw_close(&j, '}');
 	buf_append(b, "\n", 1);
 	return true;
@@ -119,9 +137,11 @@ static char *next_lines(void *ctx, uint64_t *at)
 		if (row.seq > *at) {
 			put_lost(&b, row.seq - 1, row.wall_ns);
 			lines++;
+			if (w->runs)
+				log_runs_at(w->runs, t, row.seq);
 		}
 		*at = row.seq + 1;
-		lines += put_row(w, &b, &row);
+		lines += put_row(w, t, &b, &row);
 	}
 	if (rows)
 		text = lines ? span_dup(buf_span(&b)) : must_strdup("\n");
@@ -149,9 +169,19 @@ static int first_row(struct ws *ws, const char *since, bool follow, uint64_t ask
 	return 0;
 }
 
-int v1_watch(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+/* What the agent knows is in the journal, a command's end too that its caller has just been told. */
+static void catch_up(struct ws *ws)
 {
-	struct api *api = ctx;
+	uint64_t until = clock_after_ms(CATCH_UP_MS);
+	struct msg_PING ping = { .call = 0 };
+	struct link *link = ws_link(ws);
+
+	if (link && link_wait(link, MSG_PING, &ping, until, NULL, NULL, NULL) == 0)
+		ws_flush(ws, until);
+}
+
+static int journal(struct api *api, struct http_req *req, struct http_res *res, bool log, struct err *e)
+{
 	struct follow_waiter waiter = { http_suspend, http_resume, http_connection(req) };
 	AUTO(ws_unref) struct ws *ws = NULL, *again = NULL;
 	AUTO(str_free) char *path = NULL;
@@ -163,21 +193,24 @@ int v1_watch(void *ctx, struct http_req *req, struct http_res *res, struct err *
 	int r = v1_query_u64(req, "follow", 0, &follow, e);
 
 	if (r == 0)
-		r = v1_query_u64(req, "recursive", 0, &deep, e);
+		r = v1_query_u64(req, "recursive", log, &deep, e);
 	if (r == 0)
 		r = v1_query_u64(req, "since", 0, &asked, e);
 	if (r == 0 && path_normalise(typed ? typed : "", "/workspace", &path) < 0)
 		r = err_set(e, -EINVAL, "bad-path", "a path below /workspace is needed, without \"..\"");
 	if (r == 0)
 		r = hub_ws(api->hub, http_segment(req, 0), &ws, e);
+	if (r == 0 && log)
+		catch_up(ws);
 	if (r == 0)
-		r = first_row(ws, since, follow != 0, asked, &at, e);
+		r = first_row(ws, since, follow && !log, asked, &at, e);
 	if (r < 0)
 		return r;
 	w = NEW(struct watch);
 	w->ws = ws_ref(ws);
 	w->path = *path ? str_printf("%s/", path) : must_strdup("");
 	w->deep = deep != 0;
+	w->runs = log ? log_runs_new(ws, at) : NULL;
 	source.topic = ws_id(ws);
 	source.ctx = w;
 	reader = follower_new(api->watchers, &source, at, follow != 0, &waiter);
@@ -188,4 +221,14 @@ int v1_watch(void *ctx, struct http_req *req, struct http_res *res, struct err *
 	else
 		v1_follow(res, reader);
 	return r;
+}
+
+int v1_watch(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	return journal(ctx, req, res, false, e);
+}
+
+int v1_log(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	return journal(ctx, req, res, true, e);
 }
