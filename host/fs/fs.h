@@ -56,6 +56,9 @@ void fs_on_past(struct fs *fs, int (*fn)(void *ctx, struct ws *ws, const char *n
 /** fs_snapshots_changed() - a snapshot of this name is there, or is not any more. Not from a thread that answers
  * requests. */
 void fs_snapshots_changed(struct fs *fs, struct ws *ws, const char *name);
+/** fs_contents() - @one with the content of each open file, which may be older than its inode's: for store_gc_roots(),
+ * with @ctx the struct fs. */
+void fs_contents(void *ctx, void (*one)(void *to, const struct content *c), void *to);
 /** fs_needs() - does the kernel know anything of the workspace with this id? */
 bool fs_needs(struct fs *fs, const char *id);
 /** fs_listener - for ws_on_change(), with the fs as ctx. */

@@ -201,10 +201,42 @@ static void handle_free(struct fs *fs, uint64_t fh)
 	lock_drop(&fs->lock);
 }
 
+/* The table's contents are kept from the moment they are in it (fs_contents()). One that was read before that may have
+ * been written anew and collected meanwhile. */
+int fs_handle_new(struct fs *fs, struct fs_inode *i, uint64_t ino, struct fuse_file_info *fi, struct content *c)
+{
+	struct table_handle *h;
+	struct node n;
+	int r;
+
+	for (;;) {
+		lock_take(&fs->lock);
+		fi->fh = table_handle_new(&fs->table, ino, fi->flags, c);
+		h = table_handle(&fs->table, fi->fh);
+		lock_drop(&fs->lock);
+		if (!h)
+			return -ENFILE;
+		r = ws_is_kept(i->ws, c);
+		if (r != -ESTALE)
+			break;
+		r = ws_getattr(i->ws, i->fid, &n);
+		if (r == 0 && memcmp(&n.content, c, sizeof(n.content)) == 0)
+			r = -EIO;
+		if (r < 0)
+			break;
+		handle_free(fs, fi->fh);
+		*c = n.content;
+	}
+	if (r < 0)
+		handle_free(fs, fi->fh);
+	return r;
+}
+
 static void opened(void *ctx, int result, const struct node *n)
 {
 	struct opening *o = ctx;
 	struct fs *fs = fs_of(o->req);
+	struct content c;
 
 	fuse_req_interrupt_func(o->req, NULL, NULL); /* waits for a running interrupted() */
 	if (result < 0 && result != -EINTR && __atomic_load_n(&fs->is_paused, __ATOMIC_ACQUIRE)) {
@@ -212,18 +244,15 @@ static void opened(void *ctx, int result, const struct node *n)
 		return;
 	}
 	if (result == 0) {
-		lock_take(&fs->lock);
-		o->fi.fh = table_handle_new(&fs->table, table_node_id(&fs->table, o->inode->slot), o->fi.flags,
-					    &n->content);
-		lock_drop(&fs->lock);
-		result = o->fi.fh ? 0 : -ENFILE;
+		c = n->content;
+		result = fs_handle_new(fs, o->inode, table_node_id(&fs->table, o->inode->slot), &o->fi, &c);
 	}
 	if (result < 0) {
 		fuse_reply_err(o->req, -result);
 		free(o);
 		return;
 	}
-	o->fi.keep_cache = may_keep(fs, o->inode, &n->content);
+	o->fi.keep_cache = may_keep(fs, o->inode, &c);
 	if (fuse_reply_open(o->req, &o->fi) < 0)
 		handle_free(fs, o->fi.fh);
 	free(o);
@@ -292,6 +321,10 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	}
 	c = content_now(i, handle_of(req, fi));
 	n = ws_read(i->ws, &c, (uint64_t)off, bytes, size);
+	if (n == -EIO) { /* written anew and collected between the two lines */
+		c = content_now(i, handle_of(req, fi));
+		n = ws_read(i->ws, &c, (uint64_t)off, bytes, size);
+	}
 	if (n < 0)
 		fuse_reply_err(req, (int)-n);
 	else

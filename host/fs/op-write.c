@@ -83,13 +83,12 @@ static void reply_node(struct change *c, const struct node *n)
 	int r = entry_of_node(c->fs, c->ws, n, &entry);
 
 	if (r == 0 && c->kind == CHANGE_CREATE) {
-		lock_take(&c->fs->lock);
-		c->fi.fh = table_handle_new(&c->fs->table, entry.ino, c->fi.flags, &n->content);
-		lock_drop(&c->fs->lock);
+		struct content content = n->content;
+
+		r = fs_handle_new(c->fs, inode_of(c->fs, entry.ino), entry.ino, &c->fi, &content);
 		c->fi.keep_cache = 1;
-		if (!c->fi.fh)
+		if (r < 0)
 			inode_forget(c->fs, entry.ino, 1);
-		r = c->fi.fh ? 0 : -ENFILE;
 	}
 	if (r < 0) {
 		fuse_reply_err(c->req, -r);

@@ -132,6 +132,18 @@ void fs_snapshots_changed(struct fs *fs, struct ws *ws, const char *name)
 	notes_send(notes);
 }
 
+void fs_contents(void *ctx, void (*one)(void *to, const struct content *c), void *to)
+{
+	struct fs *fs = ctx;
+	uint32_t i;
+
+	lock_take(&fs->lock);
+	for (i = 0; i < fs->table.head->handles_top; i++)
+		if (fs->table.handles[i].used)
+			one(to, &fs->table.handles[i].content);
+	lock_drop(&fs->lock);
+}
+
 bool fs_needs(struct fs *fs, const char *id)
 {
 	uint32_t space;

@@ -135,6 +135,9 @@ void past_node(struct ws *ws, uint64_t fid, struct node *ret);
 /* Is that a name which the mount has in the place of the guest's? */
 bool past_hides(struct ws *ws, uint64_t parent, const char *name);
 /* True: it is one of theirs, and answered. */
+/* op-read.c: a handle for an inode that was opened with @c, which may become a newer one. Return: 0; -errno. */
+int fs_handle_new(struct fs *fs, struct fs_inode *i, uint64_t ino, struct fuse_file_info *fi,
+		  struct content *c) MUST_CHECK;
 bool past_lookup(fuse_req_t req, struct fs_inode *dir, const char *name);
 int past_list(struct fs_inode *dir, void (*fn)(void *ctx, const char *name), void *ctx);
 

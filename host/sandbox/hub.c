@@ -175,6 +175,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
 	str_free(&s->meta);
+	store_hold_free(&s->hold_from);
 	free(s);
 }
 
@@ -253,7 +254,7 @@ static int begin_with(struct hub *hub, const struct hub_create *what, struct san
 	if (r == 0)
 		r = hub_find(hub, id, &from, e);
 	if (r == 0)
-		r = hub_tree(hub, id, snapshot, &s->from, e);
+		r = hub_tree(hub, id, snapshot, &s->from, &s->hold_from, e);
 	if (r)
 		return r;
 	s->has_from = true;
@@ -282,6 +283,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {
 		str_free(&s->meta);
+		store_hold_free(&s->hold_from);
 		free(s);
 		return r;
 	}
@@ -544,6 +546,7 @@ static void load_one(struct hub *hub, const char *id)
 				 : "a workspace without a usable record is not shown",
 			 "id=%s result=%d", id, r);
 		str_free(&s->meta);
+		store_hold_free(&s->hold_from);
 		free(s);
 		return;
 	}
@@ -692,7 +695,9 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	for (i = 0; i < f.ids.len; i++)
 		free(f.ids.v[i]);
 	vec_fini(&f.ids);
-	return r < 0 ? r : guard_start(hub, e);
+	if (r == 0)
+		r = guard_start(hub, e);
+	return r < 0 ? r : collect_start(hub, e);
 }
 
 void hub_settle(struct hub *hub)
@@ -738,6 +743,7 @@ void hub_free(struct hub **slot, bool end)
 	hub->ending = true;
 	lock_drop(&hub->lock);
 	guard_stop(hub);
+	collect_stop(hub);
 	for (;;) {
 		struct sandbox *s = NULL;
 		bool wait = false;

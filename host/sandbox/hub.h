@@ -67,6 +67,8 @@ struct hub_conf {
 	uint64_t memory_max_b, workspace_max_b;
 	uint32_t cpu_milli, pids;
 	uint64_t timeout_ms; /* default life; 0: for ever */
+	uint64_t gc_interval_ms; /* at most, between two collections; 0: none by itself */
+	uint64_t keep_stopped_ms, keep_stopped_count; /* of stopped sandboxes; 0: for ever, all */
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
@@ -200,8 +202,9 @@ int hub_snapshot_each(struct hub *hub, const char *id_or_name, int (*fn)(void *c
 /** hub_snapshot_remove() - Return: 0; no-such-sandbox; no-such-snapshot. */
 int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *name, struct err *e) MUST_CHECK;
 /** hub_tree() - the root of a snapshot's tree; of the present state with @name "" (nothing is frozen for it: of a file
- * that is being written the last whole content counts). */
-int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret, struct err *e) MUST_CHECK;
+ * that is being written the last whole content counts). It stays until store_hold_free(). */
+int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret,
+	     struct store_hold **ret_hold, struct err *e) MUST_CHECK;
 /** hub_restore() - make the workspace equal to a snapshot at @path ("": all of it) and below; a running workload stands
  * still meanwhile. @keep: the present state is kept as a snapshot before, its name is yielded in @ret_kept (which may
  * be NULL). Return: as hub_snapshot(); no-such-snapshot; -ENOENT slug "no-such-path": the snapshot has no such path;

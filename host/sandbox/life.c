@@ -318,6 +318,7 @@ int life_start(struct sandbox *s, struct err *e)
 		r = start_box(s, address, sizeof(address), e);
 	if (r == 0 && s->has_from)
 		r = lay_out(s, address, e);
+	store_hold_free(&s->hold_from); /* the workspace has one of its own until the first scan was told */
 	if (r == 0)
 		life_dial(s, address);
 	if (r == 0)

@@ -126,16 +126,29 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 	return 0;
 }
 
+/* What was read a moment ago may have been removed and collected since; that takes a snapshot that is removed. */
+static int keep_tree(struct hub *hub, const struct digest *root, struct store_hold **ret, struct err *e)
+{
+	int r = store_hold_tree(hub->conf.store, root, ret);
+
+	if (r == -ESTALE)
+		return err_set(e, -ENOENT, "no-such-snapshot", "the snapshot was removed at this moment");
+	return r ? err_sys(e, r, "keep a tree") : 0;
+}
+
 /* In a sandbox that is held and stands still, or does not run. */
 static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snapshot *ret, struct err *e)
 {
 	unsigned old = unfrozen || s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0;
 	uint32_t flags = (runs(s) ? SNAPSHOT_LIVE : 0) | (unfrozen && runs(s) ? SNAPSHOT_UNFROZEN : 0);
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct digest root;
 	int r = come_home(s, e);
 
 	if (r == 0)
 		r = seal(s, old, &root, e);
+	if (r == 0)
+		r = keep_tree(s->hub, &root, &hold_it, e);
 	return r ? r : record(s, name, &root, flags, ret, e);
 }
 
@@ -231,7 +244,8 @@ static int present(struct sandbox *s, struct snapshot *ret, struct err *e)
 	return r;
 }
 
-int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret, struct err *e)
+int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret,
+	     struct store_hold **ret_hold, struct err *e)
 {
 	struct sandbox *s = NULL;
 	struct snapshot snap;
@@ -240,6 +254,8 @@ int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct d
 	if (r)
 		return r;
 	r = name[0] ? find(s, name, &snap, e) : present(s, &snap, e);
+	if (r == 0)
+		r = keep_tree(hub, &snap.root, ret_hold, e);
 	release(s);
 	if (r == 0)
 		*ret = snap.root;
@@ -289,10 +305,13 @@ static int restore(struct sandbox *s, const char *name, const char *path, bool k
 		   struct err *e)
 {
 	AUTO(str_free) char *words = str_printf("restored %s from %s", path[0] ? path : "everything", name);
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct snapshot kept, to;
 	struct tree_item it;
 	int r = find(s, name, &to, e);
 
+	if (r == 0)
+		r = keep_tree(s->hub, &to.root, &hold_it, e);
 	if (r == 0 && s->info.state == SANDBOX_PAUSED)
 		r = err_set(e, -EBUSY, "paused", "sandbox %s is paused: resume it first", s->info.id);
 	if (r == 0 && tree_resolve(s->hub->conf.store, &to.root, path, &it) != 0)
@@ -411,6 +430,7 @@ static void forget(struct sandbox *s)
 
 int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret, struct err *e)
 {
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct sandbox *from = NULL, *s;
 	struct snapshot of;
 	int r;
@@ -422,6 +442,8 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 	if (r)
 		return r;
 	r = what->snapshot[0] ? find(from, what->snapshot, &of, e) : present(from, &of, e);
+	if (r == 0)
+		r = keep_tree(hub, &of.root, &hold_it, e);
 	s = NEW(struct sandbox);
 	s->hub = hub;
 	s->pidfd = -1;

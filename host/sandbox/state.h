@@ -28,6 +28,7 @@ struct sandbox {
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
 	char *meta; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
+	struct store_hold *hold_from; /* on that; owned */
 	bool has_from;
 	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
@@ -56,6 +57,8 @@ struct hub {
 	struct hub_disk disk; /* guarded by hub.lock */
 	pthread_t guard;
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
+	pthread_t collector;
+	bool has_collector, collect_stop; /* the latter guarded by hub.lock */
 };
 
 /* record.c */
@@ -107,6 +110,10 @@ void views_drop_all(struct hub *hub, const char *of);
 /* Those that the kernel knows go on; the others are removed. When all workspaces are shown, before the mount serves. */
 void views_load(struct hub *hub);
 void views_end(struct hub *hub);
+
+/* collect.c */
+int collect_start(struct hub *hub, struct err *e);
+void collect_stop(struct hub *hub);
 
 /* guard.c */
 int guard_start(struct hub *hub, struct err *e);

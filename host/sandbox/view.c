@@ -44,11 +44,16 @@ static struct ws_conf conf_of(const struct hub *hub)
 	};
 }
 
-static int plant(struct ws *ws, const char *of, const struct digest *root)
+static int plant(struct hub *hub, struct ws *ws, const char *of, const struct digest *root)
 {
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
-	int r = txn_write(ws_db(ws), &t, NULL);
+	int r = store_hold_tree(hub->conf.store, root, &hold);
 
+	if (r == -ESTALE)
+		return -ENOENT; /* the snapshot was removed at this moment */
+	if (r == 0)
+		r = txn_write(ws_db(ws), &t, NULL);
 	if (r == 0)
 		r = txn_plant(t, root, NULL);
 	if (r)
@@ -115,7 +120,7 @@ static int make(struct hub *hub, const char *id, const char *of, const struct di
 	r = ws_open(&wc, id, true, &ws, NULL);
 	if (r)
 		return r;
-	r = plant(ws, of, root);
+	r = plant(hub, ws, of, root);
 	if (r)
 		(void)!wsdb_remove(hub->conf.store, id, NULL);
 	else

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order makes it consistent without stopping anybody: a workspace's transaction names a content only when that is
- * durable, and contents are never removed. So the content environment, copied last, has all that the workspaces, copied
- * before, refer to. Each copy is one read transaction of LMDB; on its way the environment cannot use its free pages
- * again, so it grows by what is written meanwhile.
+ * durable, and nothing is collected while this goes on. So the content environment, copied last, has all that the
+ * workspaces, copied before, refer to. Each copy is one read transaction of LMDB; on its way the environment cannot use
+ * its free pages again, so it grows by what is written meanwhile.
  */
 #include "host/store/backup.h"
 
@@ -193,7 +193,9 @@ int store_backup(struct store *store, backup_fn *fn, void *ctx, struct err *e)
 
 	buf_init(&a.manifest, MANIFEST_MAX);
 	a.piece = must_calloc(BACKUP_PIECE, 1);
+	store_gc_inhibit(store);
 	r = put_all(&a, store, e);
+	store_gc_allow(store);
 	free(a.piece);
 	buf_fini(&a.manifest);
 	return r;

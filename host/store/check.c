@@ -189,14 +189,16 @@ int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), v
 	       struct err *e)
 {
 	struct check c = { .store = store, .say = say, .ctx = ctx };
-	int r = db_begin(store->content, false, &c.content, e);
+	int r;
 
-	if (r)
-		return r;
-	r = check_content(&c);
+	store_gc_inhibit(store); /* what a workspace refers to is looked up when its state is an old one already */
+	r = db_begin(store->content, false, &c.content, e);
+	if (r == 0)
+		r = check_content(&c);
 	db_abort(&c.content);
 	if (r == 0)
 		r = store_each_ws(store, each_ws, &c);
+	store_gc_allow(store);
 	if (r)
 		return err_sys(e, r, "check the store %s", store->dir);
 	*ret = c.stats;

@@ -10,7 +10,7 @@
  * Bytes between the old and the new size are always holes, since chunks hold no zeros at their end and a cut clears
  * what it cuts off; growing therefore touches no data, it only puts lists on top of the root when the depth changes.
  */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -23,6 +23,7 @@ struct part {
 
 struct content_writer {
 	struct store *store; /* borrowed */
+	struct gc_writer gc;
 	uint64_t epoch;
 	int code; /* sticky */
 	uint64_t size;
@@ -34,9 +35,11 @@ struct content_writer {
 
 struct content_writer *content_writer_new(struct store *store, const struct content *base)
 {
+	static const struct content empty;
 	struct content_writer *w = NEW(struct content_writer);
 
 	w->store = store;
+	list_init(&w->gc.node);
 	w->epoch = store->writer ? writer_epoch(store->writer) : 0;
 	if (base && !content_ok(base))
 		w->code = -EIO;
@@ -45,6 +48,7 @@ struct content_writer *content_writer_new(struct store *store, const struct cont
 		w->depth = base->depth;
 		w->root = base->root;
 	}
+	gc_writer_begin(store->gc, &w->gc, base && !w->code ? base : &empty);
 	return w;
 }
 
@@ -55,6 +59,7 @@ void content_writer_free(struct content_writer **slot)
 
 	if (!w)
 		return;
+	gc_writer_end(w->store->gc, &w->gc);
 	for (i = 0; i < ARRAY_LEN(w->parts); i++)
 		free(w->parts[i].data);
 	free(w);
@@ -108,7 +113,7 @@ static struct span part_value(struct content_writer *w, uint32_t level)
 static int hand_over(struct content_writer *w, enum content_table table, struct span value, struct digest *ret)
 {
 	bool is_new;
-	int r = object_put(w->store, table, value, w->epoch, &is_new, ret);
+	int r = object_put(w->store, table, value, w->epoch, &w->gc, &is_new, ret);
 
 	if (r == 0 && is_new)
 		w->new_b += value.len;

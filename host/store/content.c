@@ -7,7 +7,7 @@
  *
  * A read walks down once a chunk and remembers the list it stood in at each level, for the next chunk of the same call.
  */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 
 #include <errno.h>
 
@@ -25,12 +25,16 @@ struct digest object_digest(enum content_table table, struct span data)
 	return digest_of(domains[table], data);
 }
 
-int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, bool *ret_new,
-	       struct digest *ret)
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct gc_writer *w,
+	       bool *ret_new, struct digest *ret)
 {
 	struct digest d = object_digest(table, data);
-	int r = store->writer ? writer_submit(store->writer, table, &d, data, epoch, ret_new) : -EROFS;
+	int r = -EROFS;
 
+	if (store->writer) {
+		gc_touch(store->gc, table, &d, w); /* before anybody looks whether it is there */
+		r = writer_submit(store->writer, table, &d, data, epoch, ret_new);
+	}
 	if (r == 0)
 		*ret = d;
 	return r;

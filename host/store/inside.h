@@ -3,6 +3,7 @@
 #define HOST_STORE_INSIDE_H
 
 /* What the files of this room share and nobody else sees. */
+#include "base/list.h"
 #include "base/lock.h"
 #include "base/map.h"
 #include "host/store/db.h"
@@ -15,8 +16,10 @@ struct store {
 	struct store_conf conf;
 	struct db *content;
 	struct writer *writer; /* NULL when the store is read-only */
+	struct gc *gc;
 	struct lock lock;      /* workspaces and what is mapped */
 	struct map workspaces; /* id -> struct wsdb, while somebody has it open or it is mapped */
+	struct list removed;   /* of struct wsdb: removed, and somebody has it open still */
 	size_t mapped;
 	uint64_t uses; /* counts openings of workspaces and mappings, for the least recently used */
 };
@@ -25,6 +28,7 @@ struct txn {
 	struct wsdb *ws; /* borrowed: whoever began it has it open */
 	struct db_txn *t;
 	bool write;
+	unsigned use; /* of a write: gc_use_begin() */
 	uint64_t journal_seq; /* last row appended by this transaction, 0: none yet */
 	uint64_t journal_b, journal_first; /* with it: bytes of rows; the oldest one when some were forgotten */
 	struct digest journal_link, journal_base; /* with it: of the last row; of the last one that was forgotten */
@@ -46,6 +50,9 @@ int store_sync_dir(const char *path) MUST_CHECK;
 void store_format_put(struct db_txn *t, size_t meta);
 int store_format_check(struct db_txn *t, size_t meta) MUST_CHECK;
 
+/** wsdb_removed() - those that were removed and that somebody has open still: opened for the caller, from the one
+ * behind @after (NULL: the first). NULL at the end. @after is closed. */
+struct wsdb *wsdb_removed(struct store *store, struct wsdb *after);
 /** wsdb_store() - the store that a workspace belongs to. */
 struct store *wsdb_store(struct wsdb *ws);
 /** wsdb_map() - map the environment when it is not and keep it mapped until wsdb_unmap(). Return: 0 or -errno. */
@@ -76,9 +83,10 @@ int view_get(struct view *v, enum content_table table, const struct digest *d, b
 	     struct span *ret) MUST_CHECK;
 /** object_digest() - the name of an object. */
 struct digest object_digest(enum content_table table, struct span data);
-/** object_put() - hash and hand an object over. @ret_new: whether the store did not have it yet; may be NULL.
- * Return: 0 or -errno. */
-int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, bool *ret_new,
-	       struct digest *ret) MUST_CHECK;
+struct gc_writer;
+/** object_put() - hash and hand an object over. @ret_new: whether the store did not have it yet; may be NULL. The
+ * caller is a content writer (@w) or in a use (gc.h). Return: 0 or -errno. */
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct gc_writer *w,
+	       bool *ret_new, struct digest *ret) MUST_CHECK;
 
 #endif

@@ -5,7 +5,7 @@
  * Whatever changes an inode or a directory marks it in the table "dirty" with the number of the transaction, for
  * tree_seal(): a mark that is newer than the state that was sealed stays.
  */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -27,8 +27,12 @@ static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *
 	t->write = write;
 	t->journal_seq = 0;
 	t->is_at = false;
+	if (write)
+		t->use = gc_use_begin(wsdb_store(ws)->gc);
 	r = db_begin(db, write, &t->t, e);
 	if (r) {
+		if (write)
+			gc_use_end(wsdb_store(ws)->gc, t->use);
 		wsdb_unmap(ws);
 		free(t);
 		return r;
@@ -49,6 +53,8 @@ int txn_write(struct wsdb *db, struct txn **ret, struct err *e)
 
 static void txn_end(struct txn *t)
 {
+	if (t->write)
+		gc_use_end(wsdb_store(t->ws)->gc, t->use);
 	wsdb_unmap(t->ws);
 	free(t);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Named roots of trees. A row is all there is to a snapshot: what it has in it is in the content environment, where gc
  * keeps it because of the row. */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 
 #include "base/str.h"
 
@@ -41,6 +41,8 @@ int snapshot_del(struct txn *t, const char *name, struct err *e)
 
 	if (r == STORE_E_NONE)
 		return err_set(e, -ENOENT, "no-such-snapshot", "there is no snapshot %.64s", name);
+	if (r == 0)
+		gc_dropped(wsdb_store(t->ws)->gc);
 	return r ? err_sys(e, r, "remove a snapshot") : 0;
 }
 

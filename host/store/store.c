@@ -8,7 +8,7 @@
  *
  * A directory appears under its name only when it is complete, and loses its name before its files go.
  */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 #include "host/store/migrate.h"
 
 #include "base/io.h"
@@ -201,6 +201,8 @@ int store_open(const char *dir, const struct store_conf *conf, struct store **re
 		s->conf.map_size_b = map_default;
 	s->dir_fd = s->lock_fd = -1;
 	lock_init(&s->lock, "store-workspaces", LOCK_STORE_WS);
+	list_init(&s->removed);
+	gc_init(s);
 	r = open_all(s, e);
 	if (r) {
 		store_close(&s);
@@ -218,6 +220,7 @@ void store_close(struct store **slot)
 		return;
 	wsdb_close_all(s);
 	writer_stop(&s->writer);
+	gc_fini(s);
 	db_close(&s->content);
 	fd_close(&s->lock_fd);
 	fd_close(&s->dir_fd);

@@ -45,7 +45,9 @@ struct content {
 
 struct content_writer;
 
-/** content_writer_new() - build a content, over @base (NULL: empty). Memory is bounded whatever is written. */
+/** content_writer_new() - build a content, over @base (NULL: empty), which an inode has that the caller sees, or a
+ * hold. Memory is bounded whatever is written, but for 8 bytes for each chunk. What it made may be named by an inode
+ * when it was freed in the write transaction that does so, or is freed after its commit: see docs/gc.md. */
 struct content_writer *content_writer_new(struct store *store, const struct content *base);
 void content_writer_free(struct content_writer **w);
 /** content_writer_new_b() - how many bytes the store has taken for it so far that it did not have before. */
@@ -346,6 +348,51 @@ int snapshot_put(struct txn *t, const struct snapshot *s, struct err *e) MUST_CH
 int snapshot_del(struct txn *t, const char *name, struct err *e) MUST_CHECK;
 /** snapshot_each() - in the order of names; stops when @fn returns other than 0 and returns that. */
 int snapshot_each(struct txn *t, int (*fn)(void *ctx, const struct snapshot *s), void *ctx);
+
+/* --- space comes back (docs/gc.md) -------------------------------------------------------------------------------- */
+
+/* Keeps a tree or a content, with all that is below, while no inode or snapshot is sure to. */
+struct store_hold;
+/** store_hold_tree() / store_hold_content() - Return: 0; -ESTALE: it is gone or is going to be, whoever read its name
+ * has to look again; -errno. Any thread, no transaction needed. */
+int store_hold_tree(struct store *store, const struct digest *root, struct store_hold **ret) MUST_CHECK;
+int store_hold_content(struct store *store, const struct content *c, struct store_hold **ret) MUST_CHECK;
+void store_hold_free(struct store_hold **hold);
+/** store_gc_roots() - contents that others keep in a place of their own: @roots calls @one with each. NULL: none. */
+void store_gc_roots(struct store *store,
+		    void (*roots)(void *ctx, void (*one)(void *to, const struct content *c), void *to), void *ctx);
+
+struct gc_stats {
+	int64_t began_ns;		/* wall clock; 0: there was no run yet */
+	uint64_t took_ms, mark_ms;	/* of it */
+	uint64_t runs, failed;		/* so far, in this process */
+	uint64_t freed, freed_b;	/* objects, bytes of them */
+	uint64_t freed_ever, freed_ever_b;
+	uint64_t live, live_b;		/* that stay */
+	uint64_t shared_b;		/* of those: referred to by more than one workspace */
+	uint64_t saved_b;		/* what more they would take if nothing were shared between workspaces */
+	bool saved_more;		/* at least that much: to count it all would have taken too long */
+	uint64_t snapshots, memory_b;	/* of the mark */
+};
+
+enum { GC_EAGER = 1 }; /* without pauses: the disk is full, or somebody waits */
+
+/** store_gc() - delete what nothing refers to; everything goes on meanwhile. May take minutes; a second call waits for
+ * the first. Return: 0; -EBUSY slug "gc-busy": a backup or fsck reads everything; -EINTR slug "gc-stopped"; -EIO slug
+ * "store-damaged": what is referred to is not there, and nothing was deleted; -ENOSPC; -errno. */
+int store_gc(struct store *store, unsigned flags, struct gc_stats *ret, struct err *e) MUST_CHECK;
+/** store_gc_last() - the last run that came to its end. */
+void store_gc_last(struct store *store, struct gc_stats *ret);
+/** store_gc_dropped() - how many workspaces and snapshots were removed since the last run began. */
+uint64_t store_gc_dropped(struct store *store);
+/** store_gc_own() - as of that: bytes that only this workspace refers to, and its snapshots. Return: 0; STORE_E_NONE.
+ */
+int store_gc_own(struct store *store, const char *id, uint64_t *ret_b, uint64_t *ret_snapshots) MUST_CHECK;
+/** store_gc_inhibit() - a run that is under way ends early, none begins until store_gc_allow(). Waits for the run. */
+void store_gc_inhibit(struct store *store);
+void store_gc_allow(struct store *store);
+/** store_gc_stop() - as the last thing: a run that is under way ends early, none begins any more. Does not wait. */
+void store_gc_stop(struct store *store);
 
 /* --- health ------------------------------------------------------------------------------------------------------- */
 

@@ -68,7 +68,7 @@ static int close_node(struct tree_dir *d, uint32_t n, struct digest *ret)
 	if (!l->node)
 		l->node = must_calloc(1, NODE_MAX);
 	tree_head(l->node, n ? TREE_INDEX : TREE_LEAF, n, l->count);
-	r = object_put(d->store, CT_TREE, SPAN(l->node, MAX(l->len, (size_t)TREE_HEAD)), d->epoch, NULL, ret);
+	r = object_put(d->store, CT_TREE, SPAN(l->node, MAX(l->len, (size_t)TREE_HEAD)), d->epoch, NULL, NULL, ret);
 	l->len = 0;
 	l->count = 0;
 	return r;

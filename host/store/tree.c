@@ -12,6 +12,7 @@
  *
  * One read transaction sees the whole state; then the nodes are made durable; then the root is recorded.
  */
+#include "host/store/gc.h"
 #include "host/store/tree-dir.h"
 
 #include "base/str.h"
@@ -368,7 +369,8 @@ static int write_root(struct seal *s, struct digest *ret, struct err *e)
 	r = xattrs_of(s, &n, &root.xattrs);
 	if (r)
 		return err_sys(e, r, "write the extended attributes of a tree");
-	r = object_put(s->store, CT_TREE, SPAN(rec, tree_root_pack(&root, rec)), s->epoch, NULL, ret);
+	r = object_put(s->store, CT_TREE, SPAN(rec, tree_root_pack(&root, rec)), s->epoch, NULL, NULL,
+		       ret);
 	return r ? err_sys(e, r, "write a tree's root") : 0;
 }
 
@@ -443,6 +445,8 @@ static int seal_state(struct seal *s, struct digest *ret, struct err *e)
 int tree_seal(struct wsdb *db, unsigned flags, struct digest *ret, struct err *e)
 {
 	struct seal s = { .ws = db, .store = wsdb_store(db), .flags = flags };
+	struct gc *gc = s.store->gc;
+	unsigned use = gc_use_begin(gc);
 	struct digest root;
 	int r;
 
@@ -452,11 +456,15 @@ int tree_seal(struct wsdb *db, unsigned flags, struct digest *ret, struct err *e
 		r = writer_check(s.store->writer, s.epoch);
 	if (r == 0)
 		r = store_settle(s.store, e);
+	/* What it refers to is what the workspace referred to when the seal began, and may not do so any more. */
+	if (r == 0)
+		gc_shade(gc, CT_TREE, &root);
 	if (r == 0)
 		r = record(&s, &root, e);
 	if (r == STORE_E_NONE)
 		r = 0;
 	seal_fini(&s);
+	gc_use_end(gc, use);
 	if (r == 0)
 		*ret = root;
 	return r;

@@ -9,7 +9,7 @@
  * ws->lock and sees a mapped environment may count itself in without the table's lock: that is the way of nearly all
  * transactions.
  */
-#include "host/store/inside.h"
+#include "host/store/gc.h"
 #include "host/store/migrate.h"
 
 #include "base/str.h"
@@ -31,6 +31,7 @@ struct wsdb {
 	struct db *db;	    /* NULL: not mapped */
 	unsigned busy;	    /* transactions under way */
 	bool removed;	    /* store->lock: its files are gone and it is in no table, somebody still has it open */
+	struct list node;   /* store->lock: of those */
 };
 
 struct store *wsdb_store(struct wsdb *ws)
@@ -115,6 +116,7 @@ static int create(struct store *store, const char *id, struct err *e)
 
 static void destroy(struct wsdb *ws)
 {
+	list_remove(&ws->node);
 	if (!ws->removed)
 		map_remove(&ws->store->workspaces, span_str(ws->id));
 	if (ws->db)
@@ -222,6 +224,7 @@ static struct wsdb *wsdb_new(struct store *store, const char *id)
 
 	ws->store = store;
 	ws->id = must_strdup(id);
+	list_init(&ws->node);
 	lock_init(&ws->lock, "workspace-map", LOCK_LEAF);
 	map_put(&store->workspaces, span_str(id), ws);
 	return ws;
@@ -282,6 +285,22 @@ void wsdb_close(struct wsdb **slot)
 	lock_drop(&store->lock);
 }
 
+struct wsdb *wsdb_removed(struct store *store, struct wsdb *after)
+{
+	struct list *next;
+	struct wsdb *ws = NULL;
+
+	lock_take(&store->lock);
+	next = after ? after->node.next : store->removed.next;
+	if (next != &store->removed) {
+		ws = list_entry(next, struct wsdb, node);
+		ws->refs++;
+	}
+	lock_drop(&store->lock);
+	wsdb_close(&after);
+	return ws;
+}
+
 void wsdb_close_all(struct store *store)
 {
 	struct wsdb *ws;
@@ -311,6 +330,7 @@ static int remove_locked(struct store *store, const char *id, struct err *e)
 	if (ws && ws->refs) { /* who has it open goes on with files that have no name */
 		map_remove(&store->workspaces, span_str(id));
 		ws->removed = true;
+		list_append(&store->removed, &ws->node);
 	} else if (ws) {
 		destroy(ws);
 	}
@@ -333,5 +353,7 @@ int wsdb_remove(struct store *store, const char *id, struct err *e)
 	lock_take(&store->lock);
 	r = remove_locked(store, id, e);
 	lock_drop(&store->lock);
+	if (r == 0)
+		gc_dropped(store->gc);
 	return r;
 }

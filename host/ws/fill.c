@@ -369,6 +369,7 @@ void expect_end(struct ws *ws)
 	while ((one = map_take_any(&ws->expect.dirs)))
 		free(one);
 	map_fini(&ws->expect.dirs);
+	store_hold_free(&ws->expect.hold);
 	ws->expect.is_on = false;
 }
 
@@ -378,6 +379,8 @@ int ws_expect(struct ws *ws, const struct digest *root)
 	struct tree_item top;
 	int r = tree_stat(ws->conf.store, root, &top, &links);
 
+	if (r == 0)
+		r = store_hold_tree(ws->conf.store, root, &ws->expect.hold);
 	if (r < 0)
 		return r;
 	ws->expect.is_on = true;

@@ -161,6 +161,15 @@ ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *t
 	return content_read(ws->conf.store, c, offset, to, len, false);
 }
 
+int ws_is_kept(struct ws *ws, const struct content *c)
+{
+	struct store_hold *hold = NULL;
+	int r = store_hold_content(ws->conf.store, c, &hold);
+
+	store_hold_free(&hold);
+	return r;
+}
+
 int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret)
 {
 	return content_next_data(ws->conf.store, c, offset, ret);

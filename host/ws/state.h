@@ -140,6 +140,7 @@ struct ws {
 	} commands;
 	struct { /* fill.c: what the first scan is expected to tell */
 		bool is_on, has_begun;
+		struct store_hold *hold; /* until all that is taken from it is in the store */
 		struct digest root;
 		struct map dirs;  /* fid -> digest of a directory that was told and not listed yet; owned */
 		uint64_t dir;	  /* that is being listed, 0: none that is expected */

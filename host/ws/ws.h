@@ -138,6 +138,9 @@ int ws_xattrs(struct ws *ws, uint64_t fid, struct buf *to) MUST_CHECK;
 /** ws_read() - from a content that ws_open_content() yielded. Return: bytes, -errno. */
 ssize_t ws_read(struct ws *ws, const struct content *c, uint64_t offset, void *to, size_t len);
 
+/** ws_is_kept() - whoever holds a content in a place that fs_contents() tells of: is it sure to stay from now on?
+ * Return: 0; -ESTALE: no, the inode has a newer one; -errno. */
+int ws_is_kept(struct ws *ws, const struct content *c) MUST_CHECK;
 /** ws_next_data() / ws_next_hole() - as SEEK_DATA and SEEK_HOLE. Return: 0 or -ENXIO. */
 int ws_next_data(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;
 int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64_t *ret) MUST_CHECK;

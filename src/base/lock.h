@@ -18,6 +18,7 @@ enum lock_rank {
 	LOCK_WS = 30,      /* one workspace: waiters, handles */
 	LOCK_FS = 40,      /* the inode table of the mount */
 	LOCK_LINK = 50,    /* calls under way to an agent */
+	LOCK_STORE_GC = 59,/* what a collection must not take away */
 	LOCK_STORE = 60,   /* the writer's queue */
 	LOCK_STORE_WS = 61,/* the table of open workspace environments */
 	LOCK_PRIV = 70,    /* one request at a time to the privileged process */

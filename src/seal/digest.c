@@ -52,3 +52,12 @@ bool secret_eq(const void *a, const void *b, size_t len)
 {
 	return sodium_memcmp(a, b, len) == 0;
 }
+
+uint64_t hash_keyed(const uint8_t key[HASH_KEY_LEN], const void *p, size_t len)
+{
+	uint64_t h;
+
+	_Static_assert(HASH_KEY_LEN == crypto_shorthash_KEYBYTES, "of SipHash-2-4");
+	crypto_shorthash((unsigned char *)&h, p, len, key);
+	return h;
+}

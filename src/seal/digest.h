@@ -5,7 +5,7 @@
 /* Hashes, random bytes and comparison of secrets: what others need of libsodium. BLAKE2b-256. */
 #include "base/buf.h"
 
-enum { DIGEST_LEN = 32 };
+enum { DIGEST_LEN = 32, HASH_KEY_LEN = 16 };
 
 struct digest {
 	uint8_t b[DIGEST_LEN];
@@ -20,6 +20,8 @@ bool digest_eq(const struct digest *a, const struct digest *b);
 bool digest_is_zero(const struct digest *d);
 /** random_bytes() - from the kernel's generator. */
 void random_bytes(void *p, size_t len);
+/** hash_keyed() - 64 bits that nobody can aim at who does not know the key: for tables, not for names. */
+uint64_t hash_keyed(const uint8_t key[HASH_KEY_LEN], const void *p, size_t len);
 /** secret_eq() - constant-time comparison of @len bytes. */
 bool secret_eq(const void *a, const void *b, size_t len);
 

@@ -90,6 +90,7 @@ static int find_parent(struct ws *ws, const char *path, struct node *ret_dir, co
 
 struct download {
 	struct ws *ws;
+	struct store_hold *hold;
 	struct content content;
 	uint64_t from;
 };
@@ -106,6 +107,7 @@ static void download_end(void *ctx)
 	struct download *d = ctx;
 
 	ws_unref(&d->ws);
+	store_hold_free(&d->hold);
 	free(d);
 }
 
@@ -122,15 +124,16 @@ static int find_file(void *ctx, struct http_req *req, struct ws **ret_ws, char *
 
 /* A file as a snapshot has it. */
 static int find_past(struct api *api, struct http_req *req, const char *snapshot, struct ws **ret_ws,
-		     struct content *ret, struct err *e)
+		     struct content *ret, struct store_hold **ret_hold, struct err *e)
 {
 	AUTO(str_free) char *path = NULL;
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
 	struct digest root;
 	struct tree_item it;
 	int r = find(api, req, http_query(req, "path"), ret_ws, &path, NULL, e);
 
 	if (r == 0)
-		r = hub_tree(api->hub, http_segment(req, 0), snapshot, &root, e);
+		r = hub_tree(api->hub, http_segment(req, 0), snapshot, &root, &hold, e);
 	if (r < 0)
 		return r;
 	r = tree_resolve(api->store, &root, path, &it);
@@ -139,10 +142,12 @@ static int find_past(struct api *api, struct http_req *req, const char *snapshot
 	if (!S_ISREG(it.mode))
 		return err_set(e, S_ISDIR(it.mode) ? -EISDIR : -EINVAL, "not-a-file", "%s is no regular file", path);
 	*ret = it.content;
-	return 0;
+	r = store_hold_content(api->store, ret, ret_hold);
+	return r ? err_sys(e, r, "%s of %s", path, snapshot) : 0;
 }
 
-static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, struct content *ret, struct err *e)
+static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, struct content *ret,
+		    struct store_hold **ret_hold, struct err *e)
 {
 	AUTO(str_free) char *path = NULL;
 	struct ws_wait *wait;
@@ -156,18 +161,30 @@ static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, s
 	r = ws_wait_end(&wait, &n);
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
+	/* It may have been written anew and collected at this moment. */
+	while ((r = store_hold_content(api->store, &n.content, ret_hold)) == -ESTALE) {
+		struct content was = n.content;
+
+		r = ws_getattr(*ret_ws, n.fid, &n);
+		if (r == 0 && memcmp(&was, &n.content, sizeof(was)) == 0)
+			r = -EIO;
+		if (r < 0)
+			break;
+	}
 	*ret = n.content;
-	return 0;
+	return r < 0 ? err_sys(e, r, "/workspace/%s", path) : 0;
 }
 
 int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	const char *snapshot = http_query(req, "at");
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
 	struct content content;
 	struct download *d;
 	uint64_t at, len;
-	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &content, e) : find_now(ctx, req, &ws, &content, e);
+	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &content, &hold, e)
+			 : find_now(ctx, req, &ws, &content, &hold, e);
 
 	if (r == 0)
 		r = http_range(req, res, content.size, &at, &len, e);
@@ -175,6 +192,7 @@ int v1_file_get(void *ctx, struct http_req *req, struct http_res *res, struct er
 		return r;
 	d = NEW(struct download);
 	d->ws = take(&ws);
+	d->hold = take(&hold);
 	d->content = content;
 	d->from = at;
 	res->type = "application/octet-stream";
@@ -197,12 +215,13 @@ static ssize_t no_read(void *ctx, uint64_t at, void *to, size_t max)
 /* The length is that of the name's inode now; its content may still be on its way. */
 int v1_file_head(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(str_free) char *path = NULL;
 	const char *snapshot = http_query(req, "at");
 	struct content past = { .size = 0 };
 	struct node n = { .size = 0 };
-	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &past, e) : find_file(ctx, req, &ws, &path, &n, e);
+	int r = snapshot ? find_past(ctx, req, snapshot, &ws, &past, &hold, e) : find_file(ctx, req, &ws, &path, &n, e);
 
 	if (r < 0)
 		return r;

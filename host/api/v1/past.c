@@ -145,13 +145,13 @@ int v1_fork(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	return r < 0 && i ? err_wrap(e, "%llu of %llu were made", (unsigned long long)i, (unsigned long long)n) : r;
 }
 
-int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct err *e)
+int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct store_hold **ret_hold, struct err *e)
 {
 	AUTO(str_free) char *id = NULL;
 	const char *snapshot;
 	int r = hub_state_split(what, &id, &snapshot, e);
 
-	return r ? r : hub_tree(api->hub, id, snapshot, ret, e);
+	return r ? r : hub_tree(api->hub, id, snapshot, ret, ret_hold, e);
 }
 
 static void put_side(struct json_writer *w, const char *key, const struct tree_item *it)
@@ -202,11 +202,13 @@ int v1_diff(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	AUTO(str_free) char *path = NULL;
 	struct json_writer w = { .b = &res->body };
 	const char *typed = http_query(req, "path");
+	AUTO(store_hold_free) struct store_hold *hold_from = NULL;
+	AUTO(store_hold_free) struct store_hold *hold_to = NULL;
 	struct digest from, to;
-	int r = v1_tree_of(api, http_query(req, "from"), &from, e);
+	int r = v1_tree_of(api, http_query(req, "from"), &from, &hold_from, e);
 
 	if (r == 0)
-		r = v1_tree_of(api, http_query(req, "to"), &to, e);
+		r = v1_tree_of(api, http_query(req, "to"), &to, &hold_to, e);
 	if (r < 0)
 		return r;
 	if (path_normalise(typed ? typed : "", "/workspace", &path) < 0)

@@ -45,10 +45,10 @@ const struct http_route *v1_routes(size_t *ret_n);
 http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill, v1_sandbox_remove,
 	v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal,
 	v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename,
-	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_backup, v1_key_create,
-	v1_key_list, v1_key_revoke, v1_events, v1_watch, v1_log, v1_file_head, v1_statfs,
-	v1_xattr_get, v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics, v1_host, v1_tunnel, v1_listen,
-	v1_stats, v1_logs, v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove, v1_restore, v1_fork, v1_diff;
+	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_gc, v1_backup,
+	v1_key_create, v1_key_list, v1_key_revoke, v1_events, v1_watch, v1_log, v1_file_head, v1_statfs, v1_xattr_get,
+	v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics, v1_host, v1_tunnel, v1_listen, v1_stats, v1_logs,
+	v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove, v1_restore, v1_fork, v1_diff;
 
 /* The member "disk": of the state directory. */
 struct json_writer;
@@ -58,8 +58,9 @@ struct json;
 int v1_body(struct http_req *req, const char *spec, struct json **ret, struct err *e);
 /* A path below the workspace from a body: "KEY_hex", or "KEY"; "" is the workspace. Return: 0; -EINVAL. */
 int v1_path_of(const struct json *j, const char *key, char **ret);
-/* The tree of "ID@SNAPSHOT", or of the present with "ID". */
-int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct err *e);
+/* The tree of "ID@SNAPSHOT", or of the present with "ID"; it stays until store_hold_free(). */
+struct store_hold;
+int v1_tree_of(struct api *api, const char *what, struct digest *ret, struct store_hold **ret_hold, struct err *e);
 /* "file", "dir", "symlink", "fifo", "socket", "other". */
 const char *v1_type_of(uint32_t mode);
 /* Answer with the lines that a reader follows; it is taken over. */

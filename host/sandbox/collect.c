@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One thread gives space back: stopped sandboxes that are too old or too many are removed, then what nothing refers to
+ * any more is collected (docs/gc.md). It runs when something was removed, when the disk is low, and now and then in any
+ * case, since files that are written anew leave garbage, too.
+ */
+#include "host/sandbox/state.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum {
+	LOOK_MS = 5000,
+	REST_MS = 30000,     /* at least, between two runs */
+	REST_LOW_MS = 10000, /* when the disk is low */
+	TIMES = 20,	     /* a run may take one part in so many of the time, unless the disk is low */
+};
+
+struct kept {
+	char id[PRIV_ID_MAX + 1];
+	int64_t stopped_ns;
+};
+
+struct list_of_kept {
+	VEC(struct kept) v;
+};
+
+static int take_stopped(void *ctx, const struct hub_info *i)
+{
+	struct list_of_kept *list = ctx;
+	struct kept k = { .stopped_ns = i->stopped_ns };
+
+	snprintf(k.id, sizeof(k.id), "%s", i->id);
+	if (i->state == SANDBOX_STOPPED)
+		vec_push(&list->v, k);
+	return 0;
+}
+
+static int youngest_first(const void *a, const void *b)
+{
+	const struct kept *x = a, *y = b;
+
+	if (x->stopped_ns != y->stopped_ns)
+		return x->stopped_ns < y->stopped_ns ? 1 : -1;
+	return strcmp(x->id, y->id);
+}
+
+/* A failed one is somebody's to look at: its image may hold what never came here. */
+static void retire(struct hub *hub)
+{
+	const struct hub_conf *c = &hub->conf;
+	int64_t oldest = clock_wall() - (int64_t)(c->keep_stopped_ms * CLOCK_MS);
+	struct list_of_kept list = { .v = { 0 } };
+	size_t i;
+
+	if (!c->keep_stopped_ms && !c->keep_stopped_count)
+		return;
+	(void)!hub_each(hub, true, take_stopped, &list);
+	if (list.v.len)
+		qsort(list.v.v, list.v.len, sizeof(*list.v.v), youngest_first);
+	for (i = 0; i < list.v.len; i++) {
+		struct kept *k = &list.v.v[i];
+		bool old = c->keep_stopped_ms && k->stopped_ns < oldest;
+		bool many = c->keep_stopped_count && i >= c->keep_stopped_count;
+		struct err e = ERR_NULL;
+
+		if (!old && !many)
+			continue;
+		if (hub_remove(hub, k->id, &e) == 0)
+			log_info("sandbox", "removed", "id=%s why=%s", k->id,
+				 old ? "store.keep-stopped" : "store.keep-stopped-count");
+		else if (e.code != -ENOENT && e.code != -EBUSY)
+			log_warn("sandbox", "not removed", "id=%s why=%s", k->id, e.text);
+	}
+	vec_fini(&list.v);
+}
+
+static bool is_low(struct hub *hub)
+{
+	struct hub_disk d;
+
+	hub_disk(hub, &d);
+	return d.state != HUB_DISK_OK;
+}
+
+/* What was removed or written since the last run, and how long ago that was. */
+static bool is_due(struct hub *hub, uint64_t ended, uint64_t took_ms, bool low)
+{
+	uint64_t since_ms = (clock_now() - ended) / CLOCK_MS;
+
+	if (!hub->conf.gc_interval_ms)
+		return false;
+	if (low)
+		return since_ms >= MAX((uint64_t)REST_LOW_MS, took_ms);
+	if (store_gc_dropped(hub->conf.store) && since_ms >= MAX((uint64_t)REST_MS, took_ms * TIMES))
+		return true;
+	return since_ms >= hub->conf.gc_interval_ms;
+}
+
+static void collect(struct hub *hub, bool low, uint64_t *took_ms)
+{
+	uint64_t began = clock_now();
+	struct gc_stats st;
+	struct err e = ERR_NULL;
+	int r = store_gc(hub->conf.store, low ? GC_EAGER : 0, &st, &e);
+
+	*took_ms = (clock_now() - began) / CLOCK_MS;
+	if (r == 0)
+		log_info("sandbox", "collected", "objects=%llu bytes=%llu left=%llu ms=%llu",
+			 (unsigned long long)st.freed, (unsigned long long)st.freed_b, (unsigned long long)st.live_b,
+			 (unsigned long long)st.took_ms);
+	else if (r != -EINTR && r != -EBUSY)
+		log_error("sandbox", "nothing was collected", "slug=%s why=%s", e.slug, e.text);
+}
+
+static void *collect_main(void *ctx)
+{
+	struct hub *hub = ctx;
+	uint64_t next = clock_after_ms(LOOK_MS), ended = clock_now(), took_ms = 0;
+	bool low;
+
+	lock_take(&hub->lock);
+	while (!hub->collect_stop) {
+		if (clock_now() < next) {
+			(void)!lock_wait(&hub->lock, &hub->cond, next);
+			continue;
+		}
+		lock_drop(&hub->lock);
+		retire(hub);
+		low = is_low(hub);
+		if (is_due(hub, ended, took_ms, low)) {
+			collect(hub, low, &took_ms);
+			ended = clock_now();
+		}
+		next = clock_after_ms(MIN((uint64_t)LOOK_MS, MAX(hub->conf.gc_interval_ms, (uint64_t)100)));
+		lock_take(&hub->lock);
+	}
+	lock_drop(&hub->lock);
+	return NULL;
+}
+
+int collect_start(struct hub *hub, struct err *e)
+{
+	int r;
+
+	store_gc_roots(hub->conf.store, fs_contents, hub->conf.fs);
+	r = pthread_create(&hub->collector, NULL, collect_main, hub);
+	if (r)
+		return err_sys(e, -r, "the thread that collects");
+	(void)pthread_setname_np(hub->collector, "gc");
+	hub->has_collector = true;
+	return 0;
+}
+
+void collect_stop(struct hub *hub)
+{
+	store_gc_stop(hub->conf.store);
+	if (hub->has_collector) {
+		lock_take(&hub->lock);
+		hub->collect_stop = true;
+		pthread_cond_broadcast(&hub->cond);
+		lock_drop(&hub->lock);
+		pthread_join(hub->collector, NULL);
+		hub->has_collector = false;
+	}
+	store_gc_inhibit(hub->conf.store); /* one that the API began has ended, too */
+	store_gc_roots(hub->conf.store, NULL, NULL);
+}

@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Collecting, held against a walk of its own (store-gc-lib.h): after a run everything that is referred to is there and
+ * whole, and nothing else is. Random histories of writing, replacing, sealing, snapshots, forks, removals.
+ */
+#include "store-gc-lib.h"
+
+#include <pthread.h>
+
+enum { WORKSPACES = 6, FILES = 40, STEPS = 300, SEEDS = 12 };
+
+static uint8_t bytes[500000];
+
+/* One of a few dozen contents, so that they meet again; some of several chunks; over what the file has, or anew. */
+static void write_file(struct store *store, struct txn *t, uint64_t fid, uint64_t dir, uint64_t *seed)
+{
+	struct node n = make_node(fid, S_IFREG | 0644), old;
+	bool over = node_get(t, fid, &old) == 0 && draw(seed, 2);
+	uint64_t which = draw(seed, 60), len = which % 4 ? which * 300 + 1 : which * 5000 + 70000;
+	AUTO(content_writer_free) struct content_writer *w = content_writer_new(store, over ? &old.content : NULL);
+	char name[32];
+
+	fill(bytes, len, which);
+	cr_assert_eq(content_write(w, over ? draw(seed, 3) * 65520 : 0, SPAN(bytes, len)), 0);
+	cr_assert_eq(content_finish(w, &n.content), 0);
+	cr_assert_eq(store_settle(store, NULL), 0);
+	n.size = n.content.size;
+	node_put(t, &n);
+	snprintf(name, sizeof(name), "f%llu", (unsigned long long)fid);
+	entry_put(t, dir, span_str(name), fid);
+}
+
+static void step_write(struct store *store, struct wsdb *ws, uint64_t *seed)
+{
+	uint64_t fid = 1000 + draw(seed, FILES), dir = 10 + fid % 5, has;
+	struct txn *t = NULL;
+	char name[32];
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	snprintf(name, sizeof(name), "d%llu", (unsigned long long)dir);
+	if (entry_get(t, ROOT, span_str(name), &has) != 0) {
+		struct node d = make_node(dir, S_IFDIR | 0755), root;
+
+		node_put(t, &d);
+		entry_put(t, ROOT, span_str(name), dir);
+		if (node_get(t, ROOT, &root) == 0 && root.nlink > 1) {
+			root.nlink++;
+			node_put(t, &root);
+		}
+	}
+	write_file(store, t, fid, dir, seed);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+static void step_remove(struct wsdb *ws, uint64_t *seed)
+{
+	uint64_t fid = 1000 + draw(seed, FILES), dir = 10 + fid % 5, has;
+	struct txn *t = NULL;
+	char name[32];
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	snprintf(name, sizeof(name), "f%llu", (unsigned long long)fid);
+	if (entry_get(t, dir, span_str(name), &has) == 0) {
+		entry_del(t, dir, span_str(name));
+		node_del(t, fid);
+	}
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+static void step_snapshot(struct wsdb *ws, uint64_t *seed)
+{
+	struct snapshot s = { .created_ns = 1 }, there;
+	struct txn *t = NULL;
+
+	cr_assert_eq(tree_seal(ws, 0, &s.root, NULL), 0);
+	snprintf(s.name, sizeof(s.name), "s%llu", (unsigned long long)draw(seed, 5));
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	if (snapshot_get(t, s.name, &there) == 0)
+		cr_assert_eq(snapshot_del(t, s.name, NULL), 0);
+	if (draw(seed, 3))
+		cr_assert_eq(snapshot_put(t, &s, NULL), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+/* A stub of what another has; a part of it is unpacked. */
+static void step_fork(struct store *store, struct wsdb *from, struct wsdb **to, const char *id, uint64_t *seed)
+{
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
+	struct digest root;
+	struct txn *t = NULL;
+
+	cr_assert_eq(tree_seal(from, 0, &root, NULL), 0);
+	cr_assert_eq(store_hold_tree(store, &root, &hold), 0);
+	wsdb_close(to);
+	cr_assert_eq(wsdb_remove(store, id, NULL), 0);
+	cr_assert_eq(wsdb_open(store, id, true, to, NULL), 0);
+	cr_assert_eq(txn_write(*to, &t, NULL), 0);
+	cr_assert_eq(txn_plant(t, &root, NULL), 0);
+	if (draw(seed, 2))
+		cr_assert_eq(node_unpack_dir(t, txn_root(t), draw(seed, 60)), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+static void history(struct place *p, uint64_t seed)
+{
+	struct wsdb *ws[WORKSPACES];
+	bool forked[WORKSPACES] = { false };
+	struct gc_stats st;
+	char id[16];
+	size_t i, step;
+
+	for (i = 0; i < WORKSPACES; i++) {
+		snprintf(id, sizeof(id), "w%zu", i);
+		ws[i] = ws_make(p->store, id);
+	}
+	for (step = 0; step < STEPS; step++) {
+		size_t at = draw(&seed, WORKSPACES), other = draw(&seed, WORKSPACES);
+		uint64_t what = draw(&seed, 40);
+
+		snprintf(id, sizeof(id), "w%zu", at);
+		if (what < 20 && !forked[at]) {
+			step_write(p->store, ws[at], &seed);
+		} else if (what < 26 && !forked[at]) {
+			step_remove(ws[at], &seed);
+		} else if (what < 34) {
+			step_snapshot(ws[at], &seed);
+		} else if (what < 36 && at != other) {
+			step_fork(p->store, ws[other], &ws[at], id, &seed);
+			forked[at] = true;
+		} else if (what == 37) {
+			wsdb_close(&ws[at]);
+			cr_assert_eq(wsdb_remove(p->store, id, NULL), 0);
+			ws[at] = ws_make(p->store, id);
+			forked[at] = false;
+		} else if (what == 38) {
+			cr_assert_eq(store_gc(p->store, GC_EAGER, &st, NULL), 0);
+			cr_assert_eq(walk_store(p->store, true), st.live_b);
+		}
+	}
+	cr_assert_eq(store_gc(p->store, GC_EAGER, &st, NULL), 0);
+	cr_assert_eq(walk_store(p->store, true), st.live_b);
+	fsck_clean(p->store);
+	for (i = 0; i < WORKSPACES; i++) {
+		wsdb_close(&ws[i]);
+		snprintf(id, sizeof(id), "w%zu", i);
+		cr_assert_eq(wsdb_remove(p->store, id, NULL), 0);
+	}
+}
+
+Test(gc, random_histories, .timeout = 300)
+{
+	struct gc_stats st;
+	struct place p;
+	uint64_t seed;
+
+	place_make(&p, 1 << 30);
+	for (seed = 1; seed <= SEEDS; seed++)
+		history(&p, seed);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.live, 0);
+	cr_assert_eq(walk_store(p.store, true), 0);
+	place_free(&p);
+}
+
+Test(gc, what_is_shared_is_counted, .timeout = 60)
+{
+	struct gc_stats st;
+	struct wsdb *a, *b;
+	struct txn *t = NULL;
+	struct place p;
+	uint64_t own, snapshots, seed = 5;
+	struct node n = make_node(9, S_IFREG | 0644);
+
+	place_make(&p, 1 << 30);
+	a = ws_make(p.store, "a");
+	b = ws_make(p.store, "b");
+	fill(bytes, 300, 1);
+	cr_assert_eq(put_content(p.store, bytes, 300, &n.content), 0);
+	cr_assert_eq(store_settle(p.store, NULL), 0);
+	cr_assert_eq(txn_write(a, &t, NULL), 0);
+	node_put(t, &n);
+	entry_put(t, ROOT, span_str("x"), 9);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(store_gc_own(p.store, "a", &own, &snapshots), 0);
+	cr_assert_eq(own, 300);
+	cr_assert_eq(st.saved_b, 0);
+	step_fork(p.store, a, &b, "b", &seed);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(store_gc_own(p.store, "a", &own, &snapshots), 0);
+	cr_assert_eq(own, 0);
+	cr_assert_eq(store_gc_own(p.store, "b", &own, &snapshots), 0);
+	cr_assert_eq(own, 0);
+	cr_assert_eq(st.saved_b, st.live_b);
+	cr_assert_eq(st.shared_b, st.live_b);
+	cr_assert_eq(store_gc_own(p.store, "c", &own, &snapshots), STORE_E_NONE);
+	wsdb_close(&a);
+	wsdb_close(&b);
+	place_free(&p);
+}
+
+/* Whoever has it open goes on reading; with the last one it goes. */
+Test(gc, a_removed_workspace_that_is_open_keeps_its_contents, .timeout = 60)
+{
+	struct gc_stats st;
+	struct wsdb *a;
+	struct txn *t = NULL;
+	struct place p;
+	struct node n = make_node(9, S_IFREG | 0644);
+	uint8_t got[300];
+
+	place_make(&p, 1 << 30);
+	a = ws_make(p.store, "a");
+	fill(bytes, 300, 1);
+	cr_assert_eq(put_content(p.store, bytes, 300, &n.content), 0);
+	cr_assert_eq(store_settle(p.store, NULL), 0);
+	cr_assert_eq(txn_write(a, &t, NULL), 0);
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(wsdb_remove(p.store, "a", NULL), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.freed, 0);
+	cr_assert_eq(content_read(p.store, &n.content, 0, got, 300, true), 300);
+	wsdb_close(&a);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.freed, 1);
+	place_free(&p);
+}
+
+struct told {
+	struct content c;
+};
+
+static void tell(void *ctx, void (*one)(void *to, const struct content *c), void *to)
+{
+	one(to, &((struct told *)ctx)->c);
+}
+
+Test(gc, holds_and_writers_and_other_roots_keep, .timeout = 60)
+{
+	struct content_writer *w;
+	struct store_hold *hold = NULL, *late = NULL;
+	struct content a, b, c, d;
+	struct gc_stats st;
+	struct told told;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	fill(bytes, sizeof(bytes), 1);
+	cr_assert_eq(put_content(p.store, bytes, 200000, &a), 0);
+	cr_assert_eq(put_content(p.store, bytes + 7, 200000, &b), 0);
+	cr_assert_eq(put_content(p.store, bytes + 11, 200000, &c), 0);
+	cr_assert_eq(store_settle(p.store, NULL), 0);
+	cr_assert_eq(store_hold_content(p.store, &a, &hold), 0);
+	told.c = b;
+	store_gc_roots(p.store, tell, &told);
+	w = content_writer_new(p.store, &c);
+	cr_assert_eq(content_write(w, 300000, SPAN(bytes, 65520)), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.freed, 0);
+	cr_assert_eq(content_finish(w, &d), 0);
+	cr_assert_eq(store_settle(p.store, NULL), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(content_read(p.store, &d, 0, bytes, 365520, true), 365520);
+	content_writer_free(&w);
+	store_gc_roots(p.store, NULL, NULL);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_gt(st.freed, 0);
+	cr_assert_eq(content_read(p.store, &a, 0, bytes, 200000, true), 200000);
+	cr_assert_eq(content_read(p.store, &b, 0, bytes, 200000, true), -EIO);
+	cr_assert_eq(store_hold_content(p.store, &b, &late), -ESTALE);
+	store_hold_free(&hold);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.live, 0);
+	place_free(&p);
+}
+
+Test(gc, a_backup_or_fsck_keeps_it_away, .timeout = 60)
+{
+	struct gc_stats st;
+	struct err e = ERR_NULL;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	store_gc_inhibit(p.store);
+	cr_assert_eq(store_gc(p.store, 0, &st, &e), -EBUSY);
+	cr_assert_str_eq(e.slug, "gc-busy");
+	store_gc_allow(p.store);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	store_gc_stop(p.store);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), -EINTR);
+	place_free(&p);
+}
+
+/* --- at chosen moments of a run ----------------------------------------------------------------------------------- */
+
+struct moment {
+	struct place *p;
+	struct wsdb *a;
+	struct digest root;
+	struct content c;
+	struct store_hold *hold;
+	int result;
+	pthread_t thread;
+	pthread_barrier_t in, go;
+};
+
+/* A workspace with one file of its own and a snapshot "s". */
+static void moment_make(struct moment *m, struct place *p, uint64_t what)
+{
+	struct node n = make_node(9, S_IFREG | 0644);
+	struct snapshot s = { .name = "s", .created_ns = 1 };
+	struct txn *t = NULL;
+
+	*m = (struct moment){ .p = p, .a = ws_make(p->store, "a") };
+	fill(bytes, 200000, what);
+	cr_assert_eq(put_content(p->store, bytes, 200000, &n.content), 0);
+	cr_assert_eq(store_settle(p->store, NULL), 0);
+	m->c = n.content;
+	n.size = n.content.size;
+	cr_assert_eq(txn_write(m->a, &t, NULL), 0);
+	node_put(t, &n);
+	entry_put(t, ROOT, span_str("x"), 9);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(tree_seal(m->a, 0, &s.root, NULL), 0);
+	m->root = s.root;
+	cr_assert_eq(txn_write(m->a, &t, NULL), 0);
+	cr_assert_eq(snapshot_put(t, &s, NULL), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+/* The file and the snapshot go. */
+static void moment_forget(struct moment *m)
+{
+	struct txn *t = NULL;
+
+	cr_assert_eq(txn_write(m->a, &t, NULL), 0);
+	entry_del(t, ROOT, span_str("x"));
+	node_del(t, 9);
+	(void)!snapshot_del(t, "s", NULL);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+/* Read before its workspace is marked without it, told after. */
+static void hold_late(void *ctx, enum gc_point at)
+{
+	struct moment *m = ctx;
+
+	if (at == GC_AT_MARK)
+		moment_forget(m);
+	if (at == GC_AT_MARKED)
+		m->result = store_hold_tree(m->p->store, &m->root, &m->hold);
+}
+
+Test(gc, a_hold_during_the_mark_keeps_all_below, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct wsdb *b = NULL;
+	struct txn *t = NULL;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	p.store->gc->at = hold_late;
+	p.store->gc->at_ctx = &m;
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	p.store->gc->at = NULL;
+	cr_assert_eq(m.result, 0);
+	cr_assert_eq(wsdb_open(p.store, "b", true, &b, NULL), 0);
+	cr_assert_eq(txn_write(b, &t, NULL), 0);
+	cr_assert_eq(txn_plant(t, &m.root, NULL), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	store_hold_free(&m.hold);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	(void)walk_store(p.store, true);
+	cr_assert_eq(content_read(p.store, &m.c, 0, bytes, 200000, true), 200000);
+	wsdb_close(&m.a);
+	wsdb_close(&b);
+	place_free(&p);
+}
+
+static void hold_too_late(void *ctx, enum gc_point at)
+{
+	struct moment *m = ctx;
+
+	if (at == GC_AT_MARK)
+		moment_forget(m);
+	if (at == GC_AT_SWEEP)
+		m->result = store_hold_tree(m->p->store, &m->root, &m->hold);
+}
+
+Test(gc, a_hold_during_the_sweep_is_refused, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	p.store->gc->at = hold_too_late;
+	p.store->gc->at_ctx = &m;
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(m.result, -ESTALE);
+	cr_assert_null(m.hold);
+	wsdb_close(&m.a);
+	(void)walk_store(p.store, true);
+	place_free(&p);
+}
+
+/* As a seal: it began before, read what is forgotten then, and shades what it recorded just before it ends. */
+static void *slow_use(void *ctx)
+{
+	struct moment *m = ctx;
+	unsigned use = gc_use_begin(m->p->store->gc);
+
+	pthread_barrier_wait(&m->in);
+	pthread_barrier_wait(&m->go);
+	gc_shade(m->p->store->gc, CT_TREE, &m->root);
+	gc_use_end(m->p->store->gc, use);
+	return NULL;
+}
+
+static void use_late(void *ctx, enum gc_point at)
+{
+	struct moment *m = ctx;
+
+	if (at == GC_AT_MARK) {
+		cr_assert_eq(pthread_create(&m->thread, NULL, slow_use, m), 0);
+		pthread_barrier_wait(&m->in);
+		moment_forget(m);
+	}
+	if (at == GC_AT_MARKED)
+		pthread_barrier_wait(&m->go);
+}
+
+Test(gc, a_use_that_began_before_is_awaited, .timeout = 60)
+{
+	unsigned round;
+
+	for (round = 0; round < 30; round++) {
+		struct moment m;
+		struct gc_stats st;
+		struct place p;
+
+		place_make(&p, 1 << 30);
+		moment_make(&m, &p, 1);
+		pthread_barrier_init(&m.in, NULL, 2);
+		pthread_barrier_init(&m.go, NULL, 2);
+		p.store->gc->at = use_late;
+		p.store->gc->at_ctx = &m;
+		cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+		pthread_join(m.thread, NULL);
+		cr_assert_eq(content_read(p.store, &m.c, 0, bytes, 200000, true), 200000);
+		wsdb_close(&m.a);
+		place_free(&p);
+	}
+}
+
+/* A seal that takes a file over as it was, while the file is replaced. */
+static void *seal_all(void *ctx)
+{
+	struct moment *m = ctx;
+
+	m->result = tree_seal(m->a, 0, &m->root, NULL);
+	return NULL;
+}
+
+static void seal_meanwhile(void *ctx, enum gc_point at)
+{
+	struct moment *m = ctx;
+
+	if (at == GC_AT_MARK)
+		(void)seal_all(m);
+	if (at == GC_AT_MARKED)
+		moment_forget(m);
+}
+
+Test(gc, what_a_seal_records_during_the_mark_stays, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct tree_item it;
+	struct txn *t = NULL;
+	struct node root;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	cr_assert_eq(txn_write(m.a, &t, NULL), 0);
+	cr_assert_eq(node_get(t, ROOT, &root), 0);
+	root.mode ^= 1;
+	node_put(t, &root);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	p.store->gc->at = seal_meanwhile;
+	p.store->gc->at_ctx = &m;
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(m.result, 0);
+	cr_assert_eq(tree_resolve(p.store, &m.root, "x", &it), 0);
+	cr_assert_eq(content_read(p.store, &it.content, 0, bytes, 200000, true), 200000);
+	wsdb_close(&m.a);
+	place_free(&p);
+}
+
+/* What was replaced after the last seal is garbage although nothing was sealed since; a stub's tree is not. */
+Test(gc, the_last_seal_keeps_nothing_that_was_replaced, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct digest again;
+	struct txn *t = NULL;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	cr_assert_eq(txn_write(m.a, &t, NULL), 0);
+	cr_assert_eq(snapshot_del(t, "s", NULL), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.freed, 0);
+	cr_assert_eq(tree_seal(m.a, 0, &again, NULL), 0);
+	cr_assert(digest_eq(&again, &m.root));
+	moment_forget(&m);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_eq(st.live, 0);
+	fsck_clean(p.store);
+	cr_assert_eq(tree_seal(m.a, 0, &again, NULL), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	cr_assert_gt(st.live, 0);
+	(void)walk_store(p.store, true);
+	wsdb_close(&m.a);
+	place_free(&p);
+}
+
+/* What is damaged might be mended; nothing is deleted below it. */
+Test(gc, a_damaged_store_is_left_alone, .timeout = 60)
+{
+	struct node n = make_node(9, S_IFREG | 0644);
+	struct err e = ERR_NULL;
+	struct db_txn *d = NULL;
+	struct gc_stats st;
+	struct txn *t = NULL;
+	struct wsdb *a;
+	struct content lost;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	a = ws_make(p.store, "a");
+	fill(bytes, sizeof(bytes), 1);
+	cr_assert_eq(put_content(p.store, bytes, 200000, &n.content), 0);
+	cr_assert_eq(put_content(p.store, bytes + 9, 1000, &lost), 0);
+	cr_assert_eq(store_settle(p.store, NULL), 0);
+	cr_assert_eq(txn_write(a, &t, NULL), 0);
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(db_begin(p.store->content, true, &d, NULL), 0);
+	cr_assert_eq(db_del(d, CT_LIST, digest_span(&n.content.root)), 0);
+	cr_assert_eq(db_commit(&d), 0);
+	cr_assert_eq(store_gc(p.store, 0, &st, &e), -EIO);
+	cr_assert_str_eq(e.slug, "store-damaged");
+	cr_assert_eq(content_read(p.store, &lost, 0, bytes, 1000, true), 1000);
+	wsdb_close(&a);
+	place_free(&p);
+}
+
+/* Ten times everything anew, a run between: the file stays near what is live, also when somebody reads an old state for
+ * a while. */
+static void rewrites(unsigned linger)
+{
+	struct db_txn *reader = NULL;
+	uint64_t file = 0, used, live = 0, seed, i;
+	struct gc_stats st;
+	struct wsdb *a;
+	struct place p;
+	unsigned round;
+
+	place_make(&p, 1 << 30);
+	a = ws_make(p.store, "a");
+	for (round = 0; round < 10; round++) {
+		for (i = 0; i < 300; i++) {
+			struct node n = make_node(1000 + i, S_IFREG | 0644);
+			struct txn *t = NULL;
+
+			seed = round * 1000 + i + 1;
+			fill(bytes, 65520, seed);
+			cr_assert_eq(txn_write(a, &t, NULL), 0);
+			cr_assert_eq(put_content(p.store, bytes, 65520, &n.content), 0);
+			node_put(t, &n);
+			/* As what comes from a guest: many in one transaction and one settle, or each alone. */
+			cr_assert_eq(store_settle(p.store, NULL), 0);
+			cr_assert_eq(txn_commit(&t, NULL), 0);
+			if (i % 30 == 29)
+				cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+			if (linger && i % linger == 0) {
+				db_abort(&reader);
+				cr_assert_eq(db_begin(p.store->content, false, &reader, NULL), 0);
+			}
+		}
+		live = st.live_b;
+	}
+	db_abort(&reader);
+	cr_assert_eq(db_usage(p.store->content, &file, &used), 0);
+	fprintf(stderr, "live %llu, file %llu: %.2f (a reader for %u files)\n", (unsigned long long)live,
+		(unsigned long long)file, (double)file / (double)live, linger);
+	cr_assert_leq(file * 10, live * 13);
+	wsdb_close(&a);
+	place_free(&p);
+}
+
+Test(gc, the_file_does_not_grow, .timeout = 120)
+{
+	rewrites(0);
+}
+
+Test(gc, the_file_does_not_grow_beside_a_reader, .timeout = 120)
+{
+	rewrites(30);
+}
