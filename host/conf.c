@@ -85,6 +85,12 @@ static const struct option options[] = {
 	  "free bytes of the disk below which no sandbox is made" },
 	{ "store", "disk-stop", KIND_SIZE, AT(disk_stop), 0, 1024 * GIB, "256M", NULL,
 	  "free bytes below which sandboxes are frozen, so that they lose nothing; 0: never" },
+	{ "store", "gc-interval", KIND_TIME, AT(gc_interval), 0, UINT64_MAX, "1h", NULL,
+	  "longest time between two collections of what nothing refers to; 0: only when asked for" },
+	{ "store", "keep-stopped", KIND_TIME, AT(keep_stopped), 0, UINT64_MAX, "0", NULL,
+	  "how long a stopped sandbox is kept; 0: for ever" },
+	{ "store", "keep-stopped-count", KIND_NUMBER, AT(keep_stopped_count), 0, 1000000, "0", NULL,
+	  "how many stopped sandboxes are kept, the youngest; 0: all" },
 	{ "store", "map-size", KIND_SIZE, AT(map_size), 16 * MIB, 65536 * GIB, "64G", NULL,
 	  "most bytes of each environment of the store (virtual)" },
 };

@@ -27,6 +27,7 @@ struct conf {
 	char api_listen[CONF_TEXT_MAX];
 	uint64_t body_max, connections, failures, api_threads, head_timeout;
 	uint64_t map_size, disk_low, disk_stop;
+	uint64_t gc_interval, keep_stopped, keep_stopped_count;
 };
 
 /** conf_default() - what holds when nothing is said. */

@@ -359,6 +359,9 @@ static void bring_up(void *ctx)
 		.cpu_milli = (uint32_t)c->cpu,
 		.pids = (uint32_t)c->pids,
 		.timeout_ms = c->timeout,
+		.gc_interval_ms = c->gc_interval,
+		.keep_stopped_ms = c->keep_stopped,
+		.keep_stopped_count = c->keep_stopped_count,
 		.events = b->events,
 	};
 	struct err e = ERR_NULL;

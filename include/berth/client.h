@@ -417,6 +417,9 @@ struct berth_df {
 	char state[8]; /* ok; low: no sandbox is made; full: sandboxes stand still until there is room */
 	uint64_t disk_total_b, disk_free_b;
 	uint64_t store_b, store_used_b, store_max_b; /* of the contents: file, what of it is used, what it can become */
+	/* As of the last collection, gc_at_ns, 0: there was none since the daemon's start. */
+	int64_t gc_at_ns;
+	uint64_t gc_live_b, gc_saved_b; /* what was referred to; what more it would be if workspaces shared nothing */
 };
 
 struct berth_usage {
@@ -424,6 +427,8 @@ struct berth_usage {
 	uint64_t entries, entries_max;	   /* names; 0: no limit */
 	uint64_t brought_b, brought_max_b; /* bytes it has added to the store, ever */
 	uint64_t store_b, image_b;	   /* of its own on the disk: records; images of its file systems */
+	uint64_t own_b, snapshots;	   /* as of the last collection: contents that nobody else has; its snapshots */
+	bool has_own;			   /* there was one since the workspace was made */
 };
 
 /** berth_df() - where the space is. free(*ret_rows). */
@@ -446,6 +451,14 @@ BERTH_API int berth_template_remove(struct berth *b, const char *name, struct be
 /** berth_backup() - the store of the daemon, as a tar archive, into a descriptor. After a failure what was written is
  * of no use. */
 BERTH_API int berth_backup(struct berth *b, int to_fd, struct berth_error *e);
+/* What a collection of the store did. */
+struct berth_gc {
+	uint64_t freed, freed_b; /* objects, and bytes of them */
+	uint64_t left, left_b;
+	uint64_t took_ms;
+};
+/** berth_gc() - delete what nothing refers to any more; returns when it is done. @ret_json may be NULL; free() it. */
+BERTH_API int berth_gc(struct berth *b, struct berth_gc *ret, char **ret_json, struct berth_error *e);
 /** berth_fsck() - verify the store; *@ret_problems findings, told one by one to @say. */
 BERTH_API int berth_fsck(struct berth *b, berth_line_fn *say, void *ctx, uint64_t *ret_problems, char **ret_json,
 			 struct berth_error *e);

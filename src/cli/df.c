@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* df: where the space is. */
+/* df, gc: where the space is, and having some back. */
 #include "cli/cli.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 static const char *size(uint64_t b, char *to, size_t len)
 {
@@ -20,14 +21,55 @@ static const char *size(uint64_t b, char *to, size_t len)
 
 static void print_row(const struct berth_usage *u)
 {
-	char a[24], b[24], c[24], share[16] = "-";
+	char a[24], b[24], c[24], d[24], snapshots[24] = "-", share[16] = "-";
 
 	if (u->brought_max_b)
 		snprintf(share, sizeof(share), "%llu%%",
 			 (unsigned long long)(u->brought_b * 100 / u->brought_max_b));
-	printf("%-17s %-16s %-9s %9llu %8s %5s %8s %8s\n", u->id, u->name[0] ? u->name : "-", u->state,
+	if (u->has_own)
+		snprintf(snapshots, sizeof(snapshots), "%llu", (unsigned long long)u->snapshots);
+	printf("%-17s %-16s %-9s %9llu %8s %5s %8s %8s %8s %5s\n", u->id, u->name[0] ? u->name : "-", u->state,
 	       (unsigned long long)u->entries, size(u->brought_b, a, sizeof(a)), share,
-	       size(u->store_b, b, sizeof(b)), u->image_b ? size(u->image_b, c, sizeof(c)) : "-");
+	       size(u->store_b, b, sizeof(b)), u->image_b ? size(u->image_b, c, sizeof(c)) : "-",
+	       u->has_own ? size(u->own_b, d, sizeof(d)) : "-", snapshots);
+}
+
+static void print_gc(const struct berth_df *df)
+{
+	char when[32] = "", x[24], y[24], z[24];
+	time_t at = (time_t)(df->gc_at_ns / 1000000000);
+	uint64_t rest = df->store_used_b > df->gc_live_b ? df->store_used_b - df->gc_live_b : 0;
+	struct tm tm;
+
+	if (!df->gc_at_ns)
+		return;
+	if (localtime_r(&at, &tm))
+		strftime(when, sizeof(when), "%F %T", &tm);
+	printf("gc     %s: %s in use, sharing saved %s; %s came since or is overhead\n", when,
+	       size(df->gc_live_b, x, sizeof(x)), size(df->gc_saved_b, y, sizeof(y)), size(rest, z, sizeof(z)));
+}
+
+int cli_gc(struct berth *b, int argc, char **argv)
+{
+	bool json = false;
+	const struct cli_option options[] = { { "--json", NULL, &json } };
+	struct berth_error e;
+	struct berth_gc gc;
+	char **rest, *text = NULL, x[24], y[24];
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n != 0)
+		return n < 0 ? CLI_USAGE : cli_usage("gc", "unexpected: %s", rest[0]);
+	if (berth_gc(b, &gc, &text, &e) < 0)
+		return cli_fail("gc", &e);
+	if (json)
+		fputs(text, stdout);
+	else
+		printf("%llu objects, %s, freed; %llu, %s, left; %llu ms\n", (unsigned long long)gc.freed,
+		       size(gc.freed_b, x, sizeof(x)), (unsigned long long)gc.left, size(gc.left_b, y, sizeof(y)),
+		       (unsigned long long)gc.took_ms);
+	free(text);
+	return CLI_OK;
 }
 
 static int one(struct berth *b, const char *id)
@@ -69,10 +111,11 @@ int cli_df(struct berth *b, int argc, char **argv)
 		return cli_fail("df", &e);
 	printf("disk   %s free of %s: %s\n", size(df.disk_free_b, x, sizeof(x)), size(df.disk_total_b, y, sizeof(y)),
 	       df.state);
-	printf("store  %s used, file %s, at most %s\n\n", size(df.store_used_b, x, sizeof(x)),
+	printf("store  %s used, file %s, at most %s\n", size(df.store_used_b, x, sizeof(x)),
 	       size(df.store_b, y, sizeof(y)), size(df.store_max_b, z, sizeof(z)));
-	printf("%-17s %-16s %-9s %9s %8s %5s %8s %8s\n", "ID", "NAME", "STATE", "NAMES", "BROUGHT", "QUOTA", "RECORDS",
-	       "IMAGES");
+	print_gc(&df);
+	printf("\n%-17s %-16s %-9s %9s %8s %5s %8s %8s %8s %5s\n", "ID", "NAME", "STATE", "NAMES", "BROUGHT", "QUOTA",
+	       "RECORDS", "IMAGES", "OWN", "SNAPS");
 	for (i = 0; i < n; i++)
 		print_row(&rows[i]);
 	free(rows);

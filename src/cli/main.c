@@ -70,6 +70,7 @@ const struct cli_row cli_verbs[] = {
 	  "keys for the API over TCP: list, end, make" },
 	{ "df", cli_df, false, "[ID | --json]", "where the space is: the disk, the store, each workspace, or one" },
 	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
+	{ "gc", cli_gc, false, "[--json]", "give back the space of what nothing refers to any more" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },

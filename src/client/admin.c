@@ -88,6 +88,9 @@ static void usage_from(const struct json *j, struct berth_usage *u)
 	u->brought_max_b = json_get_u64(j, "brought_max_b", 0);
 	u->store_b = json_get_u64(j, "store_b", 0);
 	u->image_b = json_get_u64(j, "image_b", 0);
+	u->has_own = json_get(j, "own_b") != NULL;
+	u->own_b = json_get_u64(j, "own_b", 0);
+	u->snapshots = json_get_u64(j, "snapshots", 0);
 }
 
 int berth_df_json(struct berth *b, char **ret_json, struct berth_error *e)
@@ -99,7 +102,7 @@ int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_row
 	     struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
-	const struct json *disk, *store, *rows;
+	const struct json *disk, *store, *rows, *gc;
 	int r = client_json(b, "GET", "/v1/df", SPAN_NULL, &j, e);
 	size_t i;
 
@@ -114,10 +117,36 @@ int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_row
 	ret->store_b = json_get_u64(store, "content_b", 0);
 	ret->store_used_b = json_get_u64(store, "content_used_b", 0);
 	ret->store_max_b = json_get_u64(store, "map_b", 0);
+	gc = json_get(j, "gc");
+	if (gc) {
+		ret->gc_at_ns = (int64_t)json_get_u64(gc, "at_ns", 0);
+		ret->gc_live_b = json_get_u64(gc, "bytes", 0);
+		ret->gc_saved_b = json_get_u64(gc, "saved_b", 0);
+	}
 	*ret_n = json_len(rows);
 	*ret_rows = must_calloc(*ret_n, sizeof(**ret_rows));
 	for (i = 0; i < *ret_n; i++)
 		usage_from(json_at(rows, i), &(*ret_rows)[i]);
+	return 0;
+}
+
+int berth_gc(struct berth *b, struct berth_gc *ret, char **ret_json, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *text = NULL;
+	int r = client_text(b, "POST", "/v1/gc", SPAN_NULL, &text, e);
+
+	if (r < 0)
+		return r;
+	if (json_parse(span_str(text), &j, NULL) < 0)
+		return client_error(e, -EPROTO, "bad-answer", "the daemon's answer is no JSON");
+	*ret = (struct berth_gc){ .freed = json_get_u64(j, "freed", 0),
+				  .freed_b = json_get_u64(j, "freed_b", 0),
+				  .left = json_get_u64(j, "objects", 0),
+				  .left_b = json_get_u64(j, "bytes", 0),
+				  .took_ms = json_get_u64(j, "took_ms", 0) };
+	if (ret_json)
+		*ret_json = take(&text);
 	return 0;
 }
 

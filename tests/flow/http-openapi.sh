@@ -164,6 +164,8 @@ ask("DELETE", f"/v1/keys/{key['id']}", wants=200); ask("DELETE", "/v1/keys/k", w
 ask("GET", "/v1/df", wants=200); ask("GET", S + "/stats", wants=200); ask("GET", S + "/logs", wants=200); ask("GET", S + "/logs?from=x", wants=400)
 ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
 ask("POST", "/v1/fsck", wants=200)
+ask("POST", "/v1/gc", wants=200)
+ask("GET", "/v1/df", wants=200)
 upgrade("GET", "/v1/backup", b"")[0].close()
 ask("GET", "/v1/backup", wants=400)
 ask("POST", S + "/kill", {"grace_ms": 100}, 200); ask("POST", S + "/kill", wants=409)

@@ -67,6 +67,7 @@ static void put_sandboxes(struct buf *b, struct hub *hub)
 static int put_store(struct buf *b, struct store *store, struct err *e)
 {
 	struct store_stats s;
+	struct gc_stats g;
 	int r = store_stat(store, &s, e);
 
 	if (r < 0)
@@ -75,6 +76,14 @@ static int put_store(struct buf *b, struct store *store, struct err *e)
 	one(b, "store_content_used_bytes", "gauge", "Bytes of it that are used.", s.content_used_b);
 	one(b, "store_queued_bytes", "gauge", "Bytes that wait to be written.", s.queued_b);
 	one(b, "store_chunks", "gauge", "Stored chunks.", s.chunks);
+	store_gc_last(store, &g);
+	one(b, "gc_runs_total", "counter", "Collections of the store that came to their end.", g.runs);
+	one(b, "gc_failed_total", "counter", "Collections that did not.", g.failed);
+	one(b, "gc_freed_objects_total", "counter", "Objects that were deleted.", g.freed_ever);
+	one(b, "gc_freed_bytes_total", "counter", "Bytes of those.", g.freed_ever_b);
+	one(b, "gc_last_milliseconds", "gauge", "How long the last collection took.", g.took_ms);
+	one(b, "gc_live_bytes", "gauge", "Bytes that something referred to when it began.", g.live_b);
+	one(b, "gc_saved_bytes", "gauge", "What sharing between workspaces saved then.", g.saved_b);
 	one(b, "store_workspaces", "gauge", "Stored workspaces.", s.workspaces);
 	return 0;
 }

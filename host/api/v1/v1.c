@@ -58,6 +58,7 @@ static const struct http_route routes[] = {
 	{ "PUT", "/v1/templates/{}", v1_template_put, ACCESS_ADMIN, "replace" },
 	{ "DELETE", "/v1/templates/{}", v1_template_remove, ACCESS_ADMIN, NULL },
 	{ "POST", "/v1/fsck", v1_fsck, ACCESS_ADMIN, NULL },
+	{ "POST", "/v1/gc", v1_gc, ACCESS_ADMIN, NULL },
 	{ "GET", "/v1/backup", v1_backup, ACCESS_ADMIN, NULL },
 	{ "GET", "/v1/keys", v1_key_list, ACCESS_ADMIN, NULL },
 	{ "POST", "/v1/keys", v1_key_create, ACCESS_ADMIN, NULL },

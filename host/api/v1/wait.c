@@ -192,6 +192,7 @@ static void end_all(void *ctx)
 void v1_end(struct api *api)
 {
 	__atomic_store_n(&api->ending, true, __ATOMIC_RELAXED);
+	store_gc_stop(api->store);
 	loop_post(api->loop, end_all, api);
 }
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Space comes back while others write: what is used goes down, what is shown stays the same byte by byte, fsck is clean; what a
+# snapshot, a fork, a view or an open file needs is kept; the daemon collects by itself, and removes what is stopped too long.
+. "$(dirname "$0")/../lib/flow.sh"
+need_template mini
+TAKEOVER=10s
+start_daemon --set store.gc-interval=0
+
+state() { (cd "$1" && find . -type f ! -name log -printf '%P ' -exec sha256sum {} \; | sed 's, \./.*,,' | sort); }
+sound() { berth fsck >"$TOP/fsck" || fail "fsck: $(cat "$TOP/fsck")"; }
+# One number of an object in the answer: used OBJECT KEY
+used() { berth df --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]][sys.argv[2]])' "$1" "$2"; }
+freed() { berth gc --json | field freed_b; }
+
+one=$(berth create --template mini)
+two=$(berth create --template mini)
+busy=$(berth create --template mini)
+berth gc >/dev/null
+# shellcheck disable=SC2016 # the guest's
+berth run "$one" -- sh -c 'for i in 1 2 3 4 5; do head -c 2000000 /dev/urandom >r$i; echo $i >s$i; done' </dev/null
+berth run "$two" -- sh -c 'head -c 9000000 /dev/urandom >mine' </dev/null
+berth snapshot "$one" first >/dev/null
+# Somebody who writes all the time, small and big, the same and new.
+# shellcheck disable=SC2016 # the guest's
+berth run "$busy" --detach -- sh -c 'i=0; while :; do i=$((i + 1)); echo $i >>log; echo $((i % 7)) >small$((i % 20)); head -c 300000 /dev/urandom >big$((i % 3)); cp big$((i % 3)) copy; done' >/dev/null
+wait_for 30 "the writer" test -s "$MNT/$busy/copy"
+
+# What was replaced is gone, what a snapshot has is not.
+# shellcheck disable=SC2016 # the guest's
+berth run "$one" -- sh -c 'for i in 1 2 3; do head -c 2000000 /dev/urandom >r$i; done; rm r4' </dev/null
+state "$MNT/$one" >"$TOP/one"
+state "$MNT/$one/.berth/snapshots/first" >"$TOP/first"
+berth gc
+state "$MNT/$one" | diff "$TOP/one" - || fail "the workspace after gc"
+state "$MNT/$one/.berth/snapshots/first" | diff "$TOP/first" - || fail "the snapshot after gc"
+sum=$(berth run "$two" -- sha256sum mine </dev/null | cut -d' ' -f1) # inside: the host's kernel has no page of it
+
+# Forks share; the snapshot goes; with the last fork its bytes.
+fork=$(berth fork "$one@first" -n 2 | head -n 1)
+berth gc >/dev/null
+saved=$(used gc saved_b)
+[ "$saved" -gt 8000000 ] || fail "sharing saves only $saved"
+berth kill "$one" >/dev/null
+before=$(used gc bytes)
+berth rm "$one"
+b=$(freed)
+[ "$b" -gt 5000000 ] || fail "removing freed only $b" # three files of the present; the snapshot's are the forks'
+state "$MNT/$fork" | diff "$TOP/first" - || fail "the fork after its origin went"
+after=$(used gc bytes)
+[ "$after" -lt $((before - 3000000)) ] || fail "in use: $before before, $after after" # the busy one has a megabyte or two
+sound
+
+# Everybody while it runs: snapshots, forks, restores, removals, reading, and kill -9 of the daemon.
+for i in 1 2 3 4 5 6; do
+	berth gc >/dev/null &
+	collector=$!
+	berth snapshot "$busy" "b$i" >/dev/null
+	berth fork "$busy@b$i" -n 2 >"$TOP/forks"
+	while read -r f; do
+		state "$MNT/$f" >"$TOP/state-$f"
+		last=$f
+	done <"$TOP/forks"
+	berth diff "$busy@b1" "$busy" >/dev/null
+	state "$MNT/$busy/.berth/snapshots/b$i" | diff "$TOP/state-$last" - || fail "snapshot b$i and its fork"
+	wait "$collector"
+	berth gc >/dev/null
+	while read -r f; do
+		state "$MNT/$f" | diff "$TOP/state-$f" - || fail "fork $f after gc"
+		berth rm "$f"
+	done <"$TOP/forks"
+done
+sound
+# A file that is deleted and open: its bytes stay until the last one closes it.
+berth kill "$two" >/dev/null
+exec 7<"$MNT/$two/mine"
+rm "$MNT/$two/mine"
+freed >/dev/null
+b=$(used gc bytes)
+equal "a deleted file that is open" "$(sha256sum <&7 | cut -d' ' -f1)" "$sum"
+exec 7<&-
+closed() { berth gc && [ "$(used gc bytes)" -lt $((b - 5000000)) ]; }
+wait_for 20 "the space of a deleted file" closed
+berth rm "$two"
+berth gc >/dev/null &
+collector=$!
+stop_daemon KILL
+wait "$collector" || true
+start_daemon --set store.gc-interval=0
+sound
+state "$MNT/$fork" | diff "$TOP/first" - || fail "the fork after kill -9"
+berth gc
+sound
+berth kill "$busy" >/dev/null
+for i in 1 2 3 4 5; do curl -sf -X DELETE --unix-socket "$STATE/run/api.sock" "http://x/v1/sandboxes/$busy/snapshots/b$i" >/dev/null; done
+state "$MNT/$busy" >"$TOP/busy"
+berth df
+stop_daemon
+
+# By itself, and what is stopped: one is kept, the youngest, and its files.
+start_daemon --set store.keep-stopped-count=1 --set store.gc-interval=2s
+alone() { [ "$(berth ps --all --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))')" = 1 ]; }
+wait_for 60 "retention" alone
+state "$MNT/$busy" | diff "$TOP/busy" - || fail "the one that is kept"
+collected() { [ "$(used gc freed_b)" -ge 0 ] && [ "$(used gc objects)" -lt 100 ]; }
+wait_for 60 "a collection" collected
+curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics | grep -q '^berth_gc_runs_total [1-9]' || fail "metrics"
+sound
