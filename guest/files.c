@@ -58,6 +58,29 @@ void files_error(struct files *f, uint64_t call, int code, const char *what)
 					      .text = span_str(text) });
 }
 
+static int node_record(const struct node *n, struct buf *b)
+{
+	struct msg_NODE rec = node_wire(n);
+
+	return msg_encode(b, MSG_NODE, &rec);
+}
+
+/* The directory that a path's last name is in, as it is behind a call. */
+static void add_dir(const struct files *f, struct span path, struct msg_list *to)
+{
+	struct node *n = NEW(struct node);
+	char room[4096];
+	const char *name;
+	AUTO(fd_close) int dir = files_parent(f, path, room, &name);
+	struct msg_NODE rec;
+
+	if (dir >= 0 && node_look(dir, "", n) == 0) {
+		rec = node_wire(n);
+		(void)!msg_list_rec(to, MSG_NODE, &rec);
+	}
+	mem_free(&n);
+}
+
 void files_ok(struct files *f, uint64_t call, int r, const char *what)
 {
 	if (r < 0)
@@ -66,16 +89,10 @@ void files_ok(struct files *f, uint64_t call, int r, const char *what)
 		(void)!conn_send(f->conn, MSG_OK, &(struct msg_OK){ .call = call });
 }
 
-static int node_record(const struct node *n, struct buf *b)
-{
-	struct msg_NODE rec = node_wire(n);
-
-	return msg_encode(b, MSG_NODE, &rec);
-}
-
 /* Answer with the inode of a name, or of the descriptor itself when there is no name. */
-void files_node(struct files *f, uint64_t call, int dirfd, const char *name)
+static void tell_node(struct files *f, uint64_t call, int dirfd, const char *name, const struct msg_list *dirs)
 {
+	struct msg_FS_NODE m = { .call = call };
 	struct node *n = NEW(struct node);
 	AUTO(buf_fini) struct buf b;
 	int r = node_look(dirfd, name ? name : "", n);
@@ -83,11 +100,19 @@ void files_node(struct files *f, uint64_t call, int dirfd, const char *name)
 	buf_init(&b, 8192 + XATTR_PACKED_LEN);
 	if (r == 0)
 		r = node_record(n, &b);
+	m.node = buf_span(&b);
+	if (dirs)
+		m.dirs = msg_list_span(dirs);
 	if (r < 0)
 		files_error(f, call, r, "stat");
 	else
-		(void)!conn_send(f->conn, MSG_FS_NODE, &(struct msg_FS_NODE){ .call = call, .node = buf_span(&b) });
+		(void)!conn_send(f->conn, MSG_FS_NODE, &m);
 	mem_free(&n);
+}
+
+void files_node(struct files *f, uint64_t call, int dirfd, const char *name)
+{
+	tell_node(f, call, dirfd, name, NULL);
 }
 
 int files_parent(const struct files *f, struct span path, char room[4096], const char **ret_name)
@@ -373,7 +398,7 @@ static int write_replacing(struct files *f, const struct msg_FS_WRITE *m)
 	return r;
 }
 
-static void answer_path(struct files *f, uint64_t call, struct span path)
+static void answer_path(struct files *f, uint64_t call, struct span path, const struct msg_list *dirs)
 {
 	char room[4096];
 	const char *name;
@@ -382,7 +407,20 @@ static void answer_path(struct files *f, uint64_t call, struct span path)
 	if (dir < 0)
 		files_error(f, call, dir, "stat");
 	else
-		files_node(f, call, dir, name);
+		tell_node(f, call, dir, name, dirs);
+}
+
+/* A name in the directory of @path came or went; and in that of @from, when it is not empty. */
+static void answer_name(struct files *f, uint64_t call, struct span path, struct span from)
+{
+	struct msg_list dirs;
+
+	msg_list_init(&dirs, 2 * (XATTR_PACKED_LEN + 8192));
+	add_dir(f, path, &dirs);
+	if (from.len)
+		add_dir(f, from, &dirs);
+	answer_path(f, call, path, &dirs);
+	msg_list_fini(&dirs);
 }
 
 static void do_write(struct files *f, const void *msg)
@@ -393,14 +431,14 @@ static void do_write(struct files *f, const void *msg)
 	if (r < 0)
 		files_error(f, m->call, r, "write");
 	else
-		answer_path(f, m->call, m->path);
+		answer_path(f, m->call, m->path, NULL);
 }
 
 static int own(int dir, const char *name, const struct msg_FS_MAKE *m, bool link)
 {
 	if (geteuid() == 0 && fchownat(dir, name, (uid_t)m->uid, (gid_t)m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	if (!link && (m->mode & 07777) && fchmodat(dir, name, (mode_t)m->mode & 07777, 0) < 0)
+	if (!link && fchmodat(dir, name, (mode_t)m->mode & 07777, 0) < 0)
 		return -errno;
 	return 0;
 }
@@ -470,7 +508,7 @@ static void do_make(struct files *f, const void *msg)
 	if (r < 0)
 		files_error(f, m->call, r, "make");
 	else
-		files_node(f, m->call, dir, name);
+		answer_name(f, m->call, m->path, SPAN_NULL);
 }
 
 /* Two paths and a call that takes both. */
@@ -508,7 +546,7 @@ static void do_link(struct files *f, const void *msg)
 	if (r < 0)
 		files_error(f, m->call, r, "link");
 	else
-		answer_path(f, m->call, m->to);
+		answer_name(f, m->call, m->to, SPAN_NULL);
 }
 
 static void do_rename(struct files *f, const void *msg)
@@ -519,7 +557,7 @@ static void do_rename(struct files *f, const void *msg)
 	if (r < 0)
 		files_error(f, m->call, r, "rename");
 	else
-		answer_path(f, m->call, m->to);
+		answer_name(f, m->call, m->to, m->from);
 }
 
 static void do_remove(struct files *f, const void *msg)
@@ -528,6 +566,7 @@ static void do_remove(struct files *f, const void *msg)
 	char room[4096];
 	const char *name;
 	AUTO(fd_close) int dir = files_parent(f, m->path, room, &name);
+	struct msg_list dirs;
 	int r = dir < 0 ? dir : 0;
 
 	if (r == 0 && !*name)
@@ -536,7 +575,14 @@ static void do_remove(struct files *f, const void *msg)
 		r = remove_tree(dir, name);
 	else if (r == 0)
 		r = unlinkat(dir, name, m->flags & WIRE_FS_DIR ? AT_REMOVEDIR : 0) < 0 ? -errno : 0;
-	files_ok(f, m->call, r, "remove");
+	if (r < 0) {
+		files_error(f, m->call, r, "remove");
+		return;
+	}
+	msg_list_init(&dirs, XATTR_PACKED_LEN + 8192);
+	add_dir(f, m->path, &dirs);
+	(void)!conn_send(f->conn, MSG_OK, &(struct msg_OK){ .call = m->call, .dirs = msg_list_span(&dirs) });
+	msg_list_fini(&dirs);
 }
 
 static struct timespec when(const struct msg_FS_ATTR *m, unsigned set, unsigned now, int64_t ns)
@@ -605,6 +651,23 @@ static void do_attr(struct files *f, const void *msg)
 		files_node(f, m->call, dir, name);
 }
 
+static void do_alloc(struct files *f, const void *msg)
+{
+	const struct msg_FS_ALLOC *m = msg;
+	AUTO(fd_close) int fd = open_regular(f, m->path, O_WRONLY, 0);
+	int r = fd < 0 ? fd : files_meant(fd, m->fid);
+
+	if (r == 0 && (m->mode & ~(uint64_t)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		r = -EOPNOTSUPP;
+	if (r == 0 && fallocate(fd, (int)m->mode, (off_t)m->offset, (off_t)m->len) < 0)
+		r = -errno;
+	fd_close(&fd); /* so that its event is there before the answer */
+	if (r < 0)
+		files_error(f, m->call, r, "allocate");
+	else
+		answer_path(f, m->call, m->path, NULL);
+}
+
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -615,7 +678,7 @@ static const struct {
 	{ MSG_FS_WRITE, do_write },   { MSG_FS_MAKE, do_make },	    { MSG_FS_LINK, do_link },
 	{ MSG_FS_REMOVE, do_remove }, { MSG_FS_RENAME, do_rename }, { MSG_FS_ATTR, do_attr },
 	{ MSG_FS_STATFS, do_statfs }, { MSG_FS_XATTR_GET, xattr_get },	    { MSG_FS_XATTR_SET, xattr_set },
-	{ MSG_FS_XATTR_LIST, xattr_list }, { MSG_FS_XATTR_REMOVE, xattr_remove },
+	{ MSG_FS_XATTR_LIST, xattr_list }, { MSG_FS_XATTR_REMOVE, xattr_remove }, { MSG_FS_ALLOC, do_alloc },
 };
 
 int files_frame(struct files *f, const struct frame *frame, struct err *e)

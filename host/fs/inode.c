@@ -170,6 +170,42 @@ fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid)
 	return id;
 }
 
+void inode_opens(struct fs *fs, struct fs_inode *i)
+{
+	lock_take(&fs->lock);
+	i->opens++;
+	lock_drop(&fs->lock);
+}
+
+void inode_closed(struct fs *fs, struct fs_inode *i)
+{
+	bool let_go;
+
+	lock_take(&fs->lock);
+	i->opens -= i->opens > 0;
+	let_go = i->opens == 0 && i->is_held;
+	i->is_held &= !let_go;
+	lock_drop(&fs->lock);
+	if (let_go)
+		ws_let_go(i->ws);
+}
+
+bool inode_is_open(void *ctx, struct ws *ws, uint64_t fid)
+{
+	struct fs *fs = ctx;
+	struct fs_key key = key_of(ws, fid);
+	struct fs_inode *i;
+	bool is;
+
+	lock_take(&fs->lock);
+	i = map_get(&fs->inodes, SPAN(&key, sizeof(key)));
+	is = i && i->opens;
+	if (is)
+		i->is_held = true;
+	lock_drop(&fs->lock);
+	return is;
+}
+
 int entry_of_node(struct fs *fs, struct ws *ws, const struct node *n, struct fuse_entry_param *ret)
 {
 	*ret = (struct fuse_entry_param){ .attr_timeout = FS_TTL, .entry_timeout = FS_TTL };
@@ -183,7 +219,7 @@ int entry_of_node(struct fs *fs, struct ws *ws, const struct node *n, struct fus
 void inode_load(struct fs *fs)
 {
 	struct table *t = &fs->table;
-	uint32_t slot;
+	uint32_t slot, h;
 
 	for (slot = 0; slot < t->head->nodes_top; slot++) {
 		uint32_t space = t->nodes[slot].space;
@@ -196,6 +232,13 @@ void inode_load(struct fs *fs)
 		i->slot = slot;
 		fs->by_slot[slot] = i;
 		fs->space[space - 1].nodes++;
+	}
+	for (h = 0; h < t->head->handles_top; h++) {
+		slot = t->handles[h].used ? table_node_slot(t, t->handles[h].ino) : UINT32_MAX;
+		if (slot == UINT32_MAX || !fs->by_slot[slot])
+			continue;
+		fs->by_slot[slot]->opens++;
+		fs->by_slot[slot]->is_held = true; /* perhaps */
 	}
 }
 

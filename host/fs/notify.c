@@ -96,7 +96,9 @@ static void retract(void *ctx, struct ws *ws, uint64_t ticket)
 	unshown_drop(ctx, ticket);
 }
 
-const struct ws_listener fs_listener = { .announce = announce, .retract = retract, .changed = changed };
+const struct ws_listener fs_listener = {
+	.announce = announce, .retract = retract, .changed = changed, .is_open = inode_is_open,
+};
 
 /* --- the root ----------------------------------------------------------------------------------------------------- */
 
@@ -137,6 +139,7 @@ void fs_add(struct fs *fs, struct ws *ws)
 		return;
 	inode_join(fs, space, ws);
 	unshown_retell(fs, space, ws);
+	ws_let_go(ws);
 	if (fs->table.spaces[space].state != SPACE_SHOWN) {
 		root_changed(fs, ws_id(ws));
 		lock_take(&fs->lock);

@@ -4,6 +4,7 @@
 #include "host/fs/state.h"
 
 #include "base/clock.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "wire/wire.h"
 
@@ -76,6 +77,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		lookup_root(req, name);
 	else if (is_stale(fs_of(req), parent))
 		fuse_reply_err(req, ESTALE);
+	else if (strlen(name) > PATH_NAME_MAX)
+		fuse_reply_err(req, ENAMETOOLONG);
 	else if (!dir)
 		no_entry(req);
 	else if (!past_lookup(req, dir, name))
@@ -239,6 +242,8 @@ static void opened(void *ctx, int result, const struct node *n)
 	struct content c;
 
 	fuse_req_interrupt_func(o->req, NULL, NULL); /* waits for a running interrupted() */
+	if (result < 0)
+		inode_closed(fs, o->inode);
 	if (result < 0 && result != -EINTR && __atomic_load_n(&fs->is_paused, __ATOMIC_ACQUIRE)) {
 		free(o); /* the next process is asked again */
 		return;
@@ -246,6 +251,8 @@ static void opened(void *ctx, int result, const struct node *n)
 	if (result == 0) {
 		c = n->content;
 		result = fs_handle_new(fs, o->inode, table_node_id(&fs->table, o->inode->slot), &o->fi, &c);
+		if (result < 0)
+			inode_closed(fs, o->inode);
 	}
 	if (result < 0) {
 		fuse_reply_err(o->req, -result);
@@ -253,8 +260,10 @@ static void opened(void *ctx, int result, const struct node *n)
 		return;
 	}
 	o->fi.keep_cache = may_keep(fs, o->inode, &c);
-	if (fuse_reply_open(o->req, &o->fi) < 0)
+	if (fuse_reply_open(o->req, &o->fi) < 0) {
 		handle_free(fs, o->fi.fh);
+		inode_closed(fs, o->inode);
+	}
 	free(o);
 }
 
@@ -277,6 +286,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	o->req = req;
 	o->inode = i;
 	o->fi = *fi;
+	inode_opens(fs_of(req), i);
 	if ((fi->flags & O_ACCMODE) == O_WRONLY) {
 		r = ws_getattr(i->ws, i->fid, &n);
 		opened(o, r, &n);
@@ -293,8 +303,11 @@ static struct table_handle *handle_of(fuse_req_t req, struct fuse_file_info *fi)
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
+	struct fs_inode *i = inode_of(fs_of(req), ino);
+
 	handle_free(fs_of(req), fi->fh);
+	if (i)
+		inode_closed(fs_of(req), i);
 	fuse_reply_err(req, 0);
 }
 

@@ -4,6 +4,7 @@
 #include "host/fs/state.h"
 
 #include "base/clock.h"
+#include "base/path.h"
 #include "base/xattr.h"
 #include "wire/wire.h"
 
@@ -23,7 +24,8 @@ enum change_kind {
 	CHANGE_CREATE,
 	CHANGE_WRITE,
 	CHANGE_XATTR,
-	CHANGE_UNXATTR
+	CHANGE_UNXATTR,
+	CHANGE_ALLOC
 };
 
 /* A request on its way, with what its answer needs. Strings and data are the request's own until keep(). */
@@ -34,7 +36,7 @@ struct change {
 	struct ws *ws; /* borrowed from an inode the kernel holds for the request */
 	struct fs_again again;
 	struct fuse_file_info fi;
-	uint64_t fid, parent, to_parent, offset;
+	uint64_t fid, parent, to_parent, offset, len;
 	uint32_t mode, flags;
 	bool append, is_kept;
 	const char *name, *to_name, *target;
@@ -87,7 +89,9 @@ static void reply_node(struct change *c, const struct node *n)
 
 		r = fs_handle_new(c->fs, inode_of(c->fs, entry.ino), entry.ino, &c->fi, &content);
 		c->fi.keep_cache = 1;
-		if (r < 0)
+		if (r == 0)
+			inode_opens(c->fs, inode_of(c->fs, entry.ino));
+		else
 			inode_forget(c->fs, entry.ino, 1);
 	}
 	if (r < 0) {
@@ -101,6 +105,7 @@ static void reply_node(struct change *c, const struct node *n)
 		lock_take(&c->fs->lock);
 		table_handle_free(&c->fs->table, c->fi.fh);
 		lock_drop(&c->fs->lock);
+		inode_closed(c->fs, inode_of(c->fs, entry.ino));
 	}
 	inode_forget(c->fs, entry.ino, 1);
 }
@@ -126,6 +131,7 @@ static void reply_change(struct change *c, const struct node *n)
 	case CHANGE_RENAME:
 	case CHANGE_XATTR:
 	case CHANGE_UNXATTR:
+	case CHANGE_ALLOC:
 		fuse_reply_err(c->req, 0);
 	}
 }
@@ -134,10 +140,13 @@ static void reply_change(struct change *c, const struct node *n)
 static void answer(struct change *c, int result, const struct node *n)
 {
 	bool needs_node = c->kind != CHANGE_REMOVE && c->kind != CHANGE_RENAME && c->kind != CHANGE_WRITE;
+	bool is_extra = c->kind == CHANGE_XATTR || c->kind == CHANGE_UNXATTR || c->kind == CHANGE_ALLOC;
 	bool leave = result < 0 && __atomic_load_n(&c->fs->is_paused, __ATOMIC_ACQUIRE);
 
 	if (result == 0 && needs_node && !n)
-		result = c->kind == CHANGE_XATTR || c->kind == CHANGE_UNXATTR ? -EOPNOTSUPP : -EIO; /* an old agent */
+		result = is_extra ? -EOPNOTSUPP : -EIO; /* an old agent */
+	if (result == -ENOSYS) /* one that is too old, but the kernel would never ask again, for no workspace */
+		result = -EOPNOTSUPP;
 	if (!leave) {
 		again_fault(c->fs, (int)c->kind);
 		if (result < 0)
@@ -205,6 +214,9 @@ static void perform(struct change *c)
 		break;
 	case CHANGE_UNXATTR:
 		ws_set_xattr(c->ws, c->fid, span_str(c->to_name), NULL, 0, done, c);
+		break;
+	case CHANGE_ALLOC:
+		ws_allocate(c->ws, c->fid, (int)c->flags, c->offset, c->len, done, c);
 	}
 }
 
@@ -250,6 +262,7 @@ static bool was_performed(struct change *c, struct node *ret)
 	case CHANGE_WRITE:
 	case CHANGE_XATTR:
 	case CHANGE_UNXATTR:
+	case CHANGE_ALLOC:
 		break;
 	}
 	return false;
@@ -310,12 +323,22 @@ static bool is_fixed(fuse_req_t req, const struct fs_inode *dir, const char *nam
 	return is;
 }
 
+/* Where the kernel has not looked a name up, it has not heard that it is too long. */
+static bool is_long(fuse_req_t req, const char *name)
+{
+	bool is = strlen(name) > PATH_NAME_MAX;
+
+	if (is)
+		fuse_reply_err(req, ENAMETOOLONG);
+	return is;
+}
+
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, const char *target)
 {
 	struct fs_inode *dir = dir_or_refuse(req, parent);
 	struct change *c;
 
-	if (!dir)
+	if (!dir || is_long(req, name))
 		return;
 	c = change_new(req, CHANGE_MAKE, dir);
 	c->parent = dir->fid;
@@ -349,7 +372,7 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name
 	struct fs_inode *dir = dir_or_refuse(req, parent), *i = inode_of(fs_of(req), ino);
 	struct change *c;
 
-	if (!dir)
+	if (!dir || is_long(req, name))
 		return;
 	if (!i || i->ws != dir->ws) {
 		fuse_reply_err(req, EXDEV);
@@ -390,7 +413,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	struct fs_inode *dir = dir_or_refuse(req, parent), *to_dir = inode_of(fs_of(req), to);
 	struct change *c;
 
-	if (!dir || is_fixed(req, dir, name) || (to_dir && is_fixed(req, to_dir, to_name)))
+	if (!dir || is_long(req, to_name) || is_fixed(req, dir, name) || (to_dir && is_fixed(req, to_dir, to_name)))
 		return;
 	if (!to_dir || past_is(to_dir->fid) || to_dir->ws != dir->ws || flags & ~3U) {
 		fuse_reply_err(req, flags & ~3U ? EINVAL : EXDEV);
@@ -485,7 +508,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct fs_inode *dir = dir_or_refuse(req, parent);
 	struct change *c;
 
-	if (!dir)
+	if (!dir || is_long(req, name))
 		return;
 	c = change_new(req, CHANGE_CREATE, dir);
 	c->fi = *fi;
@@ -506,6 +529,22 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	c = change_new(req, CHANGE_WRITE, i);
 	c->offset = (uint64_t)off;
 	c->data = SPAN(data, size);
-	c->append = h && (h->flags & O_APPEND);
+	/* Pages of a map go where they are, whoever has it open. */
+	c->append = h && (h->flags & O_APPEND) && !fi->writepage;
+	go(c);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = dir_or_refuse(req, ino);
+	struct change *c;
+
+	(void)fi;
+	if (!i)
+		return;
+	c = change_new(req, CHANGE_ALLOC, i);
+	c->flags = (uint32_t)mode;
+	c->offset = (uint64_t)offset;
+	c->len = (uint64_t)len;
 	go(c);
 }

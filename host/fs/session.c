@@ -65,6 +65,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.statfs = op_statfs,
 	.create = op_create,
 	.lseek = op_lseek,
+	.fallocate = op_fallocate,
 	.setxattr = op_setxattr,
 	.getxattr = op_getxattr,
 	.listxattr = op_listxattr,
@@ -74,7 +75,7 @@ static const struct fuse_lowlevel_ops ops = {
 enum { FS_INIT_MS = 10000, FS_PAUSE_MS = 5000, MINOR_RESEND = 40 };
 
 static const char *const faults[] = { "make", "link", "remove", "rename", "setattr", "create", "write", "xattr",
-				      "unxattr" };
+				      "unxattr", "allocate" };
 
 int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e)
 {

@@ -35,7 +35,9 @@ struct fs_inode {
 	struct ws *ws; /* a reference; NULL: the workspace is not here (yet) */
 	uint64_t fid;
 	uint32_t slot;
-	struct fs_list *list; /* guarded by fs.lock */
+	struct fs_list *list; /* guarded by fs.lock, as the next two */
+	unsigned opens;	      /* handles, and opens that are not answered yet */
+	bool is_held;	      /* the workspace keeps it without a name until it is closed */
 };
 
 /* A slot of a workspace in the table. */
@@ -109,6 +111,11 @@ void attr_of(const struct fs *fs, const struct ws *ws, const struct node *n, str
 /* Return: its node id; 0: the table is full. */
 fuse_ino_t inode_take(struct fs *fs, struct ws *ws, const struct node *n);
 void inode_forget(struct fs *fs, fuse_ino_t ino, uint64_t n);
+/* It is about to be opened; it was closed, or not opened. The kernel has the inode meanwhile. */
+void inode_opens(struct fs *fs, struct fs_inode *i);
+void inode_closed(struct fs *fs, struct fs_inode *i);
+/* For the workspace: has somebody a file open? Then it hears with ws_let_go() when nobody has any longer. */
+bool inode_is_open(void *ctx, struct ws *ws, uint64_t fid);
 /* The node id of an inode when the kernel knows it, else 0; its cached listing is dropped. */
 fuse_ino_t inode_known(struct fs *fs, struct ws *ws, uint64_t fid);
 /* Return: 0; -ENFILE, then @ret has attributes but no inode. */
@@ -202,6 +209,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to, const char *to_name, unsigned flags);
 void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi);
 void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);

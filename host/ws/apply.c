@@ -433,7 +433,8 @@ void apply_orphans(struct ws_pass *p)
 		}
 		if ((n.flags & NODE_XATTRS) && node_xattrs(p->txn, at, &name) == 0)
 			p->xattr_b -= (int64_t)name.len;
-		node_del(p->txn, at);
+		if (!held_keep(p, &n))
+			node_del(p->txn, at);
 	}
 }
 

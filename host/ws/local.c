@@ -11,6 +11,7 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -66,7 +67,7 @@ static int local_make(struct ws_pass *p, struct op *op)
 	*n = (struct node){
 		.fid = fid,
 		.ino = ino,
-		.mode = op->mode,
+		.mode = op->mode | (S_ISDIR(op->mode) ? dir.mode & S_ISGID : 0),
 		.nlink = S_ISDIR(op->mode) ? 2 : 1,
 		.uid = dir.uid,
 		.gid = dir.gid,
@@ -280,10 +281,38 @@ static int local_rename(struct ws_pass *p, struct op *op)
 	return 0;
 }
 
+/* Blocks of a range that are data and no hole. */
+static uint64_t blocks_in(struct ws_pass *p, const struct content *c, uint64_t from, uint64_t to)
+{
+	struct store *store = p->ws->conf.store;
+	uint64_t at = from, hole, sum = 0;
+
+	while (at < to && content_next_data(store, c, at, &at) == 0 && at < to) {
+		if (content_next_hole(store, c, at, &hole) != 0)
+			break;
+		sum += MIN(hole, to) - at;
+		at = hole;
+	}
+	return (sum + 511) / 512;
+}
+
+/* It has a new content; in what was changed were so many blocks of data, and are so many now. */
+static void rewritten(struct ws_pass *p, struct node *n, uint64_t before, uint64_t now)
+{
+	n->size = n->content.size;
+	n->blocks = MIN(MAX(n->blocks, before) - before + now, (n->size + 511) / 512);
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	n->content_ship = 0;
+	n->mtime_ns = n->ctime_ns = n->content_ctime_ns = clock_wall();
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, true);
+}
+
 /* New bytes or a new size, as a new content value. */
 static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct span data, uint64_t size)
 {
 	struct content_writer *w = content_writer_new(p->ws->conf.store, &n->content);
+	uint64_t from = data.len ? offset : MIN(size, n->size), to = data.len ? offset + data.len : n->size;
+	uint64_t before = blocks_in(p, &n->content, from, to);
 	int r = data.len ? content_write(w, offset, data) : 0;
 
 	if (r == 0 && !data.len)
@@ -297,12 +326,7 @@ static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct sp
 		r = store_settle(p->ws->conf.store, NULL);
 	if (r < 0)
 		return r;
-	n->size = n->content.size;
-	n->blocks = (n->size + 511) / 512;
-	n->flags &= ~(uint32_t)NODE_PENDING;
-	n->content_ship = 0;
-	n->mtime_ns = n->ctime_ns = n->content_ctime_ns = clock_wall();
-	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, true);
+	rewritten(p, n, before, blocks_in(p, &n->content, from, to));
 	return 0;
 }
 
@@ -321,6 +345,31 @@ static int local_write(struct ws_pass *p, struct op *op)
 	}
 	op->has_node = true;
 	return r;
+}
+
+/* Nothing is reserved: the store has no place that a file could own. */
+static int local_allocate(struct ws_pass *p, struct op *op)
+{
+	struct node *n = &op->node;
+	uint64_t end = op->offset + op->len, size, before;
+	int r = must(node_get(p->txn, op->fid, n));
+
+	if (r == 0 && !S_ISREG(n->mode))
+		r = -ENODEV;
+	if (r == 0 && end > INT64_MAX)
+		r = -EFBIG;
+	if (r < 0)
+		return r;
+	size = op->flags & FALLOC_FL_KEEP_SIZE ? n->content.size : MAX(n->content.size, end);
+	before = blocks_in(p, &n->content, op->offset, end);
+	r = op_allocate(p, op, &n->content, size);
+	if (r < 0)
+		return r;
+	rewritten(p, n, before, blocks_in(p, &n->content, op->offset, end));
+	story_did(p, n->fid, STORY_WRITTEN);
+	node_put(p->txn, n);
+	op->has_node = true;
+	return 0;
 }
 
 static int local_setattr(struct ws_pass *p, struct op *op)
@@ -392,7 +441,7 @@ int op_local(struct ws_pass *p, struct op *op)
 	static int (*const table[])(struct ws_pass *, struct op *) = {
 		[OP_MAKE] = local_make,	    [OP_LINK] = local_link,	  [OP_REMOVE] = local_remove,
 		[OP_RENAME] = local_rename, [OP_SETATTR] = local_setattr, [OP_WRITE] = local_write,
-		[OP_XATTR] = local_xattr,   [OP_RESTORE] = local_restore,
+		[OP_XATTR] = local_xattr,   [OP_ALLOC] = local_allocate,  [OP_RESTORE] = local_restore,
 	};
 
 	return table[op->kind](p, op);

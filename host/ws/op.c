@@ -17,6 +17,7 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -28,6 +29,8 @@ static void op_free(struct op *op)
 	str_free(&op->words);
 	str_free(&op->xattr);
 	mem_free(&op->told.xattrs.p);
+	mem_free(&op->dirs[0].xattrs.p);
+	mem_free(&op->dirs[1].xattrs.p);
 	mem_free(&op->target.p);
 	mem_free(&op->data.p);
 	ws_unref(&op->ws);
@@ -74,6 +77,60 @@ static int overlay_write(struct ws_pass *p, struct op *op, const struct node *ol
 	return store_settle(p->ws->conf.store, NULL);
 }
 
+int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint64_t size)
+{
+	struct content_writer *w = content_writer_new(p->ws->conf.store, c);
+	bool zero = op->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	int r = content_resize(w, size);
+
+	if (r == 0 && zero && op->offset < size)
+		r = content_hole(w, op->offset, MIN(op->len, size - op->offset));
+	if (r == 0)
+		r = content_finish(w, c);
+	if (r == 0)
+		r = ship_charge(p, w);
+	content_writer_free(&w);
+	return r < 0 ? r : store_settle(p->ws->conf.store, NULL);
+}
+
+static int overlay_alloc(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
+{
+	int r;
+
+	if (old->flags & NODE_PENDING)
+		return 0;
+	r = op_allocate(p, op, &n->content, n->size);
+	if (r < 0)
+		return r;
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	n->content_ctime_ns = n->ctime_ns;
+	n->content_ship = 0;
+	return 0;
+}
+
+/* The same for a new size: what is behind it is gone at once, not when the agent has shipped the file. */
+static int overlay_size(struct ws_pass *p, const struct node *old, struct node *n)
+{
+	struct content_writer *w;
+	int r;
+
+	if (old->flags & NODE_PENDING)
+		return 0;
+	w = content_writer_new(p->ws->conf.store, &old->content);
+	r = content_resize(w, n->size);
+	if (r == 0)
+		r = content_finish(w, &n->content);
+	if (r == 0)
+		r = ship_charge(p, w);
+	content_writer_free(&w);
+	if (r < 0)
+		return r;
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	n->content_ctime_ns = n->ctime_ns;
+	n->content_ship = 0;
+	return store_settle(p->ws->conf.store, NULL);
+}
+
 /* An answer that cannot be true: nothing of it is applied. */
 static int lie(int r)
 {
@@ -96,17 +153,22 @@ static int live_attr(struct ws_pass *p, struct op *op)
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };
 		n.content_ctime_ns = n.ctime_ns;
-	} else if (S_ISREG(n.mode) && (op->kind == OP_WRITE || n.size != old.size)) {
+	} else if (S_ISREG(n.mode) && (op->kind == OP_WRITE || op->kind == OP_ALLOC || n.size != old.size)) {
 		n.flags |= NODE_PENDING;
-		r = op->kind == OP_WRITE ? overlay_write(p, op, &old, &n) : 0;
+		if (op->kind == OP_WRITE)
+			r = overlay_write(p, op, &old, &n);
+		else if (op->kind == OP_ALLOC)
+			r = overlay_alloc(p, op, &old, &n);
+		else if (op->kind == OP_SETATTR && n.size == op->attr.size)
+			r = overlay_size(p, &old, &n);
 	} else if (S_ISREG(n.mode)) {
 		n.flags |= old.flags & NODE_PENDING;
 		if (!(n.flags & NODE_PENDING))
 			n.content_ctime_ns = n.ctime_ns;
 	}
 	if (r == 0) {
-		story_attr(p, &old, &n, op->kind == OP_WRITE);
-		if (op->kind == OP_WRITE)
+		story_attr(p, &old, &n, op->kind == OP_WRITE || op->kind == OP_ALLOC);
+		if (op->kind == OP_WRITE || op->kind == OP_ALLOC)
 			story_did(p, n.fid, STORY_WRITTEN);
 		node_put(p->txn, &n);
 		apply_xattrs(p, &n, op->told.xattrs);
@@ -169,6 +231,20 @@ static int live_rename(struct ws_pass *p, struct op *op)
 	return 0;
 }
 
+/* What a directory shows of a change of its names; what the agent tells of it later may have been here already. */
+static int live_dirs(struct ws_pass *p, struct op *op)
+{
+	struct node dir;
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < op->n_dirs; i++)
+		if (S_ISDIR(op->dirs[i].mode) && node_get(p->txn, op->dirs[i].fid, &dir) == 0 &&
+		    dir.ctime_ns < op->dirs[i].ctime_ns)
+			r = lie(apply_node(p, &op->dirs[i], false, false, &dir, NULL));
+	return r;
+}
+
 static int op_live(struct ws_pass *p, struct op *op)
 {
 	switch (op->kind) {
@@ -183,6 +259,7 @@ static int op_live(struct ws_pass *p, struct op *op)
 		return live_rename(p, op);
 	case OP_SETATTR:
 	case OP_WRITE:
+	case OP_ALLOC:
 		return live_attr(p, op);
 	case OP_XATTR:
 		return op->has_node ? live_attr(p, op) : 0; /* an old agent has no more to say */
@@ -203,6 +280,8 @@ static void op_run(void *ctx)
 		r = txn_write(op->ws->db, &p.txn, NULL);
 	if (r == 0)
 		r = op->live ? op_live(&p, op) : op_local(&p, op);
+	if (r == 0 && op->live)
+		r = live_dirs(&p, op);
 	if (r == 0) {
 		apply_orphans(&p);
 		r = apply_count(&p, NULL);
@@ -227,6 +306,18 @@ static void op_run(void *ctx)
 	op_answer(op);
 }
 
+static void told_of(struct msg_NODE *told)
+{
+	told->target = SPAN_NULL;
+	told->xattrs = SPAN(must_memdup(told->xattrs.p, told->xattrs.len), told->xattrs.len);
+}
+
+static void take_dirs(struct op *op, struct span list)
+{
+	while (op->n_dirs < ARRAY_LEN(op->dirs) && msg_rec_next(&list, MSG_NODE, &op->dirs[op->n_dirs]))
+		told_of(&op->dirs[op->n_dirs++]);
+}
+
 static void op_reply(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
 {
 	struct op *op = ctx;
@@ -238,8 +329,11 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 		struct span list = m->node;
 
 		op->has_node = msg_rec_next(&list, MSG_NODE, &op->told) && op->told.fid;
-		op->told.target = SPAN_NULL;
-		op->told.xattrs = SPAN(must_memdup(op->told.xattrs.p, op->told.xattrs.len), op->told.xattrs.len);
+		if (op->has_node)
+			told_of(&op->told);
+		take_dirs(op, m->dirs);
+	} else if (result == 0 && type == MSG_OK) {
+		take_dirs(op, ((const struct msg_OK *)msg)->dirs);
 	}
 	if (result == 0 && !op->has_node && op->kind != OP_REMOVE && op->kind != OP_XATTR)
 		op->result = -EPROTO;
@@ -263,7 +357,7 @@ static void send_make(struct op *op, struct link *link, struct span path, const 
 {
 	struct msg_FS_MAKE m = {
 		.path = path,
-		.mode = op->mode,
+		.mode = op->mode | (S_ISDIR(op->mode) ? dir->mode & S_ISGID : 0), /* as a kernel does */
 		.uid = dir->uid,
 		.gid = dir->gid,
 		.target = op->target,
@@ -328,6 +422,12 @@ static int op_ask(struct op *op, struct link *link)
 		send_attr(op, link, span_str(path));
 	} else if (op->kind == OP_XATTR) {
 		send_xattr(op, link, span_str(path));
+	} else if (op->kind == OP_ALLOC) {
+		struct msg_FS_ALLOC m = { .path = span_str(path), .mode = op->flags, .fid = op->fid };
+
+		m.offset = op->offset;
+		m.len = op->len;
+		link_call(link, MSG_FS_ALLOC, &m, until, op_reply, op);
 	} else if (op->kind == OP_LINK) {
 		struct msg_FS_LINK m = { .from = span_str(other), .to = span_str(path) };
 
@@ -373,6 +473,10 @@ static void op_start(struct op *op)
 		r = op_ask(op, link);
 		if (r == 0)
 			return;
+		if (r == -ENOENT && !op->name && held_is(ws, op->fid)) {
+			op->live = false;
+			r = 0;
+		}
 	}
 	op->result = r;
 	if (r < 0)
@@ -468,6 +572,17 @@ void ws_set_xattr(struct ws *ws, uint64_t fid, struct span name, const struct sp
 	op->flags = (flags & XATTR_CREATE ? WIRE_XATTR_CREATE : 0U) | (flags & XATTR_REPLACE ? WIRE_XATTR_REPLACE : 0U);
 	if (value)
 		op->data = SPAN(must_memdup(value->p, value->len), value->len);
+	op_start(op);
+}
+
+void ws_allocate(struct ws *ws, uint64_t fid, int mode, uint64_t offset, uint64_t len, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_ALLOC, fn, ctx);
+
+	op->fid = fid;
+	op->flags = (uint32_t)mode;
+	op->offset = offset;
+	op->len = len;
 	op_start(op);
 }
 

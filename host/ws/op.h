@@ -5,12 +5,12 @@
 /* One change that the host asked for, on its way: to the agent and back (live), or to the store (stopped). */
 #include "host/ws/state.h"
 
-enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_XATTR, OP_RESTORE };
+enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_XATTR, OP_ALLOC, OP_RESTORE };
 
 struct op {
 	enum op_kind kind;
 	struct ws *ws; /* a reference */
-	uint64_t fid, parent, to_parent, offset;
+	uint64_t fid, parent, to_parent, offset, len;
 	uint32_t mode, flags;
 	bool append, live; /* live: the agent has performed it */
 	bool is_gone;	   /* an extended attribute: it is to be taken away */
@@ -28,11 +28,15 @@ struct op {
 	int result; /* what the agent said */
 	bool has_node;
 	struct msg_NODE told; /* by the agent, without its target; its extended attributes are owned */
+	struct msg_NODE dirs[2]; /* in which a name changed, as told; likewise */
+	unsigned n_dirs;
 	struct node node;     /* as committed */
 };
 
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
 int op_local(struct ws_pass *p, struct op *op);
+/* Lay what fallocate() does over a content. @size: that of the file behind it. Return: as content_finish(). */
+int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint64_t size);
 /* past.c: the workspace, sealed as op->from, becomes op->to at op->path. Return: 0; -EAGAIN: it is not op->from. */
 int local_restore(struct ws_pass *p, struct op *op);
 /* Unpack a directory inside the pass, when it is a stub. */

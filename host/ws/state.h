@@ -171,6 +171,11 @@ void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);
 void node_from_msg(const struct msg_NODE *m, struct node *ret);
 void suspects_free(struct ws *ws);
 
+/* held.c: a file that lost its last name: keep it, if somebody on the host has it open. Return: whether it is kept. */
+bool held_keep(struct ws_pass *p, struct node *n);
+/* Is it one of those? What is done to it is done in the store alone. */
+bool held_is(struct ws *ws, uint64_t fid);
+
 /* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
 int ship_commit(struct ws_pass *p, struct err *e);

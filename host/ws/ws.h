@@ -42,6 +42,8 @@ struct ws_listener {
 	/* On the workspace's notify strand, after the change is durable and readable; must return only when the kernel
 	 * shows nothing older, because the agent is told so then. */
 	void (*changed)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+	/* On the workspace's strand: has somebody this file open? Then it is kept without a name until ws_let_go(). */
+	bool (*is_open)(void *ctx, struct ws *ws, uint64_t fid);
 };
 
 /* What is kept of the commands that run in it: with up to a KiB of their words, the first word, or nothing. */
@@ -78,6 +80,8 @@ void ws_retell(struct ws *ws, struct ws_change *changes, size_t n);
 void ws_flush(struct ws *ws, uint64_t until);
 /** ws_commands_end() - it is stopped: no command runs any more. */
 void ws_commands_end(struct ws *ws);
+/** ws_let_go() - a file that was kept without a name may have been closed. Any thread. */
+void ws_let_go(struct ws *ws);
 
 /** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
  * limit. Before ws_start(). */
@@ -181,6 +185,8 @@ void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done
 /** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
 void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
 
+/** ws_allocate() - as fallocate(2) with KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. */
+void ws_allocate(struct ws *ws, uint64_t fid, int mode, uint64_t offset, uint64_t len, ws_done_fn *fn, void *ctx);
 /** ws_set_xattr() - an extended attribute of a user ("user.x"); @value NULL: take it away. @flags: XATTR_CREATE,
  * XATTR_REPLACE. What setxattr(2) answers. @fn is given no node when the agent is too old to tell what it did. */
 void ws_set_xattr(struct ws *ws, uint64_t fid, struct span name, const struct span *value, int flags, ws_done_fn *fn,

@@ -4,7 +4,7 @@
 
 /* Numbers that both ends of the wire share, beside the messages of msg.def. */
 
-enum { WIRE_GENERATION = 2, WIRE_TOKEN_LEN = 32 };
+enum { WIRE_GENERATION = 3, WIRE_TOKEN_LEN = 32 };
 
 enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4, WIRE_FILL = 5 };
 enum wire_stream { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2 };
@@ -40,7 +40,7 @@ enum {
 /** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
 static inline unsigned wire_since(unsigned type)
 {
-	return (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
+	return type == 0x79 ? 3 : (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
 }
 
 #endif

@@ -327,3 +327,85 @@ Test(ws, a_stopped_workspace_is_a_file_system)
 	cr_assert_eq(ws_getattr(l.ws, file.fid, &n), -ENOENT);
 	lab_fsck(&l);
 }
+
+/* --- without a name ----------------------------------------------------------------------------------------------- */
+
+static bool is_open(void *ctx, struct ws *ws, uint64_t fid)
+{
+	(void)ws;
+	return __atomic_load_n((uint64_t *)ctx, __ATOMIC_ACQUIRE) == fid;
+}
+
+static uint64_t no_announce(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	(void)ctx, (void)ws, (void)changes, (void)n;
+	return 0;
+}
+
+static void no_changed(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	(void)ctx, (void)ws, (void)changes, (void)n;
+}
+
+static int write_of(uint64_t fid, const char *text)
+{
+	struct ws_wait *w = ws_wait_new();
+
+	ws_write(l.ws, fid, 0, span_str(text), false, ws_wait_done, w);
+	return ws_wait_end(&w, NULL);
+}
+
+static void wait_gone(uint64_t fid)
+{
+	uint64_t until = clock_after_ms(LAB_MS);
+	struct node n;
+
+	while (ws_getattr(l.ws, fid, &n) != -ENOENT && clock_now() < until)
+		(void)!poll(NULL, 0, 5);
+	cr_assert_eq(ws_getattr(l.ws, fid, &n), -ENOENT);
+}
+
+Test(ws, what_is_open_is_kept_without_a_name)
+{
+	static const struct ws_listener listener = { .announce = no_announce, .changed = no_changed,
+						     .is_open = is_open };
+	struct node n;
+	uint64_t open = 21;
+
+	ws_on_change(l.ws, &listener, &open);
+	lab_file(&l, "closed", 20, 0, 5);
+	lab_file(&l, "open", 21, 0, 5);
+	lab_batch(&l, 0);
+	lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "closed", NULL);
+	lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "open", NULL);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 20, &n), -ENOENT);
+	cr_assert_eq(ws_getattr(l.ws, 21, &n), 0);
+	cr_assert_eq(n.nlink, 0);
+	cr_assert_eq(write_of(21, "text"), 0); /* nothing of it goes to the agent, which would not answer */
+	cr_assert_eq(write_of(20, "text"), -ENOENT);
+	cr_assert_eq(ws_getattr(l.ws, 21, &n), 0);
+	cr_assert_eq(n.size, 4);
+	lab_fsck(&l);
+	ws_let_go(l.ws); /* another one was closed */
+	lab_file(&l, "more", 22, 0, 5);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 21, &n), 0);
+	__atomic_store_n(&open, 0, __ATOMIC_RELEASE);
+	ws_let_go(l.ws);
+	wait_gone(21);
+	lab_fsck(&l);
+	/* One that has a name again is not given up with the others. */
+	__atomic_store_n(&open, 22, __ATOMIC_RELEASE);
+	lab_add(&l, WIRE_ENT_GONE, LAB_ROOT, "more", NULL);
+	lab_batch(&l, 0);
+	lab_file(&l, "other", 22, 0, 6);
+	lab_batch(&l, 0);
+	__atomic_store_n(&open, 0, __ATOMIC_RELEASE);
+	ws_let_go(l.ws);
+	lab_file(&l, "last", 23, 0, 5);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 22, &n), 0);
+	cr_assert_eq(n.nlink, 1);
+	lab_fsck(&l);
+}
