@@ -629,7 +629,9 @@ if __name__ == "__main__":
     import life
     import more
     import neighbour
-    PARTS.update({name: lambda part=part: part(box, peer) for name, part in {**life.PARTS, **more.PARTS, **neighbour.PARTS}.items()})
+    import past
+    PARTS.update({name: lambda part=part: part(box, peer) for name, part in
+                  {**life.PARTS, **more.PARTS, **neighbour.PARTS, **past.PARTS}.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()
