@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The host's copy is what the guest has: random operations from seeds, also while the host writes; both sides compared after each
+# round and once more when the sandbox was killed (tests/lib/equal.py). BERTH_SEED begins elsewhere; BERTH_LONG=1: an hour's worth.
+. "$(dirname "$0")/../lib/flow.sh"
+need_template base
+start_daemon
+seed=${BERTH_SEED:-1} seeds=3 rounds=6 count=60
+if [ -n "${BERTH_LONG:-}" ]; then seeds=60 rounds=15 count=150; fi
+export PYTHONPATH="$SRC/tests/lib" BERTH_BUILD
+for ((i = 0; i < seeds; i++)); do
+	python3 "$SRC/tests/lib/equal.py" base "$MNT" $((seed + i)) "$rounds" "$count" || fail "the sides differ"
+	python3 "$SRC/tests/lib/equal.py" base "$MNT" $((seed + i)) "$rounds" "$count" --host || fail "the sides differ, with a writing host"
+done
+berth fsck >"$TOP/fsck" || fail "fsck: $(cat "$TOP/fsck")"
+say ok
