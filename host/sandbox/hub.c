@@ -413,8 +413,11 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 	int r = 0;
 
 	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held))
+	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held)) {
+		if (to == SANDBOX_STOPPING)
+			__atomic_store_n(&s->is_wanted, true, __ATOMIC_RELAXED);
 		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	}
 	if (!s || s->info.state == SANDBOX_CREATING) {
 		r = no_such(id_or_name, e);
 	} else if (!(HUB_IN(s->info.state) & from)) {

@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { SEAL_TRIES = 10, NAME_TRIES = 100 };
+/* How long what was written may take to come home: while everything runs; while the workload stands still. How long one
+ * caller waits for another's work on the same sandbox. */
+enum { SEAL_TRIES = 10, NAME_TRIES = 100, STILL_MS = 20000, HOLD_MS = 10000 };
 
 static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
 
@@ -23,20 +25,25 @@ static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) |
 static int hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
 {
 	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
+	uint64_t until = clock_after_ms(HOLD_MS);
 	struct sandbox *s;
 	int r = 0;
 
 	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held))
-		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
+	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held) &&
+	       clock_now() < until)
+		lock_wait(&hub->lock, &hub->cond, until);
 	if (!s || s->info.state == SANDBOX_CREATING || !s->ws)
 		r = err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
 	else if (s->info.state == SANDBOX_STOPPING)
 		r = err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);
+	else if ((HUB_IN(s->info.state) & between) || s->is_held)
+		r = err_set(e, -EAGAIN, "busy", "somebody else works on sandbox %s", s->info.id);
 	else if (s->is_stalled)
 		r = err_set(e, -ENOSPC, "disk-full", "sandbox %s stands still until the disk has room", s->info.id);
 	if (r == 0) {
 		s->is_held = true;
+		__atomic_store_n(&s->is_wanted, false, __ATOMIC_RELAXED);
 		s->jobs++;
 		*ret = s;
 	}
@@ -72,9 +79,9 @@ static void thaw(struct sandbox *s)
 }
 
 /* What the guest wrote before this is here and durable. */
-static int come_home(struct sandbox *s, struct err *e)
+static int come_home(struct sandbox *s, uint64_t ms, struct err *e)
 {
-	return runs(s) ? ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), e) : 0;
+	return runs(s) ? ws_sync(s->ws, clock_after_ms(ms), e) : 0;
 }
 
 static int seal(struct sandbox *s, unsigned flags, struct digest *ret, struct err *e)
@@ -143,7 +150,7 @@ static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snaps
 	uint32_t flags = (runs(s) ? SNAPSHOT_LIVE : 0) | (unfrozen && runs(s) ? SNAPSHOT_UNFROZEN : 0);
 	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct digest root;
-	int r = come_home(s, e);
+	int r = come_home(s, unfrozen ? HUB_SYNC_MS : STILL_MS, e);
 
 	if (r == 0)
 		r = seal(s, old, &root, e);
@@ -164,7 +171,7 @@ int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool
 	stand = runs(s) && !unfrozen;
 	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
 	if (stand)
-		r = come_home(s, e);
+		r = come_home(s, HUB_SYNC_MS, e);
 	if (r == 0 && stand)
 		r = freeze(s, true, e);
 	if (r == 0)
@@ -232,7 +239,7 @@ static int find(struct sandbox *s, const char *name, struct snapshot *ret, struc
 static int present(struct sandbox *s, struct snapshot *ret, struct err *e)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
-	int r = come_home(s, e);
+	int r = come_home(s, HUB_SYNC_MS, e);
 
 	*ret = (struct snapshot){ .created_ns = clock_wall() };
 	if (r == 0)
@@ -290,14 +297,14 @@ static int restore_stored(struct sandbox *s, const struct digest *to, const char
 static int restore_live(struct sandbox *s, const struct digest *to, const char *path, struct err *e)
 {
 	struct digest now;
-	int r = come_home(s, e);
+	int r = come_home(s, STILL_MS, e);
 
 	if (r == 0)
 		r = seal(s, SEAL_OLD_CONTENT, &now, e);
 	if (r == 0)
-		r = ws_restore_live(s->ws, &now, to, path, e);
+		r = ws_restore_live(s->ws, &now, to, path, &s->is_wanted, e);
 	if (r == 0)
-		r = come_home(s, e);
+		r = come_home(s, STILL_MS, e);
 	return r;
 }
 

@@ -25,6 +25,7 @@ struct sandbox {
 	int pidfd;
 	bool is_frozen; /* all of it; guarded by hub.lock, as the next two */
 	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
+	bool is_wanted; /* atomic: somebody waits for whoever holds it, to end it: long work on it breaks off */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
 	char *meta; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */

@@ -27,6 +27,7 @@ struct going {
 
 struct back {
 	struct ws *ws;
+	const bool *stop; /* atomic */
 	VEC(struct going) list;
 };
 
@@ -303,7 +304,7 @@ static int perform_all(struct back *b, const struct digest *to, const char *path
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
 	for (i = 0; r == 0 && i < b->list.len; i++) {
-		r = perform(b, &b->list.v[i]);
+		r = __atomic_load_n(b->stop, __ATOMIC_RELAXED) ? -ECANCELED : perform(b, &b->list.v[i]);
 		if (r < 0)
 			return err_sys(e, r, "/workspace/%s (%zu of %zu changes were made)", b->list.v[i].path, i,
 				       b->list.len);
@@ -312,9 +313,9 @@ static int perform_all(struct back *b, const struct digest *to, const char *path
 }
 
 int ws_restore_live(struct ws *ws, const struct digest *from, const struct digest *to, const char *path,
-		    struct err *e)
+		    const bool *stop, struct err *e)
 {
-	struct back b = { .ws = ws };
+	struct back b = { .ws = ws, .stop = stop };
 	size_t i;
 	int r = tree_diff(ws->conf.store, from, to, path, TREE_DIFF_GONE_WHOLE, collect, &b, e);
 

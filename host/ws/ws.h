@@ -203,10 +203,10 @@ bool ws_is_past(const struct ws *ws);
 void ws_restore(struct ws *ws, const struct digest *from, const struct digest *to, const char *path, const char *words,
 		ws_done_fn *fn, void *ctx);
 /** ws_restore_live() - the same for a live one: the agent performs each change. Blocking, may take long. What was done
- * when it fails stays, and the sentence says how far it came.
- * Return: 0; -E2BIG slug "too-many-changes"; the agent's; -errno. */
+ * when it fails stays, and the sentence says how far it came. *@stop may become true meanwhile (atomic): it breaks off.
+ * Return: 0; -E2BIG slug "too-many-changes"; -ECANCELED; the agent's; -errno. */
 int ws_restore_live(struct ws *ws, const struct digest *from, const struct digest *to, const char *path,
-		    struct err *e) MUST_CHECK;
+		    const bool *stop, struct err *e) MUST_CHECK;
 
 /** ws_do() helpers for threads that may block: turn one of the above into a wait. */
 struct ws_wait;
