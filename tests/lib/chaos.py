@@ -20,7 +20,8 @@ BOXES_MAX = 4
 # How often which process; a victim that is not there at that moment is replaced by the daemon.
 VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["maker"] * 2 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4
 # What is done to sandboxes. A new verb needs a function "do_VERB" and its row here.
-VERBS = ["create"] * 4 + ["run"] * 5 + ["write"] * 3 + ["pause"] * 2 + ["resume"] * 3 + ["kill"] * 2 + ["remove"] * 2
+VERBS = ["create"] * 4 + ["run"] * 5 + ["write"] * 3 + ["pause"] * 2 + ["resume"] * 3 + ["kill"] * 2 + ["remove"] * 2 + \
+    ["snapshot"] * 3 + ["fork"] * 2 + ["begin"] * 2 + ["restore"] * 2
 
 
 def comm(pid):
@@ -65,6 +66,7 @@ class Chaos:
         self.rnd = random.Random(SEED)
         self.daemon = None
         self.acked = collections.defaultdict(set)  # sandbox -> lines that a command has said it wrote
+        self.snapshots = collections.defaultdict(dict)  # sandbox -> name -> lines that must be in it
         self.problems, self.killed, self.seen = [], collections.Counter(), collections.Counter()
         self.ends = collections.Counter()
         self.n = 0
@@ -108,7 +110,11 @@ class Chaos:
     def plan(self, boxes):
         verb = self.rnd.choice(VERBS)
         want = {"run": ["running"], "write": ["running"], "pause": ["running"], "resume": ["paused"],
-                "kill": ["running", "paused"], "remove": ["stopped", "failed"]}.get(verb)
+                "kill": ["running", "paused"], "remove": ["stopped", "failed"], "snapshot": ["running", "paused", "stopped", "failed"],
+                "fork": ["running", "paused", "stopped"], "begin": ["running", "paused", "stopped"],
+                "restore": ["running", "stopped"]}.get(verb)
+        if verb in ("fork", "begin") and len(boxes) >= BOXES_MAX:
+            verb, want = "snapshot", ["running", "paused", "stopped"]
         if want is None:
             return (verb, None, self.rnd.random()) if len(boxes) < BOXES_MAX else \
                 ("remove", self.pick(boxes, "stopped", "failed") or self.pick(boxes, "running", "paused"), 0)
@@ -144,6 +150,29 @@ class Chaos:
         assert open(f"{path}/y").read() == "written\n"
         self.acked[box].add(f"mount {path}/y")
 
+    def do_snapshot(self, box, number):
+        known, name = set(self.acked[box]), f"s{int(number * 1e6)}"
+        Api().good("POST", f"/v1/sandboxes/{box}/snapshots", {"name": name, "freeze": number < 0.8})
+        self.snapshots[box][name] = {a for a in known if not a.startswith("mount ")}
+
+    def do_fork(self, box, _):
+        known = {a for a in self.acked[box] if not a.startswith("mount ")}
+        for f in Api().good("POST", f"/v1/sandboxes/{box}/fork", {}):
+            self.acked[f["id"]] |= known
+
+    def do_begin(self, box, _):
+        known = {a for a in self.acked[box] if not a.startswith("mount ")}
+        self.acked[Api().good("POST", "/v1/sandboxes", {"from": box})["id"]] |= known
+
+    def do_restore(self, box, number):
+        names = sorted(self.snapshots[box])
+        if not names:
+            raise ValueError("no snapshot")
+        name = names[int(number * len(names))]
+        self.acked[box].clear()  # what a restore was about to take back is promised no longer, done or not
+        Api().good("POST", f"/v1/sandboxes/{box}/restore", {"snapshot": name, "keep": number < 0.5})
+        self.acked[box] |= self.snapshots[box][name]
+
     def do_pause(self, box, _):
         Api().good("POST", f"/v1/sandboxes/{box}/pause")
 
@@ -156,6 +185,7 @@ class Chaos:
     def do_remove(self, box, _):
         if self.boxes()[box]["state"] in ("running", "paused"):
             self.do_kill(box, 0)
+        self.snapshots.pop(box, None)
         Api().good("DELETE", f"/v1/sandboxes/{box}")
         self.acked.pop(box, None)
 
@@ -238,7 +268,8 @@ class Chaos:
             if box[0] != "." and box not in alive and not (box in boxes and os.listdir(f"{STATE}/boxes/{box}") == ["ws.img"]):
                 wrong.append(f"boxes/{box} is left: {os.listdir(f'{STATE}/boxes/{box}')}")
         wrong += [f"crun/{box} is left" for box in os.listdir(f"{STATE}/crun") if box not in alive]
-        wrong += [f"store/ws/{box} is left" for box in os.listdir(f"{STATE}/store/ws") if box not in boxes]
+        wrong += [f"store/ws/{box} is left" for box in os.listdir(f"{STATE}/store/ws")
+                  if box not in boxes and not box.startswith(".view-")]
         loops = subprocess.run(["losetup", "-n", "-O", "BACK-FILE"], stdout=subprocess.PIPE, text=True).stdout
         for line in loops.splitlines():
             if line.strip().startswith(f"{STATE}/boxes/") and line.strip()[len(STATE) + 7:].split("/")[0] not in alive:
@@ -279,6 +310,17 @@ class Chaos:
                     continue
                 self.same(i, r.stdout.split()[:-1])
             self.compare(i)
+            self.compare_past(i)
+
+    def compare_past(self, box):
+        for name, lines in sorted(self.snapshots[box].items()):
+            try:
+                there = set(open(f"{MNT}/{box}/.berth/snapshots/{name}/log").read().split()) if lines else set()
+            except OSError as e:
+                there = set()
+                self.problem(f"{box}@{name}: log: {e}")
+            if lines - there:
+                self.problem(f"{box}@{name}: lost lines {sorted(lines - there)}")
 
     def is_over(self, box):
         """Its agent was killed a moment ago: the daemon was about to notice."""
