@@ -16,8 +16,10 @@
 enum {
 	LOOK_MS = 5000,
 	REST_MS = 30000,     /* at least, between two runs */
-	REST_LOW_MS = 10000, /* when the disk is low */
-	TIMES = 20,	     /* a run may take one part in so many of the time, unless the disk is low */
+	REST_LOW_MS = 10000, /* when the disk is low, as long as that brings something */
+	REST_VAIN_MS = 60000,
+	TIMES = 20,	 /* a run may take one part in so many of the time */
+	TIMES_LOW = 2,	 /* when the disk is low */
 };
 
 struct kept {
@@ -91,12 +93,17 @@ static bool is_low(struct hub *hub)
 static bool is_due(struct hub *hub, uint64_t ended, uint64_t took_ms, bool low)
 {
 	uint64_t since_ms = (clock_now() - ended) / CLOCK_MS;
+	struct gc_stats last;
+	bool dropped;
 
 	if (!hub->conf.gc_interval_ms)
 		return false;
+	store_gc_last(hub->conf.store, &last);
+	dropped = store_gc_dropped(hub->conf.store) > 0;
 	if (low)
-		return since_ms >= MAX((uint64_t)REST_LOW_MS, took_ms);
-	if (store_gc_dropped(hub->conf.store) && since_ms >= MAX((uint64_t)REST_MS, took_ms * TIMES))
+		return since_ms >= MAX((uint64_t)(dropped || last.freed ? REST_LOW_MS : REST_VAIN_MS),
+				       took_ms * TIMES_LOW);
+	if (dropped && since_ms >= MAX((uint64_t)REST_MS, took_ms * TIMES))
 		return true;
 	return since_ms >= hub->conf.gc_interval_ms;
 }
@@ -113,7 +120,7 @@ static void collect(struct hub *hub, bool low, uint64_t *took_ms)
 		log_info("sandbox", "collected", "objects=%llu bytes=%llu left=%llu ms=%llu",
 			 (unsigned long long)st.freed, (unsigned long long)st.freed_b, (unsigned long long)st.live_b,
 			 (unsigned long long)st.took_ms);
-	else if (r != -EINTR && r != -EBUSY)
+	else if (r != -ESHUTDOWN && r != -EBUSY)
 		log_error("sandbox", "nothing was collected", "slug=%s why=%s", e.slug, e.text);
 }
 

@@ -120,23 +120,32 @@ static void remember(struct gc_run *run)
 	qsort(gc->own, gc->n_own, sizeof(*gc->own), by_id);
 }
 
+/* Why none can be now, or why one ended early. */
+static int refuse(struct gc *gc, struct err *e)
+{
+	bool stop;
+
+	lock_take(&gc->lock);
+	stop = gc->stop;
+	lock_drop(&gc->lock);
+	return stop ? err_set(e, -ESHUTDOWN, "gc-stopped", "the daemon ends")
+		    : err_set(e, -EBUSY, "gc-busy", "a backup or a verification reads the store");
+}
+
 static int enter(struct gc *gc, struct err *e)
 {
-	int r = 0;
+	bool wanted;
 
 	lock_take(&gc->lock);
 	while (gc->is_running && !gc->stop)
 		(void)!lock_wait(&gc->lock, &gc->cond, CLOCK_NEVER);
-	if (gc->stop)
-		r = err_set(e, -EINTR, "gc-stopped", "the daemon ends");
-	else if (gc->inhibited)
-		r = err_set(e, -EBUSY, "gc-busy", "a backup or a verification reads the store");
-	else
+	wanted = !gc->stop && !gc->inhibited;
+	if (wanted) {
 		gc->is_running = true;
-	if (r == 0)
 		gc->dropped = 0;
+	}
 	lock_drop(&gc->lock);
-	return r;
+	return wanted ? 0 : refuse(gc, e);
 }
 
 static void leave(struct gc_run *run, int r)
@@ -150,6 +159,7 @@ static void leave(struct gc_run *run, int r)
 		remember(run);
 	} else {
 		gc->stats.failed++;
+		gc->dropped += r == -EINTR || r == -ETIMEDOUT; /* soon again */
 		gc->stats.freed_ever += run->stats.freed;
 		gc->stats.freed_ever_b += run->stats.freed_b;
 	}
@@ -193,7 +203,7 @@ int store_gc(struct store *store, unsigned flags, struct gc_stats *ret, struct e
 		st->snapshots += run.snapshots.v[i];
 	leave(&run, r);
 	if (r == -EINTR)
-		return err_set(e, r, "gc-stopped", "a backup or a verification began, or the daemon ends");
+		r = refuse(store->gc, e);
 	if (r == 0)
 		store_gc_last(store, ret);
 	return r;

@@ -378,8 +378,8 @@ struct gc_stats {
 enum { GC_EAGER = 1 }; /* without pauses: the disk is full, or somebody waits */
 
 /** store_gc() - delete what nothing refers to; everything goes on meanwhile. May take minutes; a second call waits for
- * the first. Return: 0; -EBUSY slug "gc-busy": a backup or fsck reads everything; -EINTR slug "gc-stopped"; -EIO slug
- * "store-damaged": what is referred to is not there, and nothing was deleted; -ENOSPC; -errno. */
+ * the first. Return: 0; -EBUSY slug "gc-busy": a backup or fsck reads everything; -ESHUTDOWN slug "gc-stopped"; -EIO
+ * slug "store-damaged": what is referred to is not there, and nothing was deleted; -ENOSPC; -errno. */
 int store_gc(struct store *store, unsigned flags, struct gc_stats *ret, struct err *e) MUST_CHECK;
 /** store_gc_last() - the last run that came to its end. */
 void store_gc_last(struct store *store, struct gc_stats *ret);

@@ -106,3 +106,14 @@ collected() { [ "$(used gc freed_b)" -ge 0 ] && [ "$(used gc objects)" -lt 100 ]
 wait_for 60 "a collection" collected
 curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics | grep -q '^berth_gc_runs_total [1-9]' || fail "metrics"
 sound
+stop_daemon
+
+# By age; one that runs and one that is paused stay.
+start_daemon --set store.keep-stopped=1s
+runs=$(berth create --template mini)
+rests=$(berth create --template mini)
+berth pause "$rests" >/dev/null
+wait_for 60 "retention by age" sh -c "! berth ps --all --json | grep -q '\"$busy\"'"
+berth ps --all --json >"$TOP/ps"
+grep -q "$runs" "$TOP/ps" && grep -q "$rests" "$TOP/ps" || fail "what runs or is paused was removed: $(cat "$TOP/ps")"
+[ ! -e "$MNT/$busy" ] || fail "what was removed is still shown"

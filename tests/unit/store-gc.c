@@ -288,7 +288,7 @@ Test(gc, a_backup_or_fsck_keeps_it_away, .timeout = 60)
 	store_gc_allow(p.store);
 	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
 	store_gc_stop(p.store);
-	cr_assert_eq(store_gc(p.store, 0, &st, NULL), -EINTR);
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), -ESHUTDOWN);
 	place_free(&p);
 }
 
