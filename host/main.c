@@ -400,6 +400,7 @@ static void stop_all(void *ctx)
 	follow_end(b->watchers, NULL);
 	http_stop(&b->front.http);
 	v1_backup_end();
+	v1_export_end();
 	if (kill)
 		hub_free(&b->hub, true);
 	else if (b->hub)

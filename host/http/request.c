@@ -72,8 +72,7 @@ int http_status_of(int code)
 		{ ENOENT, 404 }, { ESRCH, 404 },	{ EAGAIN, 409 },      { EALREADY, 409 },  { EBUSY, 409 },
 		{ EEXIST, 409 }, { ENOTEMPTY, 409 },	{ E2BIG, 413 },	      { EFBIG, 413 },	  { EUSERS, 429 },
 		{ EPIPE, 502 },	 { ECONNREFUSED, 502 }, { ESHUTDOWN, 503 },   { ETIMEDOUT, 504 }, { ENOSPC, 507 },
-		{ ENOSYS, 501 }, { ERANGE, 416 },
-		{ ENODATA, 404 }, { EOPNOTSUPP, 501 },
+		{ EDQUOT, 507 }, { ENOSYS, 501 },	{ ERANGE, 416 },      { ENODATA, 404 },	  { EOPNOTSUPP, 501 },
 	};
 	size_t i;
 

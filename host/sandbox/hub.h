@@ -21,6 +21,7 @@
 #include "host/priv/priv.h"
 #include "host/sandbox/event.h"
 #include "host/ws/ws.h"
+#include "tar/tar.h"
 #include "loop/pool.h"
 
 #include <stdbool.h>
@@ -226,6 +227,19 @@ int hub_state_split(const char *what, char **ret_id, const char **ret_snapshot, 
 /** hub_fork() - a stored workspace (a sandbox that is stopped) which shares everything with where it came from.
  * Return: 0; no-such-sandbox; no-such-snapshot; name-taken; id-taken; bad-name; -errno. */
 int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret, struct err *e) MUST_CHECK;
+
+/* An archive that becomes a stored workspace. */
+struct hub_import {
+	char name[HUB_NAME_MAX + 1]; /* "": none */
+	char owner[20];
+	uint64_t workspace_b; /* size of its file system, from which the limits follow; 0: the default */
+	uint64_t left_out;    /* yielded: devices */
+	struct digest tree;   /* yielded */
+};
+
+/** hub_import() - as hub_fork(), from what @get yields. Return: also bad-archive, quota-exceeded. Blocks. */
+int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *ctx, struct hub_info *ret,
+	       struct err *e) MUST_CHECK;
 
 /* --- templates ---------------------------------------------------------------------------------------------------- */
 

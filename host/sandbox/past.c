@@ -5,6 +5,7 @@
  * whatever comes of it.
  */
 #include "host/sandbox/state.h"
+#include "host/ws/archive.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -435,6 +436,39 @@ static void forget(struct sandbox *s)
 	(void)!wsdb_remove(hub->conf.store, id, NULL);
 }
 
+static struct sandbox *stored_new(struct hub *hub)
+{
+	struct sandbox *s = NEW(struct sandbox);
+
+	s->hub = hub;
+	s->pidfd = -1;
+	list_init(&s->node);
+	return s;
+}
+
+/* From here on others see it. Takes @s. */
+static int settle(struct sandbox *s, const struct snapshot *of, struct hub_info *ret, struct err *e)
+{
+	struct hub *hub = s->hub;
+	int r = hub_claim_stored(hub, s, e);
+
+	if (r) {
+		free(s);
+		return r;
+	}
+	r = plant(s, of, e);
+	if (r) {
+		forget(s);
+		return r;
+	}
+	life_show(s);
+	hub_set_state(s, SANDBOX_STOPPED, s->info.why);
+	lock_take(&hub->lock);
+	*ret = s->info;
+	lock_drop(&hub->lock);
+	return 0;
+}
+
 int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret, struct err *e)
 {
 	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
@@ -451,27 +485,60 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 	r = what->snapshot[0] ? find(from, what->snapshot, &of, e) : present(from, &of, e);
 	if (r == 0)
 		r = keep_tree(hub, &of.root, &hold_it, e);
-	s = NEW(struct sandbox);
-	s->hub = hub;
-	s->pidfd = -1;
-	list_init(&s->node);
+	s = stored_new(hub);
 	inherit(s, from, what);
 	release(from);
-	if (r == 0)
-		r = hub_claim_stored(hub, s, e);
 	if (r) {
 		free(s);
 		return r;
 	}
-	r = plant(s, &of, e);
-	if (r) {
-		forget(s);
-		return r;
-	}
-	life_show(s);
-	hub_set_state(s, SANDBOX_STOPPED, s->info.why);
-	lock_take(&hub->lock);
-	*ret = s->info;
-	lock_drop(&hub->lock);
+	return settle(s, &of, ret, e);
+}
+
+/* --- archives ----------------------------------------------------------------------------------------------------- */
+
+static int same_limits(struct hub *hub, const struct hub_import *what, struct ws_import *io, struct err *e)
+{
+	uint64_t size = what->workspace_b ? what->workspace_b : hub->conf.workspace_b;
+
+	if (size > hub->conf.workspace_max_b)
+		return err_set(e, -EINVAL, "limit", "a workspace of at most %llu bytes may be asked for",
+			       (unsigned long long)hub->conf.workspace_max_b);
+	io->bytes_max = size;
+	io->entries_max = ws_entries_max(size);
 	return 0;
+}
+
+int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *ctx, struct hub_info *ret,
+	       struct err *e)
+{
+	struct ws_import io = { .entries = 0 };
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
+	struct snapshot of = { .flags = 0 };
+	struct sandbox *s;
+	struct hub_info *i;
+	int r = same_limits(hub, what, &io, e);
+
+	if (r == 0 && what->name[0] && !str_is_id(what->name, HUB_NAME_MAX))
+		r = err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
+	if (r == 0)
+		r = ws_import(hub->conf.store, get, ctx, &io, e);
+	hold_it = io.hold;
+	if (r)
+		return r;
+	of.root = what->tree = io.tree;
+	of.entries = io.entries;
+	what->left_out = io.left_out;
+	s = stored_new(hub);
+	i = &s->info;
+	*i = (struct hub_info){ .state = SANDBOX_CREATING, .created_ns = clock_wall(), .memory_b = hub->conf.memory_b,
+				.workspace_b = io.bytes_max, .cpu_milli = hub->conf.cpu_milli, .pids = hub->conf.pids };
+	i->stopped_ns = i->created_ns;
+	snprintf(i->template_, sizeof(i->template_), "base");
+	snprintf(i->name, sizeof(i->name), "%s", what->name);
+	snprintf(i->owner, sizeof(i->owner), "%s", what->owner);
+	snprintf(i->why, sizeof(i->why), "imported from an archive");
+	hub_random_id(i->id);
+	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
+	return settle(s, &of, ret, e);
 }

@@ -460,7 +460,7 @@ static int count_xattrs(struct ws_pass *p, struct err *e)
 
 int apply_count(struct ws_pass *p, struct err *e)
 {
-	uint64_t n, size = p->ws->size_b, max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
+	uint64_t n, size = p->ws->size_b, max = ws_entries_max(size);
 	int r = count_xattrs(p, e);
 
 	if (r < 0 || !p->entries)

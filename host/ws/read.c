@@ -29,7 +29,7 @@ int ws_usage(struct ws *ws, struct ws_usage *ret)
 	(void)!meta_get_u64(t, "entries", &ret->entries);
 	(void)!meta_get_u64(t, "stored", &ret->brought_b);
 	if (size) {
-		ret->entries_max = MAX(size / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
+		ret->entries_max = ws_entries_max(size);
 		ret->brought_max_b = size * WS_STORED_TIMES;
 	}
 	return 0;

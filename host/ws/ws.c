@@ -137,6 +137,11 @@ void ws_limit(struct ws *ws, uint64_t size_b)
 	ws->size_b = size_b;
 }
 
+uint64_t ws_entries_max(uint64_t size_b)
+{
+	return MAX(size_b / WS_ENTRY_B, (uint64_t)WS_ENTRIES_MIN);
+}
+
 void ws_set_past(struct ws *ws)
 {
 	ws->is_past = true;

@@ -83,6 +83,9 @@ void ws_commands_end(struct ws *ws);
 /** ws_let_go() - a file that was kept without a name may have been closed. Any thread. */
 void ws_let_go(struct ws *ws);
 
+/** ws_entries_max() - how many names a workspace of this size may have. */
+uint64_t ws_entries_max(uint64_t size_b);
+
 /** ws_limit() - the size of the file system inside, from which follows what a guest may make the host keep. 0: no
  * limit. Before ws_start(). */
 void ws_limit(struct ws *ws, uint64_t size_b);

@@ -106,6 +106,21 @@ BERTH_API int berth_events(struct berth *b, uint64_t since, bool follow,
 BERTH_API int berth_events_json(struct berth *b, uint64_t since, bool follow, int (*fn)(void *ctx, const char *line),
 				void *ctx, struct berth_error *e);
 
+/* --- archives ----------------------------------------------------------------------------------------------------- */
+
+/** berth_export() - "ID" or "ID@SNAPSHOT", or what is at @path in it (NULL: all), as a tar archive. */
+BERTH_API int berth_export(struct berth *b, const char *from, const char *path, int to_fd, struct berth_error *e);
+
+struct berth_imported {
+	char id[65], name[65];
+	char tree[65]; /* the hash of all that is in it */
+	uint64_t left_out; /* device nodes */
+};
+/** berth_import() - a tar archive from @fd, to its end, becomes a stored workspace. @name: NULL: none. @workspace_b: 0:
+ * the daemon's default. */
+BERTH_API int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b,
+			   struct berth_imported *ret, struct berth_error *e);
+
 /* --- the log of a workspace -------------------------------------------------------------------------------------- */
 
 struct berth_log {

@@ -18,7 +18,7 @@ cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, 
 	cli_shell, cli_attach, cli_git, cli_ls, cli_cat, cli_cp, cli_ln, cli_xattr,
 	cli_template, cli_backup, cli_fsck, cli_gc, cli_df, cli_dump,
 	cli_version, cli_key, cli_events, cli_watch, cli_log, cli_tunnel, cli_stats, cli_logs, cli_signal,
-	cli_snapshot, cli_snapshots, cli_diff, cli_restore, cli_fork;
+	cli_snapshot, cli_snapshots, cli_diff, cli_restore, cli_fork, cli_export, cli_import;
 
 /* "ID:PATH" into its halves; NULL when it is a local path. A local path with a colon is written "./a:b". */
 char *cli_split(const char *arg, const char **ret_path);

@@ -14,7 +14,7 @@ static const struct {
 } groups[] = {
 	{ "sandboxes", " create ps info timeout pause resume sync kill rm stats logs " },
 	{ "commands", " run shell attach signal tunnel git " },
-	{ "files", " ls cat cp ln xattr watch log " },
+	{ "files", " ls cat cp ln xattr watch log export import " },
 	{ "the daemon", NULL },
 };
 

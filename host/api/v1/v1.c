@@ -52,6 +52,8 @@ static const struct http_route routes[] = {
 	{ "DELETE", "/v1/sandboxes/{}/snapshots/{}", v1_snapshot_remove, ACCESS_FILES, NULL },
 	{ "POST", "/v1/sandboxes/{}/restore", v1_restore, ACCESS_FILES, NULL },
 	{ "POST", "/v1/sandboxes/{}/fork", v1_fork, ACCESS_RUN, NULL },
+	{ "GET", "/v1/export", v1_export, ACCESS_FILES, "from path" },
+	{ "POST", "/v1/import", v1_import, ACCESS_RUN, "name workspace" },
 	{ "GET", "/v1/diff", v1_diff, ACCESS_FILES, "from to path" },
 	{ "GET", "/v1/templates", v1_template_list, ACCESS_READ, NULL },
 	{ "POST", "/v1/templates", v1_template_build, ACCESS_ADMIN, NULL },

@@ -35,6 +35,8 @@ void v1_init(struct api *api);
 void v1_end(struct api *api);
 /** v1_backup_end() - after http_stop(): wait until no backup reads the store any more. */
 void v1_backup_end(void);
+/** v1_export_end() - the same of exports. */
+void v1_export_end(void);
 /* wait.c: the rest of an exec that was sent to the agent on @fd (taken over); http_later() follows. */
 void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, uint64_t until);
 
@@ -48,7 +50,8 @@ http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_ge
 	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_fsck, v1_gc, v1_backup,
 	v1_key_create, v1_key_list, v1_key_revoke, v1_events, v1_watch, v1_log, v1_file_head, v1_statfs, v1_xattr_get,
 	v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics, v1_host, v1_tunnel, v1_listen, v1_stats, v1_logs,
-	v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove, v1_restore, v1_fork, v1_diff;
+	v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove, v1_restore, v1_export, v1_import,
+	v1_fork, v1_diff;
 
 /* The member "disk": of the state directory. */
 struct json_writer;

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A state as a tar archive. A thread of its own walks the tree and writes; what it writes waits in a bounded buffer for
+ * the server's thread, which sends it. A client that takes nothing for a minute is given up. An archive that cannot be
+ * finished is cut off, so that nobody takes it for whole.
+ */
+#include "host/api/v1/v1.h"
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "host/ws/archive.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+enum { BUFFER_B = 2 * 1024 * 1024, STALL_MS = 60000, EXPORTS_MAX = 8 };
+
+struct export {
+	struct store *store;
+	struct digest root;
+	struct store_hold *hold; /* on it */
+	char *path, *what;
+	void *connection;
+	struct lock lock; /* guards what follows */
+	pthread_cond_t cond;
+	struct buf ready;
+	bool is_over, is_left, waits;
+	int result;
+	unsigned users; /* the thread and the server */
+};
+
+static unsigned running; /* atomic */
+
+static void drop(struct export *x)
+{
+	bool last;
+
+	lock_take(&x->lock);
+	last = --x->users == 0;
+	lock_drop(&x->lock);
+	if (!last)
+		return;
+	store_hold_free(&x->hold);
+	buf_fini(&x->ready);
+	pthread_cond_destroy(&x->cond);
+	lock_fini(&x->lock);
+	str_free(&x->path);
+	str_free(&x->what);
+	free(x);
+	__atomic_sub_fetch(&running, 1, __ATOMIC_RELEASE);
+}
+
+/* x.lock is held. */
+static void wake(struct export *x)
+{
+	if (x->waits)
+		http_resume(x->connection);
+	x->waits = false;
+}
+
+static int put(void *ctx, const void *p, size_t len)
+{
+	struct export *x = ctx;
+	uint64_t until = clock_after_ms(STALL_MS);
+	int r = 0;
+
+	lock_take(&x->lock);
+	while (r == 0 && !x->is_left && buf_len(&x->ready) && buf_len(&x->ready) + len > BUFFER_B)
+		r = lock_wait(&x->lock, &x->cond, until);
+	if (x->is_left)
+		r = -EPIPE;
+	if (r == 0)
+		r = buf_append(&x->ready, p, len);
+	if (r == 0)
+		wake(x);
+	lock_drop(&x->lock);
+	return r;
+}
+
+static void *export_thread(void *ctx)
+{
+	struct export *x = ctx;
+	struct err e = ERR_NULL;
+	int r = ws_export(x->store, &x->root, x->path, put, x, &e);
+
+	if (r < 0)
+		log_warn("api", "an export broke off", "of=%s why=%s", x->what, e.text);
+	lock_take(&x->lock);
+	x->is_over = true;
+	x->result = r;
+	if (!x->is_left)
+		wake(x);
+	lock_drop(&x->lock);
+	drop(x);
+	return NULL;
+}
+
+static ssize_t export_read(void *ctx, uint64_t at, void *to, size_t max)
+{
+	struct export *x = ctx;
+	struct span all;
+	ssize_t n;
+
+	(void)at;
+	lock_take(&x->lock);
+	all = buf_span(&x->ready);
+	n = (ssize_t)MIN(all.len, max);
+	if (n > 0) {
+		memcpy(to, all.p, (size_t)n);
+		buf_consume(&x->ready, (size_t)n);
+		pthread_cond_broadcast(&x->cond);
+	} else if (x->is_over) {
+		n = x->result;
+	} else {
+		x->waits = true;
+		http_suspend(x->connection);
+		n = -EAGAIN;
+	}
+	lock_drop(&x->lock);
+	return n;
+}
+
+static void export_end(void *ctx)
+{
+	struct export *x = ctx;
+
+	lock_take(&x->lock);
+	x->is_left = true;
+	x->waits = false;
+	pthread_cond_broadcast(&x->cond);
+	lock_drop(&x->lock);
+	drop(x);
+}
+
+void v1_export_end(void)
+{
+	const struct timespec nap = { .tv_nsec = 2000000 };
+
+	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE))
+		nanosleep(&nap, NULL);
+}
+
+/* What can be told as an error is told before the first byte. */
+static int look(struct export *x, struct err *e)
+{
+	struct tree_item it;
+	int r = *x->path ? tree_resolve(x->store, &x->root, x->path, &it) : 0;
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return err_set(e, -ENOENT, "no-such-path", "there is no /workspace/%s in it", x->path);
+	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
+}
+
+int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	const char *from = http_query(req, "from"), *typed = http_query(req, "path");
+	struct export *x;
+	pthread_t t;
+	int r;
+
+	if (__atomic_add_fetch(&running, 1, __ATOMIC_ACQ_REL) > EXPORTS_MAX) {
+		__atomic_sub_fetch(&running, 1, __ATOMIC_RELEASE);
+		return err_set(e, -EBUSY, "exports-run", "%d exports are being made", EXPORTS_MAX);
+	}
+	x = NEW(struct export);
+	x->store = api->store;
+	x->what = must_strdup(from ? from : "");
+	x->connection = http_connection(req);
+	x->users = 1;
+	lock_init(&x->lock, "export", LOCK_LEAF);
+	lock_cond_init(&x->cond);
+	buf_init(&x->ready, BUFFER_B + TAR_MAP_MAX * 40ULL);
+	r = path_normalise(typed ? typed : "", "/workspace", &x->path) < 0
+		    ? err_set(e, -EINVAL, "bad-path", "a path below /workspace is needed, without \"..\"")
+		    : v1_tree_of(api, from, &x->root, &x->hold, e);
+	if (r == 0)
+		r = look(x, e);
+	if (r == 0) {
+		x->users = 2;
+		r = -pthread_create(&t, NULL, export_thread, x);
+		if (r < 0) {
+			x->users = 1;
+			err_sys(e, r, "starting an export");
+		}
+	}
+	if (r < 0) {
+		drop(x);
+		return r;
+	}
+	pthread_detach(t);
+	res->type = "application/x-tar";
+	res->read = export_read;
+	res->read_end = export_end;
+	res->size = HTTP_SIZE_UNKNOWN;
+	res->ctx = x;
+	return 0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_WS_ARCHIVE_H
+#define HOST_WS_ARCHIVE_H
+
+/* Trees as tar archives, both ways. docs/snapshots.md, "Archives". */
+#include "host/store/store.h"
+#include "tar/tar.h"
+
+/** ws_export() - write what is at @path ("": everything) of a tree as an archive. Sockets and devices are left out.
+ * Return: 0; -ENOENT slug "no-such-path"; @put's. Blocks. */
+int ws_export(struct store *store, const struct digest *root, const char *path, tar_put_fn *put, void *ctx,
+	      struct err *e) MUST_CHECK;
+
+struct ws_import {
+	uint64_t entries_max, bytes_max; /* limits */
+	uint64_t entries, bytes;	 /* what there was */
+	uint64_t left_out;		 /* devices */
+	struct digest tree;
+	struct store_hold *hold; /* on it; yours */
+};
+
+/** ws_import() - read an archive into the store, as a tree; nothing of it touches a file system. Return: 0;
+ * -EBADMSG slug "bad-archive"; -EDQUOT slug "quota-exceeded"; -errno of the store or of @get. Blocks. */
+int ws_import(struct store *store, tar_get_fn *get, void *ctx, struct ws_import *io, struct err *e) MUST_CHECK;
+
+#endif

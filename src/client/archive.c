@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Workspaces as tar archives. */
+#include "client/inside.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+int berth_export(struct berth *b, const char *from, const char *path, int to_fd, struct berth_error *e)
+{
+	AUTO(str_free) char *state = client_encode(from);
+	AUTO(str_free) char *place = client_encode(path ? path : "");
+	AUTO(str_free) char *url = str_printf("/v1/export?from=%s&path=%s", state, place);
+	struct client_call c = { .method = "GET", .path = url, .from_fd = -1, .to_fd = to_fd };
+
+	return client_call(b, &c, e);
+}
+
+int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b, struct berth_imported *ret,
+		 struct berth_error *e)
+{
+	AUTO(str_free) char *as = client_encode(name ? name : "");
+	AUTO(str_free) char *url = str_printf("/v1/import?name=%s&workspace=%llu", as, (unsigned long long)workspace_b);
+	AUTO(json_free) struct json *j = NULL;
+	struct buf reply;
+	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1, .reply = &reply };
+	int r;
+
+	buf_init(&reply, 65536);
+	r = client_call(b, &c, e);
+	if (r == 0 && json_parse(buf_span(&reply), &j, NULL) < 0)
+		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer makes no sense");
+	if (r == 0) {
+		*ret = (struct berth_imported){ .left_out = json_get_u64(j, "left_out", 0) };
+		snprintf(ret->id, sizeof(ret->id), "%s", json_get_str(j, "id", ""));
+		snprintf(ret->name, sizeof(ret->name), "%s", json_get_str(j, "name", ""));
+		snprintf(ret->tree, sizeof(ret->tree), "%s", json_get_str(j, "tree", ""));
+	}
+	buf_fini(&reply);
+	return r;
+}
