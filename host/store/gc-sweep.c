@@ -190,6 +190,8 @@ static int delete_some(struct sweep *s, gc_refs *list)
 	st->freed += left;
 	st->freed_b += b;
 	release_below(s);
+	if (s->gc->at)
+		s->gc->at(s->gc->at_ctx, GC_AT_BATCH);
 	rest(s, since);
 	return gc_is_stopped(s->gc) ? -EINTR : 0;
 }

@@ -25,7 +25,7 @@ struct gc_ref {
 typedef VEC(struct gc_ref) gc_refs;
 
 /* For tests: called by the collector, no lock is held. */
-enum gc_point { GC_AT_MARK, GC_AT_MARKED, GC_AT_SWEEP };
+enum gc_point { GC_AT_MARK, GC_AT_MARKED, GC_AT_SWEEP, GC_AT_BATCH };
 
 struct gc {
 	struct store *store; /* borrowed: parent */

@@ -6,6 +6,7 @@
 #include "store-gc-lib.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 enum { WORKSPACES = 6, FILES = 40, STEPS = 300, SEEDS = 12 };
 
@@ -301,6 +302,7 @@ struct moment {
 	struct content c;
 	struct store_hold *hold;
 	int result;
+	struct db_txn *block;
 	pthread_t thread;
 	pthread_barrier_t in, go;
 };
@@ -457,8 +459,9 @@ Test(gc, a_use_that_began_before_is_awaited, .timeout = 60)
 	}
 }
 
-/* A seal that takes a file over as it was, while the file is replaced. */
-static void *seal_all(void *ctx)
+/* A seal that took a file over as it was: the file is forgotten while the seal waits for its nodes to be durable, and
+ * the workspace is marked without it. The writer stands still as long as somebody else writes to the contents. */
+static void *seal_it(void *ctx)
 {
 	struct moment *m = ctx;
 
@@ -470,35 +473,131 @@ static void seal_meanwhile(void *ctx, enum gc_point at)
 {
 	struct moment *m = ctx;
 
-	if (at == GC_AT_MARK)
-		(void)seal_all(m);
-	if (at == GC_AT_MARKED)
+	if (at == GC_AT_MARK) {
+		cr_assert_eq(db_begin(m->p->store->content, true, &m->block, NULL), 0);
+		cr_assert_eq(pthread_create(&m->thread, NULL, seal_it, m), 0);
+		while (!writer_queued(m->p->store->writer)) /* then it has read its state, and the root comes next */
+			sched_yield();
 		moment_forget(m);
+	}
+	if (at == GC_AT_MARKED)
+		db_abort(&m->block);
 }
 
-Test(gc, what_a_seal_records_during_the_mark_stays, .timeout = 60)
+Test(gc, what_a_seal_took_over_stays, .timeout = 60)
 {
 	struct moment m;
 	struct gc_stats st;
 	struct tree_item it;
+	struct txn *t = NULL;
+	struct node n;
+	struct place p;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	cr_assert_eq(txn_write(m.a, &t, NULL), 0);
+	cr_assert_eq(node_get(t, 9, &n), 0);
+	n.mode ^= 1;
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	p.store->gc->at = seal_meanwhile;
+	p.store->gc->at_ctx = &m;
+	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
+	pthread_join(m.thread, NULL);
+	cr_assert_eq(m.result, 0);
+	cr_assert_eq(tree_resolve(p.store, &m.root, "x", &it), 0);
+	cr_assert_eq(content_read(p.store, &it.content, 0, bytes, 200000, true), 200000);
+	wsdb_close(&m.a);
+	place_free(&p);
+}
+
+static void must_be_there(void *ctx, struct gc_ref ref)
+{
+	struct span v;
+
+	cr_assert_eq(db_get(ctx, ref.table, digest_span(&ref.d), &v), 0, "a %s went before what refers to it",
+		     content_tables[ref.table]);
+}
+
+/* What a crash would leave. */
+static void all_is_whole(void *ctx, enum gc_point at)
+{
+	struct moment *m = ctx;
+	struct db_txn *t = NULL;
+	struct span key, v;
+	size_t table;
+
+	if (at != GC_AT_BATCH)
+		return;
+	m->result++;
+	cr_assert_eq(db_begin(m->p->store->content, false, &t, NULL), 0);
+	for (table = CT_LIST; table <= CT_TREE; table++) {
+		enum db_step step = DB_AT_LEAST;
+
+		for (; db_walk(t, table, step, SPAN_NULL, &key, &v) == 0; step = DB_NEXT)
+			cr_assert_eq(gc_each_ref((enum content_table)table, v, must_be_there, t), 0);
+	}
+	db_abort(&t);
+}
+
+Test(gc, nothing_goes_before_what_refers_to_it, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct wsdb *b;
+	struct place p;
+	uint64_t seed = 3;
+	unsigned i;
+
+	place_make(&p, 1 << 30);
+	moment_make(&m, &p, 1);
+	b = ws_make(p.store, "b");
+	for (i = 0; i < 30; i++) {
+		struct digest root;
+
+		step_write(p.store, b, &seed);
+		if (i % 5 == 0)
+			cr_assert_eq(tree_seal(b, 0, &root, NULL), 0);
+	}
+	wsdb_close(&b);
+	cr_assert_eq(wsdb_remove(p.store, "b", NULL), 0);
+	p.store->gc->at = all_is_whole;
+	p.store->gc->at_ctx = &m;
+	p.store->gc->batch = 1;
+	cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+	cr_assert_gt(m.result, 30);
+	wsdb_close(&m.a);
+	place_free(&p);
+}
+
+/* A stub that was given another mode is not whole anywhere but in its tree. */
+Test(gc, a_stub_that_changed_keeps_its_tree, .timeout = 60)
+{
+	struct moment m;
+	struct gc_stats st;
+	struct wsdb *b = NULL;
 	struct txn *t = NULL;
 	struct node root;
 	struct place p;
 
 	place_make(&p, 1 << 30);
 	moment_make(&m, &p, 1);
-	cr_assert_eq(txn_write(m.a, &t, NULL), 0);
-	cr_assert_eq(node_get(t, ROOT, &root), 0);
+	cr_assert_eq(wsdb_open(p.store, "b", true, &b, NULL), 0);
+	cr_assert_eq(txn_write(b, &t, NULL), 0);
+	cr_assert_eq(txn_plant(t, &m.root, NULL), 0);
+	cr_assert_eq(node_get(t, txn_root(t), &root), 0);
 	root.mode ^= 1;
 	node_put(t, &root);
 	cr_assert_eq(txn_commit(&t, NULL), 0);
-	p.store->gc->at = seal_meanwhile;
-	p.store->gc->at_ctx = &m;
+	moment_forget(&m);
 	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
-	cr_assert_eq(m.result, 0);
-	cr_assert_eq(tree_resolve(p.store, &m.root, "x", &it), 0);
-	cr_assert_eq(content_read(p.store, &it.content, 0, bytes, 200000, true), 200000);
+	fsck_clean(p.store);
+	cr_assert_eq(txn_write(b, &t, NULL), 0);
+	cr_assert_eq(node_unpack_dir(t, txn_root(t), 10), 0);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(content_read(p.store, &m.c, 0, bytes, 200000, true), 200000);
 	wsdb_close(&m.a);
+	wsdb_close(&b);
 	place_free(&p);
 }
 
