@@ -337,7 +337,7 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 	}
 	if (result == 0 && !op->has_node && op->kind != OP_REMOVE && op->kind != OP_XATTR)
 		op->result = -EPROTO;
-	strand_run(op->ws->work, op_run, op);
+	ws_run_behind(op->ws, op_run, op);
 }
 
 /* --- asking the agent --------------------------------------------------------------------------------------------- */

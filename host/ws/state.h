@@ -20,11 +20,13 @@ enum {
 	WS_ENTRIES_MIN = 65536,
 };
 
-/* A frame that waits for the strand. */
+/* A frame that waits for the strand; or (type 0) what is to be done behind those that came before. */
 struct ws_frame {
 	struct list node;
 	unsigned type;
 	size_t len;
+	pool_job_fn *fn;
+	void *ctx;
 	uint8_t bytes[];
 };
 
@@ -152,6 +154,14 @@ struct ws {
 void ws_schedule(struct ws *ws);
 /* A live or stopped workspace could not go on: remember why, dial anew later. */
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
+
+/* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
+ * answer of the agent must not be overtaken. */
+void ws_run_behind(struct ws *ws, pool_job_fn *fn, void *ctx);
+/* Frames up to the next thing that is to be done between them; ws.lock is held. Return: that, or NULL. */
+struct ws_frame *queue_take(struct ws *ws, struct list *frames);
+/* What was told is dropped, what is to be done is done. */
+void queue_clear(struct ws *ws, struct list *queue);
 
 /* apply.c: one CHANGES message into the pass. Return: 0; -EBADMSG with words; -errno (the transaction is spoiled). */
 int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e);

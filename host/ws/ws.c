@@ -62,14 +62,6 @@ struct ws *ws_ref(struct ws *ws)
 	return ws;
 }
 
-static void queue_clear(struct list *queue)
-{
-	struct list *node;
-
-	while ((node = list_shift(queue)))
-		free(list_entry(node, struct ws_frame, node));
-}
-
 void ws_unref(struct ws **slot)
 {
 	struct ws *ws = take(slot);
@@ -82,7 +74,7 @@ void ws_unref(struct ws **slot)
 	strand_free(&ws->notify);
 	link_close(&ws->link);
 	loop_sync(ws->conf.loop);
-	queue_clear(&ws->queue);
+	queue_clear(ws, &ws->queue);
 	ship_reset(ws);
 	suspects_free(ws);
 	expect_end(ws);
@@ -426,6 +418,7 @@ static void drain(void *ctx)
 {
 	struct ws *ws = ctx;
 	struct ws_pass p = { .ws = ws, .by = JOURNAL_BY_INSIDE };
+	struct ws_frame *then;
 	struct list frames;
 	struct err e = ERR_NULL;
 	bool paused, live;
@@ -433,9 +426,9 @@ static void drain(void *ctx)
 
 	list_init(&frames);
 	lock_take(&ws->lock);
-	list_splice(&frames, &ws->queue);
-	ws->queue_b = 0;
+	then = queue_take(ws, &frames);
 	ws->is_scheduled = false;
+	ws_schedule(ws); /* what came behind it */
 	paused = ws->is_paused;
 	live = ws->mode == WS_LIVE && !ws->stats.halted && !ws->is_broken;
 	lock_drop(&ws->lock);
@@ -466,7 +459,10 @@ static void drain(void *ctx)
 	if (paused)
 		loop_post(ws->conf.loop, resume, ws);
 	pass_fini(&p);
-	queue_clear(&frames);
+	queue_clear(ws, &frames);
+	if (then)
+		then->fn(then->ctx);
+	free(then);
 }
 
 /* --- the link's side, on the loop --------------------------------------------------------------------------------- */
@@ -579,7 +575,7 @@ static void on_down(void *ctx, const char *why)
 	ws->stats.is_up = false;
 	if (!ws->stats.halted && !in_trouble(ws))
 		snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
-	queue_clear(&ws->queue);
+	queue_clear(ws, &ws->queue);
 	ws->queue_b = 0;
 	ws->is_paused = false;
 	lock_drop(&ws->lock);
