@@ -15,6 +15,7 @@ static const struct {
 	{ "sandboxes", " create ps info timeout pause resume sync kill rm stats logs " },
 	{ "commands", " run shell attach signal tunnel git " },
 	{ "files", " ls cat cp ln xattr watch log export import " },
+	{ "snapshots", " snapshot snapshots diff restore fork " },
 	{ "the daemon", NULL },
 };
 
