@@ -149,6 +149,7 @@ static inline void lab_free(struct lab *l)
 	struct msg_list *r = &l->records;
 
 	ws_unref(&l->ws);
+	pool_drain(l->work); /* who was answered there may have held the last reference, and needs the other pools */
 	lab_hangup(l);
 	loop_stop(l->loop);
 	pthread_join(l->thread, NULL);
