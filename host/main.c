@@ -416,7 +416,7 @@ static void stop_all(void *ctx)
 	if (b->mounted && !b->priv_died && priv_unmount(b->priv, &e) < 0)
 		log_warn("main", "not unmounted", "why=%s", e.text);
 	hub_free(&b->hub, false);
-	pool_drain(b->work); /* who was answered there may hold a workspace's last reference, and needs what ends next */
+	pool_drain(b->work); /* its jobs may hold a workspace's last reference, and need what ends next */
 	pool_drain(b->dial); /* a link is only freed when its dial was heard of, which needs the loop */
 	loop_sync(b->loop);
 	loop_stop(b->loop);
