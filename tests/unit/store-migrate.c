@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tests/fixtures/store-1.tar was written by the first format's code: it must be readable by every later one. Built
+/* tests/fixtures/store-N.tar was written by the code of format N: it must be readable by every later one. Built
  * twice: with the steps that there are, and with a step to one more of our own (lib/steps-2.c). */
 #include "store-lib.h"
 
@@ -12,10 +12,10 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-static void unpack(char dir[64])
+static void unpack_format(char dir[64], int format)
 {
 	const char *src = getenv("srcdir");
-	AUTO(str_free) char *path = str_printf("%s/tests/fixtures/store-1.tar", src ? src : TOP_SRCDIR);
+	AUTO(str_free) char *path = str_printf("%s/tests/fixtures/store-%d.tar", src ? src : TOP_SRCDIR, format);
 	AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct err e = ERR_NULL;
 
@@ -23,6 +23,11 @@ static void unpack(char dir[64])
 	cr_assert_geq(fd, 0, "%s", path);
 	cr_assert_not_null(mkdtemp(dir));
 	cr_assert_eq(store_restore(fd, dir, &e), 0, "%s", e.text);
+}
+
+static void unpack(char dir[64])
+{
+	unpack_format(dir, 1);
 }
 
 static void say(UNUSED void *ctx, const char *words)
@@ -109,6 +114,58 @@ Test(migrate, first_format)
 	open_it(dir, &s); /* nothing is left to do */
 	look(s);
 	store_close(&s);
+	drop(dir);
+}
+
+struct second {
+	struct store *s;
+	unsigned snapshots, files;
+};
+
+/* A snapshot, whose tree has a file with an attribute; and a fork of it that nobody has looked into. */
+static int look_at_second(void *ctx, const char *id)
+{
+	struct second *all = ctx;
+	struct wsdb *ws = NULL;
+	struct txn *t = NULL;
+	struct snapshot snap;
+	struct tree_item it;
+	struct node root;
+	uint64_t fid;
+	char text[64];
+
+	cr_assert_eq(wsdb_open(all->s, id, false, &ws, NULL), 0);
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	if (snapshot_get(t, "one", &snap) == 0) {
+		all->snapshots++;
+		cr_assert_eq(tree_resolve(all->s, &snap.root, "d/e/f", &it), 0);
+		cr_assert_gt(it.xattrs.size, 0U);
+		cr_assert_eq(content_read(all->s, &it.content, 0, text, sizeof(text), true), 13);
+		cr_assert_eq(memcmp(text, "first format\n", 13), 0);
+	}
+	cr_assert_eq(node_get(t, txn_root(t), &root), 0);
+	cr_assert_eq(node_unpack_dir(t, root.fid, 0), 0);
+	cr_assert_eq(entry_get(t, root.fid, span_str("big"), &fid), 0);
+	all->files++;
+	txn_abort(&t);
+	wsdb_close(&ws);
+	return 0;
+}
+
+Test(migrate, second_format)
+{
+	struct second all = { .s = NULL };
+	struct fsck_stats stats;
+	char dir[64];
+
+	unpack_format(dir, 2);
+	open_it(dir, &all.s);
+	cr_assert_eq(store_fsck(all.s, say, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+	cr_assert_eq(store_each_ws(all.s, look_at_second, &all), 0);
+	cr_assert_eq(all.snapshots, 1U);
+	cr_assert_eq(all.files, 2U);
+	store_close(&all.s);
 	drop(dir);
 }
 
