@@ -23,8 +23,10 @@ static bool begin_stopping(struct sandbox *s)
 	bool mine;
 
 	lock_take(&s->hub->lock);
-	while (s->is_held)
+	while (s->is_held) {
+		__atomic_store_n(&s->is_wanted, true, __ATOMIC_RELAXED);
 		lock_wait(&s->hub->lock, &s->hub->cond, CLOCK_NEVER);
+	}
 	mine = s->info.state == SANDBOX_RUNNING || s->info.state == SANDBOX_PAUSED;
 	if (mine)
 		s->info.state = SANDBOX_STOPPING;
@@ -47,8 +49,10 @@ static bool is_due(struct sandbox *s, enum hub_timeout *ret_what)
 	bool due;
 
 	lock_take(&s->hub->lock);
-	while (s->is_held)
+	while (s->is_held) {
+		__atomic_store_n(&s->is_wanted, true, __ATOMIC_RELAXED);
 		lock_wait(&s->hub->lock, &s->hub->cond, CLOCK_NEVER);
+	}
 	*ret_what = s->info.on_timeout;
 	due = s->info.state == SANDBOX_RUNNING && s->info.ends_ns &&
 	      s->info.ends_ns <= clock_wall() + (int64_t)CLOCK_MS;

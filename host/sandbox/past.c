@@ -442,6 +442,7 @@ static struct sandbox *stored_new(struct hub *hub)
 
 	s->hub = hub;
 	s->pidfd = -1;
+	s->jobs = 1; /* this call */
 	list_init(&s->node);
 	return s;
 }
@@ -466,6 +467,7 @@ static int settle(struct sandbox *s, const struct snapshot *of, struct hub_info 
 	lock_take(&hub->lock);
 	*ret = s->info;
 	lock_drop(&hub->lock);
+	hub_job_done(s);
 	return 0;
 }
 

@@ -36,7 +36,7 @@ size_t tree_entry_pack(const struct tree_entry *en, uint8_t *to)
 
 	put_u16(to, (uint16_t)en->name.len);
 	put_u16(to + 2, (uint16_t)(en->extra.len + (has_xattrs ? TREE_XATTRS_LEN : 0)));
-	put_u32(to + 4, en->mode | (has_xattrs ? ENTRY_HAS_XATTRS : 0));
+	put_u32(to + 4, (en->mode & ~ENTRY_HAS_XATTRS) | (has_xattrs ? ENTRY_HAS_XATTRS : 0));
 	put_u32(to + 8, en->uid);
 	put_u32(to + 12, en->gid);
 	put_u64(to + 16, (uint64_t)en->mtime_ns);
@@ -82,7 +82,8 @@ int tree_entry_unpack(struct span node, size_t *at, struct tree_entry *ret)
 		en.mode &= ~ENTRY_HAS_XATTRS;
 		en.extra.len -= TREE_XATTRS_LEN;
 		content_unpack(p + len - TREE_XATTRS_LEN, &en.xattrs);
-		if (!content_ok(&en.xattrs) || en.xattrs.size == 0)
+		if (!content_ok(&en.xattrs) || en.xattrs.size == 0 || en.xattrs.size > XATTRS_MAX ||
+		    !(S_ISREG(en.mode) || S_ISDIR(en.mode)))
 			return -EIO;
 	}
 	if (en.name.len == 0 || en.name.len > 255 || !extra_ok(en.mode, en.extra.len))
@@ -151,7 +152,7 @@ int tree_root_unpack(struct span node, struct tree_root *ret)
 	content_unpack(p + 64, &ret->links);
 	if (node.len == TREE_ROOT_MAX)
 		content_unpack(p + TREE_ROOT_LEN, &ret->xattrs);
-	return 0;
+	return ret->xattrs.size > XATTRS_MAX ? -EIO : 0;
 }
 
 static int entry_ref(const struct tree_entry *en, tree_ref_fn fn, void *ctx)

@@ -41,7 +41,7 @@ void node_from_msg(const struct msg_NODE *m, struct node *ret)
 {
 	ret->fid = m->fid;
 	ret->ino = m->ino;
-	ret->mode = (uint32_t)m->mode;
+	ret->mode = (uint32_t)m->mode & (S_IFMT | 07777); /* other bits mean something in trees */
 	ret->nlink = (uint32_t)m->nlink;
 	ret->uid = (uint32_t)m->uid;
 	ret->gid = (uint32_t)m->gid;
@@ -109,6 +109,8 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 		return err_set(e, -EBADMSG, "bad-message", "an inode without identity");
 	if (told->xattrs.len && (!xattrs_ok(told->xattrs) || !(S_ISREG(told->mode) || S_ISDIR(told->mode))))
 		return err_set(e, -EBADMSG, "bad-message", "impossible extended attributes");
+	if (S_ISLNK(told->mode) && span_has_nul(told->target))
+		return err_set(e, -EBADMSG, "bad-message", "an impossible target of a link");
 	r = node_get(p->txn, told->fid, &old);
 	if (r < 0)
 		return err_sys(e, r, "reading an inode");

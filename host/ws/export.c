@@ -25,7 +25,8 @@ struct exporter {
 	members todo; /* the next one is the last */
 	members found;
 	const char *above; /* of what is being collected */
-	struct map links;  /* path -> the path of its group that comes first here; owned */
+	struct map links;  /* path -> the path of its group that comes first here; in @links_text */
+	char *links_text;
 	struct tar_range *map;
 	uint8_t *piece;
 };
@@ -41,6 +42,8 @@ static int collect(void *ctx, const struct tree_item *it)
 	struct exporter *x = ctx;
 	struct member m = { .it = *it };
 
+	if (strlen(x->above) + 1 + it->name.len > PATH_LEN_MAX)
+		return -ENAMETOOLONG;
 	m.path = str_printf("%s%s%.*s", x->above, x->above[0] ? "/" : "", (int)it->name.len, (const char *)it->name.p);
 	m.target = it->target.len ? span_dup(it->target) : NULL;
 	m.it.name = m.it.target = SPAN_NULL;
@@ -118,8 +121,10 @@ static int put_member(struct exporter *x, const struct member *m)
 		t.is_link = true;
 		t.link = span_str(first);
 	} else if (it->xattrs.size) {
+		if (it->xattrs.size > XATTRS_MAX)
+			return -EIO;
 		xattrs = must_calloc(1, it->xattrs.size);
-		if (it->xattrs.size > XATTRS_MAX || content_read(x->store, &it->xattrs, 0, xattrs, it->xattrs.size,
+		if (content_read(x->store, &it->xattrs, 0, xattrs, it->xattrs.size,
 								 false) != (ssize_t)it->xattrs.size)
 			return -EIO;
 		t.xattrs = SPAN(xattrs, it->xattrs.size);
@@ -135,30 +140,41 @@ static int put_member(struct exporter *x, const struct member *m)
 }
 
 /* "path//path", a NUL behind each group. Of those below @top the first one is the file, the others are its links. */
+/* A path as it is told, below @top. */
+static const char *below(const char *path, const char *top, size_t top_len)
+{
+	if (top_len && (strncmp(path, top, top_len) != 0 || path[top_len] != '/'))
+		return NULL;
+	return path + (top_len ? top_len + 1 : 0);
+}
+
 static int read_links(struct exporter *x, const struct content *links, const char *top)
 {
-	AUTO(mem_free) char *text = NULL;
+	char *text;
 	size_t at = 0, top_len = strlen(top), len;
 
 	if (links->size > LINKS_MAX_B)
 		return -EFBIG;
-	text = must_calloc(1, links->size + 1);
+	text = x->links_text = must_calloc(1, links->size + 1);
 	if (content_read(x->store, links, 0, text, links->size, false) != (ssize_t)links->size)
 		return -EIO;
 	for (; at < links->size; at += len + 1) {
-		AUTO(str_free) char *first = NULL;
-		char *p = text + at, *cut;
+		const char *p = text + at, *first = NULL, *path;
+		char *cut;
 
+		/* The end of each path becomes a NUL; the second look knows by the length where the group ends. */
 		len = strlen(p);
-		for (; p; p = cut ? cut + 2 : NULL) {
-			cut = strstr(p, "//");
-			if (cut)
-				*cut = '\0';
-			if (top_len && (strncmp(p, top, top_len) != 0 || p[top_len] != '/'))
-				continue;
-			if (!first)
-				first = must_strdup(p + (top_len ? top_len + 1 : 0));
-			free(map_put(&x->links, span_str(p + (top_len ? top_len + 1 : 0)), must_strdup(first)));
+		for (cut = text + at; (cut = strstr(cut, "//")); cut += 2)
+			cut[0] = cut[1] = '\0';
+		for (; p < text + at + len; p += strlen(p) + 2) {
+			path = below(p, top, top_len);
+			if (path && (!first || path_walk_order(path, first) < 0))
+				first = path;
+		}
+		for (p = text + at; first && p < text + at + len; p += strlen(p) + 2) {
+			path = below(p, top, top_len);
+			if (path)
+				map_put(&x->links, span_str(path), (void *)(uintptr_t)first);
 		}
 	}
 	return 0;
@@ -233,7 +249,6 @@ int ws_export(struct store *store, const struct digest *root, const char *path, 
 	      struct err *e)
 {
 	struct exporter x = { .store = store, .w = { .put = put, .ctx = ctx } };
-	void *one;
 	int r;
 
 	x.piece = must_calloc(1, TAR_PIECE);
@@ -248,9 +263,8 @@ int ws_export(struct store *store, const struct digest *root, const char *path, 
 		member_free(&x.found.v[--x.found.len]);
 	vec_fini(&x.todo);
 	vec_fini(&x.found);
-	while ((one = map_take_any(&x.links)))
-		free(one);
 	map_fini(&x.links);
+	mem_free(&x.links_text);
 	free(x.map);
 	free(x.piece);
 	return r < 0 && e && !e->code ? err_sys(e, r, "writing the archive") : r;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "host/ws/state.h"
 #include "wire/frame.h"
@@ -35,7 +36,8 @@ struct filler {
 	int fd;
 	struct msg_list batch;
 	laid_list todo; /* the next one is the last */
-	struct map links; /* path -> the path of its group that comes first; owned */
+	struct map links; /* path -> the path of its group that the walk comes to first; in @links_text */
+	char *links_text;
 	const char *above; /* of what is being collected */
 	laid_list found;
 	uint64_t made, bytes;
@@ -115,6 +117,8 @@ static int lay(struct filler *f, const struct laid *l)
 		return send_entry(f, &en);
 	}
 	if (it->xattrs.size && (l->again || !S_ISDIR(it->mode))) {
+		if (it->xattrs.size > XATTRS_MAX)
+			return -EIO;
 		xattrs = must_calloc(1, it->xattrs.size);
 		n = content_read(f->store, &it->xattrs, 0, xattrs, it->xattrs.size, false);
 		if (n != (ssize_t)it->xattrs.size)
@@ -140,6 +144,8 @@ static int collect(void *ctx, const struct tree_item *it)
 	struct filler *f = ctx;
 	struct laid l = { .it = *it };
 
+	if (strlen(f->above) + 1 + it->name.len > PATH_LEN_MAX)
+		return -ENAMETOOLONG;
 	l.path = str_printf("%s%s%.*s", f->above, f->above[0] ? "/" : "", (int)it->name.len,
 			    (const char *)it->name.p);
 	l.target = it->target.len ? span_dup(it->target) : NULL;
@@ -186,31 +192,30 @@ static int walk(struct filler *f, const struct tree_item *root)
 	return r;
 }
 
-/* "path//path//path", a NUL behind each group: everybody becomes a link to the first. */
+/* "path//path//path", a NUL behind each group: everybody becomes a link to the one that the walk comes to first. */
 static int read_links(struct filler *f, const struct content *links)
 {
-	AUTO(mem_free) char *text = NULL;
-	size_t at = 0;
+	char *text;
+	size_t at = 0, len;
 
 	if (links->size > 64 * 1024 * 1024)
 		return -EFBIG;
-	text = must_calloc(1, links->size + 1);
+	text = f->links_text = must_calloc(1, links->size + 1);
 	if (content_read(f->store, links, 0, text, links->size, false) != (ssize_t)links->size)
 		return -EIO;
-	while (at < links->size) {
-		size_t len = strlen(text + at);
-		AUTO(str_free) char *first = NULL;
-		char *p = text + at, *cut;
+	for (; at < links->size; at += len + 1) {
+		const char *p = text + at, *first = p;
+		char *cut;
 
-		for (; p; p = cut ? cut + 2 : NULL) {
-			cut = strstr(p, "//");
-			if (cut)
-				*cut = '\0';
-			if (!first)
-				first = must_strdup(p);
-			free(map_put(&f->links, span_str(p), must_strdup(first)));
-		}
-		at += len + 1;
+		/* The end of each path becomes a NUL; the second look knows by the length where the group ends. */
+		len = strlen(p);
+		for (cut = text + at; (cut = strstr(cut, "//")); cut += 2)
+			cut[0] = cut[1] = '\0';
+		for (; p < text + at + len; p += strlen(p) + 2)
+			if (path_walk_order(p, first) < 0)
+				first = p;
+		for (p = text + at; p < text + at + len; p += strlen(p) + 2)
+			map_put(&f->links, span_str(p), (void *)(uintptr_t)first);
 	}
 	return 0;
 }
@@ -218,12 +223,13 @@ static int read_links(struct filler *f, const struct content *links)
 /* What the agent said when it hung up. */
 static int reason(struct filler *f, int r, struct err *e)
 {
+	uint64_t until = clock_after_ms(1000);
 	struct msg_ERROR m;
 	struct frame frame;
 	struct buf in;
 
 	buf_init(&in, 8192);
-	while (frame_recv(f->fd, &in, &frame, clock_after_ms(1000), NULL) == 0) {
+	while (clock_now() < until && frame_recv(f->fd, &in, &frame, until, NULL) == 0) {
 		if (frame.type == MSG_ERROR && msg_decode(MSG_ERROR, frame.payload, &m, NULL) == 0) {
 			AUTO(str_free) char *name = span_dup(m.name);
 			AUTO(str_free) char *slug = span_dup(m.slug);
@@ -271,7 +277,6 @@ int ws_fill(struct store *store, const struct digest *root, int fd, void (*progr
 	struct filler f = { .store = store, .fd = fd, .progress = progress, .ctx = ctx };
 	struct content links;
 	struct tree_item top;
-	void *path;
 	int r = tree_stat(store, root, &top, &links);
 
 	msg_list_init(&f.batch, BATCH_MAX);
@@ -292,9 +297,8 @@ int ws_fill(struct store *store, const struct digest *root, int fd, void (*progr
 		laid_free(&f.found.v[--f.found.len]);
 	vec_fini(&f.todo);
 	vec_fini(&f.found);
-	while ((path = map_take_any(&f.links)))
-		free(path);
 	map_fini(&f.links);
+	mem_free(&f.links_text);
 	return r;
 }
 

@@ -269,12 +269,18 @@ static int op_live(struct ws_pass *p, struct op *op)
 	return -EINVAL;
 }
 
+static void op_told(void *ctx)
+{
+	op_answer(ctx);
+}
+
 /* On the strand: one operation, one transaction. */
 static void op_run(void *ctx)
 {
 	struct op *op = ctx;
 	struct ws_pass p = { .ws = op->ws, .by = JOURNAL_BY_HOST };
 	int r = op->result;
+	bool when_told;
 
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
@@ -298,12 +304,16 @@ static void op_run(void *ctx)
 	op->result = r;
 	if (r == 0)
 		follow_publish(op->ws->conf.watchers, op->ws->id);
+	/* Whoever asked for a restore looks at the mount when it is answered. Others may be the mount itself: the
+	 * kernel knows what it asked for, and would wait for us here. */
+	when_told = r == 0 && op->kind == OP_RESTORE;
 	if (r == 0)
-		ws_tell(op->ws, &p.changes, NULL, NULL);
+		ws_tell(op->ws, &p.changes, when_told ? op_told : NULL, op);
 	changes_free(&p.changes);
 	vec_fini(&p.orphans);
 	vec_fini(&p.fetch);
-	op_answer(op);
+	if (!when_told)
+		op_answer(op);
 }
 
 static void told_of(struct msg_NODE *told)

@@ -31,6 +31,12 @@ struct back {
 	VEC(struct going) list;
 };
 
+/* Somebody waits to end the sandbox. */
+static bool is_over(const struct back *b)
+{
+	return __atomic_load_n(b->stop, __ATOMIC_RELAXED);
+}
+
 static int collect(void *ctx, const char *path, const struct tree_item *before, const struct tree_item *after)
 {
 	struct back *b = ctx;
@@ -144,6 +150,8 @@ static int fill(struct back *b, uint64_t fid, const struct content *c)
 		struct ws_wait *wait;
 		ssize_t n = content_read(b->ws->conf.store, c, at, piece, PIECE, false);
 
+		if (is_over(b))
+			return -ECANCELED;
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		wait = ws_wait_new();
@@ -280,7 +288,7 @@ static int finish_dirs(struct back *b, const struct digest *to, const char *top,
 	size_t i;
 	int r = 0;
 
-	for (i = 0; r == 0 && i < b->list.len; i++) {
+	for (i = 0; r == 0 && i < b->list.len && !is_over(b); i++) {
 		struct going *g = &b->list.v[i];
 		const char *slash = strrchr(g->path, '/');
 		size_t up = slash ? (size_t)(slash - g->path) : 0;
@@ -304,7 +312,7 @@ static int perform_all(struct back *b, const struct digest *to, const char *path
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
 	for (i = 0; r == 0 && i < b->list.len; i++) {
-		r = __atomic_load_n(b->stop, __ATOMIC_RELAXED) ? -ECANCELED : perform(b, &b->list.v[i]);
+		r = is_over(b) ? -ECANCELED : perform(b, &b->list.v[i]);
 		if (r < 0)
 			return err_sys(e, r, "/workspace/%s (%zu of %zu changes were made)", b->list.v[i].path, i,
 				       b->list.len);

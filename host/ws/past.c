@@ -103,6 +103,8 @@ static int dir_of(struct restore *t, const char *path, uint64_t *ret, struct spa
 			count_dir(t, parent, n.mode, 1);
 			at = n.fid;
 			r = 0;
+		} else if (r == 0) {
+			r = node_get(txn, at, &n) ? -EIO : S_ISDIR(n.mode) ? 0 : -ENOTDIR;
 		}
 		p += name.len + (p[name.len] == '/');
 	}
@@ -136,12 +138,8 @@ static int gone(struct restore *t, uint64_t dir, struct span name)
 		r = node_get(t->p->txn, fid, &n);
 	if (r)
 		return r < 0 ? r : -EIO;
-	if (S_ISDIR(n.mode)) {
+	if (S_ISDIR(n.mode))
 		r = node_unpack_dir(t->p->txn, fid, SIZE_MAX);
-	} else if (n.nlink) {
-		n.nlink--;
-		node_put(t->p->txn, &n);
-	}
 	apply_gone(t->p, dir, name);
 	count_dir(t, dir, n.mode, -1);
 	return r;

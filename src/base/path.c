@@ -70,3 +70,17 @@ int path_normalise(const char *typed, const char *root, char **ret)
 	*ret = take(&out);
 	return 0;
 }
+
+static int walk_rank(unsigned char c)
+{
+	return c == '/' ? 1 : c ? c + 1 : 0;
+}
+
+int path_walk_order(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return walk_rank((unsigned char)*a) - walk_rank((unsigned char)*b);
+}

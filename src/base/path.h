@@ -18,4 +18,8 @@ char *path_join(const char *dir, const char *name);
  * Return: 0 and *@ret is yours; -EINVAL. */
 int path_normalise(const char *typed, const char *root, char **ret);
 
+/** path_walk_order() - which of two paths a walk comes to first that takes the names of each directory in the order of
+ * their bytes: as strcmp(), with '/' before every other byte. */
+int path_walk_order(const char *a, const char *b);
+
 #endif

@@ -19,7 +19,7 @@ print([w for w in json.load(sys.stdin)["workspaces"] if w["id"] == sys.argv[1]][
 # shellcheck disable=SC2016 # $i is the guest's
 berth run "$id" -- sh -c 'mkdir -p a/b/c d e && echo one >a/b/c/f && echo two >d/g && ln -s d/g link && mkfifo d/p &&
 	chmod 600 d/g && chmod 1777 e && touch -d 200102030405.06 a/b/c/f && head -c 30000000 /dev/urandom >big && : >empty &&
-	for i in $(seq 2000); do echo $i >a/n$i; done && ln d/g a/same && chmod 4755 big &&
+	for i in $(seq 2000); do echo $i >a/n$i; done && ln d/g a/same && echo w >w.b && mkdir w && ln w.b w/b && chmod 4755 big &&
 	dd if=/dev/zero of=sparse bs=1 count=1 seek=50000000 2>/dev/null && printf x | dd of=sparse bs=1 seek=10000000 conv=notrunc 2>/dev/null
 	touch -d 200001010000 d' </dev/null
 setfattr -n user.kept -v one "$MNT/$id/a/b/c/f"

@@ -87,6 +87,7 @@ equal "restored is the same tree" "$(berth diff "$id@first" "$id")" ""
 berth restore "$id@third" --no-keep
 state "$MNT/$id" >"$TOP/now"
 same "forth again" "$TOP/three" "$TOP/now"
+refused 1 'Not a directory' berth restore "$id@first" a/b/c/f --no-keep
 rm -r "$MNT/$id/a"
 berth restore "$id@first" a/b/c/f --no-keep
 equal "the way was made" "$(cat "$MNT/$id/a/b/c/f")" one
