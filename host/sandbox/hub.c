@@ -452,7 +452,8 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	int r = 0;
 
 	lock_take(&hub->lock);
-	s = hub_get(hub, id_or_name);
+	while ((s = hub_get(hub, id_or_name)) && s->is_held)
+		lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
 	if (s)
 		was = s->info.state;
 	if (!s || s->info.state == SANDBOX_CREATING)

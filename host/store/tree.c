@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { DEEP_MAX = 4096 };
+enum { DEEP_MAX = 4096, GROUP_MAX_B = 64 * 1024 * 1024 };
 
 struct dir {
 	uint64_t fid;
@@ -296,16 +296,17 @@ static int pack_group(struct seal *s, uint64_t fid)
 		str_free(&dir);
 	}
 	if (r >= 0 && paths.len > 1) {
-		char *group = must_strdup("");
+		struct buf group;
 
+		buf_init(&group, GROUP_MAX_B);
 		qsort(paths.v, paths.len, sizeof(*paths.v), by_text);
-		for (i = 0; i < paths.len; i++) {
-			char *longer = str_printf("%s%s%s", group, i ? "//" : "", paths.v[i]);
-
-			str_free(&group);
-			group = longer;
-		}
-		vec_push(&s->groups, group);
+		for (i = 0; i < paths.len; i++)
+			buf_printf(&group, "%s%s", i ? "//" : "", paths.v[i]);
+		if (group.failed)
+			r = -EFBIG;
+		else
+			vec_push(&s->groups, must_strdup(buf_str(&group)));
+		buf_fini(&group);
 	}
 	for (i = 0; i < paths.len; i++)
 		str_free(&paths.v[i]);
