@@ -288,12 +288,14 @@ static int finish_dirs(struct back *b, const struct digest *to, const char *top,
 	size_t i;
 	int r = 0;
 
-	for (i = 0; r == 0 && i < b->list.len && !is_over(b); i++) {
+	for (i = 0; r == 0 && i < b->list.len; i++) {
 		struct going *g = &b->list.v[i];
 		const char *slash = strrchr(g->path, '/');
 		size_t up = slash ? (size_t)(slash - g->path) : 0;
 
-		if (g->is && S_ISDIR(g->it.mode))
+		if (is_over(b))
+			r = -ECANCELED;
+		if (r == 0 && g->is && S_ISDIR(g->it.mode))
 			r = finish_once(b, to, span_str(g->path), &done);
 		if (r == 0 && g->path[0] && up >= strlen(top))
 			r = finish_once(b, to, SPAN(g->path, up), &done);
