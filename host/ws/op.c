@@ -51,6 +51,22 @@ static void op_answer(struct op *op)
 
 /* --- live: what the agent did becomes records --------------------------------------------------------------------- */
 
+/* What was laid over the old content is the inode's, unless @r says that it failed. Frees the writer. */
+static int overlay_end(struct ws_pass *p, struct content_writer **w, int r, struct node *n)
+{
+	if (r == 0)
+		r = content_finish(*w, &n->content);
+	if (r == 0)
+		r = ship_charge(p, *w);
+	content_writer_free(w);
+	if (r < 0)
+		return r;
+	n->flags &= ~(uint32_t)NODE_PENDING;
+	n->content_ctime_ns = n->ctime_ns;
+	n->content_ship = 0;
+	return store_settle(p->ws->conf.store, NULL);
+}
+
 static int overlay_write(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
 {
 	struct content_writer *w;
@@ -64,17 +80,7 @@ static int overlay_write(struct ws_pass *p, struct op *op, const struct node *ol
 	r = content_write(w, at, op->data);
 	if (r == 0)
 		r = content_resize(w, n->size);
-	if (r == 0)
-		r = content_finish(w, &n->content);
-	if (r == 0)
-		r = ship_charge(p, w);
-	content_writer_free(&w);
-	if (r < 0)
-		return r;
-	n->flags &= ~(uint32_t)NODE_PENDING;
-	n->content_ctime_ns = n->ctime_ns;
-	n->content_ship = 0;
-	return store_settle(p->ws->conf.store, NULL);
+	return overlay_end(p, &w, r, n);
 }
 
 int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint64_t size)
@@ -118,17 +124,7 @@ static int overlay_size(struct ws_pass *p, const struct node *old, struct node *
 		return 0;
 	w = content_writer_new(p->ws->conf.store, &old->content);
 	r = content_resize(w, n->size);
-	if (r == 0)
-		r = content_finish(w, &n->content);
-	if (r == 0)
-		r = ship_charge(p, w);
-	content_writer_free(&w);
-	if (r < 0)
-		return r;
-	n->flags &= ~(uint32_t)NODE_PENDING;
-	n->content_ctime_ns = n->ctime_ns;
-	n->content_ship = 0;
-	return store_settle(p->ws->conf.store, NULL);
+	return overlay_end(p, &w, r, n);
 }
 
 /* An answer that cannot be true: nothing of it is applied. */
