@@ -6,11 +6,12 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/ws/state.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { LINKS_MAX_B = 64 * 1024 * 1024, FOUND = 2 /* 1 is the end of a listing */ };
+enum { FOUND = 2 /* 1 is the end of a listing */ };
 
 struct member {
 	char *path, *target; /* owned; the path is that in the archive */
@@ -140,46 +141,6 @@ static int put_member(struct exporter *x, const struct member *m)
 }
 
 /* "path//path", a NUL behind each group. Of those below @top the first one is the file, the others are its links. */
-/* A path as it is told, below @top. */
-static const char *below(const char *path, const char *top, size_t top_len)
-{
-	if (top_len && (strncmp(path, top, top_len) != 0 || path[top_len] != '/'))
-		return NULL;
-	return path + (top_len ? top_len + 1 : 0);
-}
-
-static int read_links(struct exporter *x, const struct content *links, const char *top)
-{
-	char *text;
-	size_t at = 0, top_len = strlen(top), len;
-
-	if (links->size > LINKS_MAX_B)
-		return -EFBIG;
-	text = x->links_text = must_calloc(1, links->size + 1);
-	if (content_read(x->store, links, 0, text, links->size, false) != (ssize_t)links->size)
-		return -EIO;
-	for (; at < links->size; at += len + 1) {
-		const char *p = text + at, *first = NULL, *path;
-		char *cut;
-
-		/* The end of each path becomes a NUL; the second look knows by the length where the group ends. */
-		len = strlen(p);
-		for (cut = text + at; (cut = strstr(cut, "//")); cut += 2)
-			cut[0] = cut[1] = '\0';
-		for (; p < text + at + len; p += strlen(p) + 2) {
-			path = below(p, top, top_len);
-			if (path && (!first || path_walk_order(path, first) < 0))
-				first = path;
-		}
-		for (p = text + at; first && p < text + at + len; p += strlen(p) + 2) {
-			path = below(p, top, top_len);
-			if (path)
-				map_put(&x->links, span_str(path), (void *)(uintptr_t)first);
-		}
-	}
-	return 0;
-}
-
 static int walk(struct exporter *x)
 {
 	int r = 0;
@@ -223,7 +184,7 @@ static int begin(struct exporter *x, const struct digest *root, const char *path
 	int r = tree_stat(x->store, root, &top.it, &links);
 
 	if (r == 0)
-		r = read_links(x, &links, path);
+		r = links_read(x->store, &links, path, &x->links, &x->links_text);
 	if (r == 0 && *path)
 		r = tree_resolve(x->store, root, path, &it);
 	if (r)

@@ -20,7 +20,55 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { INLINE_MAX = 65536, BATCH_B = 256 * 1024, BATCH_MAX = 768 * 1024, PIECE = 262144, STALL_MS = 60000 };
+enum {
+	LINKS_MAX_B = 64 * 1024 * 1024,
+	INLINE_MAX = 65536,
+	BATCH_B = 256 * 1024,
+	BATCH_MAX = 768 * 1024,
+	PIECE = 262144,
+	STALL_MS = 60000
+};
+
+/* A path as it is told, below @top. */
+static const char *below(const char *path, const char *top, size_t top_len)
+{
+	if (top_len && (strncmp(path, top, top_len) != 0 || path[top_len] != '/'))
+		return NULL;
+	return path + (top_len ? top_len + 1 : 0);
+}
+
+/* "path//path//path", a NUL behind each group: everybody becomes a link to the one that the walk comes to first. */
+int links_read(struct store *store, const struct content *links, const char *top, struct map *ret, char **ret_text)
+{
+	char *text;
+	size_t at = 0, top_len = strlen(top), len;
+
+	if (links->size > LINKS_MAX_B)
+		return -EFBIG;
+	text = *ret_text = must_calloc(1, links->size + 1);
+	if (content_read(store, links, 0, text, links->size, false) != (ssize_t)links->size)
+		return -EIO;
+	for (; at < links->size; at += len + 1) {
+		const char *p = text + at, *first = NULL, *path;
+		char *cut;
+
+		/* The end of each path becomes a NUL; the second look knows by the length where the group ends. */
+		len = strlen(p);
+		for (cut = text + at; (cut = strstr(cut, "//")); cut += 2)
+			cut[0] = cut[1] = '\0';
+		for (; p < text + at + len; p += strlen(p) + 2) {
+			path = below(p, top, top_len);
+			if (path && (!first || path_walk_order(path, first) < 0))
+				first = path;
+		}
+		for (p = text + at; first && p < text + at + len; p += strlen(p) + 2) {
+			path = below(p, top, top_len);
+			if (path)
+				map_put(ret, span_str(path), (void *)(uintptr_t)first);
+		}
+	}
+	return 0;
+}
 
 /* An entry that waits for its turn. */
 struct laid {
@@ -192,34 +240,6 @@ static int walk(struct filler *f, const struct tree_item *root)
 	return r;
 }
 
-/* "path//path//path", a NUL behind each group: everybody becomes a link to the one that the walk comes to first. */
-static int read_links(struct filler *f, const struct content *links)
-{
-	char *text;
-	size_t at = 0, len;
-
-	if (links->size > 64 * 1024 * 1024)
-		return -EFBIG;
-	text = f->links_text = must_calloc(1, links->size + 1);
-	if (content_read(f->store, links, 0, text, links->size, false) != (ssize_t)links->size)
-		return -EIO;
-	for (; at < links->size; at += len + 1) {
-		const char *p = text + at, *first = p;
-		char *cut;
-
-		/* The end of each path becomes a NUL; the second look knows by the length where the group ends. */
-		len = strlen(p);
-		for (cut = text + at; (cut = strstr(cut, "//")); cut += 2)
-			cut[0] = cut[1] = '\0';
-		for (; p < text + at + len; p += strlen(p) + 2)
-			if (path_walk_order(p, first) < 0)
-				first = p;
-		for (p = text + at; p < text + at + len; p += strlen(p) + 2)
-			map_put(&f->links, span_str(p), (void *)(uintptr_t)first);
-	}
-	return 0;
-}
-
 /* What the agent said when it hung up. */
 static int reason(struct filler *f, int r, struct err *e)
 {
@@ -281,7 +301,7 @@ int ws_fill(struct store *store, const struct digest *root, int fd, void (*progr
 
 	msg_list_init(&f.batch, BATCH_MAX);
 	if (r == 0)
-		r = read_links(&f, &links);
+		r = links_read(store, &links, "", &f.links, &f.links_text);
 	if (r < 0)
 		err_sys(e, r, "read a tree");
 	if (r == 0) {

@@ -209,6 +209,10 @@ int commands_frame(struct ws_pass *p, struct span payload, struct err *e);
 void commands_finish(struct ws_pass *p);
 void commands_forget(struct ws *ws);
 
+/* fill.c: the hard links of a tree at @top ("": all) and below: a path, from there, -> that of its group which a walk
+ * comes to first. Both are in *@ret_text, to be freed behind the map. Return: 0; -EFBIG; -EIO. */
+int links_read(struct store *store, const struct content *links, const char *top, struct map *ret, char **ret_text);
+
 /* story.c: what a pass did, for whoever watches. A name that an inode got (after it has it) or lost (before it has not;
  * @replaced: story_got() of another inode's same name follows at once); an inode that is new, written or has other
  * attributes. Then all of it into the journal, when nothing else comes. */
