@@ -187,7 +187,7 @@ static int on_replicate(struct agent *a, const void *msg, struct err *e)
 	}
 	reply_ok(a, m->call);
 	commands_all(a);
-	watch_replicate(a->watch, agent_control(a), m->root_fid == 0);
+	watch_replicate(a->watch, agent_control(a), m->root_fid ? SCAN_COMPARE : m->known ? SCAN_KNOWN : SCAN_NEWS);
 	return 0;
 }
 

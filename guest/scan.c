@@ -34,7 +34,7 @@ void scan_stop(struct scan *s)
 	free(s->room);
 	s->room = NULL;
 	s->at = s->len = 0;
-	s->running = s->full = s->fresh = false;
+	s->running = s->full = s->fresh = s->known = false;
 }
 
 void scan_fini(struct scan *s)
@@ -55,12 +55,13 @@ void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news)
 	s->running = true;
 }
 
-void scan_full(struct scan *s, bool news)
+void scan_full(struct scan *s, enum scan_for what)
 {
 	scan_stop(s);
 	s->dirs->round++;
 	s->full = s->fresh = true;
-	scan_dir(s, s->dirs->tree->fid, true, news);
+	s->known = what == SCAN_KNOWN;
+	scan_dir(s, s->dirs->tree->fid, true, what == SCAN_NEWS);
 }
 
 void scan_lost(struct scan *s, struct dir *dir, bool deep)
@@ -127,7 +128,7 @@ static void one(struct scan *s, const char *name)
 	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
 		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
 		if (s->now.deep || is_new)
-			scan_dir(s, s->scratch.fid, true, s->now.news || is_new);
+			scan_dir(s, s->scratch.fid, true, s->now.news || (is_new && !s->known));
 	}
 	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch, s->now.news);
 }

@@ -30,13 +30,16 @@ struct scan {
 	char *room;
 	size_t at, len;
 	bool running, full;
+	bool known; /* full, and the host has laid out what is there: a directory that is new to us is none to it */
 	bool fresh; /* full, and the root is still to come */
 	struct node scratch;
 };
 
 void scan_fini(struct scan *s);
-/** scan_full() - list the whole tree anew; @news: for a host that has nothing. */
-void scan_full(struct scan *s, bool news);
+enum scan_for { SCAN_COMPARE, SCAN_NEWS, SCAN_KNOWN };
+
+/** scan_full() - list the whole tree anew, for a host that compares it with what it has, has nothing, or knows all. */
+void scan_full(struct scan *s, enum scan_for what);
 /** scan_dir() - list one directory as soon as possible. */
 void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news);
 /** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */

@@ -202,7 +202,8 @@ static bool fan_drain(struct source *s, struct source_sink *k)
 		if (n <= 0)
 			return any;
 		any = true;
-		fan_parse(k, f->room, (size_t)n);
+		if (k)
+			fan_parse(k, f->room, (size_t)n);
 	}
 }
 

@@ -90,7 +90,8 @@ static bool ino_drain(struct source *s, struct source_sink *k)
 			struct inotify_event ev;
 
 			memcpy(&ev, i->room + at, sizeof(ev));
-			on_event(i, k, &ev, i->room + at + sizeof(ev));
+			if (k)
+				on_event(i, k, &ev, i->room + at + sizeof(ev));
 			at += sizeof(ev) + ev.len;
 		}
 	}

@@ -28,7 +28,7 @@ struct source {
 	const char *kind; /* for INFO */
 	int fd;
 	bool needs_watches; /* dir_found() must be called for each directory before it is listed */
-	/** Read everything that is queued. Return: true when there was something. */
+	/** Read everything that is queued; @sink NULL: and forget it. Return: true when there was something. */
 	bool (*drain)(struct source *s, struct source_sink *sink);
 	/** A directory is known now; @fd is a descriptor of it. */
 	void (*dir_found)(struct source *s, struct dir *dir, int fd);

@@ -263,6 +263,10 @@ static void drain(struct watch *w)
 
 	if (!w->source)
 		return;
+	if (!w->ever) { /* nobody was told anything yet: the first scan does */
+		w->source->drain(w->source, NULL);
+		return;
+	}
 	w->source->drain(w->source, &sink);
 	map_fini(&sink.counted);
 	map_fini(&sink.written);
@@ -294,7 +298,7 @@ static void pump(struct watch *w)
 		w->dirty.overflowed = false;
 		tell_flush(&w->tell, 0);
 		tell_flush(&w->tell, WIRE_CHG_OVERFLOW);
-		scan_full(&w->scan, false);
+		scan_full(&w->scan, SCAN_COMPARE);
 	}
 	if (w->scan.fresh)
 		scan_step(&w->scan, 1, on_dropped, w); /* the root is the first that a host hears of */
@@ -420,19 +424,17 @@ void watch_free(struct watch **slot)
 	free(w);
 }
 
-void watch_replicate(struct watch *w, struct conn *control, bool all)
+void watch_replicate(struct watch *w, struct conn *control, enum scan_for what)
 {
 	struct list *node;
 
 	drain(w);
-	if (!w->ever)
-		dirty_clear(&w->dirty); /* nobody was told anything yet: the scan does */
 	w->ever = true;
 	tell_attach(&w->tell, control);
 	w->dirty.overflowed = false;
 	list_each(node, &w->barriers)
 		list_entry(node, struct barrier, node)->told = false; /* what was told to the last host may be lost */
-	scan_full(&w->scan, all);
+	scan_full(&w->scan, what);
 	loop_rearm(w->turn, 0);
 }
 

@@ -4,6 +4,7 @@
 
 /* Replication of names and attributes: from events to acknowledged batches of changes, and the barrier. */
 #include "guest/dirs.h"
+#include "guest/scan.h"
 #include "guest/source.h"
 #include "loop/loop.h"
 #include "wire/conn.h"
@@ -26,8 +27,8 @@ struct barrier;
 struct watch *watch_new(struct loop *loop, const struct tree *tree, struct source *source,
 			const struct watch_events *events, void *ctx);
 void watch_free(struct watch **slot);
-/** watch_replicate() - tell changes to @control from now on, beginning with a full scan; @all: every file is news. */
-void watch_replicate(struct watch *w, struct conn *control, bool all);
+/** watch_replicate() - tell changes to @control from now on, beginning with a full scan. */
+void watch_replicate(struct watch *w, struct conn *control, enum scan_for what);
 /** watch_detach() - the control connection is gone; changes are collected until the next watch_replicate(). */
 void watch_detach(struct watch *w);
 /** watch_ack() - Return: 0; -EPROTO. */

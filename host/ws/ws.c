@@ -527,7 +527,7 @@ static void scan_asked(void *ctx, int result, unsigned type, const void *msg, co
 
 static void want_scan(struct ws *ws)
 {
-	struct msg_REPLICATE m = { .root_fid = ws_root(ws) };
+	struct msg_REPLICATE m = { .root_fid = ws_root(ws), .known = ws->expect.is_on };
 	struct link *link = ws_link(ws);
 
 	if (link)
