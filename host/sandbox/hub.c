@@ -242,29 +242,6 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	return 0;
 }
 
-/* The files of another sandbox; what it stands on and its size, unless others are asked for. */
-static int begin_with(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
-		      struct err *e)
-{
-	AUTO(str_free) char *id = NULL;
-	const char *snapshot;
-	struct hub_info from;
-	int r = hub_state_split(what->from, &id, &snapshot, e);
-
-	if (r == 0)
-		r = hub_find(hub, id, &from, e);
-	if (r == 0)
-		r = hub_tree(hub, id, snapshot, &s->from, &s->hold_from, e);
-	if (r)
-		return r;
-	s->has_from = true;
-	if (!with->template_[0])
-		snprintf(with->template_, sizeof(with->template_), "%s", from.template_);
-	if (!with->workspace_b)
-		with->workspace_b = from.workspace_b;
-	return 0;
-}
-
 int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e)
 {
 	struct sandbox *s = NEW(struct sandbox);
@@ -276,7 +253,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	s->jobs = 1; /* this call */
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
-	r = what->from ? begin_with(hub, what, s, &with, e) : 0;
+	r = what->from ? from_begin(hub, what, s, &with, e) : 0;
 	if (r == 0)
 		r = fill(hub, &with, s, e);
 	if (r == 0)
@@ -304,14 +281,15 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
-static int look(struct hub *hub, const char *what, struct hub_info *ret, struct ws **ret_ws, struct err *e)
+static int look(struct hub *hub, const char *what, bool making, struct hub_info *ret, struct ws **ret_ws,
+		struct err *e)
 {
 	struct sandbox *s;
 	struct ws *ws = NULL;
 
 	lock_take(&hub->lock);
 	s = hub_get(hub, what);
-	if (s && s->info.state != SANDBOX_CREATING && s->ws) {
+	if (s && (s->info.state != SANDBOX_CREATING || (making && s->info.filled.files_all)) && s->ws) {
 		*ret = s->info;
 		ws = ws_ref(s->ws);
 	}
@@ -327,14 +305,21 @@ int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, stru
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 
-	return look(hub, id_or_name, ret, &ws, e);
+	return look(hub, id_or_name, false, ret, &ws, e);
+}
+
+int hub_find_any(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+
+	return look(hub, id_or_name, true, ret, &ws, e);
 }
 
 int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e)
 {
 	struct hub_info info;
 
-	return look(hub, id_or_name, &info, ret, e);
+	return look(hub, id_or_name, false, &info, ret, e);
 }
 
 int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx)
@@ -361,7 +346,7 @@ int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_in
 static int running_ws(struct hub *hub, const char *what, struct ws **ret, struct err *e)
 {
 	struct hub_info info;
-	int r = look(hub, what, &info, ret, e);
+	int r = look(hub, what, false, &info, ret, e);
 
 	if (r == 0 && info.state != SANDBOX_RUNNING) {
 		ws_unref(ret);

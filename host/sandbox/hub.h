@@ -20,6 +20,7 @@
 #include "host/fs/fs.h"
 #include "host/priv/priv.h"
 #include "host/sandbox/event.h"
+#include "host/ws/fill.h"
 #include "host/ws/ws.h"
 #include "tar/tar.h"
 #include "loop/pool.h"
@@ -122,6 +123,7 @@ struct hub_info {
 	char watcher[24];	 /* of the agent, "" when not running */
 	char agent[32];		 /* its version */
 	struct ws_stats ws;
+	struct ws_filled filled; /* while files are laid out in it: files_all is not 0 */
 	uint64_t pid;		 /* of the agent, host view; 0 when not running */
 };
 
@@ -131,6 +133,8 @@ struct hub_info {
 int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_find() - by id or by name. Return: 0; -ENOENT slug "no-such-sandbox". */
 int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
+/** hub_find_any() - also one that is still being made, while files are laid out in it. */
+int hub_find_any(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_each() - call @fn for each sandbox (also stopped and failed ones when @all), oldest first. @fn may block. */
 int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx);
 /** hub_kill() - end a running sandbox: its processes get SIGTERM and after @grace_ms SIGKILL, what they wrote becomes

@@ -4,7 +4,6 @@
  * timeout are watched on the loop, which only hands the news to a thread that may block.
  */
 #include "host/sandbox/state.h"
-#include "host/ws/fill.h"
 
 #include "base/clock.h"
 #include "base/io.h"
@@ -282,23 +281,6 @@ void life_show(struct sandbox *s)
 		log_warn("sandbox", "no link by name", "name=%s errno=%s", s->info.name, err_name(errno));
 }
 
-/* Before anybody works in it, and before its agent is told to replicate. */
-static int lay_out(struct sandbox *s, const char *address, struct err *e)
-{
-	AUTO(fd_close) int fd = -1;
-	uint64_t began = clock_now();
-	int r = link_dial_to(address, s->info.id, s->token, WIRE_FILL, clock_after_ms(HUB_START_MS), NULL, &fd, e);
-
-	if (r == 0)
-		r = ws_fill(s->hub->conf.store, &s->from, fd, NULL, NULL, e);
-	if (r == 0 && ws_expect(s->ws, &s->from) < 0)
-		r = err_sys(e, -EIO, "read a tree");
-	if (r == 0)
-		log_info("sandbox", "laid out", "id=%s ms=%llu", s->info.id,
-			 (unsigned long long)((clock_now() - began) / CLOCK_MS));
-	return r;
-}
-
 int life_start(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
@@ -321,7 +303,7 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = start_box(s, address, sizeof(address), e);
 	if (r == 0 && s->has_from)
-		r = lay_out(s, address, e);
+		r = from_lay_out(s, address, e);
 	store_hold_free(&s->hold_from); /* the workspace has one of its own until the first scan was told */
 	if (r == 0)
 		life_dial(s, address);

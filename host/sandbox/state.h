@@ -112,6 +112,14 @@ void views_drop_all(struct hub *hub, const char *of);
 void views_load(struct hub *hub);
 void views_end(struct hub *hub);
 
+/* from.c */
+/* The tree of @what->from becomes what @s begins with; what that sandbox stands on and its size go into @with, unless
+ * others are asked for. */
+int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
+	       struct err *e) MUST_CHECK;
+/* Before anybody works in it, and before its agent is told to replicate. */
+int from_lay_out(struct sandbox *s, const char *address, struct err *e) MUST_CHECK;
+
 /* collect.c */
 int collect_start(struct hub *hub, struct err *e);
 void collect_stop(struct hub *hub);

@@ -26,7 +26,9 @@ enum {
 	BATCH_B = 256 * 1024,
 	BATCH_MAX = 768 * 1024,
 	PIECE = 262144,
-	STALL_MS = 60000
+	PATIENCE_MS = 60000,
+	FILES_PER_S = 500, /* what is asked of the slowest, beyond the patience */
+	BYTES_PER_S = 4 * 1024 * 1024
 };
 
 /* A path as it is told, below @top. */
@@ -88,10 +90,20 @@ struct filler {
 	char *links_text;
 	const char *above; /* of what is being collected */
 	laid_list found;
-	uint64_t made, bytes;
-	void (*progress)(void *ctx, uint64_t entries);
-	void *ctx;
+	const struct ws_fill *what;
+	struct ws_filled now;
+	uint64_t began, patience_ms;
 };
+
+/* The next piece must be taken within the patience, and all so far at a rate: who takes each piece in the last moment
+ * does not take for ever. */
+static uint64_t until(const struct filler *f)
+{
+	uint64_t rate = f->began + f->patience_ms * CLOCK_MS + f->now.files * (CLOCK_S / FILES_PER_S) +
+			f->now.bytes * 1000 / BYTES_PER_S * CLOCK_MS;
+
+	return MIN(rate, clock_after_ms(f->patience_ms));
+}
 
 static void laid_free(struct laid *l)
 {
@@ -106,11 +118,11 @@ static int flush(struct filler *f)
 
 	if (!f->batch.n)
 		return 0;
-	r = frame_send(f->fd, MSG_FILL, &m, clock_after_ms(STALL_MS));
+	r = frame_send(f->fd, MSG_FILL, &m, until(f));
 	msg_list_fini(&f->batch);
 	msg_list_init(&f->batch, BATCH_MAX);
-	if (f->progress)
-		f->progress(f->ctx, f->made);
+	if (f->what->progress)
+		f->what->progress(f->what->ctx, &f->now);
 	return r;
 }
 
@@ -126,7 +138,7 @@ static int send_entry(struct filler *f, const struct msg_FILL_ENTRY *en)
 static int send_rest(struct filler *f, const struct content *c)
 {
 	AUTO(mem_free) uint8_t *piece = must_calloc(1, PIECE);
-	uint64_t at = 0;
+	uint64_t at = 0, was = f->now.bytes;
 	int r = flush(f);
 
 	while (r == 0 && at < c->size && content_next_data(f->store, c, at, &at) == 0) {
@@ -135,10 +147,13 @@ static int send_rest(struct filler *f, const struct content *c)
 
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
-		r = frame_send(f->fd, MSG_FILL_DATA, &m, clock_after_ms(STALL_MS));
+		r = frame_send(f->fd, MSG_FILL_DATA, &m, until(f));
 		at += (uint64_t)n;
-		f->bytes += (uint64_t)n;
+		f->now.bytes += (uint64_t)n;
+		if (f->what->progress)
+			f->what->progress(f->what->ctx, &f->now);
 	}
+	f->now.bytes = was + c->size; /* holes, too */
 	return r;
 }
 
@@ -159,7 +174,7 @@ static int lay(struct filler *f, const struct laid *l)
 	ssize_t n;
 	int r;
 
-	f->made += !l->again;
+	f->now.files += !l->again;
 	if (first && !str_eq(first, l->path)) {
 		en.link = span_str(first);
 		return send_entry(f, &en);
@@ -181,7 +196,7 @@ static int lay(struct filler *f, const struct laid *l)
 		if (n != (ssize_t)it->content.size)
 			return -EIO;
 		en.data = SPAN(data, it->content.size);
-		f->bytes += it->content.size;
+		f->now.bytes += it->content.size;
 	}
 	r = send_entry(f, &en);
 	return r == 0 && S_ISREG(it->mode) && !small ? send_rest(f, &it->content) : r;
@@ -260,7 +275,12 @@ static int reason(struct filler *f, int r, struct err *e)
 		frame_consume(&in, &frame);
 	}
 	buf_fini(&in);
-	return e && e->code ? r : err_sys(e, r, "laying out the files");
+	if (e && e->code)
+		return r;
+	if (r == -ETIMEDOUT)
+		return err_set(e, r, "fill-slow", "the sandbox takes its files too slowly: %llu of %llu so far",
+			       (unsigned long long)f->now.files, (unsigned long long)f->now.files_all);
+	return err_sys(e, r, "laying out the files");
 }
 
 static int finish(struct filler *f, struct err *e)
@@ -269,12 +289,12 @@ static int finish(struct filler *f, struct err *e)
 	struct msg_FILLED m;
 	struct frame frame;
 	struct buf in;
-	int r = frame_send(f->fd, MSG_FILL_END, &end, clock_after_ms(STALL_MS));
+	int r = frame_send(f->fd, MSG_FILL_END, &end, until(f));
 
 	if (r < 0)
 		return reason(f, r, e);
 	buf_init(&in, 8192);
-	r = frame_recv(f->fd, &in, &frame, clock_after_ms(STALL_MS), e);
+	r = frame_recv(f->fd, &in, &frame, until(f), NULL);
 	if (r == 0 && frame.type == MSG_ERROR) {
 		struct msg_ERROR why;
 
@@ -283,27 +303,65 @@ static int finish(struct filler *f, struct err *e)
 			err_set(e, r, "fill", "%.*s", (int)why.text.len, (const char *)why.text.p);
 	} else if (r == 0) {
 		r = frame.type == MSG_FILLED ? msg_decode(MSG_FILLED, frame.payload, &m, e) : -EPROTO;
-		if (r == 0 && m.entries != f->made)
+		if (r == 0 && m.entries != f->now.files)
 			r = err_set(e, -EPROTO, "bad-message", "the agent made %llu of %llu files",
-				    (unsigned long long)m.entries, (unsigned long long)f->made);
+				    (unsigned long long)m.entries, (unsigned long long)f->now.files);
 	}
 	buf_fini(&in);
-	return r < 0 && !(e && e->code) ? err_sys(e, r, "laying out the files") : r;
+	return r < 0 && !(e && e->code) ? reason(f, r, e) : r;
 }
 
-int ws_fill(struct store *store, const struct digest *root, int fd, void (*progress)(void *ctx, uint64_t entries),
-	    void *ctx, struct err *e)
+struct counting {
+	struct store *store;
+	struct ws_filled *to;
+	VEC(struct digest) todo;
+};
+
+static int count_one(void *ctx, const struct tree_item *it)
 {
-	struct filler f = { .store = store, .fd = fd, .progress = progress, .ctx = ctx };
+	struct counting *c = ctx;
+
+	if (S_ISCHR(it->mode) || S_ISBLK(it->mode))
+		return 0;
+	c->to->files_all++;
+	if (S_ISREG(it->mode))
+		c->to->bytes_all += it->content.size;
+	if (S_ISDIR(it->mode))
+		vec_push(&c->todo, it->dir);
+	return 0;
+}
+
+/* A file of several names counts with each: when the first is laid out nobody knows yet how many are to come. */
+static int count(struct store *store, const struct tree_item *top, struct ws_filled *to)
+{
+	struct counting c = { .store = store, .to = to };
+	int r = tree_each(store, &top->dir, count_one, &c);
+
+	while (r == 0 && c.todo.len) {
+		struct digest next = c.todo.v[--c.todo.len];
+
+		r = tree_each(store, &next, count_one, &c);
+	}
+	vec_fini(&c.todo);
+	return r;
+}
+
+int ws_fill(const struct ws_fill *what, struct err *e)
+{
+	struct filler f = { .store = what->store, .fd = what->fd, .what = what };
 	struct content links;
 	struct tree_item top;
-	int r = tree_stat(store, root, &top, &links);
+	int r = tree_stat(f.store, what->root, &top, &links);
 
 	msg_list_init(&f.batch, BATCH_MAX);
 	if (r == 0)
-		r = links_read(store, &links, "", &f.links, &f.links_text);
+		r = links_read(f.store, &links, "", &f.links, &f.links_text);
+	if (r == 0)
+		r = count(f.store, &top, &f.now);
 	if (r < 0)
 		err_sys(e, r, "read a tree");
+	f.began = clock_now();
+	f.patience_ms = what->patience_ms ? what->patience_ms : PATIENCE_MS;
 	if (r == 0) {
 		r = walk(&f, &top);
 		if (r == 0)
@@ -320,94 +378,4 @@ int ws_fill(struct store *store, const struct digest *root, int fd, void (*progr
 	map_fini(&f.links);
 	mem_free(&f.links_text);
 	return r;
-}
-
-/* --- what the first scan is expected to tell ---------------------------------------------------------------------- */
-
-struct expected {
-	uint32_t mode;
-	int64_t mtime_ns;
-	struct content content;
-	struct digest dir;
-};
-
-static void names_drop(struct ws *ws)
-{
-	void *one;
-
-	while ((one = map_take_any(&ws->expect.names)))
-		free(one);
-	map_fini(&ws->expect.names);
-	ws->expect.dir = 0;
-}
-
-static int expect_one(void *ctx, const struct tree_item *it)
-{
-	struct ws *ws = ctx;
-	struct expected *x = NEW(struct expected);
-
-	*x = (struct expected){ .mode = it->mode, .mtime_ns = it->mtime_ns, .content = it->content, .dir = it->dir };
-	free(map_put(&ws->expect.names, it->name, x));
-	return 0;
-}
-
-void expect_dir(struct ws *ws, uint64_t fid, bool is_root)
-{
-	AUTO(mem_free) struct digest *dir = NULL;
-
-	if (!ws->expect.is_on)
-		return;
-	if (is_root && !ws->expect.has_begun) {
-		ws->expect.has_begun = true;
-		dir = must_memdup(&ws->expect.root, sizeof(*dir));
-	} else {
-		dir = map_remove_u64(&ws->expect.dirs, fid);
-	}
-	names_drop(ws);
-	if (dir && tree_each(ws->conf.store, dir, expect_one, ws) == 0)
-		ws->expect.dir = fid;
-}
-
-bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node *n)
-{
-	struct expected *x = ws->expect.is_on && ws->expect.dir == parent ? map_get(&ws->expect.names, name) : NULL;
-
-	if (!x || (x->mode & S_IFMT) != (n->mode & S_IFMT))
-		return false;
-	if (S_ISDIR(n->mode))
-		free(map_put_u64(&ws->expect.dirs, n->fid, must_memdup(&x->dir, sizeof(x->dir))));
-	if (!S_ISREG(n->mode) || !(n->flags & NODE_PENDING) || n->size != x->content.size || n->mtime_ns != x->mtime_ns)
-		return false;
-	n->content = x->content;
-	n->content_ctime_ns = n->ctime_ns;
-	n->content_ship = 0;
-	n->flags &= ~(uint32_t)NODE_PENDING;
-	return true;
-}
-
-void expect_end(struct ws *ws)
-{
-	void *one;
-
-	names_drop(ws);
-	while ((one = map_take_any(&ws->expect.dirs)))
-		free(one);
-	map_fini(&ws->expect.dirs);
-	store_hold_free(&ws->expect.hold);
-	ws->expect.is_on = false;
-}
-
-int ws_expect(struct ws *ws, const struct digest *root)
-{
-	struct content links;
-	struct tree_item top;
-	int r = tree_stat(ws->conf.store, root, &top, &links);
-
-	if (r == 0)
-		r = store_hold_tree(ws->conf.store, root, &ws->expect.hold);
-	if (r < 0)
-		return r;
-	ws->expect.is_on = true;
-	ws->expect.root = top.dir;
-	return 0;
 }

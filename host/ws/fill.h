@@ -5,11 +5,24 @@
 /* Workspaces that begin with the files of a tree (docs/snapshots.md, "Materialising"). */
 #include "host/ws/ws.h"
 
-/** ws_fill() - lay the files of a tree into a workspace that nobody uses yet, through its agent: @fd is a connection of
- * kind WIRE_FILL, hello done, borrowed. Blocking, up to a minute without any progress. @progress may be NULL.
- * Return: 0; the agent's (slug "no-space", …); -EIO: the tree is damaged; -errno. */
-int ws_fill(struct store *store, const struct digest *root, int fd, void (*progress)(void *ctx, uint64_t entries),
-	    void *ctx, struct err *e) MUST_CHECK;
+/* How far it is; holes count as bytes, and a file with several names once for each in what is to come. */
+struct ws_filled {
+	uint64_t files, files_all, bytes, bytes_all;
+};
+
+struct ws_fill {
+	struct store *store;
+	const struct digest *root;
+	int fd; /* a connection of kind WIRE_FILL, hello done, borrowed */
+	uint64_t patience_ms; /* 0: a minute */
+	void (*progress)(void *ctx, const struct ws_filled *now); /* called often, from here; may be NULL */
+	void *ctx;
+};
+
+/** ws_fill() - lay the files of a tree into a workspace that nobody uses yet, through its agent. Blocking: each piece
+ * must be taken within the patience, and all of it at 500 files or 4 MiB a second beyond that. Return: 0; the agent's
+ * (slug "no-space", …); -ETIMEDOUT slug "fill-slow"; -EIO: the tree is damaged; -errno. */
+int ws_fill(const struct ws_fill *what, struct err *e) MUST_CHECK;
 /** ws_expect() - the first scan is going to tell these files: what has the name, size and time of one has its content.
  * Before ws_start(). Return: 0; -EIO. */
 int ws_expect(struct ws *ws, const struct digest *root) MUST_CHECK;

@@ -60,8 +60,8 @@ struct berth_part {
 };
 BERTH_API int berth_host(struct berth *b, int (*fn)(void *ctx, const struct berth_part *), void *ctx,
 			 struct berth_error *e);
-/** berth_on_progress() - call @fn now and then while a file goes in or out by berth_read() and berth_write(): @done of
- * @all bytes, 0 while that is unknown. NULL: not any more. */
+/** berth_on_progress() - call @fn now and then while a file goes in or out by berth_read() and berth_write(), or files
+ * are laid out by berth_create(): @done of @all bytes, 0 while that is unknown. NULL: not any more. */
 BERTH_API void berth_on_progress(struct berth *b, void (*fn)(void *ctx, uint64_t done, uint64_t all), void *ctx);
 
 /* --- API keys ----------------------------------------------------------------------------------------------------- */
@@ -198,8 +198,8 @@ struct berth_info {
 	uint64_t memory_b, workspace_b, cpu_milli, pids;
 };
 
-/** berth_create() - make a sandbox and wait until commands can be run. Errors: no-such-template, name-taken,
- * too-many-sandboxes, limit. */
+/** berth_create() - make a sandbox and wait until commands can be run. With @what->from and berth_on_progress() it says
+ * how many bytes are laid out. Errors: no-such-template, name-taken, too-many-sandboxes, limit, no-space, fill-slow. */
 BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret,
 			   struct berth_error *e);
 BERTH_API int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e);

@@ -42,7 +42,11 @@ int cli_create(struct berth *b, int argc, char **argv)
 	    !cli_size("create", pids, &what.pids))
 		return CLI_USAGE;
 	what.metadata = meta.v;
-	if (berth_create(b, &what, &info, &e) < 0)
+	if (what.from)
+		cli_progress(b, false, what.from, 0);
+	n = berth_create(b, &what, &info, &e);
+	cli_progress_end();
+	if (n < 0)
 		return cli_fail("create", &e);
 	puts(info.id);
 	return CLI_OK;

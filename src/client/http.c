@@ -117,6 +117,15 @@ static int on_progress(void *ctx, curl_off_t all_down, curl_off_t down, curl_off
 	return 0;
 }
 
+static int on_tick(void *ctx, curl_off_t all_down UNUSED, curl_off_t down UNUSED, curl_off_t all_up UNUSED,
+		   curl_off_t up UNUSED)
+{
+	const struct client_call *c = ctx;
+
+	c->tick(c->ctx);
+	return 0;
+}
+
 static CURL *handle(struct berth *b)
 {
 	if (b->curl)
@@ -164,7 +173,11 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_write);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &sink);
-	if (b->progress) {
+	if (c->tick) {
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_tick);
+		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, c);
+	} else if (b->progress) {
 		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
 		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, b);

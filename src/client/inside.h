@@ -32,6 +32,8 @@ struct client_call {
 	int (*each)(void *ctx, const void *data, size_t len);
 	void *ctx;
 	const bool *stopped; /* set by @each when it returned not 0 */
+	/* Called while the answer is awaited, about once a second, in place of the handle's own progress. */
+	void (*tick)(void *ctx);
 };
 
 int client_call(struct berth *b, const struct client_call *c, struct berth_error *e);

@@ -2,12 +2,14 @@
 /* The client itself, sandboxes, templates, health. */
 #include "client/inside.h"
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "wire/trace.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define DEFAULT_URL "unix:/var/lib/berth/run/api.sock"
@@ -158,9 +160,68 @@ static void put_metadata(struct json_writer *w, const char *const *pairs)
 	jw_close(w, '}');
 }
 
+/* Somebody wants to see how far it is: asked beside the call that waits, on a connection of its own. */
+struct filling {
+	struct berth *b; /* borrowed */
+	struct berth ask; /* a copy with a connection of its own */
+	char path[96];
+	uint64_t next;
+};
+
+enum { ASK_MS = 200 };
+
+static void on_tick(void *ctx)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct filling *f = ctx;
+	const struct json *now;
+
+	if (clock_now() < f->next || client_json(&f->ask, "GET", f->path, SPAN_NULL, &j, NULL) < 0)
+		return;
+	f->next = clock_after_ms(ASK_MS);
+	now = json_get(j, "filling");
+	if (now)
+		f->b->progress(f->b->progress_ctx, json_get_u64(now, "bytes", 0), json_get_u64(now, "bytes_total", 0));
+}
+
+/* @id: chosen here, so that it is known before the answer. */
+static int create_watched(struct berth *b, const char *id, struct span body, struct json **ret, struct berth_error *e)
+{
+	struct filling f = { .b = b, .ask = *b, .next = clock_after_ms(ASK_MS) };
+	struct err why = ERR_NULL;
+	struct buf reply;
+	struct client_call c = { .method = "POST", .path = "/v1/sandboxes", .json = body, .from_fd = -1, .to_fd = -1,
+				 .reply = &reply, .tick = on_tick, .ctx = &f };
+	int r;
+
+	f.ask.curl = NULL;
+	f.ask.progress = NULL;
+	snprintf(f.path, sizeof(f.path), "/v1/sandboxes/%s", id);
+	buf_init(&reply, CLIENT_REPLY_MAX);
+	r = client_call(b, &c, e);
+	if (r == 0 && json_parse(buf_span(&reply), ret, &why) < 0)
+		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer is no JSON: %s", why.text);
+	buf_fini(&reply);
+	client_close(&f.ask);
+	return r;
+}
+
+static void random_id(char to[17])
+{
+	uint8_t b[16] = { 0 };
+	size_t i;
+
+	(void)!getrandom(b, sizeof(b), 0);
+	for (i = 0; i < sizeof(b); i++)
+		to[i] = (char)('a' + b[i] % 26);
+	to[i] = '\0';
+}
+
 int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
+	bool watched = what->from && b->progress;
+	char id[17] = "";
 	struct buf body;
 	struct json_writer w = { .b = &body };
 	int r;
@@ -173,6 +234,10 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 		jw_kstr(&w, "name", what->name);
 	if (what->from)
 		jw_kstr(&w, "from", what->from);
+	if (watched) {
+		random_id(id);
+		jw_kstr(&w, "id", id);
+	}
 	put_number(&w, "timeout_ms", what->timeout_ms);
 	put_number(&w, "memory_b", what->memory_b);
 	put_number(&w, "workspace_b", what->workspace_b);
@@ -182,7 +247,8 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 		jw_kstr(&w, "on_timeout", what->on_timeout);
 	put_metadata(&w, what->metadata);
 	jw_close(&w, '}');
-	r = client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);
+	r = watched ? create_watched(b, id, buf_span(&body), &j, e)
+		    : client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);
 	buf_fini(&body);
 	if (r == 0)
 		info_from(j, ret);

@@ -55,7 +55,24 @@ equal "nothing is left of it" "$(berth ps --all | wc -l)" "$before"
 berth run "$four" -- sh -c 'for d in $(seq 100); do mkdir -p m/$d; for i in $(seq 100); do echo $i >m/$d/$i; done; done' </dev/null
 berth sync "$four"
 berth snapshot "$four" many >/dev/null
-five=$(berth create --from "$four@many")
+# With a quarter of a processor, so that there is something to see.
+seen() {
+	curl -sf --max-time 5 --unix-socket "$STATE/run/api.sock" http://x/v1/sandboxes/watched >"$TOP/watched" || return 1
+	python3 - "$TOP/watched" <<-'END'
+		import json, sys
+		j = json.load(open(sys.argv[1]))
+		f = j.get("filling")
+		if j["state"] != "creating":
+		    sys.exit(99)
+		sys.exit(not (f and f["files"] < f["files_total"] and f["files_total"] > 12000 and f["bytes_total"] > 30000000))
+	END
+}
+curl -sf --unix-socket "$STATE/run/api.sock" http://x/v1/sandboxes -d "{\"from\": \"$four@many\", \"id\": \"watched\", \"cpu_milli\": 250}" \
+	>"$TOP/created" &
+wait_for 30 "files that are being laid out" seen
+wait $!
+equal "it says nothing of that afterwards" "$(grep -c filling "$TOP/created" || :)" 0
+five=watched
 equal "ten thousand" "$(find "$MNT/$five/m" -type f | wc -l)" 10000
 say "laid out: $(sed -n "s/.*msg=\"laid out\" id=$five ms=\([0-9]*\).*/\1/p" "$LOG") ms for 12,000 files"
 sound

@@ -55,6 +55,15 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
 	put_meta(w, hub, i->id);
+	if (i->filled.files_all) {
+		jw_key(w, "filling");
+		jw_open(w, '{');
+		jw_ku64(w, "files", i->filled.files);
+		jw_ku64(w, "files_total", i->filled.files_all);
+		jw_ku64(w, "bytes", i->filled.bytes);
+		jw_ku64(w, "bytes_total", i->filled.bytes_all);
+		jw_close(w, '}');
+	}
 	jw_key(w, "replication");
 	jw_open(w, '{');
 	jw_key(w, "up");
@@ -215,7 +224,7 @@ int v1_sandbox_get(void *ctx, struct http_req *req, struct http_res *res, struct
 {
 	struct api *api = ctx;
 	struct hub_info info;
-	int r = hub_find(api->hub, http_segment(req, 0), &info, e);
+	int r = hub_find_any(api->hub, http_segment(req, 0), &info, e);
 
 	if (r == 0)
 		reply_info(res, api->hub, &info);
