@@ -104,14 +104,22 @@ static bool take_token(struct entry *x)
 	return true;
 }
 
+static struct entry *by_id(struct keys *keys, const char *id)
+{
+	struct entry *x = NULL;
+	size_t i;
+
+	for (i = 0; i < keys->all.len; i++)
+		if (memcmp(keys->all.v[i].k.id, id, ACCESS_ID_LEN) == 0)
+			x = &keys->all.v[i];
+	return x;
+}
+
 static int admit(struct keys *keys, const char *text, unsigned need, struct http_who *ret, struct err *e)
 {
 	struct digest is = hash(text), none = { { 0 } };
-	char id[ACCESS_ID_LEN + 1] = "";
-	struct entry *x;
+	struct entry *x = by_id(keys, text + 4);
 
-	memcpy(id, text + 4, ACCESS_ID_LEN);
-	x = find(keys, id);
 	if (!secret_eq(is.b, x ? x->k.hash.b : none.b, DIGEST_LEN) || !x)
 		return err_set(e, -EKEYREJECTED, "key-unknown", "this key is not known, or not any more");
 	if (x->k.expires_ns && x->k.expires_ns <= clock_wall())

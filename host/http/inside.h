@@ -21,7 +21,7 @@ struct http_door {
 };
 
 /* strangers.c: addresses that failed to show a key. Each has a bucket of failures that empties by a minute's worth in a
- * minute; while it is full its requests are refused unseen. A bounded table: he who was quiet longest makes room. */
+ * minute; while it is full those without a valid key are refused with another word. A bounded table: he who was quiet longest makes room. */
 enum { STRANGERS_MAX = 1024 };
 
 struct stranger {
@@ -37,9 +37,9 @@ struct strangers {
 };
 
 struct sockaddr;
-/* @sa: of the client; NULL is nobody. Return: true, and @e says so, when this address has failed too often. */
-bool strangers_shut(struct strangers *s, const struct sockaddr *sa, struct err *e);
-void strangers_failed(struct strangers *s, const struct sockaddr *sa);
+/* A request showed no valid key, as @e says. @sa: of the client; NULL is nobody. Return: true, and @e says so instead,
+ * when this address has failed too often; then this one is not counted. */
+bool strangers_failed(struct strangers *s, const struct sockaddr *sa, struct err *e);
 
 /* A connection, from accept to close. What is not said otherwise is guarded by http.lock. */
 struct http_conn {

@@ -263,24 +263,17 @@ static void ask_gate(struct http_req *req)
 	const struct http_gate *gate = &req->http->conf.gate;
 	const char *key = http_header(req, "X-API-Key"), *bearer = http_header(req, "Authorization");
 	struct err e = ERR_NULL;
-	int status;
 
 	if (!key && bearer && strncasecmp(bearer, "Bearer ", 7) == 0)
 		key = bearer + 7;
-	/* He who has shown a key on this connection is no stranger, whoever else has his address. */
-	if (!req->on->who.id[0] && strangers_shut(&req->http->strangers, client_of(req), &req->e)) {
-		req->allow[0] = '\0';
-		return;
-	}
 	if (gate->admit(gate->ctx, key, req->route ? req->route->need : HTTP_ANY, &req->who, &e) == 0) {
 		lock_take(&req->http->lock);
 		req->on->who = req->who;
 		lock_drop(&req->http->lock);
 		return;
 	}
-	status = http_status_of(e.code);
-	if (status == 401)
-		strangers_failed(&req->http->strangers, client_of(req));
+	if (http_status_of(e.code) == 401)
+		(void)!strangers_failed(&req->http->strangers, client_of(req), &e);
 	req->e = e;
 	req->allow[0] = '\0';
 }

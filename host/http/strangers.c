@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who cannot show a key may try it a few times a minute from one address: a key cannot be guessed, but those who try
- * cost a line of the log and a hash each, and what has gone wrong with a client is then seen by the client. */
+ * cost a line of the log each, and what has gone wrong with a client is then seen by the client. The key is asked first:
+ * who has one is no stranger, whoever else has his address. That costs one fast hash of 52 bytes for each request,
+ * less than to read its headers; behind the limit nothing is written or grows. */
 #include "host/http/inside.h"
 
 #include "base/clock.h"
@@ -25,8 +27,8 @@ static bool address_of(const struct sockaddr *sa, uint8_t to[16])
 	return true;
 }
 
-/* The place of an address, with what is left of its failures; NULL: none, or with @make the place of another. */
-static struct stranger *find(struct strangers *s, const uint8_t address[16], bool make)
+/* The place of an address, with what is left of its failures. */
+static struct stranger *find(struct strangers *s, const uint8_t address[16])
 {
 	struct stranger *oldest = s->v;
 	uint64_t now = clock_now();
@@ -46,41 +48,31 @@ static struct stranger *find(struct strangers *s, const uint8_t address[16], boo
 		if (one->at < oldest->at)
 			oldest = one;
 	}
-	if (!make)
-		return NULL;
 	*oldest = (struct stranger){ .at = now };
 	memcpy(oldest->address, address, 16);
 	return oldest;
 }
 
-bool strangers_shut(struct strangers *s, const struct sockaddr *sa, struct err *e)
+bool strangers_failed(struct strangers *s, const struct sockaddr *sa, struct err *e)
 {
 	uint8_t address[16];
-	struct stranger *one = NULL;
+	struct stranger *one;
 	bool shut;
 
 	if (!s->per_minute || !address_of(sa, address))
 		return false;
 	lock_take(&s->lock);
-	if (s->v)
-		one = find(s, address, false);
-	shut = one && one->failures_m > (s->per_minute - 1) * 1000ULL;
+	if (!s->v)
+		s->v = must_calloc(STRANGERS_MAX, sizeof(*s->v));
+	one = find(s, address);
+	shut = one->failures_m > (s->per_minute - 1) * 1000ULL;
+	if (!shut)
+		one->failures_m += 1000;
 	lock_drop(&s->lock);
+	if (shut)
+		*e = (struct err){ .code = 0 };
 	if (shut)
 		(void)!err_set(e, -EUSERS, "too-many-failures", "this address has shown no valid key %u times a minute",
 			       s->per_minute);
 	return shut;
-}
-
-void strangers_failed(struct strangers *s, const struct sockaddr *sa)
-{
-	uint8_t address[16];
-
-	if (!s->per_minute || !address_of(sa, address))
-		return;
-	lock_take(&s->lock);
-	if (!s->v)
-		s->v = must_calloc(STRANGERS_MAX, sizeof(*s->v));
-	find(s, address, true)->failures_m += 1000;
-	lock_drop(&s->lock);
 }

@@ -108,10 +108,10 @@ for key in "$all" "$work" "$reader" "$limited" "$short"; do
 	grep -rqF "${key:12}" "$STATE/store" && fail "a key is in the store"
 done
 grep -q "key=worker/${work:4:8} " "$LOG" || fail "the log does not say whose request it was"
-# an address that shows no key again and again is not looked at any more, unless its connection has shown one
+# an address that shows no key again and again is told so; who has a key is taken, whoever has the same address
 stop_daemon
 start_daemon --set "api.listen=127.0.0.1:$port" --set api.failures=10
-export all tcp
+export all tcp LOG
 python3 - <<'PY'
 import http.client, os, time
 from berthtest import fail, until
@@ -126,12 +126,18 @@ kept = http.client.HTTPConnection(host, int(port), timeout=20)
 if ask(good, kept)[0] != 200: fail("no answer with a key")
 codes = [ask({"X-API-Key": "e2b_" + "%048d" % i} if i % 2 else {})[0] for i in range(40)]
 if codes[:8] != [401] * 8 or codes[-1] != 429 or codes.count(401) > 14: fail(codes)
-status, text = ask(good)
+status, text = ask({})
 if status != 429 or b"too-many-failures" not in text: fail(f"{status} {text}")
+if ask(good)[0] != 200: fail("a good key is refused for the failures of its address")
 if ask(good, kept)[0] != 200: fail("a connection that has shown a key is shut out")
 other = http.client.HTTPConnection(host, int(port), timeout=20, source_address=("127.0.0.2", 0))
-if ask(good, other)[0] != 200: fail("another address is shut out")
-until(lambda: ask(good)[0] == 200, 30, "the address is shut out for ever")
+if ask({}, other)[0] != 401: fail("another address is shut out")
+with open(os.environ["LOG"]) as log: before = log.read().count("status=401")
+flood = [ask({"X-API-Key": "e2b_" + "%048x" % i})[0] for i in range(200)]
+if flood.count(401) > 60: fail(f"a flood is answered in full: {flood.count(401)}")
+with open(os.environ["LOG"]) as log: lines = log.read().count("status=401") - before
+if lines > flood.count(401): fail(f"{lines} lines in the log of a flood that was refused")
+until(lambda: ask({})[0] == 401, 30, "the address is shut out for ever")
 # more addresses than the table has places
 for i in range(1200):
     c = http.client.HTTPConnection(host, int(port), timeout=20, source_address=(f"127.1.{i >> 8}.{i & 255}", 0))
