@@ -21,7 +21,8 @@ struct http_door {
 };
 
 /* strangers.c: addresses that failed to show a key. Each has a bucket of failures that empties by a minute's worth in a
- * minute; while it is full those without a valid key are refused with another word. A bounded table: he who was quiet longest makes room. */
+ * minute; while it is full those without a valid key are refused with another word. A bounded table: he who was quiet
+ * longest makes room. */
 enum { STRANGERS_MAX = 1024 };
 
 struct stranger {

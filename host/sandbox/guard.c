@@ -190,6 +190,15 @@ void guard_unstall(struct sandbox *s)
 	lock_drop(&s->hub->lock);
 }
 
+bool guard_is_low(struct hub *hub, struct err *e)
+{
+	if (hub->disk.state == HUB_DISK_OK)
+		return false;
+	(void)!err_set(e, -ENOSPC, "disk-low", "only %llu MiB are free on the disk of the state directory",
+		       (unsigned long long)hub->disk.free_b >> 20);
+	return true;
+}
+
 static uint64_t size_on_disk(const struct hub *hub, const char *dir, const char *id, const char *name)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s/%s/%s", hub->state_dir, dir, id, name);

@@ -131,9 +131,8 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 		r = -EEXIST;
 	else if (owner_max && owned(hub, s->info.owner) >= owner_max)
 		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
-	else if (hub->disk.state != HUB_DISK_OK)
-		r = err_set(e, -ENOSPC, "disk-low", "only %llu MiB are free on the disk of the state directory",
-			    (unsigned long long)hub->disk.free_b >> 20);
+	else if (guard_is_low(hub, e))
+		r = -ENOSPC;
 	else if (k == hub->conf.sandboxes_max)
 		r = err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
 	if (r == 0) {
@@ -152,9 +151,8 @@ int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e)
 	lock_take(&hub->lock);
 	if (hub->ending)
 		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
-	else if (hub->disk.state != HUB_DISK_OK)
-		r = err_set(e, -ENOSPC, "disk-low", "only %llu MiB are free on the disk of the state directory",
-			    (unsigned long long)hub->disk.free_b >> 20);
+	else if (guard_is_low(hub, e))
+		r = -ENOSPC;
 	else
 		r = is_taken(hub, s, e);
 	if (r == 0)

@@ -92,6 +92,21 @@ static int seal(struct sandbox *s, unsigned flags, struct digest *ret, struct er
 	return r == -ENOENT ? err_set(e, -EAGAIN, "workspace-empty", "nothing of the workspace is known yet") : r;
 }
 
+/* Exactly, when nothing was changed behind the seal; else about. */
+static int names_of(struct txn *t, struct snapshot *snap)
+{
+	struct txn_counts c;
+	int r = txn_names_of(t, &snap->root, &snap->entries);
+
+	if (r == 0)
+		snap->flags |= SNAPSHOT_COUNTED;
+	if (r != STORE_E_NONE)
+		return r;
+	r = txn_counts(t, &c);
+	snap->entries = c.names;
+	return r;
+}
+
 static int record(struct sandbox *s, const char *name, const struct digest *root, uint32_t flags, struct snapshot *ret,
 		  struct err *e)
 {
@@ -107,8 +122,9 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 	if (gmtime_r(&now, &tm))
 		strftime(stamp, sizeof(stamp), "%Y-%m-%d-%H%M%S", &tm);
 	snap.journal_seq = journal_last(t);
-	if (meta_get_u64(t, "entries", &snap.entries) != 0)
-		snap.entries = 0;
+	r = names_of(t, &snap);
+	if (r < 0)
+		return err_sys(e, r, "counting names");
 	if (strlen(name) >= sizeof(snap.name))
 		return err_set(e, -EINVAL, "bad-snapshot-name", "a snapshot's name has at most %d letters",
 			       SNAPSHOT_NAME_MAX);
@@ -247,9 +263,7 @@ static int present(struct sandbox *s, struct snapshot *ret, struct err *e)
 		r = seal(s, SEAL_OLD_CONTENT, &ret->root, e);
 	if (r == 0)
 		r = txn_read(ws_db(s->ws), &t, e);
-	if (r == 0 && meta_get_u64(t, "entries", &ret->entries) != 0)
-		ret->entries = 0;
-	return r;
+	return r ? r : names_of(t, ret);
 }
 
 int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct digest *ret,
@@ -394,10 +408,9 @@ static int plant(struct sandbox *s, const struct snapshot *of, struct err *e)
 	lock_drop(&s->hub->lock);
 	r = txn_write(ws_db(ws), &t, e);
 	if (r == 0)
-		r = txn_plant(t, &of->root, e);
+		r = txn_plant(t, &of->root, of->flags & SNAPSHOT_COUNTED ? of->entries : 0, e);
 	if (r)
 		return r;
-	meta_put_u64(t, "entries", of->entries);
 	journal_append(t, &row);
 	r = record_put(s, t, e);
 	return r ? r : txn_commit(&t, e);
@@ -511,10 +524,24 @@ static int same_limits(struct hub *hub, const struct hub_import *what, struct ws
 	return 0;
 }
 
+static int may_import(void *ctx, struct err *e)
+{
+	struct hub *hub = ctx;
+	int r = 0;
+
+	lock_take(&hub->lock);
+	if (hub->ending)
+		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
+	else if (guard_is_low(hub, e))
+		r = -ENOSPC;
+	lock_drop(&hub->lock);
+	return r;
+}
+
 int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *ctx, struct hub_info *ret,
 	       struct err *e)
 {
-	struct ws_import io = { .entries = 0 };
+	struct ws_import io = { .may = may_import, .may_ctx = hub };
 	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct snapshot of = { .flags = 0 };
 	struct sandbox *s;
@@ -530,6 +557,7 @@ int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *
 		return r;
 	of.root = what->tree = io.tree;
 	of.entries = io.entries;
+	of.flags = SNAPSHOT_COUNTED;
 	what->left_out = io.left_out;
 	s = stored_new(hub);
 	i = &s->info;

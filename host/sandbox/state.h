@@ -127,6 +127,8 @@ void collect_stop(struct hub *hub);
 /* guard.c */
 int guard_start(struct hub *hub, struct err *e);
 void guard_stop(struct hub *hub);
+/* Is the disk too full to make anything? Then @e says so (-ENOSPC slug "disk-low"). hub.lock is held. */
+bool guard_is_low(struct hub *hub, struct err *e);
 /* Before it is ended; the caller has moved it to stopping. */
 void guard_unstall(struct sandbox *s);
 

@@ -55,7 +55,7 @@ static int plant(struct hub *hub, struct ws *ws, const char *of, const struct di
 	if (r == 0)
 		r = txn_write(ws_db(ws), &t, NULL);
 	if (r == 0)
-		r = txn_plant(t, root, NULL);
+		r = txn_plant(t, root, 1, NULL);
 	if (r)
 		return r;
 	meta_put(t, of_key, span_str(of));

@@ -21,7 +21,7 @@ struct ws_check {
 	struct check *c;
 	struct txn *t;
 	struct map nodes; /* fid -> struct seen, owned */
-	uint64_t root;
+	uint64_t root, stub_names, attrs_b;
 };
 
 typedef int (*row_fn)(struct ws_check *w, struct span key, struct span v);
@@ -66,6 +66,33 @@ static int check_file(struct ws_check *w, const struct node *node)
 	return r < 0 ? r : 0;
 }
 
+/* Forks have the same stubs. */
+static uint64_t names_below(struct ws_check *w, const struct digest *dir)
+{
+	uint64_t *known = map_get(&w->c->counted, digest_span(dir));
+
+	if (known)
+		return *known;
+	known = must_calloc(1, sizeof(*known));
+	if (tree_names(w->c->store, dir, known))
+		*known = 0; /* it is missing or damaged, and told as such */
+	map_put(&w->c->counted, digest_span(dir), known);
+	return *known;
+}
+
+static uint64_t names_in_stub(struct ws_check *w, uint64_t fid)
+{
+	struct digest d;
+	struct span v;
+	struct key k;
+
+	key_u64(&k, fid);
+	if (db_get(w->t->t, WT_TREE, key_span(&k), &v) || v.len != DIGEST_LEN)
+		return 0;
+	memcpy(d.b, v.p, DIGEST_LEN);
+	return names_below(w, &d);
+}
+
 static int node_row(struct ws_check *w, struct span key, struct span v)
 {
 	struct seen *seen;
@@ -89,6 +116,8 @@ static int node_row(struct ws_check *w, struct span key, struct span v)
 	if (seen->stub && !S_ISDIR(node.mode))
 		check_say(w->c, "inode %llu is a stub and no directory", n(fid));
 	map_put_u64(&w->nodes, fid, seen);
+	if (seen->stub)
+		w->stub_names += names_in_stub(w, fid);
 	has_target = node_target(w->t, fid, &target) == 0;
 	if (S_ISLNK(node.mode) != has_target)
 		check_say(w->c, "inode %llu %s", n(fid),
@@ -205,6 +234,7 @@ static int xattr_row(struct ws_check *w, struct span key, struct span v)
 			  seen ? "make no sense" : "is missing");
 	else
 		seen->has_xattrs = true;
+	w->attrs_b += v.len;
 	return 0;
 }
 
@@ -269,6 +299,21 @@ static void check_seen(struct ws_check *w)
 		if (seen->names || seen->nlink)
 			check_say(w->c, "inode %llu cannot be reached from the root", n(fid));
 	}
+}
+
+static int check_counts(struct ws_check *w)
+{
+	uint64_t stubs, attrs;
+	int r = count_kept(w->t, &stubs, &attrs);
+
+	if (r)
+		return MIN(r, 0);
+	if (stubs != w->stub_names)
+		check_say(w->c, "%llu names should be in directories that were not unpacked, and %llu are", n(stubs),
+			  n(w->stub_names));
+	if (attrs != w->attrs_b)
+		check_say(w->c, "extended attributes should have %llu bytes and have %llu", n(attrs), n(w->attrs_b));
+	return 0;
 }
 
 static struct digest link_fact(struct ws_check *w, const char *key)
@@ -388,7 +433,9 @@ static int check_state(struct ws_check *w)
 	if (r)
 		return r;
 	check_seen(w);
-	r = check_facts(w);
+	r = check_counts(w);
+	if (r == 0)
+		r = check_facts(w);
 	return r ? r : check_journal(w);
 }
 

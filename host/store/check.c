@@ -189,6 +189,7 @@ int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), v
 	       struct err *e)
 {
 	struct check c = { .store = store, .say = say, .ctx = ctx };
+	void *counted;
 	int r;
 
 	store_gc_inhibit(store); /* what a workspace refers to is looked up when its state is an old one already */
@@ -199,6 +200,9 @@ int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), v
 	if (r == 0)
 		r = store_each_ws(store, each_ws, &c);
 	store_gc_allow(store);
+	while ((counted = map_take_any(&c.counted)))
+		free(counted);
+	map_fini(&c.counted);
 	if (r)
 		return err_sys(e, r, "check the store %s", store->dir);
 	*ret = c.stats;

@@ -11,6 +11,7 @@ struct check {
 	void (*say)(void *ctx, const char *words);
 	void *ctx;
 	struct fsck_stats stats;
+	struct map counted; /* digest of a directory -> how many names are in it and below: a uint64_t, owned */
 	const char *where; /* of what is being looked at: an id, or "content" */
 };
 

@@ -32,6 +32,9 @@ struct txn {
 	uint64_t journal_seq; /* last row appended by this transaction, 0: none yet */
 	uint64_t journal_b, journal_first; /* with it: bytes of rows; the oldest one when some were forgotten */
 	struct digest journal_link, journal_base; /* with it: of the last row; of the last one that was forgotten */
+	/* count.c: what a write changed of the figures; rows of names when it began. */
+	int64_t stub_names, attrs_b;
+	uint64_t rows_before;
 	/* The place of entry_next(): where the cursor stands, when no change came between. */
 	struct key at;
 	bool is_at;
@@ -39,6 +42,15 @@ struct txn {
 
 /** journal_facts() - what the transaction's rows change of the facts; before the commit. */
 void journal_facts(struct txn *t);
+/** count_begin() / count_facts() - at the beginning of a transaction; before the commit. */
+int count_begin(struct txn *t) MUST_CHECK;
+void count_facts(struct txn *t);
+/** count_stub() - a stub of this tree came (not by unpacking the one that it was in), or goes. */
+void count_stub(struct txn *t, const struct digest *dir, bool gone);
+/** count_attrs() - the extended attributes of an inode have other bytes. */
+void count_attrs(struct txn *t, size_t was, size_t is);
+/** count_kept() - the figures that are kept, for fsck. Return: 0; STORE_E_NONE: none are yet; -errno. */
+int count_kept(struct txn *t, uint64_t *ret_stub_names, uint64_t *ret_attrs_b) MUST_CHECK;
 /** store_ws_dir() - "DIR/ws/ID" on the heap. */
 char *store_ws_dir(const struct store *store, const char *id);
 /** store_is_view() - a name of store_each_view(). */

@@ -30,6 +30,11 @@ static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *
 	if (write)
 		t->use = gc_use_begin(wsdb_store(ws)->gc);
 	r = db_begin(db, write, &t->t, e);
+	if (r == 0) {
+		r = count_begin(t);
+		if (r)
+			db_abort(&t->t);
+	}
 	if (r) {
 		if (write)
 			gc_use_end(wsdb_store(ws)->gc, t->use);
@@ -65,6 +70,8 @@ int txn_commit(struct txn **slot, struct err *e)
 	int r;
 
 	journal_facts(t);
+	if (t->write)
+		count_facts(t);
 	r = db_commit(&t->t);
 	txn_end(t);
 	if (r == -ENOSPC)
@@ -121,6 +128,23 @@ void node_put(struct txn *t, const struct node *n)
 	txn_mark(t, n->fid);
 }
 
+/* What goes with an inode. */
+static void uncount(struct txn *t, uint64_t fid, const struct key *k)
+{
+	struct digest d;
+	struct span v;
+	struct node n;
+
+	if (node_get(t, fid, &n) != 0)
+		return;
+	if ((n.flags & NODE_XATTRS) && db_get(t->t, WT_XATTR, key_span(k), &v) == 0)
+		count_attrs(t, v.len, 0);
+	if ((n.flags & NODE_STUB) && db_get(t->t, WT_TREE, key_span(k), &v) == 0 && v.len == DIGEST_LEN) {
+		memcpy(d.b, v.p, DIGEST_LEN);
+		count_stub(t, &d, true);
+	}
+}
+
 void node_del(struct txn *t, uint64_t fid)
 {
 	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY, WT_XATTR };
@@ -128,6 +152,7 @@ void node_del(struct txn *t, uint64_t fid)
 	size_t i;
 
 	key_u64(&k, fid);
+	uncount(t, fid, &k);
 	for (i = 0; i < ARRAY_LEN(tables); i++)
 		db_del(t->t, tables[i], key_span(&k));
 }
@@ -185,6 +210,7 @@ int node_xattrs(struct txn *t, uint64_t fid, struct span *ret)
 
 void node_set_xattrs(struct txn *t, struct node *n, struct span packed)
 {
+	struct span was;
 	struct key k;
 
 	if (packed.len > XATTRS_MAX) {
@@ -192,6 +218,7 @@ void node_set_xattrs(struct txn *t, struct node *n, struct span packed)
 		return;
 	}
 	key_u64(&k, n->fid);
+	count_attrs(t, db_get(t->t, WT_XATTR, key_span(&k), &was) == 0 ? was.len : 0, packed.len);
 	if (packed.len)
 		db_put(t->t, WT_XATTR, key_span(&k), packed, DB_PUT_SET);
 	else

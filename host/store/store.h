@@ -192,6 +192,17 @@ int meta_get(struct txn *t, const char *key, struct span *ret) MUST_CHECK;
 void meta_put(struct txn *t, const char *key, struct span value);
 int meta_get_u64(struct txn *t, const char *key, uint64_t *ret) MUST_CHECK;
 void meta_put_u64(struct txn *t, const char *key, uint64_t value);
+/* What a workspace holds. Kept by whatever changes it (count.c), with the change. */
+struct txn_counts {
+	uint64_t names;	     /* in stubs too */
+	uint64_t attrs_b;    /* packed extended attributes of the inodes that are here: not of those in stubs */
+	int64_t names_more, attrs_more; /* what this write transaction has added so far */
+};
+/** txn_counts() - Return: 0 or -errno. */
+int txn_counts(struct txn *t, struct txn_counts *ret) MUST_CHECK;
+/** txn_names_of() - the number of names in a sealed state: when it is the present one, and nothing changed since, it is
+ * known. Return: 0; STORE_E_NONE; -errno. */
+int txn_names_of(struct txn *t, const struct digest *root, uint64_t *ret) MUST_CHECK;
 /* The fid of the root directory, under meta "root-fid"; 0 while there is none. */
 uint64_t txn_root(struct txn *t);
 
@@ -313,8 +324,9 @@ int tree_names(struct store *store, const struct digest *dir, uint64_t *ret) MUS
 /* --- workspaces made from trees ----------------------------------------------------------------------------------- */
 
 /** txn_plant() - make the root directory of a workspace that has none, or an empty one, from a tree, as a stub. A tree
- * with hard links is unpacked as a whole at once. Return: 0; -EEXIST: it is not empty; -EIO: no such tree; -errno. */
-int txn_plant(struct txn *t, const struct digest *root, struct err *e) MUST_CHECK;
+ * with hard links is unpacked as a whole at once. @names: how many there are in it, when that is known (0: they are
+ * counted, which costs a walk). Return: 0; -EEXIST: it is not empty; -EIO: no such tree; -errno. */
+int txn_plant(struct txn *t, const struct digest *root, uint64_t names, struct err *e) MUST_CHECK;
 /** node_new_fid() - an identity that no agent's inode has, and an inode number for it. */
 uint64_t node_new_fid(struct txn *t, uint64_t *ret_ino);
 /** node_from_item() - an inode of @fid as a tree has it, a directory as a stub, and its target and extended attributes;
@@ -337,7 +349,11 @@ struct snapshot {
 	uint32_t flags;	      /* SNAPSHOT_* */
 };
 
-enum { SNAPSHOT_LIVE = 1, SNAPSHOT_UNFROZEN = 2 /* what was being written then may be in it or not */ };
+enum {
+	SNAPSHOT_LIVE = 1,
+	SNAPSHOT_UNFROZEN = 2, /* what was being written then may be in it or not */
+	SNAPSHOT_COUNTED = 4,  /* entries is exactly that of the tree */
+};
 
 /** snapshot_get() - Return: 0; STORE_E_NONE; -EIO. */
 int snapshot_get(struct txn *t, const char *name, struct snapshot *ret) MUST_CHECK;

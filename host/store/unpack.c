@@ -72,6 +72,7 @@ static void put_unmarked(struct txn *t, const struct node *n)
 static int put_xattrs(struct txn *t, uint64_t fid, const struct content *c)
 {
 	AUTO(mem_free) uint8_t *packed = NULL;
+	struct span was;
 	struct key k;
 	ssize_t n;
 
@@ -82,10 +83,12 @@ static int put_xattrs(struct txn *t, uint64_t fid, const struct content *c)
 	if (n != (ssize_t)c->size)
 		return -EIO;
 	key_u64(&k, fid);
+	count_attrs(t, db_get(t->t, WT_XATTR, key_span(&k), &was) == 0 ? was.len : 0, c->size);
 	return db_put(t->t, WT_XATTR, key_span(&k), SPAN(packed, c->size), DB_PUT_SET);
 }
 
-int node_from_item(struct txn *t, uint64_t fid, uint64_t ino, const struct tree_item *it, struct node *ret)
+/* Names in it are not counted: those of a stub that is unpacked are counted already. */
+static int from_item(struct txn *t, uint64_t fid, uint64_t ino, const struct tree_item *it, struct node *ret)
 {
 	struct node n = { .fid = fid,
 			  .ino = ino,
@@ -123,6 +126,15 @@ int node_from_item(struct txn *t, uint64_t fid, uint64_t ino, const struct tree_
 	return r ? r : db_failed(t->t);
 }
 
+int node_from_item(struct txn *t, uint64_t fid, uint64_t ino, const struct tree_item *it, struct node *ret)
+{
+	int r = from_item(t, fid, ino, it, ret);
+
+	if (r == 0 && S_ISDIR(it->mode))
+		count_stub(t, &it->dir, false);
+	return r ? r : db_failed(t->t);
+}
+
 static void name_unmarked(struct txn *t, uint64_t parent, struct span name, uint64_t fid)
 {
 	struct key k;
@@ -140,12 +152,13 @@ static int one_entry(void *ctx, const struct tree_item *it)
 	struct unpack *u = ctx;
 	uint64_t ino, fid = numbered(u->next++, &ino);
 	struct node n;
-	int r = path_name_ok(it->name) ? node_from_item(u->t, fid, ino, it, &n) : -EIO;
+	int r = path_name_ok(it->name) ? from_item(u->t, fid, ino, it, &n) : -EIO;
 
 	if (r)
 		return r;
 	name_unmarked(u->t, u->dir, it->name, fid);
 	u->names++;
+	u->t->stub_names--; /* it is a row now */
 	if (S_ISDIR(it->mode))
 		vec_push(&u->stubs, fid);
 	return db_failed(u->t->t);
@@ -267,7 +280,7 @@ static int join_all(struct txn *t, const struct content *links)
 	return r;
 }
 
-int txn_plant(struct txn *t, const struct digest *root, struct err *e)
+int txn_plant(struct txn *t, const struct digest *root, uint64_t names, struct err *e)
 {
 	struct content links;
 	struct tree_item it;
@@ -288,7 +301,11 @@ int txn_plant(struct txn *t, const struct digest *root, struct err *e)
 		ino = n.ino;
 	else
 		return err_sys(e, -EIO, "read a root");
-	r = node_from_item(t, fid, ino, &it, &n);
+	r = from_item(t, fid, ino, &it, &n);
+	if (names)
+		t->stub_names += (int64_t)names;
+	else
+		count_stub(t, &it.dir, false);
 	meta_put_u64(t, "root-fid", fid);
 	meta_put(t, "tree", digest_span(root));
 	if (r == 0 && links.size)

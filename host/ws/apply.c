@@ -94,7 +94,6 @@ void apply_xattrs(struct ws_pass *p, struct node *n, struct span told)
 		has = SPAN_NULL;
 	if (span_eq(has, told))
 		return;
-	p->xattr_b += (int64_t)told.len - (int64_t)has.len;
 	node_set_xattrs(p->txn, n, told);
 	story_did(p, n->fid, STORY_CHMOD);
 	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
@@ -216,7 +215,6 @@ void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
 		return;
 	story_lost(p, parent, name, fid, false);
 	entry_del(p->txn, parent, name);
-	p->entries--;
 	name_lost(p, fid);
 	changes_add(&p->changes, parent, name, 0, true, false);
 }
@@ -239,7 +237,6 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 			changes_add(&p->changes, old_parent, kept, 0, true, false);
 			story_lost(p, old_parent, kept, n->fid, false);
 			entry_del(p->txn, old_parent, kept);
-			p->entries--;
 		}
 	}
 	name_won(p, n);
@@ -248,7 +245,6 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 		name_lost(p, was);
 	}
 	entry_put(p->txn, parent, name, n->fid);
-	p->entries += r == 0 ? 0 : 1;
 	changes_add(&p->changes, parent, name, n->fid, true, false);
 	story_got(p, parent, name, n);
 }
@@ -327,10 +323,13 @@ static int scan_end(struct ws_pass *p, struct err *e)
 	struct ws *ws = p->ws;
 	struct map_slot *slot;
 	size_t pos = 0;
-	uint64_t total = 0;
+	struct txn_counts c;
+	uint64_t total;
+	int r = txn_counts(p->txn, &c);
 
-	if (meta_get_u64(p->txn, "entries", &total) != 0)
-		total = 0;
+	if (r < 0)
+		return err_sys(e, r, "counting names");
+	total = c.names - (uint64_t)c.names_more;
 	if (ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
 		return err_set(e, -EIO, "replication-halted",
 			       "%llu of %llu entries vanished at once; nothing was removed here",
@@ -430,51 +429,29 @@ void apply_orphans(struct ws_pass *p)
 
 			story_lost(p, at, SPAN(copy, name.len), kid, false);
 			entry_del(p->txn, at, SPAN(copy, name.len));
-			p->entries--;
 			name_lost(p, kid);
 		}
-		if ((n.flags & NODE_XATTRS) && node_xattrs(p->txn, at, &name) == 0)
-			p->xattr_b -= (int64_t)name.len;
 		if (!held_keep(p, &n))
 			node_del(p->txn, at);
 	}
 }
 
-/* A guest's file system would hold no more of them than of anything else. */
-static int count_xattrs(struct ws_pass *p, struct err *e)
+int apply_count(struct ws_pass *p, struct err *e)
 {
-	uint64_t size = p->ws->size_b, b = 0;
-	int64_t now;
+	uint64_t size = p->ws->size_b, max = ws_entries_max(size);
+	struct txn_counts c;
+	int r = size ? txn_counts(p->txn, &c) : 0;
 
-	if (!p->xattr_b)
-		return 0;
-	if (meta_get_u64(p->txn, "xattr-b", &b) != 0)
-		b = 0;
-	now = MAX((int64_t)b + p->xattr_b, (int64_t)0);
-	if (size && p->xattr_b > 0 && (uint64_t)now > size)
+	if (r < 0)
+		return err_sys(e, r, "counting names");
+	/* A guest's file system would hold no more of them than of anything else. */
+	if (size && c.attrs_more > 0 && c.attrs_b > size)
 		return err_set(e, -EDQUOT, "quota-exceeded",
 			       "quota-exceeded: extended attributes of more than %llu MiB",
 			       (unsigned long long)size >> 20);
-	meta_put_u64(p->txn, "xattr-b", (uint64_t)now);
-	p->xattr_b = 0;
-	return 0;
-}
-
-int apply_count(struct ws_pass *p, struct err *e)
-{
-	uint64_t n, size = p->ws->size_b, max = ws_entries_max(size);
-	int r = count_xattrs(p, e);
-
-	if (r < 0 || !p->entries)
-		return r;
-	if (meta_get_u64(p->txn, "entries", &n) != 0)
-		n = 0;
-	n += (uint64_t)p->entries;
-	if (size && p->entries > 0 && n > max)
+	if (size && c.names_more > 0 && c.names > max)
 		return err_set(e, -EDQUOT, "quota-exceeded",
 			       "quota-exceeded: more than %llu names in a workspace of %llu MiB",
 			       (unsigned long long)max, (unsigned long long)size >> 20);
-	meta_put_u64(p->txn, "entries", n);
-	p->entries = 0;
 	return 0;
 }

@@ -12,7 +12,10 @@ int ws_export(struct store *store, const struct digest *root, const char *path, 
 	      struct err *e) MUST_CHECK;
 
 struct ws_import {
-	uint64_t entries_max, bytes_max; /* limits */
+	uint64_t entries_max, bytes_max; /* limits; the latter of attributes, too */
+	/* Asked before anything is read and again and again: may it go on? Return: 0; -errno, which ends it. */
+	int (*may)(void *ctx, struct err *e);
+	void *may_ctx;
 	uint64_t entries, bytes;	 /* what there was */
 	uint64_t left_out;		 /* devices */
 	struct digest tree;

@@ -45,12 +45,29 @@ static int broken(int r, struct err *e)
 
 static int commit(struct importer *im, struct err *e)
 {
-	int r = store_settle(im->store, e);
+	int r = im->io->may(im->io->may_ctx, e);
 
+	if (r == 0)
+		r = store_settle(im->store, e);
 	if (r < 0)
 		return r;
 	im->in_txn = im->in_txn_b = 0;
 	return txn_commit(&im->t, e);
+}
+
+/* Attributes like a workspace's own; told as soon as it is so, not when all was read. */
+static int count_attrs(struct importer *im, const struct tar_item *it, struct err *e)
+{
+	struct txn_counts c;
+	int r = it->xattrs.len ? txn_counts(im->t, &c) : 0;
+
+	if (r < 0)
+		return broken(r, e);
+	if (it->xattrs.len && c.attrs_b > im->io->bytes_max)
+		return err_set(e, -EDQUOT, "quota-exceeded", "more than %llu bytes of extended attributes, at %.*s",
+			       (unsigned long long)im->io->bytes_max, (int)MIN(it->path.len, (size_t)200),
+			       (const char *)it->path.p);
+	return 0;
 }
 
 static int count(struct importer *im, const struct tar_item *it, struct err *e)
@@ -256,7 +273,7 @@ static int put_inode(struct importer *im, const struct tar_item *it, uint64_t di
 		if ((old.mode & S_IFMT) != (it->mode & S_IFMT))
 			return refuse(im, it, "a directory and something else with one name", e);
 		put_attributes(im, it, &old);
-		return 0;
+		return count_attrs(im, it, e);
 	}
 	if (r == 0)
 		unname(im, dir, name, &old);
@@ -274,7 +291,8 @@ static int put_inode(struct importer *im, const struct tar_item *it, uint64_t di
 	if (S_ISLNK(it->mode))
 		node_set_target(im->t, n.fid, it->link);
 	entry_put(im->t, dir, name, n.fid);
-	return count(im, it, e);
+	r = count_attrs(im, it, e);
+	return r ? r : count(im, it, e);
 }
 
 static int member(struct importer *im, const struct tar_item *it, struct err *e)
@@ -297,7 +315,7 @@ static int member(struct importer *im, const struct tar_item *it, struct err *e)
 		if (!S_ISDIR(it->mode) || node_get(im->t, im->root, &n) != 0)
 			return refuse(im, it, "the root is no directory", e);
 		put_attributes(im, it, &n);
-		return 0;
+		return count_attrs(im, it, e);
 	}
 	name = last_of(path, &dir);
 	r = dir_of(im, it, dir, &fid, e);
@@ -336,6 +354,9 @@ int ws_import(struct store *store, tar_get_fn *get, void *ctx, struct ws_import 
 	char hex[2 * sizeof(mark) + 1];
 	int r;
 
+	r = io->may(io->may_ctx, e);
+	if (r)
+		return r;
 	random_bytes(mark, sizeof(mark));
 	str_hex(mark, sizeof(mark), hex);
 	id = str_printf(STORE_VIEW_PREFIX "import-%s", hex);

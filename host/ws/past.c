@@ -118,16 +118,7 @@ static int dir_of(struct restore *t, const char *path, uint64_t *ret, struct spa
 	return 0;
 }
 
-static int count_below(struct restore *t, const struct tree_item *it)
-{
-	uint64_t n = 0;
-	int r = S_ISDIR(it->mode) ? tree_names(t->store, &it->dir, &n) : 0;
-
-	t->p->entries += (int64_t)n;
-	return r;
-}
-
-/* Names in stubs are counted by the tree, those that are here by whoever removes them. */
+/* What is below a directory is unpacked first, so that it is told. */
 static int gone(struct restore *t, uint64_t dir, struct span name)
 {
 	uint64_t fid;
@@ -158,7 +149,7 @@ static int made(struct restore *t, uint64_t dir, struct span name, const struct 
 	story_did(t->p, fid, STORY_NEW);
 	apply_entry(t->p, dir, name, &n);
 	count_dir(t, dir, n.mode, 1);
-	return count_below(t, after);
+	return 0;
 }
 
 static int xattrs_from(struct restore *t, struct node *n, const struct tree_item *after)
@@ -227,10 +218,8 @@ static int one(void *ctx, const char *path, const struct tree_item *before, cons
 static int plant_anew(struct restore *t, const struct digest *root)
 {
 	struct txn *txn = t->p->txn;
-	uint64_t fid, top = txn_root(txn), names = 0;
+	uint64_t fid, top = txn_root(txn);
 	struct span name;
-	struct content links;
-	struct tree_item it;
 	struct node n;
 	int r = pass_unpack(t->p, top);
 
@@ -243,12 +232,7 @@ static int plant_anew(struct restore *t, const struct digest *root)
 		r = 0;
 	apply_orphans(t->p);
 	if (r == 0)
-		r = txn_plant(txn, root, NULL);
-	if (r == 0)
-		r = tree_stat(t->store, root, &it, &links);
-	if (r == 0)
-		r = tree_names(t->store, &it.dir, &names);
-	t->p->entries += (int64_t)names;
+		r = txn_plant(txn, root, 0, NULL);
 	if (r == 0)
 		r = pass_unpack(t->p, top);
 	name = SPAN_NULL;

@@ -21,12 +21,16 @@ int ws_usage(struct ws *ws, struct ws_usage *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	uint64_t size = ws->size_b;
+	struct txn_counts c;
 	int r = txn_read(ws->db, &t, NULL);
 
 	if (r < 0)
 		return r;
 	*ret = (struct ws_usage){ .entries = 0 };
-	(void)!meta_get_u64(t, "entries", &ret->entries);
+	r = txn_counts(t, &c);
+	if (r < 0)
+		return r;
+	ret->entries = c.names;
 	(void)!meta_get_u64(t, "stored", &ret->brought_b);
 	if (size) {
 		ret->entries_max = ws_entries_max(size);

@@ -76,8 +76,6 @@ struct ws_pass {
 	struct story *story; /* what is told of it, NULL: nothing yet */
 	VEC(struct ws_ended) ended;
 	uint8_t by;	 /* enum journal_by */
-	int64_t entries; /* how many more (or fewer) there are now */
-	int64_t xattr_b; /* bytes of extended attributes, likewise */
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	bool scan_done, want_scan, has_changes;
 };
@@ -174,7 +172,7 @@ void apply_xattrs(struct ws_pass *p, struct node *n, struct span told);
  * directory inside itself); -errno. */
 int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e);
 void apply_orphans(struct ws_pass *p);
-/* Keep meta "entries", the number of names in the workspace, and "xattr-b". Return: 0; -EDQUOT. */
+/* Does the pass make more names or attributes than the workspace may have? Return: 0; -EDQUOT; -errno. */
 int apply_count(struct ws_pass *p, struct err *e);
 void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct node *n);
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);

@@ -51,6 +51,8 @@ wait_for 20 "the writer" test -s "$MNT/$id/at"
 fallocate -l $((($(free) - 500) * 1048576)) "$STATE/filler"
 wait_for 10 "the disk to be low" state_is low
 refused 1 "MiB are free" berth create --template mini
+tar -C / -cf "$TOP/some.tar" etc/hostname
+refused 1 "MiB are free" berth import "$TOP/some.tar"
 equal "health" "$(healthy | field status)" disk-low
 berth run "$id" -- true
 fallocate -l 150M "$STATE/filler2"

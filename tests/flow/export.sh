@@ -161,6 +161,8 @@ one = taken("a hole of 8 TiB", t.tobuf(tarfile.PAX_FORMAT) + b"x" * 512 + b"\0" 
 if os.stat(f"{mnt}/{one}/s").st_size != 1 << 43: fail("a large hole")
 # Limits: bytes and names follow from the size of the workspace.
 refused("too many bytes", archive(entry("f", data=b"x" * 20_000_000)), 507, "?workspace=16777216")
+s, a = send(archive(*[entry(f"f{i}", pax_headers={"SCHILY.xattr.user.a": "x" * 60000}) for i in range(300)]), "?workspace=16777216")
+if s != 507 or "extended attributes" not in a["error"]["message"]: fail(f"too many attributes: {s} {a}")
 class Many:
     """The header of an empty file, a hundred thousand times."""
     def __init__(self, n): self.n, self.i, self.rest = n, 0, b""

@@ -465,6 +465,29 @@ Test(fsck, xattrs_that_are_not_announced)
 	expect("does not say so");
 }
 
+static void count_wrong(const char *what)
+{
+	struct txn *t = NULL;
+	uint64_t is = 0;
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	cr_assert_eq(meta_get_u64(t, what, &is), 0);
+	meta_put_u64(t, what, is + 3);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+Test(fsck, attributes_that_are_counted_wrong)
+{
+	count_wrong("attrs-b");
+	expect("extended attributes should have");
+}
+
+Test(fsck, names_in_stubs_that_are_counted_wrong)
+{
+	count_wrong("stub-names");
+	expect("3 names should be in directories that were not unpacked, and 0 are");
+}
+
 Test(fsck, snapshot_without_tree)
 {
 	struct snapshot s = { .name = "gone", .root = digest_of("tree", span_str("nowhere")) };

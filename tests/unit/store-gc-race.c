@@ -162,7 +162,7 @@ static void act_fork(struct actor *a)
 	(void)!wsdb_remove(a->p->store, id, NULL);
 	cr_assert_eq(wsdb_open(a->p->store, id, true, &ws, NULL), 0);
 	cr_assert_eq(txn_write(ws, &t, NULL), 0);
-	cr_assert_eq(txn_plant(t, &root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &root, 0, NULL), 0);
 	cr_assert_eq(txn_commit(&t, NULL), 0);
 	store_hold_free(&hold);
 	cr_assert_eq(txn_write(ws, &t, NULL), 0);

@@ -96,7 +96,7 @@ static void step_fork(struct store *store, struct wsdb *from, struct wsdb **to, 
 	cr_assert_eq(wsdb_remove(store, id, NULL), 0);
 	cr_assert_eq(wsdb_open(store, id, true, to, NULL), 0);
 	cr_assert_eq(txn_write(*to, &t, NULL), 0);
-	cr_assert_eq(txn_plant(t, &root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &root, 0, NULL), 0);
 	if (draw(seed, 2))
 		cr_assert_eq(node_unpack_dir(t, txn_root(t), draw(seed, 60)), 0);
 	cr_assert_eq(txn_commit(&t, NULL), 0);
@@ -371,7 +371,7 @@ Test(gc, a_hold_during_the_mark_keeps_all_below, .timeout = 60)
 	cr_assert_eq(m.result, 0);
 	cr_assert_eq(wsdb_open(p.store, "b", true, &b, NULL), 0);
 	cr_assert_eq(txn_write(b, &t, NULL), 0);
-	cr_assert_eq(txn_plant(t, &m.root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &m.root, 0, NULL), 0);
 	cr_assert_eq(txn_commit(&t, NULL), 0);
 	store_hold_free(&m.hold);
 	cr_assert_eq(store_gc(p.store, 0, &st, NULL), 0);
@@ -584,7 +584,7 @@ Test(gc, a_stub_that_changed_keeps_its_tree, .timeout = 60)
 	moment_make(&m, &p, 1);
 	cr_assert_eq(wsdb_open(p.store, "b", true, &b, NULL), 0);
 	cr_assert_eq(txn_write(b, &t, NULL), 0);
-	cr_assert_eq(txn_plant(t, &m.root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &m.root, 0, NULL), 0);
 	cr_assert_eq(node_get(t, txn_root(t), &root), 0);
 	root.mode ^= 1;
 	node_put(t, &root);

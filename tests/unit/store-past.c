@@ -359,8 +359,8 @@ static void plant_and_check(const struct digest *root, const char *id, size_t mo
 	walk_list list = walk(root);
 	size_t names = 0;
 
-	cr_assert_eq(txn_plant(t, root, &e), 0, "%s", e.text);
-	cr_assert_eq(txn_plant(t, root, &e), -EEXIST);
+	cr_assert_eq(txn_plant(t, root, 0, &e), 0, "%s", e.text);
+	cr_assert_eq(txn_plant(t, root, 0, &e), -EEXIST);
 	vec_push(&todo, txn_root(t));
 	commit(t);
 	sound();
@@ -451,7 +451,7 @@ Test(past, a_stub_that_is_changed_itself_keeps_what_is_in_it)
 	want = seal(ws);
 	b = new_ws("b");
 	t = begin(b);
-	cr_assert_eq(txn_plant(t, &root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &root, 0, NULL), 0);
 	cr_assert_eq(node_unpack_dir(t, txn_root(t), 0), 0);
 	cr_assert_eq(entry_get(t, txn_root(t), span_str("d"), &dir), 0);
 	cr_assert_eq(node_get(t, dir, &n), 0);
@@ -485,7 +485,7 @@ Test(past, hard_links_find_each_other)
 	root = seal(ws);
 	b = new_ws("b");
 	t = begin(b);
-	cr_assert_eq(txn_plant(t, &root, NULL), 0);
+	cr_assert_eq(txn_plant(t, &root, 0, NULL), 0);
 	commit(t);
 	sound();
 	cr_assert_eq(txn_read(b, &t, NULL), 0);

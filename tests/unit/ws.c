@@ -3,6 +3,8 @@
  * whole is not acknowledged, and an orderly end keeps everything. */
 #include "ws-lab.h"
 
+#include "base/xattr.h"
+
 static struct lab l;
 
 static void made(void)
@@ -408,4 +410,127 @@ Test(ws, what_is_open_is_kept_without_a_name)
 	cr_assert_eq(ws_getattr(l.ws, 22, &n), 0);
 	cr_assert_eq(n.nlink, 1);
 	lab_fsck(&l);
+}
+
+/* --- what is counted ---------------------------------------------------------------------------------------------- */
+
+static void put_there(struct txn *t, uint64_t parent, const char *name, uint64_t fid, uint32_t mode,
+		      const char *attr)
+{
+	AUTO(buf_fini) struct buf packed;
+	struct node n = make_node(fid, mode);
+	struct span value = span_str(attr);
+
+	buf_init(&packed, XATTRS_MAX);
+	node_put(t, &n);
+	if (*attr) {
+		cr_assert_eq(xattrs_with(SPAN_NULL, span_str("user.a"), &value, 0, &packed), 0);
+		node_set_xattrs(t, &n, buf_span(&packed));
+	}
+	if (parent)
+		entry_put(t, parent, span_str(name), fid);
+}
+
+/* Directories in directories, attributes on some; @more: one subtree that the other state has not. */
+static void build(struct txn *t, bool more)
+{
+	char name[16], attr[32];
+	unsigned i;
+
+	if (!more) {
+		put_there(t, 0, "", LAB_ROOT, S_IFDIR | 0755, "root");
+		meta_put_u64(t, "root-fid", LAB_ROOT);
+	}
+	for (i = 0; i < 30; i++) {
+		uint64_t fid = (more ? 200 : 100) + i;
+
+		snprintf(name, sizeof(name), more ? "m%u" : "d%u", i);
+		snprintf(attr, sizeof(attr), "%.*s", (int)(i % 7) * 3, "abcdefghijklmnopqrstuvwxyz");
+		put_there(t, i < 3 ? LAB_ROOT : fid - 3, name, fid, (i < 27 ? S_IFDIR : S_IFREG) | 0755, attr);
+	}
+}
+
+static void is_counted(struct wsdb *db, struct place *p)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct tree_item top;
+	struct txn_counts c;
+	struct content links;
+	struct digest d;
+	uint64_t names;
+
+	cr_assert_eq(tree_seal(db, 0, &d, NULL), 0);
+	cr_assert_eq(tree_stat(p->store, &d, &top, &links), 0);
+	cr_assert_eq(tree_names(p->store, &top.dir, &names), 0);
+	cr_assert_eq(txn_read(db, &t, NULL), 0);
+	cr_assert_eq(txn_counts(t, &c), 0);
+	cr_assert_eq(c.names, names, "%llu are counted, %llu there", (unsigned long long)c.names,
+		     (unsigned long long)names);
+	cr_assert_eq(txn_names_of(t, &d, &names), 0);
+	cr_assert_eq(c.names, names);
+}
+
+static void go_to(struct ws *ws, struct digest *from, const struct digest *to, const char *path)
+{
+	struct ws_wait *w = ws_wait_new();
+
+	cr_assert_eq(tree_seal(ws_db(ws), 0, from, NULL), 0);
+	ws_restore(ws, from, to, path, "", ws_wait_done, w);
+	cr_assert_eq(ws_wait_end(&w, NULL), 0);
+}
+
+/* Each restore makes stubs; some are looked into, some go with what they are in. Links make it plant the tree anew. */
+static void there_and_back(bool links)
+{
+	struct ws_conf conf;
+	struct ws *ws = NULL;
+	struct digest one, two, now;
+	struct txn *t = NULL;
+	struct node n;
+	unsigned i;
+
+	lab_make(&l);
+	conf = lab_conf(&l);
+	cr_assert_eq(ws_open(&conf, "w2", true, &ws, NULL), 0);
+	cr_assert_eq(txn_write(ws_db(ws), &t, NULL), 0);
+	build(t, false);
+	if (links) {
+		put_there(t, LAB_ROOT, "x1", 90, S_IFREG | 0644, "linked");
+		entry_put(t, 100, span_str("x2"), 90);
+		cr_assert_eq(node_get(t, 90, &n), 0);
+		n.nlink = 2;
+		node_put(t, &n);
+	}
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(tree_seal(ws_db(ws), 0, &one, NULL), 0);
+	is_counted(ws_db(ws), &l.place);
+	cr_assert_eq(txn_write(ws_db(ws), &t, NULL), 0);
+	build(t, true);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(tree_seal(ws_db(ws), 0, &two, NULL), 0);
+	for (i = 0; i < 50; i++) {
+		go_to(ws, &now, i % 2 ? &two : &one, i % 5 == 3 && !links ? "m0" : "");
+		is_counted(ws_db(ws), &l.place);
+		if (i % 3 == 0 && ws_resolve(ws, i % 2 ? "m0/m3/m6/m9" : "d1/d4/d7", &n) == 0) {
+			struct txn *r = NULL;
+
+			cr_assert_eq(txn_read(ws_db(ws), &r, NULL), 0);
+			cr_assert_eq(ws_read_dir(ws, n.fid, &r), 0);
+			txn_abort(&r);
+			is_counted(ws_db(ws), &l.place);
+		}
+	}
+	lab_fsck(&l);
+	ws_unref(&ws);
+	lab_free(&l);
+}
+
+Test(ws_counts, stay_right_over_restores, .timeout = 60)
+{
+	there_and_back(false);
+}
+
+Test(ws_counts, stay_right_when_trees_with_links_are_planted, .timeout = 60)
+{
+	there_and_back(true);
 }
