@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who cannot show a key may try it a few times a minute from one address: a key cannot be guessed, but those who try
  * cost a line of the log each, and what has gone wrong with a client is then seen by the client. The key is asked
- * first: who has one is no stranger, whoever else has his address. That costs one fast hash of 52 bytes for each request,
- * less than to read its headers; behind the limit nothing is written or grows. */
+ * first: who has one is no stranger, whoever else has his address. That costs one fast hash of 52 bytes for each
+ * request, less than to read its headers; behind the limit nothing is written or grows. */
 #include "host/http/inside.h"
 
 #include "base/clock.h"

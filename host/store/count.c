@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a workspace holds, for its limits: names, and bytes of extended attributes. The one place that counts. Names
- * that are here are the rows of their table, which LMDB knows; two figures are kept as facts, beside what they count and in
- * the same transaction: the names that are in stubs ("stub-names") and the bytes in the table of attributes
+ * that are here are the rows of their table, which LMDB knows; two figures are kept as facts, beside what they count
+ * and in the same transaction: the names that are in stubs ("stub-names") and the bytes in the table of attributes
  * ("attrs-b"). Where they are missing (a workspace of an earlier version) they are counted; fsck counts both anew.
  */
 #include "host/store/inside.h"
