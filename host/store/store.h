@@ -308,6 +308,18 @@ int tree_each(struct store *store, const struct digest *dir, int (*fn)(void *ctx
 int tree_resolve(struct store *store, const struct digest *root, const char *path, struct tree_item *ret) MUST_CHECK;
 
 /* Tell nothing below a directory that is on one side only; that is on the first side only. */
+/* A walk that may take long: nothing of the store is open between two calls, and what it holds does not grow with the
+ * number of names (tree-walk.c). The tree is kept by the caller (store_hold_tree()). One thread at a time. */
+struct tree_walk;
+struct tree_walk *tree_walk_new(struct store *store);
+void tree_walk_free(struct tree_walk **w);
+/** tree_walk_enter() - the next entries are those of this directory, then those of the one before. Return: 0; -EIO;
+ * -ELOOP. */
+int tree_walk_enter(struct tree_walk *w, const struct digest *dir) MUST_CHECK;
+/** tree_walk_next() - the next entry of the directory that was entered last; its spans live until the next call.
+ * Return: 0; STORE_E_NONE: that directory is at its end, and left; -EIO. */
+int tree_walk_next(struct tree_walk *w, struct tree_item *ret) MUST_CHECK;
+
 enum { TREE_DIFF_WHOLE = 1, TREE_DIFF_GONE_WHOLE = 2 };
 
 /* @path from the root, "" for the root directory itself. @before or @after is NULL: it was not there, or is not. */

@@ -162,7 +162,7 @@ static int check_loop(struct ws_pass *p, uint64_t dir, uint64_t parent, struct e
 
 int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mode, struct err *e)
 {
-	struct node dir;
+	struct node dir, n;
 	int r = node_get(p->txn, parent, &dir);
 
 	if (r < 0)
@@ -171,7 +171,12 @@ int apply_may_hold(struct ws_pass *p, uint64_t parent, uint64_t fid, uint32_t mo
 		return STORE_E_NONE;
 	if (fid == txn_root(p->txn))
 		return err_set(e, -EBADMSG, "bad-message", "a name for the root");
-	return S_ISDIR(mode) ? check_loop(p, fid, parent, e) : 0;
+	if (S_ISDIR(mode))
+		return check_loop(p, fid, parent, e);
+	r = node_get(p->txn, fid, &n);
+	if (r == 0 && n.nlink >= WS_LINKS_TOLD_MAX)
+		return err_set(e, -EBADMSG, "bad-message", "more names of one file than any can have");
+	return r < 0 ? err_sys(e, r, "reading an inode") : 0;
 }
 
 /* How many names a file has we know ourselves and need not believe. The first name finds a 1, and so does the last one
@@ -251,25 +256,16 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 
 /* --- scans -------------------------------------------------------------------------------------------------------- */
 
-static void suspects_drop(struct ws *ws, struct ws_suspects *s)
-{
-	void *name;
-
-	while ((name = map_take_any(&s->names)))
-		free(name);
-	map_fini(&s->names);
-	map_remove_u64(&ws->suspects, s->parent);
-	free(s);
-}
-
 void suspects_free(struct ws *ws)
 {
-	struct map_slot *slot;
-	size_t pos = 0;
+	struct ws_suspects *s;
+	void *name;
 
-	while ((slot = map_next(&ws->suspects, &pos))) {
-		suspects_drop(ws, slot->value);
-		pos = 0;
+	while ((s = map_take_any(&ws->suspects))) {
+		while ((name = map_take_any(&s->names)))
+			free(name);
+		map_fini(&s->names);
+		free(s);
 	}
 	ws->suspect_n = 0;
 }

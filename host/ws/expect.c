@@ -6,6 +6,9 @@
 
 #include <sys/stat.h>
 
+/* Names of one directory, and directories; what is beyond is shipped like any other file. */
+enum { EXPECTED_MAX = 262144 };
+
 struct expected {
 	uint32_t mode;
 	int64_t mtime_ns;
@@ -26,8 +29,11 @@ static void names_drop(struct ws *ws)
 static int expect_one(void *ctx, const struct tree_item *it)
 {
 	struct ws *ws = ctx;
-	struct expected *x = NEW(struct expected);
+	struct expected *x;
 
+	if (ws->expect.names.len >= EXPECTED_MAX)
+		return 1;
+	x = NEW(struct expected);
 	*x = (struct expected){ .mode = it->mode, .mtime_ns = it->mtime_ns, .content = it->content, .dir = it->dir };
 	free(map_put(&ws->expect.names, it->name, x));
 	return 0;
@@ -46,7 +52,7 @@ void expect_dir(struct ws *ws, uint64_t fid, bool is_root)
 		dir = map_remove_u64(&ws->expect.dirs, fid);
 	}
 	names_drop(ws);
-	if (dir && tree_each(ws->conf.store, dir, expect_one, ws) == 0)
+	if (dir && tree_each(ws->conf.store, dir, expect_one, ws) >= 0)
 		ws->expect.dir = fid;
 }
 
@@ -56,7 +62,7 @@ bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node 
 
 	if (!x || (x->mode & S_IFMT) != (n->mode & S_IFMT))
 		return false;
-	if (S_ISDIR(n->mode))
+	if (S_ISDIR(n->mode) && ws->expect.dirs.len < EXPECTED_MAX)
 		free(map_put_u64(&ws->expect.dirs, n->fid, must_memdup(&x->dir, sizeof(x->dir))));
 	if (!S_ISREG(n->mode) || !(n->flags & NODE_PENDING) || n->size != x->content.size || n->mtime_ns != x->mtime_ns)
 		return false;

@@ -11,60 +11,14 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { FOUND = 2 /* 1 is the end of a listing */ };
-
-struct member {
-	char *path, *target; /* owned; the path is that in the archive */
-	struct tree_item it; /* its spans are nobody's */
-};
-
-typedef VEC(struct member) members;
-
 struct exporter {
 	struct store *store;
 	struct tar_writer w;
-	members todo; /* the next one is the last */
-	members found;
-	const char *above; /* of what is being collected */
 	struct map links;  /* path -> the path of its group that comes first here; in @links_text */
 	char *links_text;
 	struct tar_range *map;
 	uint8_t *piece;
 };
-
-static void member_free(struct member *m)
-{
-	str_free(&m->path);
-	str_free(&m->target);
-}
-
-static int collect(void *ctx, const struct tree_item *it)
-{
-	struct exporter *x = ctx;
-	struct member m = { .it = *it };
-
-	if (strlen(x->above) + 1 + it->name.len > PATH_LEN_MAX)
-		return -ENAMETOOLONG;
-	m.path = str_printf("%s%s%.*s", x->above, x->above[0] ? "/" : "", (int)it->name.len, (const char *)it->name.p);
-	m.target = it->target.len ? span_dup(it->target) : NULL;
-	m.it.name = m.it.target = SPAN_NULL;
-	vec_push(&x->found, m);
-	return 0;
-}
-
-static int open_dir(struct exporter *x, const struct digest *dir, const char *path)
-{
-	size_t i;
-	int r;
-
-	x->above = path;
-	x->found.len = 0;
-	r = tree_each(x->store, dir, collect, x);
-	for (i = x->found.len; i-- > 0;)
-		vec_push(&x->todo, x->found.v[i]);
-	x->found.len = 0;
-	return r;
-}
 
 /* Where the data is, in whole blocks, since GNU tar reads each range as such. A file with too many holes gets those
  * behind the last range as zeros. */
@@ -108,17 +62,16 @@ static int put_range(struct exporter *x, const struct content *c, const struct t
 	return 0;
 }
 
-static int put_member(struct exporter *x, const struct member *m)
+static int put_member(struct exporter *x, const char *path, const struct tree_item *it)
 {
-	const struct tree_item *it = &m->it;
-	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&x->links, span_str(m->path));
+	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&x->links, span_str(path));
 	AUTO(mem_free) uint8_t *xattrs = NULL;
-	struct tar_item t = { .path = span_str(m->path), .mode = it->mode, .uid = it->uid, .gid = it->gid,
-			      .mtime_ns = it->mtime_ns, .link = span_str(m->target ? m->target : "") };
+	struct tar_item t = { .path = span_str(path), .mode = it->mode, .uid = it->uid, .gid = it->gid,
+			      .mtime_ns = it->mtime_ns, .link = it->target };
 	size_t n = 0, i;
 	int r;
 
-	if (first && !str_eq(first, m->path)) {
+	if (first && !str_eq(first, path)) {
 		t.is_link = true;
 		t.link = span_str(first);
 	} else if (it->xattrs.size) {
@@ -140,48 +93,35 @@ static int put_member(struct exporter *x, const struct member *m)
 	return r ? r : tar_put_done(&x->w);
 }
 
-/* "path//path", a NUL behind each group. Of those below @top the first one is the file, the others are its links. */
-static int walk(struct exporter *x)
+static int one(void *ctx, const char *path, const struct tree_item *it, bool again)
 {
-	int r = 0;
+	bool goes = S_ISDIR(it->mode) || S_ISREG(it->mode) || S_ISLNK(it->mode) || S_ISFIFO(it->mode);
 
-	while (r == 0 && x->todo.len) {
-		struct member m = x->todo.v[--x->todo.len];
-
-		if (S_ISDIR(m.it.mode) || S_ISREG(m.it.mode) || S_ISLNK(m.it.mode) || S_ISFIFO(m.it.mode))
-			r = put_member(x, &m);
-		if (r == 0 && S_ISDIR(m.it.mode))
-			r = open_dir(x, &m.it.dir, str_eq(m.path, ".") ? "" : m.path);
-		member_free(&m);
-	}
-	return r ? r : tar_put_end(&x->w);
+	return again || !goes ? 0 : put_member(ctx, path, it);
 }
 
-/* The target of a symbolic link is in its directory's listing alone. */
-struct wanted {
-	struct exporter *x;
-	const char *name;
-};
-
-static int pick(void *ctx, const struct tree_item *it)
+/* What is no directory: the target of a symbolic link is in its directory's listing alone. */
+static int put_single(struct exporter *x, const struct tree_item *dir, const char *name)
 {
-	struct wanted *w = ctx;
-
-	if (!span_eq(it->name, span_str(w->name)))
-		return 0;
-	w->x->above = "";
-	return collect(w->x, it) ? -EIO : FOUND;
-}
-
-static int begin(struct exporter *x, const struct digest *root, const char *path)
-{
-	struct member top = { .path = NULL };
-	struct content links;
+	struct tree_walk *w = tree_walk_new(x->store);
 	struct tree_item it;
+	int r = tree_walk_enter(w, &dir->dir);
+
+	while (r == 0 && (r = tree_walk_next(w, &it)) == 0 && !span_eq(it.name, span_str(name)))
+		;
+	if (r == 0)
+		r = one(x, name, &it, false);
+	tree_walk_free(&w);
+	return r == STORE_E_NONE ? -ENOENT : r;
+}
+
+static int put_all(struct exporter *x, const struct digest *root, const char *path)
+{
+	struct content links;
+	struct tree_item top, it;
 	const char *slash = strrchr(path, '/');
 	AUTO(str_free) char *dir = slash ? span_dup(SPAN(path, (size_t)(slash - path))) : must_strdup("");
-	struct wanted w = { x, slash ? slash + 1 : path };
-	int r = tree_stat(x->store, root, &top.it, &links);
+	int r = tree_stat(x->store, root, &top, &links);
 
 	if (r == 0)
 		r = links_read(x->store, &links, path, &x->links, &x->links_text);
@@ -191,19 +131,12 @@ static int begin(struct exporter *x, const struct digest *root, const char *path
 		return r;
 	if (!*path || S_ISDIR(it.mode)) {
 		if (*path)
-			top.it = it;
-		top.path = must_strdup(".");
-		vec_push(&x->todo, top);
-		return 0;
+			top = it;
+		r = put_member(x, ".", &top);
+		return r ? r : ws_walk(x->store, &top, one, x);
 	}
-	r = *dir ? tree_resolve(x->store, root, dir, &top.it) : 0;
-	if (r == 0)
-		r = tree_each(x->store, &top.it.dir, pick, &w);
-	if (r != FOUND)
-		return r ? r : -ENOENT;
-	vec_push(&x->todo, x->found.v[0]);
-	x->found.len = 0;
-	return 0;
+	r = *dir ? tree_resolve(x->store, root, dir, &top) : 0;
+	return r ? r : put_single(x, &top, slash ? slash + 1 : path);
 }
 
 int ws_export(struct store *store, const struct digest *root, const char *path, tar_put_fn *put, void *ctx,
@@ -213,17 +146,11 @@ int ws_export(struct store *store, const struct digest *root, const char *path, 
 	int r;
 
 	x.piece = must_calloc(1, TAR_PIECE);
-	r = begin(&x, root, path);
+	r = put_all(&x, root, path);
 	if (r == -ENOENT || r == -ENOTDIR)
 		r = err_set(e, -ENOENT, "no-such-path", "there is no /workspace/%s in it", path);
 	if (r == 0)
-		r = walk(&x);
-	while (x.todo.len)
-		member_free(&x.todo.v[--x.todo.len]);
-	while (x.found.len)
-		member_free(&x.found.v[--x.found.len]);
-	vec_fini(&x.todo);
-	vec_fini(&x.found);
+		r = tar_put_end(&x.w);
 	map_fini(&x.links);
 	mem_free(&x.links_text);
 	free(x.map);

@@ -72,24 +72,12 @@ int links_read(struct store *store, const struct content *links, const char *top
 	return 0;
 }
 
-/* An entry that waits for its turn. */
-struct laid {
-	char *path, *target; /* owned */
-	struct tree_item it; /* its spans are nobody's */
-	bool again;
-};
-
-typedef VEC(struct laid) laid_list;
-
 struct filler {
 	struct store *store;
 	int fd;
 	struct msg_list batch;
-	laid_list todo; /* the next one is the last */
 	struct map links; /* path -> the path of its group that the walk comes to first; in @links_text */
 	char *links_text;
-	const char *above; /* of what is being collected */
-	laid_list found;
 	const struct ws_fill *what;
 	struct ws_filled now;
 	uint64_t began, patience_ms;
@@ -103,12 +91,6 @@ static uint64_t until(const struct filler *f)
 			f->now.bytes * 1000 / BYTES_PER_S * CLOCK_MS;
 
 	return MIN(rate, clock_after_ms(f->patience_ms));
-}
-
-static void laid_free(struct laid *l)
-{
-	str_free(&l->path);
-	str_free(&l->target);
 }
 
 static int flush(struct filler *f)
@@ -157,29 +139,28 @@ static int send_rest(struct filler *f, const struct content *c)
 	return r;
 }
 
-static int lay(struct filler *f, const struct laid *l)
+static int lay(struct filler *f, const char *path, const struct tree_item *it, bool again)
 {
-	const struct tree_item *it = &l->it;
 	AUTO(mem_free) uint8_t *data = NULL;
 	AUTO(mem_free) uint8_t *xattrs = NULL;
-	struct msg_FILL_ENTRY en = { .path = span_str(l->path),
+	struct msg_FILL_ENTRY en = { .path = span_str(path),
 				     .mode = it->mode,
 				     .uid = it->uid,
 				     .gid = it->gid,
 				     .mtime_ns = it->mtime_ns,
-				     .target = span_str(l->target ? l->target : ""),
-				     .again = l->again };
+				     .target = it->target,
+				     .again = again };
 	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&f->links, en.path);
 	bool small = it->content.size <= INLINE_MAX;
 	ssize_t n;
 	int r;
 
-	f->now.files += !l->again;
-	if (first && !str_eq(first, l->path)) {
+	f->now.files += !again;
+	if (first && !str_eq(first, path)) {
 		en.link = span_str(first);
 		return send_entry(f, &en);
 	}
-	if (it->xattrs.size && (l->again || !S_ISDIR(it->mode))) {
+	if (it->xattrs.size && (again || !S_ISDIR(it->mode))) {
 		if (it->xattrs.size > XATTRS_MAX)
 			return -EIO;
 		xattrs = must_calloc(1, it->xattrs.size);
@@ -202,57 +183,9 @@ static int lay(struct filler *f, const struct laid *l)
 	return r == 0 && S_ISREG(it->mode) && !small ? send_rest(f, &it->content) : r;
 }
 
-static int collect(void *ctx, const struct tree_item *it)
+static int one(void *ctx, const char *path, const struct tree_item *it, bool again)
 {
-	struct filler *f = ctx;
-	struct laid l = { .it = *it };
-
-	if (strlen(f->above) + 1 + it->name.len > PATH_LEN_MAX)
-		return -ENAMETOOLONG;
-	l.path = str_printf("%s%s%.*s", f->above, f->above[0] ? "/" : "", (int)it->name.len,
-			    (const char *)it->name.p);
-	l.target = it->target.len ? span_dup(it->target) : NULL;
-	l.it.name = l.it.target = SPAN_NULL;
-	vec_push(&f->found, l);
-	return 0;
-}
-
-/* What is in a directory comes next, then the directory again. */
-static int open_dir(struct filler *f, const struct laid *dir)
-{
-	struct laid again = { .path = must_strdup(dir->path), .it = dir->it, .again = true };
-	size_t i;
-	int r;
-
-	vec_push(&f->todo, again);
-	f->above = dir->path;
-	f->found.len = 0;
-	r = tree_each(f->store, &dir->it.dir, collect, f);
-	for (i = f->found.len; i-- > 0;)
-		vec_push(&f->todo, f->found.v[i]);
-	f->found.len = 0;
-	return r;
-}
-
-static int walk(struct filler *f, const struct tree_item *root)
-{
-	struct laid top = { .path = must_strdup(""), .it = *root };
-	int r = open_dir(f, &top);
-
-	laid_free(&top);
-	while (r == 0 && f->todo.len) {
-		struct laid l = f->todo.v[--f->todo.len];
-
-		if (S_ISCHR(l.it.mode) || S_ISBLK(l.it.mode)) { /* nobody can have made one */
-			laid_free(&l);
-			continue;
-		}
-		r = lay(f, &l);
-		if (r == 0 && S_ISDIR(l.it.mode) && !l.again)
-			r = open_dir(f, &l);
-		laid_free(&l);
-	}
-	return r;
+	return S_ISCHR(it->mode) || S_ISBLK(it->mode) ? 0 /* nobody can have made one */ : lay(ctx, path, it, again);
 }
 
 /* What the agent said when it hung up. */
@@ -363,18 +296,12 @@ int ws_fill(const struct ws_fill *what, struct err *e)
 	f.began = clock_now();
 	f.patience_ms = what->patience_ms ? what->patience_ms : PATIENCE_MS;
 	if (r == 0) {
-		r = walk(&f, &top);
+		r = ws_walk(f.store, &top, one, &f);
 		if (r == 0)
 			r = flush(&f);
 		r = r < 0 ? reason(&f, r, e) : finish(&f, e);
 	}
 	msg_list_fini(&f.batch);
-	while (f.todo.len)
-		laid_free(&f.todo.v[--f.todo.len]);
-	while (f.found.len)
-		laid_free(&f.found.v[--f.found.len]);
-	vec_fini(&f.todo);
-	vec_fini(&f.found);
 	map_fini(&f.links);
 	mem_free(&f.links_text);
 	return r;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "host/ws/state.h"
 #include "seal/digest.h"
 
 #include <errno.h>
@@ -253,6 +254,8 @@ static int put_link(struct importer *im, const struct tar_item *it, uint64_t dir
 			return refuse(im, it, "a directory has this name", e);
 		unname(im, dir, name, &old);
 	}
+	if (n.nlink >= WS_LINKS_MAX)
+		return refuse(im, it, "more names of one file than it can have", e);
 	n.nlink++;
 	node_put(im->t, &n);
 	entry_put(im->t, dir, name, fid);

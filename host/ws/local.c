@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-enum { LINK_MAX_HERE = 65000, DEPTH_MAX = 2048 };
+enum { DEPTH_MAX = 2048 };
 
 static int must(int r)
 {
@@ -97,7 +97,7 @@ static int local_link(struct ws_pass *p, struct op *op)
 		return -EPERM;
 	if (is_there(p, op->parent, op->name))
 		return -EEXIST;
-	if (op->node.nlink >= LINK_MAX_HERE)
+	if (op->node.nlink >= WS_LINKS_MAX)
 		return -EMLINK;
 	op->node.ctime_ns = op->node.content_ctime_ns = clock_wall();
 	node_put(p->txn, &op->node);

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { PIECE = 1024 * 1024, CHANGES_MAX = 1000000 };
+enum { PIECE = 1024 * 1024, CHANGES_MAX_B = 128 * 1024 * 1024 };
 
 struct going {
 	char *path, *target; /* owned */
@@ -29,6 +29,7 @@ struct back {
 	struct ws *ws;
 	const bool *stop; /* atomic */
 	VEC(struct going) list;
+	size_t bytes; /* of it */
 };
 
 /* Somebody waits to end the sandbox. */
@@ -42,7 +43,8 @@ static int collect(void *ctx, const char *path, const struct tree_item *before, 
 	struct back *b = ctx;
 	struct going g = { .was = before, .is = after };
 
-	if (b->list.len >= CHANGES_MAX)
+	b->bytes += sizeof(g) + strlen(path) + (after ? after->target.len : 0);
+	if (b->bytes > CHANGES_MAX_B)
 		return -E2BIG;
 	g.path = must_strdup(path);
 	g.old_mode = before ? before->mode : 0;
@@ -330,8 +332,10 @@ int ws_restore_live(struct ws *ws, const struct digest *from, const struct diges
 	int r = tree_diff(ws->conf.store, from, to, path, TREE_DIFF_GONE_WHOLE, collect, &b, e);
 
 	if (r == -E2BIG)
-		r = err_set(e, r, "too-many-changes", "more than %d changes: restore it when it is stopped",
-			    CHANGES_MAX);
+		r = err_set(e, r, "too-many-changes",
+			    "what differs is too much (more than %d MiB of paths): restore it in parts, "
+			    "or when it is stopped",
+			    CHANGES_MAX_B >> 20);
 	if (r == 0)
 		r = perform_all(&b, to, path, e);
 	for (i = 0; i < b.list.len; i++) {

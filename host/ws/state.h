@@ -18,6 +18,8 @@ enum {
 	WS_STORED_TIMES = 8, /* what a guest may make the store take, in sizes of its workspace */
 	WS_ENTRY_B = 512,    /* one name for so many bytes of its size */
 	WS_ENTRIES_MIN = 65536,
+	WS_LINKS_MAX = 65000, /* names of one file, as ext4 has it */
+	WS_LINKS_TOLD_MAX = 2 * WS_LINKS_MAX, /* of those told: a scan tells new names before it ends the old ones */
 };
 
 /* A frame that waits for the strand; or (type 0) what is to be done behind those that came before. */
@@ -206,6 +208,12 @@ void expect_end(struct ws *ws);
 int commands_frame(struct ws_pass *p, struct span payload, struct err *e);
 void commands_finish(struct ws_pass *p);
 void commands_forget(struct ws *ws);
+
+/* walk.c: all that is in the directory @top, in the order of a walk; a directory once more (@again) behind what is in
+ * it, at last @top itself with the path "". Stops when @fn returns other than 0. The tree is kept by the caller.
+ * Return: 0; @fn's; -EIO; -ENAMETOOLONG. */
+typedef int ws_walk_fn(void *ctx, const char *path, const struct tree_item *it, bool again);
+int ws_walk(struct store *store, const struct tree_item *top, ws_walk_fn *fn, void *ctx);
 
 /* fill.c: the hard links of a tree at @top ("": all) and below: a path, from there, -> that of its group which a walk
  * comes to first. Both are in *@ret_text, to be freed behind the map. Return: 0; -EFBIG; -EIO. */

@@ -190,9 +190,19 @@ struct map_slot *map_next(const struct map *m, size_t *pos)
 
 void *map_take_any(struct map *m)
 {
-	size_t pos = 0;
+	struct map_slot *s;
+	size_t pos = m->taken;
 
-	return m->len ? drop(m, map_next(m, &pos)) : NULL;
+	if (!m->len)
+		return NULL;
+	/* On from the last one, so that to take all costs one walk; what came before it since is found by a second. */
+	s = map_next(m, &pos);
+	if (!s) {
+		pos = 0;
+		s = map_next(m, &pos);
+	}
+	m->taken = (size_t)(s - m->slots);
+	return drop(m, s);
 }
 
 void map_fini(struct map *m)

@@ -19,6 +19,7 @@ struct map {
 	struct map_slot *slots;
 	size_t cap; /* a power of two, or 0 */
 	size_t len;
+	size_t taken; /* where map_take_any() goes on */
 };
 
 #define MAP_NULL ((struct map){ .slots = NULL })

@@ -163,6 +163,9 @@ if os.stat(f"{mnt}/{one}/s").st_size != 1 << 43: fail("a large hole")
 refused("too many bytes", archive(entry("f", data=b"x" * 20_000_000)), 507, "?workspace=16777216")
 s, a = send(archive(*[entry(f"f{i}", pax_headers={"SCHILY.xattr.user.a": "x" * 60000}) for i in range(300)]), "?workspace=16777216")
 if s != 507 or "extended attributes" not in a["error"]["message"]: fail(f"too many attributes: {s} {a}")
+link = entry("l", L, linkname="f")[0]
+links = b"".join([tarfile.TarInfo("f").tobuf()] + [(setattr(link, "name", f"l{i}"), link.tobuf(tarfile.USTAR_FORMAT))[1] for i in range(65_000)])
+refused("too many names of one file", links + b"\0" * 1024)
 class Many:
     """The header of an empty file, a hundred thousand times."""
     def __init__(self, n): self.n, self.i, self.rest = n, 0, b""

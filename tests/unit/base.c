@@ -378,3 +378,21 @@ Test(xattr, what_is_no_packed_list_is_refused)
 		cr_assert_not(xattrs_ok(SPAN(bad[i].p, bad[i].len)), "%zu", i);
 	cr_assert(xattrs_ok(SPAN("\0\6\0\0\0\0user.a\0\6\0\0\0\1user.bx", 25)));
 }
+
+/* That would take minutes if each looked for its entry from the beginning. */
+Test(map, is_emptied_in_one_walk, .timeout = 30)
+{
+	struct map m = MAP_NULL;
+	size_t i, n = 0;
+	static int value;
+
+	for (i = 0; i < 400000; i++)
+		map_put_u64(&m, i, &value);
+	while (map_take_any(&m)) {
+		if (n++ == 1000)
+			map_put_u64(&m, 1000000, &value);
+	}
+	cr_assert_eq(n, 400001);
+	cr_assert_eq(m.len, 0);
+	map_fini(&m);
+}

@@ -6,6 +6,7 @@
 #include "base/vec.h"
 #include "host/store/tree-dir.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 static struct place place;
@@ -569,4 +570,135 @@ Test(past, snapshots_are_rows)
 	commit(t);
 	sound();
 	wsdb_close(&ws);
+}
+
+/* --- walks that hold little --------------------------------------------------------------------------------------- */
+
+static void walk_slowly(struct tree_walk *w, walk_list *list, const char *prefix)
+{
+	struct tree_item it;
+	int r;
+
+	while ((r = tree_walk_next(w, &it)) == 0) {
+		struct walked at = { .mode = it.mode, .mtime_ns = it.mtime_ns, .content = it.content };
+
+		at.path = str_printf("%s%s%.*s", prefix, prefix[0] ? "/" : "", (int)it.name.len,
+				     (const char *)it.name.p);
+		vec_push(list, at);
+		if (S_ISDIR(it.mode)) {
+			AUTO(str_free) char *below = must_strdup(at.path);
+
+			cr_assert_eq(tree_walk_enter(w, &it.dir), 0);
+			walk_slowly(w, list, below);
+		}
+	}
+	cr_assert_eq(r, STORE_E_NONE);
+}
+
+Test(past, a_slow_walk_yields_the_tree)
+{
+	struct wsdb *ws = new_ws("a");
+	uint64_t seed = 77;
+	struct digest root;
+	struct content links;
+	struct tree_item it;
+	struct tree_walk *w = tree_walk_new(place.store);
+	walk_list is = { 0 }, want;
+	struct txn *t = begin(ws);
+	size_t i;
+
+	grow(t, &seed);
+	commit(t);
+	root = seal(ws);
+	want = walk(&root);
+	cr_assert_eq(tree_stat(place.store, &root, &it, &links), 0);
+	cr_assert_eq(tree_walk_enter(w, &it.dir), 0);
+	walk_slowly(w, &is, "");
+	tree_walk_free(&w);
+	qsort(is.v, is.len, sizeof(*is.v), by_path);
+	cr_assert_eq(is.len, want.len);
+	for (i = 0; i < is.len; i++) {
+		cr_assert_str_eq(is.v[i].path, want.v[i].path);
+		cr_assert_eq(is.v[i].mode, want.v[i].mode);
+		cr_assert_eq(is.v[i].mtime_ns, want.v[i].mtime_ns);
+		cr_assert_eq(memcmp(&is.v[i].content, &want.v[i].content, sizeof(is.v[i].content)), 0);
+	}
+	walk_free(&is);
+	walk_free(&want);
+	wsdb_close(&ws);
+}
+
+Test(past, a_slow_walk_of_a_large_directory_holds_little)
+{
+	enum { NAMES = 100000 };
+	struct wsdb *ws = new_ws("a");
+	struct digest root;
+	struct content links;
+	struct tree_item it;
+	struct tree_walk *w = tree_walk_new(place.store);
+	struct txn *t = begin(ws);
+	size_t i, n = 0, before, most = 0;
+	char name[256];
+	int r;
+
+	put_root(t);
+	for (i = 0; i < NAMES; i++) {
+		struct node f = make_node(1000 + i, S_IFREG | 0644);
+
+		snprintf(name, sizeof(name), "%0200zu", i);
+		node_put(t, &f);
+		entry_put(t, 1, span_str(name), f.fid);
+	}
+	commit(t);
+	root = seal(ws);
+	cr_assert_eq(tree_stat(place.store, &root, &it, &links), 0);
+	before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	cr_assert_eq(tree_walk_enter(w, &it.dir), 0);
+	for (; (r = tree_walk_next(w, &it)) == 0; n++)
+		if (n % 1000 == 0)
+			most = MAX(most, mallinfo2().uordblks + mallinfo2().hblkhd - before);
+	cr_assert_eq(r, STORE_E_NONE);
+	cr_assert_eq(n, NAMES);
+	cr_assert_lt(most, 512 * 1024, "%zu bytes are held", most);
+	tree_walk_free(&w);
+	wsdb_close(&ws);
+}
+
+/* As many names as one file can have are one group, and that is no work for hours. */
+Test(past, a_file_with_all_the_names_that_it_can_have, .timeout = 60)
+{
+	enum { LINKS = 65000 };
+	struct wsdb *ws = new_ws("a"), *copy = new_ws("b");
+	struct txn *t = begin(ws);
+	struct digest root, again;
+	struct node f = make_node(1000, S_IFREG | 0644);
+	char name[64];
+	uint64_t fid;
+	size_t i;
+
+	put_root(t);
+	put_dir(t, 1, "d", 2);
+	f.nlink = LINKS;
+	node_put(t, &f);
+	for (i = 0; i < LINKS; i++) {
+		snprintf(name, sizeof(name), "name-%zu", i);
+		entry_put(t, 1 + i % 2, span_str(name), f.fid);
+	}
+	commit(t);
+	root = seal(ws);
+	t = begin(copy);
+	cr_assert_eq(txn_plant(t, &root, 0, NULL), 0);
+	commit(t);
+	t = begin(copy);
+	cr_assert_eq(entry_get(t, txn_root(t), span_str("name-64998"), &fid), 0);
+	cr_assert_eq(node_get(t, fid, &f), 0);
+	cr_assert_eq(f.nlink, LINKS);
+	f.mtime_ns++;
+	node_put(t, &f);
+	commit(t);
+	again = seal(copy);
+	cr_assert_not(digest_eq(&root, &again));
+	sound();
+	wsdb_close(&ws);
+	wsdb_close(&copy);
 }

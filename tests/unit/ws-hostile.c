@@ -266,3 +266,23 @@ Test(ws_hostile, a_connection_that_is_dropped_at_once_each_time)
 	}
 	cr_assert_leq(n, 12);
 }
+
+Test(ws_hostile, more_names_of_one_file_than_there_can_be)
+{
+	struct txn *t = NULL;
+	struct node n;
+
+	lab_file(&l, "one", 12, 0, 6);
+	lab_batch(&l, 0);
+	cr_assert_eq(txn_write(ws_db(l.ws), &t, NULL), 0);
+	cr_assert_eq(node_get(t, 12, &n), 0);
+	n.nlink = 2 * 65000 - 1; /* as if all these had been told */
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	lab_file(&l, "two", 12, 0, 6);
+	lab_batch(&l, 0);
+	lab_file(&l, "three", 12, 0, 6);
+	lab_tell(&l, 0);
+	lab_wait_why(&l, "more names of one file", false);
+	cr_assert_eq(ws_resolve(l.ws, "three", &n), -ENOENT);
+}

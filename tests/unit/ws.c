@@ -534,3 +534,44 @@ Test(ws_counts, stay_right_when_trees_with_links_are_planted, .timeout = 60)
 {
 	there_and_back(true);
 }
+
+/* Some gigabytes of paths are refused before anything is done, not collected. */
+Test(ws_counts, a_restore_that_would_collect_too_much, .timeout = 60)
+{
+	enum { DEEP = 15, NAMES = 36000 };
+	struct ws_conf conf;
+	struct ws *ws = NULL;
+	struct digest none, many;
+	struct err e = ERR_NULL;
+	struct txn *t = NULL;
+	uint64_t dir = LAB_ROOT;
+	bool stop = false;
+	char name[256];
+	unsigned i;
+
+	lab_make(&l);
+	conf = lab_conf(&l);
+	cr_assert_eq(ws_open(&conf, "w2", true, &ws, NULL), 0);
+	cr_assert_eq(txn_write(ws_db(ws), &t, NULL), 0);
+	put_there(t, 0, "", LAB_ROOT, S_IFDIR | 0755, "");
+	meta_put_u64(t, "root-fid", LAB_ROOT);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(tree_seal(ws_db(ws), 0, &none, NULL), 0);
+	cr_assert_eq(txn_write(ws_db(ws), &t, NULL), 0);
+	memset(name, 'd', sizeof(name));
+	name[255] = '\0';
+	for (i = 0; i < DEEP; i++) {
+		put_there(t, dir, name, 10 + i, S_IFDIR | 0755, "");
+		dir = 10 + i;
+	}
+	for (i = 0; i < NAMES; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		put_there(t, dir, name, 1000 + i, S_IFREG | 0644, "");
+	}
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(tree_seal(ws_db(ws), 0, &many, NULL), 0);
+	cr_assert_eq(ws_restore_live(ws, &none, &many, "", &stop, &e), -E2BIG);
+	cr_assert_str_eq(e.slug, "too-many-changes");
+	ws_unref(&ws);
+	lab_free(&l);
+}
