@@ -77,8 +77,11 @@ void hub_forget(struct hub *hub, struct sandbox *s);
 int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e);
 void hub_random_id(char *to); /* 17 bytes */
 void hub_job_done(struct sandbox *s);
+/* Into the table. hub.lock is held. */
+void hub_insert(struct hub *hub, struct sandbox *s);
 /* A sandbox that a call is going to work on, in state @from, moved to @to: counted among its jobs, so that nobody frees
- * it. Waits for a pause or resume that is under way. Return: 0; no-such-sandbox; @otherwise with @slug. */
+ * it. Waits for whoever works on it: five seconds, some minutes to end it. Return: 0; no-such-sandbox; -EAGAIN slug
+ * "busy"; @otherwise with @slug. */
 int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbox_state to, int otherwise,
 	     const char *slug, struct sandbox **ret, struct err *e);
 #define HUB_IN(state) (1U << (state))

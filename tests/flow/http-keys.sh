@@ -47,6 +47,30 @@ BERTH_API_KEY=$reader refused 125 'may not do this' berth run "$id" -- true
 berth kill "$id"
 two=$(berth create --template mini)
 
+# exports: who takes nothing of his has four at most, others have theirs
+head -c 12000000 /dev/urandom >"$TOP/big"
+tar -C "$TOP" -cf "$TOP/big.tar" big
+big=$(BERTH_API_KEY=$all berth import "$TOP/big.tar")
+export tcp all work big
+python3 - <<'PY2'
+import http.client, os, socket
+from berthtest import fail, until
+host, port = os.environ["tcp"][7:].split(":")
+def export(key):
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096); s.connect((host, int(port))); s.settimeout(20)
+    s.sendall(f"GET /v1/export?from={os.environ['big']} HTTP/1.1\r\nHost: x\r\nX-API-Key: {os.environ[key]}\r\n\r\n".encode())
+    return s, s.recv(1000)
+slow = [export("all") for _ in range(4)]
+if any(b" 200 " not in head[:20] for _, head in slow): fail(slow)
+s, head = export("all")
+if b" 429 " not in head[:20] or b"\r\nRetry-After: " not in head: fail(head)
+other, head = export("work")
+if b" 200 " not in head[:20]: fail(f"another key has none for the exports of the first: {head}")
+slow[0][0].close()
+until(lambda: b" 200 " in export("all")[1][:20], 20, "the place of one that ended is not free")
+PY2
+BERTH_API_KEY=$all berth rm "$big"
+
 # rate
 export BERTH_API_KEY=$all
 limited=$(berth key create limited --rate 2)

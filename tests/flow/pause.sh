@@ -134,6 +134,18 @@ for n in 1 2 3 4 5 6; do
 	wait_for 20 "the counter to go on" later
 done
 
+# Who comes while another works on it, for want of an agent that answers, does not wait for ever.
+agent=$(berth info "$id" --json | field pid)
+kill -STOP "$agent"
+berth pause "$id" >/dev/null 2>"$TOP/slow" &
+pauser=$!
+is_pausing() { [ "$(berth info "$id" --json | field state)" = pausing ]; }
+wait_for 20 "the pause to begin" is_pausing
+refused 1 "somebody else works on" timeout 60 berth timeout "$id" 1h
+equal "it is still being paused" "$(berth info "$id" --json | field state)" pausing
+kill -CONT "$agent"
+wait "$pauser" && berth resume "$id"
+
 # An end from the paused state keeps everything.
 berth run "$id" -- sh -c 'echo last >last'
 berth pause "$id"

@@ -15,8 +15,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 
-enum { BUFFER_B = 2 * 1024 * 1024, STALL_MS = 60000, EXPORTS_MAX = 8 };
+enum { BUFFER_B = 2 * 1024 * 1024, STALL_MS = 60000, EXPORTS_MAX = 8, EXPORTS_OF_ONE = 4 };
 
 struct export {
 	struct store *store;
@@ -30,13 +31,35 @@ struct export {
 	bool is_over, is_left, waits;
 	int result;
 	unsigned users; /* the thread and the server */
+	int place;	/* in running */
 };
 
-static unsigned running; /* atomic */
+/* Whose the exports are that run, atomic: 0 is a free place. One key, or the socket, cannot have all of them. */
+static uint64_t running[EXPORTS_MAX];
+
+/* Return: the place; -EUSERS. Of two who come at once for the last place both may be refused. */
+static int claim(const char *owner, struct err *e)
+{
+	uint64_t who = strtoull(owner, NULL, 16) + 1, none = 0;
+	unsigned i, k, of_one = 0;
+
+	for (i = 0; i < EXPORTS_MAX; i++, none = 0)
+		if (__atomic_compare_exchange_n(&running[i], &none, who, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			break;
+	for (k = 0; k < EXPORTS_MAX; k++)
+		of_one += __atomic_load_n(&running[k], __ATOMIC_ACQUIRE) == who;
+	if (i < EXPORTS_MAX && of_one <= EXPORTS_OF_ONE)
+		return (int)i;
+	if (i < EXPORTS_MAX)
+		__atomic_store_n(&running[i], 0, __ATOMIC_RELEASE);
+	return err_set(e, -EUSERS, "exports-run", "%u exports of yours run: at most %d at a time, and %d of all",
+		       of_one - (i < EXPORTS_MAX), EXPORTS_OF_ONE, EXPORTS_MAX);
+}
 
 static void drop(struct export *x)
 {
 	bool last;
+	int place;
 
 	lock_take(&x->lock);
 	last = --x->users == 0;
@@ -49,8 +72,9 @@ static void drop(struct export *x)
 	lock_fini(&x->lock);
 	str_free(&x->path);
 	str_free(&x->what);
+	place = x->place;
 	free(x);
-	__atomic_sub_fetch(&running, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&running[place], 0, __ATOMIC_RELEASE);
 }
 
 /* x.lock is held. */
@@ -138,9 +162,11 @@ static void export_end(void *ctx)
 void v1_export_end(void)
 {
 	const struct timespec nap = { .tv_nsec = 2000000 };
+	unsigned i;
 
-	while (__atomic_load_n(&running, __ATOMIC_ACQUIRE))
-		nanosleep(&nap, NULL);
+	for (i = 0; i < EXPORTS_MAX; i++)
+		while (__atomic_load_n(&running[i], __ATOMIC_ACQUIRE))
+			nanosleep(&nap, NULL);
 }
 
 /* What can be told as an error is told before the first byte. */
@@ -162,11 +188,11 @@ int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	pthread_t t;
 	int r;
 
-	if (__atomic_add_fetch(&running, 1, __ATOMIC_ACQ_REL) > EXPORTS_MAX) {
-		__atomic_sub_fetch(&running, 1, __ATOMIC_RELEASE);
-		return err_set(e, -EBUSY, "exports-run", "%d exports are being made", EXPORTS_MAX);
-	}
+	r = claim(http_who(req)->id, e);
+	if (r < 0)
+		return r;
 	x = NEW(struct export);
+	x->place = r;
 	x->store = api->store;
 	x->what = must_strdup(from ? from : "");
 	x->connection = http_connection(req);
