@@ -15,6 +15,7 @@
  * the disk may still refuse every write.
  */
 #include "host/store/db.h"
+#include "host/store/pace.h"
 
 #include "base/clock.h"
 #include "base/lock.h"
@@ -343,7 +344,10 @@ int db_commit(struct db_txn **slot)
 			mdb_cursor_close(t->cursors[i]);
 		t->cursors[i] = NULL;
 	}
-	r = name_full_disk(db, translate(mdb_txn_commit(t->txn)));
+	pace_begin();
+	r = mdb_txn_commit(t->txn);
+	pace_end();
+	r = name_full_disk(db, translate(r));
 	free(t);
 	leave(db, false); /* a broken environment shows itself to the next one that begins */
 	return r;
@@ -389,7 +393,9 @@ int db_put(struct db_txn *t, size_t table, struct span key, struct span value, e
 
 	if (t->code)
 		return t->code;
+	pace_begin(); /* a transaction that has become large writes pages before its end */
 	r = translate(mdb_put(t->txn, t->db->tables[table], &k, &v, flags[how]));
+	pace_end();
 	if (r == DB_E_EXISTS && how == DB_PUT_APPEND)
 		r = -EIO;
 	return r < 0 ? db_fail(t, r) : r;
