@@ -116,6 +116,8 @@ static int on_info(struct agent *a, const void *msg, struct err *e)
 		.procs = a->procs.n_running + a->procs.n_records,
 		.dirty = watch_dirty(a->watch),
 		.backlog = ship_backlog(a->ship),
+		.rules = keep_count(watch_kept(a->watch)->rules),
+		.dirs = watch_dirs(a->watch)->by_fid.len,
 	};
 
 	(void)e;
@@ -182,6 +184,10 @@ static int on_replicate(struct agent *a, const void *msg, struct err *e)
 
 	if (m->root_fid && m->root_fid != a->o.tree->fid) {
 		err_set(e, -ESTALE, "root-changed", "the root of the workspace is not the one that the host knows");
+		reply_error(agent_control(a), m->call, e);
+		return 0;
+	}
+	if (kept_set(watch_kept(a->watch), m->rules, e) < 0) {
 		reply_error(agent_control(a), m->call, e);
 		return 0;
 	}

@@ -52,7 +52,8 @@ struct dir *dirs_put(struct dirs *d, uint64_t fid, uint64_t parent, struct span 
 	if (!dir) {
 		dir = NEW(struct dir);
 		*dir = (struct dir){
-			.fid = fid, .parent = parent, .wd = -1, .name = span_dup(name), .round = d->round
+			.fid = fid, .parent = parent, .wd = -1, .name = span_dup(name), .round = d->round,
+			.keep = KEEP_FULL
 		};
 		map_put_u64(&d->by_fid, fid, dir);
 	} else if (fid != d->tree->fid && (dir->parent != parent || !span_eq(span_str(dir->name), name))) {
@@ -61,6 +62,7 @@ struct dir *dirs_put(struct dirs *d, uint64_t fid, uint64_t parent, struct span 
 		free(dir->name);
 		dir->name = copy;
 		dir->parent = parent;
+		d->moved++;
 	}
 	return dir;
 }
@@ -73,6 +75,7 @@ void dirs_remove(struct dirs *d, uint64_t fid)
 		return;
 	if (d->cached == fid)
 		dirs_uncache(d);
+	d->moved++;
 	dir_free(dir);
 }
 
@@ -183,11 +186,24 @@ void dirs_uncache(struct dirs *d)
 	d->cached = 0;
 }
 
+typedef VEC(struct dir *) dir_list;
+
+static void drop_all(struct dirs *d, dir_list *old, void (*drop)(void *ctx, struct dir *dir), void *ctx)
+{
+	size_t i;
+
+	for (i = 0; i < old->len; i++) {
+		drop(ctx, old->v[i]);
+		dirs_remove(d, old->v[i]->fid);
+	}
+	vec_fini(old);
+}
+
 void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct dir *dir), void *ctx)
 {
-	VEC(struct dir *) old = { 0 };
+	dir_list old = { 0 };
 	struct map_slot *s;
-	size_t pos = 0, i;
+	size_t pos = 0;
 
 	while ((s = map_next(&d->by_fid, &pos))) {
 		struct dir *dir = s->value;
@@ -195,9 +211,34 @@ void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct d
 		if (dir->round != round && dir->fid != d->tree->fid)
 			vec_push(&old, dir);
 	}
-	for (i = 0; i < old.len; i++) {
-		drop(ctx, old.v[i]);
-		dirs_remove(d, old.v[i]->fid);
+	drop_all(d, &old, drop, ctx);
+}
+
+void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *ctx)
+{
+	const struct dir **line = must_calloc(DEPTH_MAX, sizeof(*line));
+	dir_list old = { 0 };
+	struct map_slot *s;
+	size_t pos = 0, n;
+
+	d->dangling = false;
+	while ((s = map_next(&d->by_fid, &pos)))
+		if (lineage(d, ((struct dir *)s->value)->fid, line, &n) == -ENOENT)
+			vec_push(&old, s->value);
+	free(line);
+	drop_all(d, &old, drop, ctx);
+}
+
+struct dir *dirs_at(const struct dirs *d, uint64_t parent, struct span name)
+{
+	struct map_slot *s;
+	size_t pos = 0;
+
+	while ((s = map_next(&d->by_fid, &pos))) {
+		struct dir *dir = s->value;
+
+		if (dir->parent == parent && dir->fid != d->tree->fid && span_eq(span_str(dir->name), name))
+			return dir;
 	}
-	vec_fini(&old);
+	return NULL;
 }

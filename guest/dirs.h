@@ -8,6 +8,7 @@
  */
 #include "base/map.h"
 #include "guest/node.h"
+#include "keep/keep.h"
 
 struct dir {
 	uint64_t fid, parent; /* the root's parent is 0 */
@@ -15,6 +16,9 @@ struct dir {
 	unsigned round; /* of the last full scan that has listed it */
 	int wd;		/* inotify's watch, -1 when there is none */
 	bool stale;	/* an entry could not be looked at: list it when it is found again */
+	bool relist;	/* it was moved, and what is in it may be kept in another way: list all of it when it is met */
+	bool away;	/* its name is gone; it may be met under another */
+	uint8_t keep;	/* enum keep_class */
 };
 
 struct dirs {
@@ -23,6 +27,8 @@ struct dirs {
 	unsigned round;	 /* number of the current full scan; new directories get it */
 	uint64_t cached; /* fid of the descriptor below */
 	int cached_fd;
+	unsigned moved;	 /* counts changes after which paths are others */
+	bool dangling;	 /* some may hang on one that was removed: dirs_prune() */
 };
 
 void dirs_init(struct dirs *d, const struct tree *tree);
@@ -41,5 +47,10 @@ int dirs_open(struct dirs *d, uint64_t fid) MUST_CHECK;
 void dirs_uncache(struct dirs *d);
 /** dirs_sweep() - forget the directories that were last listed before @round; @drop is told of each. */
 void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+
+/** dirs_prune() - forget the directories that are not connected with the root; @drop is told of each. */
+void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+/** dirs_at() - the directory that has this name as far as is known, by a look at all; NULL. */
+struct dir *dirs_at(const struct dirs *d, uint64_t parent, struct span name);
 
 #endif

@@ -50,7 +50,7 @@ void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news)
 	if (!dir)
 		return;
 	dir->round = s->dirs->round;
-	dir->stale = false;
+	dir->stale = dir->relist = false;
 	vec_push(&s->todo, ((struct scan_job){ .fid = fid, .deep = deep, .news = news }));
 	s->running = true;
 }
@@ -119,18 +119,42 @@ static void begin(struct scan *s)
 	s->at = s->len = 0;
 }
 
+/* Nothing of a directory that is not kept is remembered. */
+static void forget(struct scan *s, uint64_t fid)
+{
+	struct dir *dir = dirs_get(s->dirs, fid);
+
+	if (!dir)
+		return;
+	if (s->source)
+		s->source->dir_lost(s->source, dir);
+	dirs_remove(s->dirs, fid);
+	s->dirs->dangling = true;
+}
+
 static void one(struct scan *s, const char *name)
 {
-	bool is_new;
+	enum keep_class keep;
+	struct dir *dir;
+	bool is_new, is_dir;
 
 	if (node_look(s->fd, name, &s->scratch) < 0)
 		return;
-	if (S_ISDIR(s->scratch.st.st_mode) && s->scratch.st.st_dev == s->dirs->tree->dev) {
-		dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
-		if (s->now.deep || is_new)
+	is_dir = S_ISDIR(s->scratch.st.st_mode);
+	keep = kept_class(s->kept, s->now.fid, span_str(name), is_dir);
+	if (keep == KEEP_NONE) {
+		if (is_dir)
+			forget(s, s->scratch.fid);
+		return;
+	}
+	if (is_dir && s->scratch.st.st_dev == s->dirs->tree->dev) {
+		dir = dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
+		dir->keep = (uint8_t)keep;
+		dir->away = false;
+		if (s->now.deep || is_new || dir->relist)
 			scan_dir(s, s->scratch.fid, true, s->now.news || (is_new && !s->known));
 	}
-	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch, s->now.news);
+	s->entry(s->ctx, s->now.fid, span_str(name), &s->scratch, s->now.news, keep);
 }
 
 /* Return: false when the directory is done. */

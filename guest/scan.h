@@ -9,7 +9,8 @@
 #include "guest/tell.h"
 
 /** Somebody else tells the entry: watch.c, in the same way as for an event. */
-typedef void scan_entry_fn(void *ctx, uint64_t parent, struct span name, const struct node *node, bool news);
+typedef void scan_entry_fn(void *ctx, uint64_t parent, struct span name, const struct node *node, bool news,
+			   enum keep_class keep);
 
 struct scan_job {
 	uint64_t fid;
@@ -18,8 +19,9 @@ struct scan_job {
 };
 
 struct scan {
-	struct dirs *dirs;     /* borrowed, like the next two */
+	struct dirs *dirs;     /* borrowed, like the next three */
 	struct source *source; /* NULL: no watcher */
+	struct kept *kept;
 	struct tell *tell;
 	scan_entry_fn *entry;
 	void *ctx;

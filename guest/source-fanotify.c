@@ -116,7 +116,7 @@ static struct mark *mark_entry(struct source_sink *k, const struct place *p, uns
 
 static void on_rename(struct source_sink *k, const struct event *ev)
 {
-	bool was_in = dirs_get(k->dirs, ev->from.fid) != NULL, is_in = dirs_get(k->dirs, ev->to.fid) != NULL, is_new;
+	bool was_in = dirs_get(k->dirs, ev->from.fid) != NULL, is_in = dirs_get(k->dirs, ev->to.fid) != NULL;
 
 	if (was_in)
 		mark_entry(k, &ev->from, 0);
@@ -124,16 +124,18 @@ static void on_rename(struct source_sink *k, const struct event *ev)
 		mark_entry(k, &ev->to, DIRTY_WRITTEN); /* see dirty.h */
 	if (!(ev->mask & FAN_ONDIR) || !dirs_get(k->dirs, ev->target))
 		return;
-	if (is_in)
-		dirs_put(k->dirs, ev->target, ev->to.fid, ev->to.name, &is_new);
-	else
-		dirs_remove(k->dirs, ev->target); /* moved out; when it comes back it is listed as a new one */
+	if (is_in) {
+		kept_moved(k->kept, ev->target, ev->to.fid, ev->to.name);
+		return;
+	}
+	dirs_remove(k->dirs, ev->target); /* moved out; when it comes back it is listed as a new one */
+	k->dirs->dangling = true;
 }
 
 static void on_event(struct source_sink *k, const struct event *ev)
 {
 	unsigned flags = ev->mask & (FAN_CLOSE_WRITE | FAN_MODIFY) ? (unsigned)DIRTY_WRITTEN : 0U;
-	bool is_new, on_dir = (ev->mask & FAN_ONDIR) != 0;
+	bool on_dir = (ev->mask & FAN_ONDIR) != 0;
 	struct mark *m;
 
 	if (ev->mask & FAN_RENAME) {
@@ -147,8 +149,11 @@ static void on_event(struct source_sink *k, const struct event *ev)
 			map_put_u64(&k->counted, ev->target, k);
 		return;
 	}
-	if (!dirs_get(k->dirs, ev->at.fid))
+	if (!dirs_get(k->dirs, ev->at.fid)) { /* of what is not kept; the file may have another name, which is */
+		k->flags = flags;
+		links_each(k->links, ev->target, mark_linked, k);
 		return;
+	}
 	if (flags && k->written.len < COUNTED_MAX)
 		map_put_u64(&k->written, ev->target, k);
 	if (ev->at.name.len == 0 || span_eq(ev->at.name, span_str("."))) {
@@ -163,7 +168,7 @@ static void on_event(struct source_sink *k, const struct event *ev)
 	if (m && (ev->mask & FAN_CREATE) && map_get_u64(&k->counted, ev->target))
 		m->tag = ev->target;
 	if (on_dir && ev->target && (ev->mask & FAN_CREATE))
-		dirs_put(k->dirs, ev->target, ev->at.fid, ev->at.name, &is_new);
+		kept_made(k->kept, ev->target, ev->at.fid, ev->at.name);
 	if (on_dir && ev->target && (ev->mask & FAN_DELETE))
 		dirs_remove(k->dirs, ev->target);
 }

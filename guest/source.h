@@ -9,6 +9,7 @@
  */
 #include "guest/dirs.h"
 #include "guest/dirty.h"
+#include "guest/kept.h"
 #include "guest/links.h"
 
 #include <stdbool.h>
@@ -16,6 +17,7 @@
 struct source_sink {
 	const struct tree *tree;
 	struct dirs *dirs;
+	struct kept *kept;
 	struct dirty *dirty;
 	struct links *links;
 	struct map counted; /* fids whose count of links changed, in this drain */

@@ -37,6 +37,7 @@ struct watch {
 	const struct watch_events *events;
 	void *ctx;
 	struct dirs dirs;
+	struct kept kept;
 	struct dirty dirty, recent;
 	struct dirty later;   /* names whose directory was not where we thought */
 	uint64_t later_until; /* ordinal of the mark after which they are looked at again */
@@ -103,15 +104,23 @@ static void note_recent(struct watch *w, uint64_t parent, struct span name, cons
 }
 
 /* Where a directory is, and whether the host must be told what is in it. */
-static void place_dir(struct watch *w, uint64_t parent, struct span name, const struct node *n)
+static void place_dir(struct watch *w, uint64_t parent, struct span name, const struct node *n, enum keep_class keep)
 {
 	struct dir *dir;
 	bool is_new;
 
 	if (n->st.st_dev != w->tree->dev)
 		return;
+	kept_moved(&w->kept, n->fid, parent, name);
 	dir = dirs_put(&w->dirs, n->fid, parent, name, &is_new);
-	if (is_new || (w->scan.full && dir->round != w->dirs.round))
+	if (is_new)
+		dir->keep = (uint8_t)keep;
+	if (dir->away)
+		dir->relist = true; /* the host was told that its name is gone, and then all that was in it */
+	dir->away = false;
+	if (dir->relist)
+		scan_dir(&w->scan, n->fid, true, is_new);
+	else if (is_new || (w->scan.full && dir->round != w->dirs.round))
 		scan_dir(&w->scan, n->fid, true, is_new);
 	else if (dir->stale)
 		scan_dir(&w->scan, n->fid, false, true);
@@ -119,22 +128,38 @@ static void place_dir(struct watch *w, uint64_t parent, struct span name, const 
 
 /* Tell what a name is now. */
 static void entry_is(struct watch *w, uint64_t parent, struct span name, const struct node *n, unsigned batch,
-		     bool written)
+		     bool written, enum keep_class keep)
 {
+	unsigned ent = 0;
+
 	links_note(w, parent, name, n, written);
 	if (S_ISREG(n->st.st_mode)) {
 		w->events->seen(w->ctx, parent, name, n);
-		written = written && w->events->written(w->ctx, parent, name, n);
+		if (n->st.st_nlink > 1 && keep != KEEP_FULL)
+			keep = kept_most(&w->kept, &w->links, n->fid, keep);
+		if (keep == KEEP_NAMES)
+			ent = WIRE_ENT_NAMES | (written ? (unsigned)WIRE_ENT_WRITTEN : 0U);
+		else if (written && w->events->written(w->ctx, parent, name, n))
+			ent = WIRE_ENT_WRITTEN;
 		note_recent(w, parent, name, &n->st);
 	}
-	tell_entry(&w->tell, batch, S_ISREG(n->st.st_mode) && written ? WIRE_ENT_WRITTEN : 0U, parent, name, n);
+	tell_entry(&w->tell, batch, ent, parent, name, n);
 }
 
-static void on_scanned(void *ctx, uint64_t parent, struct span name, const struct node *n, bool news)
+static void on_scanned(void *ctx, uint64_t parent, struct span name, const struct node *n, bool news,
+		       enum keep_class keep)
 {
 	struct watch *w = ctx;
 
-	entry_is(w, parent, name, n, WIRE_CHG_SCAN, news);
+	entry_is(w, parent, name, n, WIRE_CHG_SCAN, news, keep);
+}
+
+static void on_dropped(void *ctx, struct dir *dir)
+{
+	struct watch *w = ctx;
+
+	if (w->source)
+		w->source->dir_lost(w->source, dir);
 }
 
 /* A name is gone. A file that was linked to it, unknown to us until then, may live on under its old name. */
@@ -161,8 +186,26 @@ static void look_later(struct watch *w, const struct mark *m, struct dir *dir, b
 	scan_lost(&w->scan, dir, false);
 }
 
+/* A name that the host is to know nothing of; it may know it from something of another kind. */
+static void not_kept(struct watch *w, const struct mark *m, const struct node *n)
+{
+	struct dir *dir = S_ISDIR(n->st.st_mode) ? dirs_get(&w->dirs, n->fid) : NULL;
+	struct span name = SPAN(m->name, m->len);
+
+	if (dir) {
+		on_dropped(w, dir);
+		dirs_remove(&w->dirs, n->fid);
+		w->dirs.dangling = true;
+	}
+	if (kept_class(&w->kept, m->parent, name, !S_ISDIR(n->st.st_mode)) == KEEP_NONE)
+		return;
+	entry_lost(w, m);
+	tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
+}
+
 static void look(struct watch *w, const struct mark *m, bool again)
 {
+	enum keep_class keep;
 	struct span name = SPAN(m->name, m->len);
 	struct dir *dir = dirs_get(&w->dirs, m->parent);
 	struct node *n = &w->scratch;
@@ -184,27 +227,25 @@ static void look(struct watch *w, const struct mark *m, bool again)
 		return;
 	}
 	r = node_look(fd, m->name, n);
+	if (r == 0)
+		keep = kept_class(&w->kept, m->parent, name, S_ISDIR(n->st.st_mode));
+	if ((m->flags & DIRTY_MOVED) && kept_any(&w->kept))
+		kept_away(&w->kept, m->parent, name, r == 0 ? n->fid : 0);
 	if (r == -ENOENT) {
 		entry_lost(w, m);
 		tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
+	} else if (r == 0 && keep == KEEP_NONE) {
+		not_kept(w, m, n);
 	} else if (r == 0) {
 		bool linked = n->st.st_nlink > 1;
 
 		if (m->tag && m->tag != n->fid)
 			search_add(&w->search, (uint32_t)m->tag);
 		if (S_ISDIR(n->st.st_mode))
-			place_dir(w, m->parent, name, n);
+			place_dir(w, m->parent, name, n, keep);
 		entry_is(w, m->parent, name, n, 0,
-			 (m->flags & DIRTY_WRITTEN) || ((m->flags & DIRTY_CREATED) && !linked));
+			 (m->flags & DIRTY_WRITTEN) || ((m->flags & DIRTY_CREATED) && !linked), keep);
 	}
-}
-
-static void on_dropped(void *ctx, struct dir *dir)
-{
-	struct watch *w = ctx;
-
-	if (w->source)
-		w->source->dir_lost(w->source, dir);
 }
 
 /* --- barriers ---------------------------------------------------------------------------------------------------- */
@@ -258,7 +299,7 @@ static void barriers_check(struct watch *w)
 static void drain(struct watch *w)
 {
 	struct source_sink sink = {
-		.tree = w->tree, .dirs = &w->dirs, .dirty = &w->dirty, .links = &w->links,
+		.tree = w->tree, .dirs = &w->dirs, .kept = &w->kept, .dirty = &w->dirty, .links = &w->links,
 	};
 
 	if (!w->source)
@@ -312,6 +353,8 @@ static void pump(struct watch *w)
 	if (w->looked > TRIM_AFTER)
 		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
 	pump_later(w);
+	if (kept_any(&w->kept) && tell_can(&w->tell) && !dirty_first(&w->dirty) && !dirty_len(&w->later))
+		kept_tidy(&w->kept, on_dropped, w);
 	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))
 		search_run(&w->search, &w->dirs, mark_again, w);
@@ -378,12 +421,13 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 
 	*w = (struct watch){ .loop = loop, .tree = tree, .source = source, .events = events, .ctx = ctx };
 	dirs_init(&w->dirs, tree);
+	kept_init(&w->kept, &w->dirs);
 	dirty_init(&w->dirty);
 	dirty_init(&w->recent);
 	dirty_init(&w->later);
 	tell_init(&w->tell);
 	w->scan = (struct scan){
-		.dirs = &w->dirs, .source = source, .tell = &w->tell, .entry = on_scanned, .ctx = w, .fd = -1,
+		.dirs = &w->dirs, .source = source, .kept = &w->kept, .tell = &w->tell, .entry = on_scanned, .ctx = w, .fd = -1,
 	};
 	list_init(&w->barriers);
 	w->lazy = loop_timer(loop, CLOCK_NEVER, on_lazy, w);
@@ -420,6 +464,7 @@ void watch_free(struct watch **slot)
 	dirty_fini(&w->dirty);
 	dirty_fini(&w->recent);
 	dirty_fini(&w->later);
+	kept_fini(&w->kept);
 	dirs_fini(&w->dirs);
 	free(w);
 }
@@ -464,6 +509,11 @@ void watch_go_on(struct watch *w)
 void watch_mark(struct watch *w, uint64_t parent, struct span name)
 {
 	dirty_mark(&w->dirty, parent, name, DIRTY_WRITTEN);
+}
+
+struct kept *watch_kept(struct watch *w)
+{
+	return &w->kept;
 }
 
 struct dirs *watch_dirs(struct watch *w)

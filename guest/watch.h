@@ -38,6 +38,8 @@ void watch_go_on(struct watch *w);
 /** watch_mark() - treat a file as written, for the census. */
 void watch_mark(struct watch *w, uint64_t parent, struct span name);
 struct dirs *watch_dirs(struct watch *w);
+/** watch_kept() - the rules; they are changed before watch_replicate(). */
+struct kept *watch_kept(struct watch *w);
 /** watch_dirty() - names seen and not yet told. */
 size_t watch_dirty(const struct watch *w);
 /** watch_on() - true when a host has asked for changes in the agent's life: then barriers wait. */

@@ -26,7 +26,7 @@ enum {
 enum { WIRE_XATTR_CREATE = 1, WIRE_XATTR_REPLACE = 2, WIRE_XATTR_NODE = 4 };
 enum { WIRE_CHG_SCAN = 1, WIRE_CHG_SCAN_END = 2, WIRE_CHG_OVERFLOW = 4 };
 enum { WIRE_CMD_FIRST = 1, WIRE_CMD_LAST = 2 };
-enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4 };
+enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4, WIRE_ENT_NAMES = 8 };
 
 enum {
 	WIRE_STDIN_WINDOW = 256 * 1024, /* standard input under way beyond what was acknowledged */

@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "guest/node.h"
+#include "keep/keep.h"
 #include "wire/xport.h"
 
 #include <criterion/criterion.h>
@@ -266,6 +267,54 @@ static void scan_end(struct host *h)
 	h->scans++;
 }
 
+/* What hangs on no name is dropped, with its content. */
+static void forget(struct host *h)
+{
+	bool again = true;
+
+	while (again) {
+		struct map_slot *s;
+		size_t pos = 0;
+
+		again = false;
+		while (!again && (s = map_next(&h->inodes, &pos))) {
+			struct inode *i = s->value;
+			struct map_slot *t;
+			size_t at = 0;
+			bool named = i->node.fid == h->root;
+
+			while (!named && (t = map_next(&h->entries, &at)))
+				named = ((struct entry *)t->value)->fid == i->node.fid;
+			if (named)
+				continue;
+			at = 0;
+			while ((t = map_next(&h->entries, &at))) {
+				struct entry *e = t->value;
+				char room[264];
+
+				if (e->parent != i->node.fid)
+					continue;
+				free(map_remove(&h->entries, entry_key(e->parent, span_str(e->name), room)));
+				at = 0;
+			}
+			map_remove_u64(&h->inodes, i->node.fid);
+			free(i->data);
+			free(i);
+			again = true;
+		}
+	}
+}
+
+/* A content that is not of this version is not kept when nobody asks for it. */
+static void told_names(struct host *h, const struct msg_NODE *n, bool names)
+{
+	struct inode *i = map_get_u64(&h->inodes, n->fid);
+
+	if (i && names && i->node.ctime_ns != n->ctime_ns &&
+	    (i->node.size != n->size || i->node.mtime_ns != n->mtime_ns))
+		i->absent = true;
+}
+
 static void change(struct host *h, const struct msg_CHANGE *c)
 {
 	struct span nodes = c->node;
@@ -274,8 +323,10 @@ static void change(struct host *h, const struct msg_CHANGE *c)
 	char room[264];
 	bool has = msg_rec_next(&nodes, MSG_NODE, &n);
 
-	if (has)
-		inode_put(h, &n);
+	if (has) {
+		told_names(h, &n, c->flags & WIRE_ENT_NAMES);
+		inode_put(h, &n)->names = c->flags & WIRE_ENT_NAMES;
+	}
 	if (c->flags & WIRE_ENT_ONLY) {
 		cr_assert(has && n.fid == c->parent);
 		if (!h->root)
@@ -315,6 +366,8 @@ static void on_changes(struct host *h, const struct msg_CHANGES *m)
 		change(h, &c);
 	if (m->flags & WIRE_CHG_SCAN_END)
 		scan_end(h);
+	if (h->keep)
+		forget(h);
 	if (!h->hold_acks)
 		wire_send(&h->control, MSG_CHANGES_ACK, &(struct msg_CHANGES_ACK){ .seq = m->seq });
 }
@@ -340,6 +393,10 @@ static void on_control(struct host *h)
 	h->reply = type;
 	h->reply_call = m.any.call;
 	h->slug[0] = '\0';
+	if (type == MSG_INFO_IS) {
+		h->rules = m.info.rules;
+		h->dirs = m.info.dirs;
+	}
 	if (type == MSG_INFO_IS)
 		snprintf(h->slug, sizeof(h->slug), "%.*s", (int)m.info.watcher.len, (const char *)m.info.watcher.p);
 	if (type == MSG_ERROR)
@@ -379,6 +436,7 @@ static void ship_end(struct host *h, const struct msg_SHIP_END *m)
 	i->data_len = h->now_node.size;
 	i->shipped = h->now.ship;
 	i->has_data = true;
+	i->absent = false;
 	h->ships++;
 	wire_send(&h->ship, MSG_SHIP_ACK, &(struct msg_SHIP_ACK){ .ship = h->now.ship, .ok = 1 });
 }
@@ -446,7 +504,7 @@ unsigned host_call(struct host *h, enum msg_type type, void *m)
 
 static void dial_all(struct host *h, bool ship)
 {
-	struct msg_REPLICATE rep = { .root_fid = h->root };
+	struct msg_REPLICATE rep = { .root_fid = h->root, .rules = span_str(h->keep) };
 
 	cr_assert(wire_dial(h->lab, &h->control, WIRE_CONTROL, h->lab->token));
 	if (ship)
@@ -456,9 +514,14 @@ static void dial_all(struct host *h, bool ship)
 
 void host_open(struct host *h, const struct lab *l, bool ship)
 {
+	host_open_keep(h, l, ship, NULL);
+}
+
+void host_open_keep(struct host *h, const struct lab *l, bool ship, const char *keep)
+{
 	unsigned scans;
 
-	*h = (struct host){ .lab = l, .ship = { .fd = -1 } };
+	*h = (struct host){ .lab = l, .ship = { .fd = -1 }, .keep = keep };
 	scans = h->scans;
 	dial_all(h, ship);
 	while (h->scans == scans)
@@ -509,7 +572,7 @@ static void check_data(const struct inode *i, const char *path, unsigned *n)
 
 	buf_init(&b, 256 * 1024 * 1024);
 	cr_assert_eq(io_read_file(AT_FDCWD, path, &b), 0);
-	if (!i->has_data)
+	if (!i->has_data || i->absent)
 		differ(n, path, "shipped", 0, 1);
 	else if (i->data_len != buf_len(&b))
 		differ(n, path, "shipped size", i->data_len, buf_len(&b));
@@ -538,7 +601,8 @@ static void check_node(const struct inode *i, const struct node *is, const char 
 		check_data(i, path, n);
 }
 
-static size_t check_dir(struct host *h, uint64_t fid, const char *path, bool contents, unsigned *n)
+static size_t check_dir(struct host *h, uint64_t fid, const char *path, bool contents, unsigned *n,
+			const struct keep *keep, enum keep_class above)
 {
 	struct node *is = NEW(struct node);
 	DIR *dir = opendir(path);
@@ -547,14 +611,18 @@ static size_t check_dir(struct host *h, uint64_t fid, const char *path, bool con
 
 	while ((d = readdir(dir))) {
 		AUTO(str_free) char *sub = str_printf("%s/%s", path, d->d_name);
+		enum keep_class c;
 		char room[264];
 		struct entry *e;
 
 		if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
 			continue;
-		count++;
 		e = map_get(&h->entries, entry_key(fid, span_str(d->d_name), room));
 		cr_assert_eq(node_at(dirfd(dir), d->d_name, is), 0);
+		c = keep_entry(keep, above, span_str(sub + strlen(h->lab->ws) + 1), S_ISDIR(is->st.st_mode));
+		if (c == KEEP_NONE)
+			continue;
+		count++;
 		if (!e) {
 			differ(n, sub, "name", 0, 1);
 			continue;
@@ -562,9 +630,9 @@ static size_t check_dir(struct host *h, uint64_t fid, const char *path, bool con
 		if (e->fid != is->fid)
 			differ(n, sub, "entry's fid", e->fid, is->fid);
 		else
-			check_node(map_get_u64(&h->inodes, e->fid), is, sub, contents, n);
+			check_node(map_get_u64(&h->inodes, e->fid), is, sub, contents && c == KEEP_FULL, n);
 		if (S_ISDIR(is->st.st_mode))
-			count += check_dir(h, is->fid, sub, contents, n);
+			count += check_dir(h, is->fid, sub, contents, n, keep, c);
 	}
 	closedir(dir);
 	free(is);
@@ -590,13 +658,15 @@ unsigned host_check(struct host *h, bool contents)
 {
 	struct node *root = NEW(struct node);
 	int fd = open(h->lab->ws, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO(keep_free) struct keep *keep = NULL;
 	unsigned n = 0;
 	size_t have, told;
 
+	cr_assert_eq(keep_parse(span_str(h->keep), &keep, NULL), 0);
 	cr_assert_eq(node_of(fd, root), 0);
 	cr_assert_eq(root->fid, h->root);
 	check_node(map_get_u64(&h->inodes, h->root), root, h->lab->ws, false, &n);
-	have = check_dir(h, h->root, h->lab->ws, contents, &n);
+	have = check_dir(h, h->root, h->lab->ws, contents, &n, keep, KEEP_FULL);
 	told = reachable(h, h->root);
 	if (have != told)
 		differ(&n, h->lab->ws, "number of names", told, have);

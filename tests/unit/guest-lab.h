@@ -52,6 +52,8 @@ struct inode {
 	uint64_t data_len; /* size of the file when it was shipped */
 	uint64_t shipped;  /* number of the shipment */
 	bool has_data;
+	bool absent; /* a host that has no use for it would not have kept it */
+	bool names; /* told as one whose content is fetched only when somebody wants it */
 };
 
 struct entry {
@@ -76,10 +78,14 @@ struct host {
 	unsigned reply; /* type of the last answer to a call, and the call */
 	uint64_t reply_call;
 	char slug[41]; /* of an error, or the watcher of INFO_IS */
+	uint64_t rules, dirs; /* of INFO_IS */
+	const char *keep; /* rules that are told, may be NULL; the model then forgets what has no name, as a host does */
 };
 
 void host_open(struct host *h, const struct lab *l, bool ship);
 void host_close(struct host *h);
+/** host_open_keep() - the same, with rules of what is kept. host_check() then compares what they keep. */
+void host_open_keep(struct host *h, const struct lab *l, bool ship, const char *keep);
 /** host_reopen() - lose both connections and come back; the model is kept. */
 void host_reopen(struct host *h);
 /** host_serve() - handle what the agent says for at most @ms. */
