@@ -58,7 +58,7 @@ static int check_file(struct ws_check *w, const struct node *node)
 		check_say(w->c, "inode %llu has an impossible content", n(node->fid));
 		return 0;
 	}
-	if (c->depth == 0)
+	if (c->depth == 0 || content_is_elsewhere(c))
 		return 0;
 	r = check_has(w->c, c->depth == 1 ? CT_CHUNK : CT_LIST, &c->root);
 	if (r == 0)

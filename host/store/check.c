@@ -87,7 +87,7 @@ static int tree_ref(void *ctx, const struct digest *tree, const struct content *
 
 	if (tree)
 		return want(o, CT_TREE, tree);
-	if (content->depth == 0)
+	if (content->depth == 0 || content_is_elsewhere(content))
 		return 0;
 	return want(o, content->depth == 1 ? CT_CHUNK : CT_LIST, &content->root);
 }
@@ -156,6 +156,22 @@ static int check_access(struct check *c)
 	return r < 0 ? r : 0;
 }
 
+static int check_rules(struct check *c)
+{
+	enum db_step step = DB_AT_LEAST;
+	struct span key, v;
+	int r = 0;
+
+	while (r == 0 && (r = db_walk(c->content, CT_META, step, span_str(rules_prefix), &key, &v)) == 0) {
+		if (key.len < RULES_PREFIX || memcmp(key.p, rules_prefix, RULES_PREFIX) != 0)
+			return 0;
+		if (!rules_row_ok(key, v))
+			check_say(c, "the row %.*s holds no rules", (int)MIN(key.len, (size_t)80), (const char *)key.p);
+		step = DB_NEXT;
+	}
+	return r < 0 ? r : 0;
+}
+
 static int check_content(struct check *c)
 {
 	int r = store_format_check(c->content, CT_META);
@@ -173,6 +189,8 @@ static int check_content(struct check *c)
 		r = check_table(c, CT_TREE);
 	if (r == 0)
 		r = check_access(c);
+	if (r == 0)
+		r = check_rules(c);
 	return r;
 }
 

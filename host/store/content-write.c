@@ -43,6 +43,8 @@ struct content_writer *content_writer_new(struct store *store, const struct cont
 	w->epoch = store->writer ? writer_epoch(store->writer) : 0;
 	if (base && !content_ok(base))
 		w->code = -EIO;
+	else if (base && content_is_elsewhere(base))
+		w->code = -ENODATA;
 	else if (base) {
 		w->size = base->size;
 		w->depth = base->depth;
@@ -380,6 +382,8 @@ static int shrink(struct content_writer *w)
 
 int content_resize(struct content_writer *w, uint64_t size)
 {
+	if (w->code == -ENODATA && size == 0)
+		w->code = 0; /* nothing of what is elsewhere is left */
 	if (w->code)
 		return w->code;
 	if (size > CONTENT_SIZE_MAX)

@@ -181,6 +181,8 @@ static int walk_begin(struct walk *w, struct store *store, const struct content 
 	memset(w, 0, sizeof(*w));
 	if (!content_ok(c))
 		return -EIO;
+	if (content_is_elsewhere(c))
+		return -ENODATA;
 	w->c = c;
 	w->verify = verify;
 	return view_begin(&w->v, store);

@@ -269,7 +269,7 @@ bool content_ok(const struct content *c)
 	if (c->size > CONTENT_SIZE_MAX || c->reserved)
 		return false;
 	if (digest_is_zero(&c->root))
-		return c->depth == 0;
+		return c->depth == 0 || (c->depth == CONTENT_ELSEWHERE && c->size > 0);
 	return c->size > 0 && c->depth == content_depth(c->size);
 }
 

@@ -31,6 +31,7 @@ enum {
 	KEY_ROOM = 8 + 8 + 255,
 	ACCESS_REC_HEAD = 64,
 	ACCESS_PREFIX = 7, /* of access_prefix */
+	RULES_PREFIX = 6, /* of rules_prefix */
 	SNAPSHOT_REC = 64,
 };
 #define CONTENT_SIZE_MAX (UINT64_C(1) << 44)
@@ -131,6 +132,9 @@ void content_unpack(const uint8_t *p, struct content *ret);
 /* API keys: rows "access/ID" of the content environment's meta. access_pack() returns the length, at most
  * ACCESS_REC_HEAD + ACCESS_NAME_MAX. access_unpack(): 0 or -EIO. */
 extern const char access_prefix[];
+/* rules.c: rows "rules/TEMPLATE". */
+extern const char rules_prefix[];
+bool rules_row_ok(struct span key, struct span value);
 size_t access_pack(const struct access_key *k, uint8_t *to);
 int access_unpack(struct span key, struct span value, struct access_key *ret) MUST_CHECK;
 

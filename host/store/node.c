@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { META_MAX = 4096 };
+enum { META_MAX = 65536 };
 
 static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *e)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rules of what is kept, by the name of a template: rows of the content environment's facts. The text is the caller's. */
+/* Rules of what is kept, by the name of a template: rows of the content environment's facts. */
 #include "host/store/inside.h"
 
 #include "base/str.h"

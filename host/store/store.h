@@ -35,13 +35,26 @@ void store_close(struct store **store);
 /* --- content of regular files ---------------------------------------------------------------------------------- */
 
 /* A file's bytes: a plain value, 48 bytes, stored inside the inode record. All zeros is the empty file. Bytes that no
- * chunk covers read as zeros (holes). */
+ * chunk covers read as zeros (holes). One that is elsewhere has a size and no bytes (docs/keep.md): whoever asks for
+ * them is answered -ENODATA. */
 struct content {
 	uint64_t size;
-	uint32_t depth; /* 0: nothing but a hole; 1: root is a chunk; n: root is a list of depth n - 1 */
+	uint32_t depth; /* 0: nothing but a hole; 1: root is a chunk; n: root is a list of depth n - 1; or the next */
 	uint32_t reserved;
 	struct digest root;
 };
+
+enum { CONTENT_ELSEWHERE = 255 };
+
+/** content_elsewhere() - one of @size of which there is nothing here; 0: the empty content. */
+static inline struct content content_elsewhere(uint64_t size)
+{
+	return (struct content){ .size = size, .depth = size ? CONTENT_ELSEWHERE : 0 };
+}
+static inline bool content_is_elsewhere(const struct content *c)
+{
+	return c->depth == CONTENT_ELSEWHERE;
+}
 
 struct content_writer;
 
@@ -55,7 +68,7 @@ uint64_t content_writer_new_b(const struct content_writer *w);
 /** content_write() - put bytes at an offset, any order (ascending is fast); grows the size when needed.
  * Return: 0; -EFBIG; -errno of reading the base or of the writer (ENOSPC). */
 int content_write(struct content_writer *w, uint64_t offset, struct span data) MUST_CHECK;
-/** content_resize() - set the size: cut, or grow by a hole. */
+/** content_resize() - set the size: cut, or grow by a hole. To 0 also over a base that is elsewhere. */
 int content_resize(struct content_writer *w, uint64_t size) MUST_CHECK;
 /** content_hole() - make a range read as zeros without storing them, size unchanged. */
 int content_hole(struct content_writer *w, uint64_t offset, uint64_t len) MUST_CHECK;
@@ -93,6 +106,15 @@ int store_access_put(struct store *store, const struct access_key *k, struct err
 int store_access_del(struct store *store, const char *id, struct err *e) MUST_CHECK;
 /** store_access_each() - all that are sound; stops when @fn returns non-zero and returns that. */
 int store_access_each(struct store *store, int (*fn)(void *ctx, const struct access_key *k), void *ctx);
+
+/* --- rules of what is kept, by template (docs/keep.md) ------------------------------------------------------------ */
+
+enum { STORE_RULES_MAX = 16000 };
+
+/** store_rules_put() - durable when it returns 0. Empty: there are none. Return: 0; -E2BIG; -errno. */
+int store_rules_put(struct store *store, const char *template_, struct span text, struct err *e) MUST_CHECK;
+/** store_rules_get() - append them, nothing when there are none. Return: 0; -E2BIG; -errno. */
+int store_rules_get(struct store *store, const char *template_, struct buf *to) MUST_CHECK;
 
 /* --- workspaces -------------------------------------------------------------------------------------------------- */
 
@@ -187,7 +209,7 @@ int entry_of(struct txn *t, uint64_t fid, uint64_t after_parent, struct span aft
  * str_free(). Return: 0; STORE_E_NONE (not linked, or deeper than 4095 bytes); -errno. */
 int node_path(struct txn *t, uint64_t fid, char **ret) MUST_CHECK;
 
-/** meta_get() / meta_put() - small facts of a workspace by a word ("root", "seq", "name"). Values up to 4 KiB. */
+/** meta_get() / meta_put() - small facts of a workspace by a word ("root", "seq", "name"). Values up to 64 KiB. */
 int meta_get(struct txn *t, const char *key, struct span *ret) MUST_CHECK;
 void meta_put(struct txn *t, const char *key, struct span value);
 int meta_get_u64(struct txn *t, const char *key, uint64_t *ret) MUST_CHECK;
@@ -294,6 +316,11 @@ struct tree_item {
 	struct digest dir;	/* directories */
 	struct span target;	/* symbolic links */
 };
+
+static inline bool tree_is_elsewhere(const struct tree_item *it)
+{
+	return (it->mode & 0170000) == 0100000 && content_is_elsewhere(&it->content);
+}
 
 /** tree_stat() - a tree's root directory, and the text of its hard links (docs/store-format.md).
  * Return: 0; -EIO: no such tree, or damaged. */
