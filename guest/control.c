@@ -187,7 +187,8 @@ static int on_replicate(struct agent *a, const void *msg, struct err *e)
 		reply_error(agent_control(a), m->call, e);
 		return 0;
 	}
-	if (kept_set(watch_kept(a->watch), m->rules, e) < 0) {
+	/* The first generation had no rules: a host must do with an agent that does not look at them. */
+	if (kept_set(watch_kept(a->watch), agent_newest() > 1 ? m->rules : SPAN_NULL, e) < 0) {
 		reply_error(agent_control(a), m->call, e);
 		return 0;
 	}

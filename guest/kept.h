@@ -33,8 +33,8 @@ enum keep_class kept_most(struct kept *k, const struct links *links, uint64_t fi
 
 /** kept_made() - a directory was made; it is known from now on, if it is kept. */
 void kept_made(struct kept *k, uint64_t fid, uint64_t parent, struct span name);
-/** kept_moved() - a directory that is known is at this place now: it is forgotten, or marked to be listed anew when what
- * is in it may be kept in another way. Others are left alone. */
+/** kept_moved() - a directory that is known is at this place now: it is forgotten, or marked to be listed anew when
+ * what is in it may be kept in another way. Others are left alone. */
 void kept_moved(struct kept *k, uint64_t fid, uint64_t parent, struct span name);
 /** kept_away() - no watch said where a directory went that had this name; @now has it: not that one. */
 void kept_away(struct kept *k, uint64_t parent, struct span name, uint64_t now);

@@ -427,7 +427,13 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	dirty_init(&w->later);
 	tell_init(&w->tell);
 	w->scan = (struct scan){
-		.dirs = &w->dirs, .source = source, .kept = &w->kept, .tell = &w->tell, .entry = on_scanned, .ctx = w, .fd = -1,
+		.dirs = &w->dirs,
+		.source = source,
+		.kept = &w->kept,
+		.tell = &w->tell,
+		.entry = on_scanned,
+		.ctx = w,
+		.fd = -1,
 	};
 	list_init(&w->barriers);
 	w->lazy = loop_timer(loop, CLOCK_NEVER, on_lazy, w);

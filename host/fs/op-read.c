@@ -316,7 +316,8 @@ static struct content content_now(struct fs_inode *i, const struct table_handle 
 {
 	struct node n;
 
-	if (ws_getattr(i->ws, i->fid, &n) == 0 && (!(n.flags & NODE_PENDING) || !h))
+	if (ws_getattr(i->ws, i->fid, &n) == 0 &&
+	    (!((n.flags & NODE_PENDING) || content_is_elsewhere(&n.content)) || !h))
 		return n.content;
 	return h ? h->content : (struct content){ .size = 0 };
 }
@@ -381,11 +382,14 @@ static void synced(void *ctx, int result, const struct node *n)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs_inode *i = inode_of(fs_of(req), ino);
+	struct node n;
 
 	(void)datasync;
 	(void)fi;
 	if (!i)
 		fuse_reply_err(req, EINVAL);
+	else if (ws_getattr(i->ws, i->fid, &n) == 0 && content_is_elsewhere(&n.content) && !(n.flags & NODE_PENDING))
+		fuse_reply_err(req, 0); /* it is kept inside, where it was written */
 	else
 		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), synced, req);
 }

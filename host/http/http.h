@@ -59,6 +59,7 @@ struct http_res {
 	struct buf body;  /* at most 64 MiB */
 	bool ranged;	 /* parts of it may be asked for: http_range() */
 	char range[72]; /* Content-Range of the part that this is */
+	uint64_t left_out; /* not 0: X-Berth-Left-Out, how many files are not in it */
 	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
 	 * off; -EAGAIN after http_suspend(): nothing yet. @size may be HTTP_SIZE_UNKNOWN. */
 	ssize_t (*read)(void *ctx, uint64_t at, void *to, size_t max);

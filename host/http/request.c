@@ -67,12 +67,13 @@ int http_status_of(int code)
 	static const struct {
 		int code, status;
 	} table[] = {
-		{ EINVAL, 400 }, { ENAMETOOLONG, 400 }, { ENOTDIR, 400 },     { EISDIR, 400 },	  { EBADMSG, 400 },
-		{ ENOKEY, 401 }, { EKEYREJECTED, 401 }, { EKEYEXPIRED, 401 }, { EACCES, 403 },	  { EPERM, 403 },
-		{ ENOENT, 404 }, { ESRCH, 404 },	{ EAGAIN, 409 },      { EALREADY, 409 },  { EBUSY, 409 },
-		{ EEXIST, 409 }, { ENOTEMPTY, 409 },	{ E2BIG, 413 },	      { EFBIG, 413 },	  { EUSERS, 429 },
-		{ EPIPE, 502 },	 { ECONNREFUSED, 502 }, { ESHUTDOWN, 503 },   { ETIMEDOUT, 504 }, { ENOSPC, 507 },
-		{ EDQUOT, 507 }, { ENOSYS, 501 },	{ ERANGE, 416 },      { ENODATA, 404 },	  { EOPNOTSUPP, 501 },
+		{ EINVAL, 400 },     { ENAMETOOLONG, 400 }, { ENOTDIR, 400 },	  { EISDIR, 400 },    { EBADMSG, 400 },
+		{ ENOKEY, 401 },     { EKEYREJECTED, 401 }, { EKEYEXPIRED, 401 }, { EACCES, 403 },    { EPERM, 403 },
+		{ ENOENT, 404 },     { ESRCH, 404 },	    { EAGAIN, 409 },	  { EALREADY, 409 },  { EBUSY, 409 },
+		{ EEXIST, 409 },     { ENOTEMPTY, 409 },    { E2BIG, 413 },	  { EFBIG, 413 },     { EUSERS, 429 },
+		{ EPIPE, 502 },	     { ECONNREFUSED, 502 }, { ESHUTDOWN, 503 },	  { ETIMEDOUT, 504 }, { ENOSPC, 507 },
+		{ EREMOTE, 409 },    { EDQUOT, 507 },	    { ENOSYS, 501 },	  { ERANGE, 416 },    { ENODATA, 404 },
+		{ EOPNOTSUPP, 501 },
 	};
 	size_t i;
 

@@ -13,6 +13,7 @@
 #include "loop/loop.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -150,6 +151,7 @@ static enum MHD_Result answer(struct http_req *req)
 	struct MHD_Response *out = response(req);
 	int status = res->upgrade ? MHD_HTTP_SWITCHING_PROTOCOLS : res->status;
 	enum MHD_Result r;
+	char number[24];
 
 	if (!out)
 		return MHD_NO;
@@ -158,6 +160,10 @@ static enum MHD_Result answer(struct http_req *req)
 	else
 		MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, res->type);
 	MHD_add_response_header(out, "X-Request-Id", req->id);
+	if (res->left_out) {
+		snprintf(number, sizeof(number), "%llu", (unsigned long long)res->left_out);
+		MHD_add_response_header(out, "X-Berth-Left-Out", number);
+	}
 	if (res->ranged)
 		MHD_add_response_header(out, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
 	if (res->range[0])

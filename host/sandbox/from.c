@@ -38,6 +38,7 @@ static void on_filled(void *ctx, const struct ws_filled *now)
 
 	lock_take(&s->hub->lock);
 	s->info.filled = *now;
+	s->info.left_out = MAX(s->info.left_out, now->left_out);
 	lock_drop(&s->hub->lock);
 }
 

@@ -173,6 +173,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
 	str_free(&s->meta);
+	str_free(&s->keep);
 	store_hold_free(&s->hold_from);
 	free(s);
 }
@@ -235,6 +236,9 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	if (what->meta.len > HUB_META_MAX || memchr(what->meta.len ? what->meta.p : "", '\n', what->meta.len))
 		return err_set(e, -E2BIG, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
 	s->meta = what->meta.len ? span_dup(what->meta) : NULL;
+	r = hub_rules(hub, i->template_, what->keep, &s->keep, e);
+	if (r < 0)
+		return r;
 	life_deadline(s, what->timeout_ms ? what->timeout_ms : c->timeout_ms);
 	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
 	return 0;
@@ -258,6 +262,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {
 		str_free(&s->meta);
+		str_free(&s->keep);
 		store_hold_free(&s->hold_from);
 		free(s);
 		return r;

@@ -100,6 +100,7 @@ struct hub_create {
 	enum hub_timeout on_timeout;
 	const char *from; /* "ID", "ID@SNAPSHOT": whose files it begins with, and whose template and size when none are
 			   * given; NULL: none */
+	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
 };
@@ -125,6 +126,8 @@ struct hub_info {
 	struct ws_stats ws;
 	struct ws_filled filled; /* while files are laid out in it: files_all is not 0 */
 	uint64_t pid;		 /* of the agent, host view; 0 when not running */
+	uint64_t left_out;	 /* files it was to begin with whose content is nowhere */
+	bool keep_ignored;	 /* its agent is too old for the rules of what is kept: everything is */
 };
 
 /** hub_create() - make and start a sandbox; returns when commands can be run and the mount shows it. A failure leaves
@@ -150,6 +153,9 @@ int hub_pause(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK
 int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
 /** hub_meta() - append what was given as hub_create.meta. Return: 0; no-such-sandbox. */
 int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+/** hub_keep() - append the rules of what is kept of it, its template's first. Return: 0; no-such-sandbox. */
+int hub_keep(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+
 enum hub_disk_state { HUB_DISK_OK, HUB_DISK_LOW, HUB_DISK_FULL };
 
 struct hub_disk {
@@ -254,6 +260,13 @@ int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, i
 int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx);
 /** hub_template_mark() - a number that another build of this template changes; 0: there is none. */
 uint64_t hub_template_mark(struct hub *hub, const char *name);
+/** hub_template_keep() - append the rules of what is kept of sandboxes that stand on it. Return: 0, also when there are
+ * none; -errno. */
+int hub_template_keep(struct hub *hub, const char *name, struct buf *to, struct err *e) MUST_CHECK;
+/** hub_template_set_keep() - replace them; "": none. Sandboxes that are there go on with what they have. They belong to
+ * the name: a template that is built anew has them, too. Return: 0; slugs bad-name, bad-rules; -errno. */
+int hub_template_set_keep(struct hub *hub, const char *name, const char *text, struct err *e) MUST_CHECK;
+/** hub_template_remove() - with its rules. */
 int hub_template_remove(struct hub *hub, const char *name, struct err *e) MUST_CHECK;
 
 const char *sandbox_state_name(enum sandbox_state s);

@@ -237,6 +237,7 @@ static void info_told(void *ctx, int result, unsigned type, const void *msg, con
 	(void)e;
 	if (result < 0 || type != MSG_INFO_IS)
 		return;
+	i->keep_ignored = m->rules == 0; /* of the one who asked: there are some or it does not matter */
 	snprintf(i->watcher, sizeof(i->watcher), "%.*s", (int)m->watcher.len, (const char *)m->watcher.p);
 	snprintf(i->agent, sizeof(i->agent), "%.*s", (int)m->version.len, (const char *)m->version.p);
 }
@@ -258,6 +259,9 @@ int life_attach(struct sandbox *s, struct err *e)
 		r = ws_wait_ready(s->ws, until, e);
 	if (r == 0)
 		r = link_wait(ws_link(s->ws), MSG_INFO, &info, until, info_told, &s->info, e);
+	s->info.keep_ignored = s->info.keep_ignored && ws_keep_count(s->ws);
+	if (r == 0 && s->info.keep_ignored)
+		log_warn("sandbox", "its agent is too old for rules of what is kept", "id=%s", s->info.id);
 	return r;
 }
 
@@ -299,7 +303,9 @@ int life_start(struct sandbox *s, struct err *e)
 	lock_take(&hub->lock);
 	s->ws = ws;
 	lock_drop(&hub->lock);
-	r = record_save(s, e);
+	r = ws_set_keep(ws, s->keep, e);
+	if (r == 0)
+		r = record_save(s, e);
 	if (r == 0)
 		r = start_box(s, address, sizeof(address), e);
 	if (r == 0 && s->has_from)

@@ -406,7 +406,9 @@ static int plant(struct sandbox *s, const struct snapshot *of, struct err *e)
 	lock_take(&s->hub->lock);
 	s->ws = ws;
 	lock_drop(&s->hub->lock);
-	r = txn_write(ws_db(ws), &t, e);
+	r = ws_set_keep(ws, s->keep, e);
+	if (r == 0)
+		r = txn_write(ws_db(ws), &t, e);
 	if (r == 0)
 		r = txn_plant(t, &of->root, of->flags & SNAPSHOT_COUNTED ? of->entries : 0, e);
 	if (r)
@@ -467,6 +469,7 @@ static int settle(struct sandbox *s, const struct snapshot *of, struct hub_info 
 	int r = hub_claim_stored(hub, s, e);
 
 	if (r) {
+		str_free(&s->keep);
 		free(s);
 		return r;
 	}
@@ -502,8 +505,10 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 		r = keep_tree(hub, &of.root, &hold_it, e);
 	s = stored_new(hub);
 	inherit(s, from, what);
+	s->keep = must_strdup(ws_keep(from->ws)); /* by which its files were chosen */
 	release(from);
 	if (r) {
+		str_free(&s->keep);
 		free(s);
 		return r;
 	}

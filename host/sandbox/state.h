@@ -27,6 +27,7 @@ struct sandbox {
 	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
 	bool is_wanted; /* atomic: somebody waits for whoever holds it, to end it: long work on it breaks off */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
+	char *keep; /* rules, while it is made; may be NULL */
 	char *meta; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
 	struct store_hold *hold_from; /* on that; owned */
@@ -90,6 +91,10 @@ void hub_tell(struct sandbox *s, const char *what, const char *why); /* the even
 
 /* stats.c: what the kernel killed in it for memory; also when its agent is dead, as long as the group is there. */
 uint64_t stats_oom_kills(struct sandbox *s);
+
+/* template.c: rules of what is kept: those of the template, and behind them its own, known to be good. free(*ret);
+ * NULL: there are none. */
+int hub_rules(struct hub *hub, const char *template_, const char *own, char **ret, struct err *e);
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);

@@ -61,8 +61,10 @@ static bool same_attr(const struct node *a, const struct node *b)
 }
 
 /* Whether the content that the store has is still the inode's, by the table of docs/workspace.md. */
-static void settle_content(struct ws_pass *p, const struct node *old, struct node *n, bool written, bool scan)
+static void settle_content(struct ws_pass *p, const struct node *old, struct node *n, unsigned how)
 {
+	bool written = how & APPLY_WRITTEN, scan = how & APPLY_SCAN;
+
 	if (!S_ISREG(n->mode))
 		return;
 	if (n->size == 0) {
@@ -71,13 +73,19 @@ static void settle_content(struct ws_pass *p, const struct node *old, struct nod
 		n->content_ship = 0;
 		return;
 	}
-	if (old && !(old->flags & NODE_PENDING)) {
+	if (old && !(old->flags & NODE_PENDING) && !content_is_elsewhere(&n->content)) {
 		if (old->content_ctime_ns == n->ctime_ns && old->size == n->size)
 			return;
 		if (!written && !scan && old->size == n->size && old->mtime_ns == n->mtime_ns) {
 			n->content_ctime_ns = n->ctime_ns;
 			return;
 		}
+	}
+	if (how & APPLY_NAMES) {
+		n->content = content_elsewhere(n->size);
+		n->content_ctime_ns = n->ctime_ns;
+		n->content_ship = 0;
+		return;
 	}
 	n->flags |= NODE_PENDING;
 	if (!written)
@@ -99,7 +107,7 @@ void apply_xattrs(struct ws_pass *p, struct node *n, struct span told)
 	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, false);
 }
 
-int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret, struct err *e)
+int apply_node(struct ws_pass *p, const struct msg_NODE *told, unsigned how, struct node *ret, struct err *e)
 {
 	struct node old, n = { .fid = 0 };
 	int r;
@@ -122,13 +130,13 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, boo
 	node_from_msg(told, &n);
 	if (!S_ISDIR(n.mode))
 		n.nlink = r == 0 ? old.nlink : 1; /* as name_won() and name_lost() count */
-	settle_content(p, r == 0 ? &old : NULL, &n, written, scan);
+	settle_content(p, r == 0 ? &old : NULL, &n, how);
 	if (S_ISLNK(n.mode) && r == STORE_E_NONE)
 		node_set_target(p->txn, n.fid, told->target);
 	if (r == STORE_E_NONE)
 		story_did(p, n.fid, STORY_NEW);
 	else
-		story_attr(p, &old, &n, written || scan);
+		story_attr(p, &old, &n, how & (APPLY_WRITTEN | APPLY_SCAN));
 	if (r == STORE_E_NONE || !same_attr(&old, &n) || old.content_ctime_ns != n.content_ctime_ns) {
 		node_put(p->txn, &n);
 		if (r == 0 && !same_attr(&old, &n))
@@ -297,7 +305,7 @@ static int scan_dir(struct ws_pass *p, const struct msg_CHANGE *c, const struct 
 	else if (told->fid != txn_root(p->txn) && node_get(p->txn, told->fid, &n) == STORE_E_NONE)
 		return err_set(e, -EBADMSG, "bad-message", "a listing of an unknown directory");
 	expect_dir(p->ws, told->fid, told->fid == txn_root(p->txn));
-	r = apply_node(p, told, false, true, &n, e);
+	r = apply_node(p, told, APPLY_SCAN, &n, e);
 	if (r < 0 || map_get_u64(&p->ws->suspects, c->parent))
 		return r;
 	s = NEW(struct ws_suspects);
@@ -352,6 +360,8 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	struct msg_NODE told;
 	struct node n;
 	bool has = msg_rec_next(&list, MSG_NODE, &told);
+	unsigned how = (c->flags & WIRE_ENT_WRITTEN ? APPLY_WRITTEN : 0U) | (scan ? APPLY_SCAN : 0U) |
+		       (c->flags & WIRE_ENT_NAMES ? APPLY_NAMES : 0U);
 	int r;
 
 	if (c->flags & WIRE_ENT_ONLY)
@@ -361,7 +371,7 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 		if (!has)
 			return err_set(e, -EBADMSG, "bad-message", "a change of nothing");
 		r = node_get(p->txn, told.fid, &n);
-		return r == 0 ? apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e) : MIN(r, 0);
+		return r == 0 ? apply_node(p, &told, how, &n, e) : MIN(r, 0);
 	}
 	if (!path_name_ok(c->name))
 		return err_set(e, -EBADMSG, "bad-message", "an impossible name");
@@ -378,7 +388,7 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 		return 0;
 	}
 	if (r == 0)
-		r = apply_node(p, &told, c->flags & WIRE_ENT_WRITTEN, scan, &n, e);
+		r = apply_node(p, &told, how, &n, e);
 	if (r == 0 && scan && expect_entry(p->ws, c->parent, c->name, &n)) {
 		node_put(p->txn, &n);
 		if (p->fetch.len && p->fetch.v[p->fetch.len - 1] == n.fid)

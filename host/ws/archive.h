@@ -6,7 +6,11 @@
 #include "host/store/store.h"
 #include "tar/tar.h"
 
-/** ws_export() - write what is at @path ("": everything) of a tree as an archive. Sockets and devices are left out.
+/** ws_left_out() - how many files at @path and below have their content elsewhere (docs/keep.md). Reads all
+ * directories. Return: 0; -ENOENT; -ENOTDIR; -EIO. */
+int ws_left_out(struct store *store, const struct digest *root, const char *path, uint64_t *ret) MUST_CHECK;
+/** ws_export() - write what is at @path ("": everything) of a tree as an archive. Sockets, devices, and files whose
+ * content is elsewhere are left out.
  * Return: 0; -ENOENT slug "no-such-path"; @put's. Blocks. */
 int ws_export(struct store *store, const struct digest *root, const char *path, tar_put_fn *put, void *ctx,
 	      struct err *e) MUST_CHECK;

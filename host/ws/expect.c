@@ -64,7 +64,8 @@ bool expect_entry(struct ws *ws, uint64_t parent, struct span name, struct node 
 		return false;
 	if (S_ISDIR(n->mode) && ws->expect.dirs.len < EXPECTED_MAX)
 		free(map_put_u64(&ws->expect.dirs, n->fid, must_memdup(&x->dir, sizeof(x->dir))));
-	if (!S_ISREG(n->mode) || !(n->flags & NODE_PENDING) || n->size != x->content.size || n->mtime_ns != x->mtime_ns)
+	if (!S_ISREG(n->mode) || (!(n->flags & NODE_PENDING) && !content_is_elsewhere(&n->content)) ||
+	    content_is_elsewhere(&x->content) || n->size != x->content.size || n->mtime_ns != x->mtime_ns)
 		return false;
 	n->content = x->content;
 	n->content_ctime_ns = n->ctime_ns;

@@ -97,7 +97,7 @@ static int one(void *ctx, const char *path, const struct tree_item *it, bool aga
 {
 	bool goes = S_ISDIR(it->mode) || S_ISREG(it->mode) || S_ISLNK(it->mode) || S_ISFIFO(it->mode);
 
-	return again || !goes ? 0 : put_member(ctx, path, it);
+	return again || !goes || tree_is_elsewhere(it) ? 0 /* an archive cannot say that */ : put_member(ctx, path, it);
 }
 
 /* What is no directory: the target of a symbolic link is in its directory's listing alone. */
@@ -137,6 +137,22 @@ static int put_all(struct exporter *x, const struct digest *root, const char *pa
 	}
 	r = *dir ? tree_resolve(x->store, root, dir, &top) : 0;
 	return r ? r : put_single(x, &top, slash ? slash + 1 : path);
+}
+
+static int count_one(void *ctx, const char *path, const struct tree_item *it, bool again)
+{
+	(void)path;
+	*(uint64_t *)ctx += !again && tree_is_elsewhere(it);
+	return 0;
+}
+
+int ws_left_out(struct store *store, const struct digest *root, const char *path, uint64_t *ret)
+{
+	struct tree_item it;
+	int r = tree_resolve(store, root, path, &it);
+
+	*ret = r == 0 && tree_is_elsewhere(&it);
+	return r == 0 && S_ISDIR(it.mode) ? ws_walk(store, &it, count_one, ret) : r;
 }
 
 int ws_export(struct store *store, const struct digest *root, const char *path, tar_put_fn *put, void *ctx,

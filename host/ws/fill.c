@@ -185,7 +185,9 @@ static int lay(struct filler *f, const char *path, const struct tree_item *it, b
 
 static int one(void *ctx, const char *path, const struct tree_item *it, bool again)
 {
-	return S_ISCHR(it->mode) || S_ISBLK(it->mode) ? 0 /* nobody can have made one */ : lay(ctx, path, it, again);
+	if (S_ISCHR(it->mode) || S_ISBLK(it->mode) || tree_is_elsewhere(it))
+		return 0; /* nobody can have made one; of nothing nothing is made */
+	return lay(ctx, path, it, again);
 }
 
 /* What the agent said when it hung up. */
@@ -254,7 +256,8 @@ static int count_one(void *ctx, const struct tree_item *it)
 {
 	struct counting *c = ctx;
 
-	if (S_ISCHR(it->mode) || S_ISBLK(it->mode))
+	c->to->left_out += tree_is_elsewhere(it);
+	if (S_ISCHR(it->mode) || S_ISBLK(it->mode) || tree_is_elsewhere(it))
 		return 0;
 	c->to->files_all++;
 	if (S_ISREG(it->mode))

@@ -8,6 +8,7 @@
 /* How far it is; holes count as bytes, and a file with several names once for each in what is to come. */
 struct ws_filled {
 	uint64_t files, files_all, bytes, bytes_all;
+	uint64_t left_out; /* files whose content is elsewhere (docs/keep.md) */
 };
 
 struct ws_fill {

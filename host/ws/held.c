@@ -41,7 +41,8 @@ bool held_keep(struct ws_pass *p, struct node *n)
 	struct held h;
 	size_t i;
 
-	if (!S_ISREG(n->mode) || !l || !l->is_open || !l->is_open(p->ws->listener_ctx, p->ws, n->fid))
+	if (!S_ISREG(n->mode) || content_is_elsewhere(&n->content) || !l || !l->is_open ||
+	    !l->is_open(p->ws->listener_ctx, p->ws, n->fid))
 		return false;
 	held_get(p->txn, &h);
 	for (i = 0; i < h.n && h.fid[i] != n->fid; i++)

@@ -67,13 +67,19 @@ static int overlay_end(struct ws_pass *p, struct content_writer **w, int r, stru
 	return store_settle(p->ws->conf.store, NULL);
 }
 
+/* Nothing to lay anything over. */
+static bool no_bytes(const struct node *old)
+{
+	return (old->flags & NODE_PENDING) || content_is_elsewhere(&old->content);
+}
+
 static int overlay_write(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
 {
 	struct content_writer *w;
 	uint64_t at = op->append ? n->size - op->data.len : op->offset;
 	int r;
 
-	if ((old->flags & NODE_PENDING) || n->size < op->data.len || at + op->data.len > n->size ||
+	if (no_bytes(old) || n->size < op->data.len || at + op->data.len > n->size ||
 	    (op->append && old->size != at))
 		return 0;
 	w = content_writer_new(p->ws->conf.store, &old->content);
@@ -103,7 +109,7 @@ static int overlay_alloc(struct ws_pass *p, struct op *op, const struct node *ol
 {
 	int r;
 
-	if (old->flags & NODE_PENDING)
+	if (no_bytes(old))
 		return 0;
 	r = op_allocate(p, op, &n->content, n->size);
 	if (r < 0)
@@ -120,7 +126,7 @@ static int overlay_size(struct ws_pass *p, const struct node *old, struct node *
 	struct content_writer *w;
 	int r;
 
-	if (old->flags & NODE_PENDING)
+	if (no_bytes(old))
 		return 0;
 	w = content_writer_new(p->ws->conf.store, &old->content);
 	r = content_resize(w, n->size);
@@ -148,6 +154,9 @@ static int live_attr(struct ws_pass *p, struct op *op)
 	n.nlink = S_ISDIR(n.mode) ? n.nlink : old.nlink;
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };
+		n.content_ctime_ns = n.ctime_ns;
+	} else if (S_ISREG(n.mode) && content_is_elsewhere(&old.content) && !(old.flags & NODE_PENDING)) {
+		n.content = content_elsewhere(n.size);
 		n.content_ctime_ns = n.ctime_ns;
 	} else if (S_ISREG(n.mode) && (op->kind == OP_WRITE || op->kind == OP_ALLOC || n.size != old.size)) {
 		n.flags |= NODE_PENDING;
@@ -179,7 +188,7 @@ static int live_make(struct ws_pass *p, struct op *op)
 
 	op->told.target = op->target;
 	if (r == 0)
-		r = apply_node(p, &op->told, true, false, &op->node, NULL);
+		r = apply_node(p, &op->told, APPLY_WRITTEN, &op->node, NULL);
 	if (r == 0)
 		apply_entry(p, op->parent, span_str(op->name), &op->node);
 	return lie(r);
@@ -237,7 +246,7 @@ static int live_dirs(struct ws_pass *p, struct op *op)
 	for (i = 0; r == 0 && i < op->n_dirs; i++)
 		if (S_ISDIR(op->dirs[i].mode) && node_get(p->txn, op->dirs[i].fid, &dir) == 0 &&
 		    dir.ctime_ns < op->dirs[i].ctime_ns)
-			r = lie(apply_node(p, &op->dirs[i], false, false, &dir, NULL));
+			r = lie(apply_node(p, &op->dirs[i], 0, &dir, NULL));
 	return r;
 }
 
@@ -419,6 +428,8 @@ static int op_ask(struct op *op, struct link *link)
 		r = path_of(t, op->to_parent, op->to_name, &other);
 	if (r == 0 && op->kind == OP_MAKE)
 		r = node_get(t, op->parent, &dir) == 0 ? 0 : -ENOENT;
+	if (r == 0)
+		r = kept_allow(op, t, path, other);
 	if (r < 0)
 		return r;
 	txn_abort(&t);

@@ -35,6 +35,8 @@ struct op {
 
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
 int op_local(struct ws_pass *p, struct op *op);
+/* kept.c: may it be done to a live workspace? @other as op_ask() has it. Return: 0; -EPERM. */
+int kept_allow(const struct op *op, struct txn *t, const char *path, const char *other);
 /* Lay what fallocate() does over a content. @size: that of the file behind it. Return: as content_finish(). */
 int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint64_t size);
 /* past.c: the workspace, sealed as op->from, becomes op->to at op->path. Return: 0; -EAGAIN: it is not op->from. */

@@ -46,6 +46,8 @@ static int collect(void *ctx, const char *path, const struct tree_item *before, 
 	b->bytes += sizeof(g) + strlen(path) + (after ? after->target.len : 0);
 	if (b->bytes > CHANGES_MAX_B)
 		return -E2BIG;
+	if (after && tree_is_elsewhere(after))
+		return 0; /* what is there stays, nothing can be made of it (docs/keep.md) */
 	g.path = must_strdup(path);
 	g.old_mode = before ? before->mode : 0;
 	if (after) {

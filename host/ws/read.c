@@ -184,6 +184,12 @@ int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64
 	return offset >= c->size ? -ENXIO : content_next_hole(ws->conf.store, c, offset, ret);
 }
 
+/* On its way, or to be asked for. */
+static bool is_missing(const struct node *n)
+{
+	return S_ISREG(n->mode) && ((n->flags & NODE_PENDING) || content_is_elsewhere(&n->content));
+}
+
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
@@ -197,9 +203,11 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 
 	if (r == 0)
 		r = none(node_get(t, fid, &n), -ENOENT);
-	if (r < 0 || !(n.flags & NODE_PENDING) || !link) {
+	if (r < 0 || !is_missing(&n) || !link) {
 		txn_abort(&t);
 		r = as_held(ws, r, &n);
+		if (r == 0 && content_is_elsewhere(&n.content))
+			r = ws_mode(ws) == WS_PAUSED ? -EBUSY : -ENODATA;
 		fn(ctx, r, r == 0 ? &n : NULL);
 		return;
 	}
@@ -223,7 +231,7 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 		fn(ctx, live ? -EAGAIN : -EPIPE, NULL);
 		return;
 	}
-	if (ws_getattr(ws, fid, &n) == 0 && !(n.flags & NODE_PENDING)) {
+	if (ws_getattr(ws, fid, &n) == 0 && !is_missing(&n)) {
 		waiters_wake(ws, &fid, 1, false, 0);
 		return;
 	}

@@ -97,6 +97,8 @@ struct ws {
 	uint64_t size_b; /* const after start */
 	struct wsdb *db;
 	struct strand *work, *notify;
+	struct keep *rules; /* const after start, like the next; NULL: none */
+	char *rules_text;
 	const struct ws_listener *listener; /* const after start */
 	void *listener_ctx;
 
@@ -166,8 +168,8 @@ void queue_clear(struct ws *ws, struct list *queue);
 /* apply.c: one CHANGES message into the pass. Return: 0; -EBADMSG with words; -errno (the transaction is spoiled). */
 int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e);
 /* An inode as told, merged with what the store has. Yields whether attributes or content changed. */
-int apply_node(struct ws_pass *p, const struct msg_NODE *told, bool written, bool scan, struct node *ret,
-	       struct err *e);
+enum { APPLY_WRITTEN = 1, APPLY_SCAN = 2, APPLY_NAMES = 4 /* the content comes only when somebody wants it */ };
+int apply_node(struct ws_pass *p, const struct msg_NODE *told, unsigned how, struct node *ret, struct err *e);
 /* Users' extended attributes of an inode as told (sound ones); @n is its record as it was put. */
 void apply_xattrs(struct ws_pass *p, struct node *n, struct span told);
 /* May this inode get a name in that directory? Return: 0; STORE_E_NONE (no such directory); -EBADMSG (the root, a
@@ -185,6 +187,10 @@ void suspects_free(struct ws *ws);
 bool held_keep(struct ws_pass *p, struct node *n);
 /* Is it one of those? What is done to it is done in the store alone. */
 bool held_is(struct ws *ws, uint64_t fid);
+
+/* kept.c: the rules as they were written down. */
+void kept_load(struct ws *ws);
+void kept_fini(struct ws *ws);
 
 /* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);

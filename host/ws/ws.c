@@ -52,6 +52,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
 	ws->stored_b = ws->stored_known = stored_read(db);
+	kept_load(ws);
 	*ret = ws;
 	return 0;
 }
@@ -85,6 +86,7 @@ void ws_unref(struct ws **slot)
 	pthread_cond_destroy(&ws->cond);
 	lock_fini(&ws->lock);
 	str_free(&ws->id);
+	kept_fini(ws);
 	ws->magic = 0;
 	free(ws);
 }
@@ -527,7 +529,7 @@ static void scan_asked(void *ctx, int result, unsigned type, const void *msg, co
 
 static void want_scan(struct ws *ws)
 {
-	struct msg_REPLICATE m = { .root_fid = ws_root(ws), .known = ws->expect.is_on };
+	struct msg_REPLICATE m = { .root_fid = ws_root(ws), .known = ws->expect.is_on, .rules = span_str(ws_keep(ws)) };
 	struct link *link = ws_link(ws);
 
 	if (link)

@@ -90,6 +90,15 @@ uint64_t ws_entries_max(uint64_t size_b);
  * limit. Before ws_start(). */
 void ws_limit(struct ws *ws, uint64_t size_b);
 
+/** ws_set_keep() - the rules of what is kept of it (docs/keep.md), written down for good; NULL, "": everything. Of a
+ * new workspace, before ws_start(). Return: 0; slug "bad-rules"; -errno. */
+int ws_set_keep(struct ws *ws, const char *text, struct err *e) MUST_CHECK;
+/** ws_keep() - their text, "" when there are none; ws_keep_count() - how many they are. */
+const char *ws_keep(const struct ws *ws);
+size_t ws_keep_count(const struct ws *ws);
+/** ws_is_kept_at() - may something of this path be made from the host while it is live? Else that is -EPERM. */
+bool ws_is_kept_at(const struct ws *ws, const char *path, bool is_dir);
+
 /** ws_start() - go live: dial the agent and follow it. One that was paused wakes its link instead. */
 void ws_start(struct ws *ws, const char *address, const void *token);
 /** ws_wait_ready() - block until the first scan is complete and durable. Return: 0; -ETIMEDOUT; -EIO slug
@@ -157,7 +166,8 @@ int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64
 typedef void ws_done_fn(void *ctx, int result, const struct node *node);
 
 /** ws_open_content() - yield the inode when its content is whole: at once (from the caller's thread), or when it has
- * arrived; -ETIMEDOUT at @until. */
+ * arrived; -ETIMEDOUT at @until. One that is elsewhere is fetched; it cannot be when nobody lives there (-ENODATA) or
+ * while it is paused (-EBUSY). */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
 
 /** ws_when_told() - answer when the store has all that the agent had to tell when we came: of a stopped workspace, or

@@ -110,6 +110,9 @@ BERTH_API int berth_events_json(struct berth *b, uint64_t since, bool follow, in
 
 /** berth_export() - "ID" or "ID@SNAPSHOT", or what is at @path in it (NULL: all), as a tar archive. */
 BERTH_API int berth_export(struct berth *b, const char *from, const char *path, int to_fd, struct berth_error *e);
+/** berth_export_counted() - the same; *@ret_left_out: how many files are not in it (only their names were kept). */
+BERTH_API int berth_export_counted(struct berth *b, const char *from, const char *path, int to_fd,
+				   uint64_t *ret_left_out, struct berth_error *e);
 
 struct berth_imported {
 	char id[65], name[65];
@@ -187,6 +190,7 @@ struct berth_create {
 	const char *const *metadata; /* "KEY=VALUE", NULL-terminated; NULL: none. At most 16 KiB in all */
 	const char *from; /* "ID@SNAPSHOT" or "ID": whose files it begins with; then the defaults of template and
 			   * workspace are those of that sandbox. NULL: none */
+	const char *keep; /* rules of what is kept of its files, as text; NULL: those of its template alone */
 };
 
 struct berth_info {
@@ -196,6 +200,9 @@ struct berth_info {
 	char mount[512]; /* directory on the daemon's host */
 	int64_t created_ns, ends_ns, stopped_ns; /* 0: not */
 	uint64_t memory_b, workspace_b, cpu_milli, pids;
+	uint64_t left_out;  /* files that it was to begin with, of which only the names were kept */
+	bool keep_ignored;  /* there are rules of what is kept, and its agent is too old for them */
+	bool has_keep;	    /* there are rules: berth_keep() */
 };
 
 /** berth_create() - make a sandbox and wait until commands can be run. With @what->from and berth_on_progress() it says
@@ -203,6 +210,8 @@ struct berth_info {
 BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret,
 			   struct berth_error *e);
 BERTH_API int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e);
+/** berth_keep() - the rules of what is kept of its files, "" when everything is; free(*ret). */
+BERTH_API int berth_keep(struct berth *b, const char *id, char **ret, struct berth_error *e);
 /** berth_info_json() - the daemon's own words: an object. */
 BERTH_API int berth_info_json(struct berth *b, const char *id, char **ret_json, struct berth_error *e);
 /** berth_list() - sandboxes, oldest first; stopped and failed ones too with @all. free(*ret). */
@@ -462,6 +471,10 @@ BERTH_API int berth_template_list(struct berth *b, char **ret_json, struct berth
  * @say gets each line of what happens. */
 BERTH_API int berth_template_build(struct berth *b, const char *name, const char *const *packages, int tar_fd,
 				   bool replace, berth_line_fn *say, void *ctx, struct berth_error *e);
+/** berth_template_keep() - the rules of what is kept of sandboxes that stand on a template; free(*ret).
+ * berth_template_set_keep() - others, for sandboxes that are made from now on; "": none. Errors: bad-rules. */
+BERTH_API int berth_template_keep(struct berth *b, const char *name, char **ret, struct berth_error *e);
+BERTH_API int berth_template_set_keep(struct berth *b, const char *name, const char *rules, struct berth_error *e);
 BERTH_API int berth_template_remove(struct berth *b, const char *name, struct berth_error *e);
 /** berth_backup() - the store of the daemon, as a tar archive, into a descriptor. After a failure what was written is
  * of no use. */

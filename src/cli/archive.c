@@ -64,6 +64,7 @@ static int export_to(struct berth *b, const char *state, const char *path, int f
 {
 	struct berth_error e;
 	int p[2] = { -1, fd }, r;
+	uint64_t left_out = 0;
 	pid_t pid = 0;
 
 	if (packer) {
@@ -74,8 +75,11 @@ static int export_to(struct berth *b, const char *state, const char *path, int f
 		if (pid < 0)
 			return CLI_FAILED;
 	}
-	r = berth_export(b, state, path, p[1], &e);
+	r = berth_export_counted(b, state, path, p[1], &left_out, &e);
 	cli_progress_end();
+	if (r == 0 && left_out)
+		fprintf(stderr, "berth export: %llu files were left out, only their names were kept\n",
+			(unsigned long long)left_out);
 	if (packer)
 		close(p[1]);
 	if (packer && !ended_well(pid) && r == 0) {

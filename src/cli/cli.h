@@ -68,6 +68,8 @@ int cli_list(int argc, char **argv, const char *name, struct cli_list *ret);
 /* Sizes and times as people write them; complains itself. */
 bool cli_size(const char *verb, const char *text, uint64_t *ret);
 bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
+/** cli_rules() - the text of a file of rules of what is kept; complains itself. free(*ret). */
+bool cli_rules(const char *verb, const char *file, char **ret);
 
 /** cli_progress() - show how far the calls of @b are until cli_progress_end(); nothing when @quiet or no terminal is
  * there. @name is borrowed; @all bytes, 0: what the daemon says. cli_progress_end() also goes before any other words.

@@ -12,7 +12,8 @@
 
 const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
-	  "[--template T] [--from ID[@SNAPSHOT]] [--name N] [--timeout TIME] [--on-timeout kill|pause] [--meta K=V]... "
+	  "[--template T] [--from ID[@SNAPSHOT]] [--keep FILE] [--name N] [--timeout TIME] [--on-timeout kill|pause] "
+	  "[--meta K=V]... "
 	  "[--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
@@ -64,7 +65,9 @@ const struct cli_row cli_verbs[] = {
 	{ "fork", cli_fork, false, "ID[@A] [-n N] [--name NAME]", "stored workspaces that share everything with it" },
 	{ "git", cli_git, false, "ID ARGS...", "run git in a sandbox over that workspace, never on the host" },
 	{ "template", cli_template, false,
-	  "ls | rm NAME | build NAME [--packages FILE | --tar FILE | PKG...] [--replace] [--quiet]",
+	  "ls | rm NAME | keep NAME [FILE] | build NAME [--packages FILE | --tar FILE | PKG...] [--keep FILE] "
+	  "[--replace] "
+	  "[--quiet]",
 	  "the root file systems of sandboxes: list, remove, make" },
 	{ "events", cli_events, false, "[--since N] [--follow] [--json]", "what happened, a line each" },
 	{ "key", cli_key, false,

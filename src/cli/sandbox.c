@@ -12,15 +12,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bool cli_rules(const char *verb, const char *file, char **ret)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b, 65536);
+	r = io_read_file(AT_FDCWD, file, &b);
+	if (r < 0)
+		cli_usage(verb, "%s: %s", file, strerror(-r));
+	else
+		*ret = span_dup(buf_span(&b));
+	buf_fini(&b);
+	return r >= 0;
+}
+
 int cli_create(struct berth *b, int argc, char **argv)
 {
-	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL;
+	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL, *keep = NULL;
+	AUTO(str_free) char *rules = NULL;
 	struct berth_create what = { .template_ = NULL };
 	struct cli_list meta = { .n = 0 };
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
 		{ "--name", &what.name, NULL },
 		{ "--from", &what.from, NULL },
+		{ "--keep", &keep, NULL },
 		{ "--timeout", &timeout, NULL },
 		{ "--on-timeout", &what.on_timeout, NULL },
 		{ "--memory", &memory, NULL },
@@ -41,6 +58,9 @@ int cli_create(struct berth *b, int argc, char **argv)
 	    !cli_size("create", workspace, &what.workspace_b) || !cli_size("create", cpu, &what.cpu_milli) ||
 	    !cli_size("create", pids, &what.pids))
 		return CLI_USAGE;
+	if (keep && !cli_rules("create", keep, &rules))
+		return CLI_USAGE;
+	what.keep = rules;
 	what.metadata = meta.v;
 	if (what.from)
 		cli_progress(b, false, what.from, 0);
@@ -48,6 +68,11 @@ int cli_create(struct berth *b, int argc, char **argv)
 	cli_progress_end();
 	if (n < 0)
 		return cli_fail("create", &e);
+	if (info.left_out)
+		fprintf(stderr, "berth create: %llu files were left out, only their names were kept\n",
+			(unsigned long long)info.left_out);
+	if (info.keep_ignored)
+		fprintf(stderr, "berth create: its agent is too old for rules of what is kept: everything is\n");
 	puts(info.id);
 	return CLI_OK;
 }
@@ -129,6 +154,24 @@ static int info_host(struct berth *b, bool json)
 	return CLI_OK;
 }
 
+static int info_keep(struct berth *b, const struct berth_info *i)
+{
+	AUTO(str_free) char *rules = NULL;
+	struct berth_error e;
+	char *line, *save = NULL;
+
+	if (berth_keep(b, i->id, &rules, &e) < 0)
+		return cli_fail("info", &e);
+	printf("keep       %s\n",
+	       i->keep_ignored ? "everything: its agent is too old for these rules" : "by these rules");
+	for (line = strtok_r(rules, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		printf("           ");
+		cli_put(stdout, line);
+		putchar('\n');
+	}
+	return CLI_OK;
+}
+
 int cli_info(struct berth *b, int argc, char **argv)
 {
 	bool json = false, host = false;
@@ -159,7 +202,7 @@ int cli_info(struct berth *b, int argc, char **argv)
 	       (unsigned long long)i.memory_b >> 20, (unsigned long long)i.workspace_b >> 20,
 	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000,
 	       (unsigned long long)i.pids);
-	return CLI_OK;
+	return i.has_keep ? info_keep(b, &i) : CLI_OK;
 }
 
 /* Do one thing to each of several sandboxes; goes on after a failure. */
@@ -283,8 +326,21 @@ static void say(void *ctx, const char *line)
 	fflush(ctx);
 }
 
+/* From the first line that begins with "[" on: rules of what is kept, which are cut off. */
+static const char *cut_rules(char *all)
+{
+	char *at = all[0] == '[' ? all : strstr(all, "\n[");
+
+	if (!at)
+		return NULL;
+	if (at == all)
+		return at;
+	*at = '\0';
+	return at + 1;
+}
+
 /* Names of packages from a file: white space separates, # begins a comment. */
-static int read_packages(const char *file, char *all, size_t size, const char **v, size_t max)
+static int read_packages(const char *file, char *all, size_t size, const char **v, size_t max, const char **ret_rules)
 {
 	struct buf b;
 	char *p = all, *save = NULL, *line, *word, *inner;
@@ -295,6 +351,7 @@ static int read_packages(const char *file, char *all, size_t size, const char **
 		return -1;
 	memcpy(all, buf_str(&b), buf_len(&b) + 1);
 	buf_fini(&b);
+	*ret_rules = cut_rules(all);
 	for (line = strtok_r(p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		line[strcspn(line, "#")] = '\0';
 		for (word = strtok_r(line, " \t\r", &inner); word && n < max; word = strtok_r(NULL, " \t\r", &inner))
@@ -314,12 +371,13 @@ static int template_build(struct berth *b, int argc, char **argv)
 {
 	enum { PACKAGES = 512 };
 	static char all[65536];
-	const char *file = NULL, *tar = NULL, *packages[PACKAGES + 1] = { NULL };
+	const char *file = NULL, *tar = NULL, *keep = NULL, *packages[PACKAGES + 1] = { NULL }, *rules = NULL;
+	AUTO(str_free) char *own = NULL;
 	bool replace = false, quiet = false;
 	struct stat st = { .st_size = 0 };
 	const struct cli_option options[] = {
 		{ "--packages", &file, NULL }, { "--tar", &tar, NULL }, { "--replace", NULL, &replace },
-		{ "--quiet", NULL, &quiet },
+		{ "--quiet", NULL, &quiet }, { "--keep", &keep, NULL },
 	};
 	AUTO(fd_close) int tar_fd = -1;
 	struct berth_error e;
@@ -332,19 +390,38 @@ static int template_build(struct berth *b, int argc, char **argv)
 		packages[i - 1] = rest[i];
 	if ((n > 1) + (file != NULL) + (tar != NULL) != 1)
 		return cli_usage("template", "either packages, --packages FILE or --tar FILE");
-	if (file && read_packages(file, all, sizeof(all), packages, PACKAGES) < 1)
+	if (file && read_packages(file, all, sizeof(all), packages, PACKAGES, &rules) < 1)
 		return cli_usage("template", "no packages can be read from %s", file);
 	if (tar) {
 		tar_fd = open(tar, O_RDONLY | O_CLOEXEC);
 		if (tar_fd < 0)
 			return cli_usage("template", "%s: %s", tar, strerror(errno));
 	}
+	if (keep && !cli_rules("template", keep, &own))
+		return CLI_USAGE;
+	if (own || rules) /* before: they belong to the name, and a sandbox may be made at once */
+		if (berth_template_set_keep(b, rest[0], own ? own : rules, &e) < 0)
+			return cli_fail("template", &e);
 	if (tar && fstat(tar_fd, &st) == 0)
 		cli_progress(b, quiet, tar, (uint64_t)st.st_size);
 	i = berth_template_build(b, rest[0], tar ? NULL : packages, tar_fd, replace, quiet ? hush : say, stdout, &e);
 	cli_progress_end();
 	if (i < 0)
 		return cli_fail("template", &e);
+	return CLI_OK;
+}
+
+static int template_keep(struct berth *b, const char *name, const char *file)
+{
+	AUTO(str_free) char *text = NULL;
+	struct berth_error e;
+
+	if (file && !cli_rules("template", file, &text))
+		return CLI_USAGE;
+	if ((file ? berth_template_set_keep(b, name, text, &e) : berth_template_keep(b, name, &text, &e)) < 0)
+		return cli_fail("template", &e);
+	if (!file)
+		fputs(text, stdout);
 	return CLI_OK;
 }
 
@@ -366,7 +443,9 @@ int cli_template(struct berth *b, int argc, char **argv)
 		argv[1] = argv[0];
 		return template_build(b, argc - 1, argv + 1);
 	}
-	return cli_usage("template", "ls, rm or build?");
+	if ((argc == 3 || argc == 4) && str_eq(argv[1], "keep"))
+		return template_keep(b, argv[2], argv[3]);
+	return cli_usage("template", "ls, rm, keep or build?");
 }
 
 int cli_fsck(struct berth *b, int argc, char **argv)

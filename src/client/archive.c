@@ -9,12 +9,22 @@
 
 int berth_export(struct berth *b, const char *from, const char *path, int to_fd, struct berth_error *e)
 {
+	return berth_export_counted(b, from, path, to_fd, NULL, e);
+}
+
+int berth_export_counted(struct berth *b, const char *from, const char *path, int to_fd, uint64_t *ret_left_out,
+			 struct berth_error *e)
+{
 	AUTO(str_free) char *state = client_encode(from);
 	AUTO(str_free) char *place = client_encode(path ? path : "");
 	AUTO(str_free) char *url = str_printf("/v1/export?from=%s&path=%s", state, place);
-	struct client_call c = { .method = "GET", .path = url, .from_fd = -1, .to_fd = to_fd };
+	uint64_t left_out = 0;
+	struct client_call c = { .method = "GET", .path = url, .from_fd = -1, .to_fd = to_fd, .left_out = &left_out };
+	int r = client_call(b, &c, e);
 
-	return client_call(b, &c, e);
+	if (r == 0 && ret_left_out)
+		*ret_left_out = left_out;
+	return r;
 }
 
 int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b, struct berth_imported *ret,

@@ -126,6 +126,20 @@ static int on_tick(void *ctx, curl_off_t all_down UNUSED, curl_off_t down UNUSED
 	return 0;
 }
 
+static size_t on_header(char *line, size_t size, size_t n, void *ctx)
+{
+	static const char name[] = "x-berth-left-out:";
+	uint64_t *to = ctx;
+	size_t len = size * n;
+
+	if (len > sizeof(name) - 1 && strncasecmp(line, name, sizeof(name) - 1) == 0) {
+		AUTO(str_free) char *value = span_dup(SPAN(line + sizeof(name) - 1, len - (sizeof(name) - 1)));
+
+		*to = strtoull(value, NULL, 10);
+	}
+	return len;
+}
+
 static CURL *handle(struct berth *b)
 {
 	if (b->curl)
@@ -173,6 +187,10 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_write);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &sink);
+	if (c->left_out) {
+		curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+		curl_easy_setopt(curl, CURLOPT_HEADERDATA, c->left_out);
+	}
 	if (c->tick) {
 		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_tick);

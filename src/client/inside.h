@@ -31,6 +31,7 @@ struct client_call {
 	/* Called with each piece of a good answer, when there is one; not 0 ends the call, which is no error then. */
 	int (*each)(void *ctx, const void *data, size_t len);
 	void *ctx;
+	uint64_t *left_out; /* yields what the header X-Berth-Left-Out of the answer says */
 	const bool *stopped; /* set by @each when it returned not 0 */
 	/* Called while the answer is awaited, about once a second, in place of the handle's own progress. */
 	void (*tick)(void *ctx);

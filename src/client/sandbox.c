@@ -137,6 +137,9 @@ static void info_from(const struct json *j, struct berth_info *i)
 	i->workspace_b = json_get_u64(j, "workspace_b", 0);
 	i->cpu_milli = json_get_u64(j, "cpu_milli", 0);
 	i->pids = json_get_u64(j, "pids", 0);
+	i->left_out = json_get_u64(j, "left_out", 0);
+	i->has_keep = json_get_str(j, "keep", "")[0];
+	i->keep_ignored = !json_get_bool(j, "keep_followed", true);
 }
 
 static void put_number(struct json_writer *w, const char *key, uint64_t v)
@@ -226,7 +229,7 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 	struct json_writer w = { .b = &body };
 	int r;
 
-	buf_init(&body, 65536);
+	buf_init(&body, 256 * 1024);
 	jw_open(&w, '{');
 	if (what->template_)
 		jw_kstr(&w, "template", what->template_);
@@ -238,6 +241,8 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 		random_id(id);
 		jw_kstr(&w, "id", id);
 	}
+	if (what->keep)
+		jw_kstr(&w, "keep", what->keep);
 	put_number(&w, "timeout_ms", what->timeout_ms);
 	put_number(&w, "memory_b", what->memory_b);
 	put_number(&w, "workspace_b", what->workspace_b);
@@ -271,6 +276,17 @@ int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct b
 
 	if (r == 0)
 		info_from(j, ret);
+	return r;
+}
+
+int berth_keep(struct berth *b, const char *id, char **ret, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "");
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", path, SPAN_NULL, &j, e);
+
+	if (r == 0)
+		*ret = must_strdup(json_get_str(j, "keep", ""));
 	return r;
 }
 
@@ -351,6 +367,40 @@ int berth_sync(struct berth *b, const char *id, struct berth_error *e)
 int berth_template_list(struct berth *b, char **ret_json, struct berth_error *e)
 {
 	return client_text(b, "GET", "/v1/templates", SPAN_NULL, ret_json, e);
+}
+
+static char *rules_path(const char *name)
+{
+	AUTO(str_free) char *safe = client_encode(name);
+
+	return str_printf("/v1/templates/%s/keep", safe);
+}
+
+int berth_template_keep(struct berth *b, const char *name, char **ret, struct berth_error *e)
+{
+	AUTO(str_free) char *path = rules_path(name);
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", path, SPAN_NULL, &j, e);
+
+	if (r == 0)
+		*ret = must_strdup(json_get_str(j, "keep", ""));
+	return r;
+}
+
+int berth_template_set_keep(struct berth *b, const char *name, const char *rules, struct berth_error *e)
+{
+	AUTO(str_free) char *path = rules_path(name);
+	struct buf body;
+	struct json_writer w = { .b = &body };
+	int r;
+
+	buf_init(&body, 256 * 1024);
+	jw_open(&w, '{');
+	jw_kstr(&w, "keep", rules);
+	jw_close(&w, '}');
+	r = client_json(b, "PUT", path, buf_span(&body), NULL, e);
+	buf_fini(&body);
+	return r;
 }
 
 int berth_template_remove(struct berth *b, const char *name, struct berth_error *e)

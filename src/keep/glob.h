@@ -7,7 +7,7 @@
 
 struct glob;
 
-/** glob_new() - Return: the pattern; NULL when nothing can match it (an open bracket, a backslash at the end, empty). */
+/** glob_new() - Return: the pattern; NULL when nothing can match it (an open bracket, a backslash at the end). */
 struct glob *glob_new(struct span text);
 void glob_free(struct glob **slot);
 /** glob_match() - the whole of @path: names with single slashes between them. Time is bounded by the product of the

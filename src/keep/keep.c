@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory. One list of rules in the order of the text; a heading says what class the lines below it give, a "!" before a
- * pattern takes that back. The last rule that matches a path decides it. What a directory is bounds what is in it, which
- * is gitignore's "it is not possible to re-include a file if a parent directory is excluded", for each class.
+ * Theory. One list of rules in the order of the text; a heading says what class the lines below it give, a "!" before
+ * a pattern takes that back. The last rule that matches a path decides it. What a directory is bounds what is in it,
+ * which is gitignore's "it is not possible to re-include a file if a parent directory is excluded", for each class.
  */
 #include "keep/keep.h"
 
@@ -11,6 +11,8 @@
 #include "keep/glob.h"
 
 #include <errno.h>
+
+#define TEMPORARY ".berth-"
 
 struct rule {
 	struct glob *glob; /* NULL: nothing matches it */
@@ -183,6 +185,9 @@ enum keep_class keep_entry(const struct keep *k, enum keep_class above, struct s
 	if (!k || above == KEEP_NONE || !path.len)
 		return above;
 	name = last_name(path);
+	/* What berth makes on its way to another name is not to be lost on it. */
+	if (name.len > sizeof(TEMPORARY) - 1 && memcmp(name.p, TEMPORARY, sizeof(TEMPORARY) - 1) == 0)
+		return above;
 	for (i = k->rules.len; i-- > 0;) {
 		const struct rule *r = &k->rules.v[i];
 

@@ -14,6 +14,13 @@ id=$(berth create --template mini)
 equal "output" "$(berth run "$id" -- sh -c 'echo hi; echo x >f')" hi
 equal "the mount" "$(cat "$MNT/$id/f")" x
 berth run --detach "$id" -- sleep 1000 >"$TOP/job"
+printf '[none]\nx/\n' >"$TOP/rules"
+kept=$(berth create --template mini --keep "$TOP/rules" 2>"$TOP/err")
+grep -q "too old for rules" "$TOP/err" || fail "nothing was said of the rules"
+berth run "$kept" -- sh -c 'mkdir x; echo y >x/f'
+equal "everything is replicated" "$(cat "$MNT/$kept/x/f")" y
+berth info "$kept" | grep -q "everything: its agent is too old" || fail "info: $(berth info "$kept")"
+berth kill "$kept"
 
 # usable WHAT: all that generation 1 can do.
 usable() {

@@ -79,7 +79,7 @@ struct host {
 	uint64_t reply_call;
 	char slug[41]; /* of an error, or the watcher of INFO_IS */
 	uint64_t rules, dirs; /* of INFO_IS */
-	const char *keep; /* rules that are told, may be NULL; the model then forgets what has no name, as a host does */
+	const char *keep; /* rules that are told, may be NULL; with them the model forgets what has no name */
 };
 
 void host_open(struct host *h, const struct lab *l, bool ship);

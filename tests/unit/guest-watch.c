@@ -75,7 +75,8 @@ static void operate(const struct lab *l, struct dice *d)
 	const char *p = anywhere(l, d), *q = anywhere(l, d);
 	unsigned kind;
 	bool links =
-		l->fan >= 0 && !d->no_links; /* inotify does not say which file got another name: part of why it is the lower rung */
+		l->fan >= 0 &&
+		!d->no_links; /* inotify does not say which file got another name: part of why it is the lower rung */
 
 	kind = roll(d, 16);
 	d->log_len += snprintf(d->log + d->log_len, sizeof(d->log) - d->log_len, "%u %s %s\n", kind,
@@ -166,7 +167,8 @@ static void fetch_missing(struct host *h)
 		char path[4096];
 		struct msg_FETCH m = { .fid = i->node.fid };
 
-		if (!S_ISREG(i->node.mode) || i->node.size == 0 || i->names || (i->has_data && !i->absent && i->data_len == i->node.size) ||
+		if (!S_ISREG(i->node.mode) || i->node.size == 0 || i->names ||
+		    (i->has_data && !i->absent && i->data_len == i->node.size) ||
 		    !path_of(h, m.fid, path, sizeof(path)))
 			continue;
 		m.path = span_str(path);
@@ -201,7 +203,8 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 	cr_assert_eq(host_check(&h, false), 0, "after the first scan");
 	for (i = 0; i < rounds; i++) {
 		if (keep)
-			kill(l.pid, SIGSTOP); /* or a rename may be told in two batches, and the model forgets what has no name */
+			kill(l.pid, SIGSTOP); /* or a rename may be told in two batches, and the model forgets what has
+						 no name */
 		for (k = 0; k < 30; k++)
 			operate(&l, &d);
 		kill(l.pid, SIGCONT);
@@ -231,7 +234,8 @@ Test(watch, model_with_inotify, .timeout = 200)
 }
 
 /* By names alone, and by places: then a directory that moves changes what is in it. */
-static const char *const rules[] = { "[none]\na/\ne\n[names]\nc\n!b\n", "[none]\n/a/b\n/b/**/c\nd/*/e/\n[names]\n/c\n**/e\n" };
+static const char *const rules[] = { "[none]\na/\ne\n[names]\nc\n!b\n",
+				     "[none]\n/a/b\n/b/**/c\nd/*/e/\n[names]\n/c\n**/e\n" };
 
 static void model_kept(const char *watcher)
 {
@@ -640,7 +644,9 @@ static void what_is_kept(const char *watcher)
 	cr_assert_eq(dirs, l.fan >= 0 ? 5 : 4); /* with lost+found */
 	before = watches(&l);
 	/* What is not kept takes no watch, and nothing of it is told or shipped. */
-	inside(&l, &h, "for i in $(seq 300); do mkdir -p node_modules/$i/lib src/node_modules/$i; echo $i >node_modules/$i/lib/f; done");
+	inside(&l, &h,
+	       "for i in $(seq 300); do mkdir -p node_modules/$i/lib src/node_modules/$i; echo $i "
+	       ">node_modules/$i/lib/f; done");
 	cr_assert_eq(known(&h), dirs);
 	cr_assert_eq(watches(&l), before);
 	cr_assert_eq(host_check(&h, false), 0);

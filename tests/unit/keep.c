@@ -39,18 +39,53 @@ Test(keep, says_what_gitignore_says)
 		const char *pattern, *path;
 		bool hit;
 	} t[] = {
-		{ "foo", "foo", true }, { "foo", "a/b/foo/", true }, { "foo", "a/foo/x/y", true }, { "foo", "food", false },
-		{ "foo/", "foo", false }, { "foo/", "foo/", true }, { "foo/", "a/foo/b", true },
-		{ "/foo", "foo", true }, { "/foo", "a/foo", false }, { "a/b", "a/b", true }, { "a/b", "x/a/b", false },
-		{ "*.c", "x.c", true }, { "*.c", "d/x.c", true }, { "/*.c", "d/x.c", false }, { "a/*", "a/b/c", true },
-		{ "a/*.c", "a/b/x.c", false }, { "?at", "cat", true }, { "a?b", "a/b", false }, { "[a-c]x", "bx", true },
-		{ "[!a-c]x", "bx", false }, { "[^a-c]x", "dx", true }, { "[]-]x", "]x", true }, { "[[:digit:]]", "7", true },
-		{ "a[b/c]d", "a/d", false }, { "a[b/c]d", "abd", true }, { "**/foo", "a/b/foo", true }, { "**/foo", "foo", true },
-		{ "a/**/b", "a/b", true }, { "a/**/b", "a/x/y/b", true }, { "a/**", "a/", false }, { "a/**", "a/x/y", true },
-		{ "**", "x", true }, { "\\#x", "#x", true }, { "\\!x", "!x", true }, { "x\\ ", "x ", true }, { "x  ", "x", true },
-		{ "x\\", "x\\", false }, { "[a", "[a", false }, { "", "x", false }, { "/", "x/", false }, { "a//b", "a/b", false },
-		{ "#x", "#x", false }, { "a\\*b", "a*b", true }, { "a\\*b", "axb", false }, { "*a*b*c*", "xaybzc", true },
-		{ "*a*b*c*", "xaybz", false }, { "foo\\/bar", "foo/bar", true },
+		{ "foo", "foo", true },
+		{ "foo", "a/b/foo/", true },
+		{ "foo", "a/foo/x/y", true },
+		{ "foo", "food", false },
+		{ "foo/", "foo", false },
+		{ "foo/", "foo/", true },
+		{ "foo/", "a/foo/b", true },
+		{ "/foo", "foo", true },
+		{ "/foo", "a/foo", false },
+		{ "a/b", "a/b", true },
+		{ "a/b", "x/a/b", false },
+		{ "*.c", "x.c", true },
+		{ "*.c", "d/x.c", true },
+		{ "/*.c", "d/x.c", false },
+		{ "a/*", "a/b/c", true },
+		{ "a/*.c", "a/b/x.c", false },
+		{ "?at", "cat", true },
+		{ "a?b", "a/b", false },
+		{ "[a-c]x", "bx", true },
+		{ "[!a-c]x", "bx", false },
+		{ "[^a-c]x", "dx", true },
+		{ "[]-]x", "]x", true },
+		{ "[[:digit:]]", "7", true },
+		{ "a[b/c]d", "a/d", false },
+		{ "a[b/c]d", "abd", true },
+		{ "**/foo", "a/b/foo", true },
+		{ "**/foo", "foo", true },
+		{ "a/**/b", "a/b", true },
+		{ "a/**/b", "a/x/y/b", true },
+		{ "a/**", "a/", false },
+		{ "a/**", "a/x/y", true },
+		{ "**", "x", true },
+		{ "\\#x", "#x", true },
+		{ "\\!x", "!x", true },
+		{ "x\\ ", "x ", true },
+		{ "x  ", "x", true },
+		{ "x\\", "x\\", false },
+		{ "[a", "[a", false },
+		{ "", "x", false },
+		{ "/", "x/", false },
+		{ "a//b", "a/b", false },
+		{ "#x", "#x", false },
+		{ "a\\*b", "a*b", true },
+		{ "a\\*b", "axb", false },
+		{ "*a*b*c*", "xaybzc", true },
+		{ "*a*b*c*", "xaybz", false },
+		{ "foo\\/bar", "foo/bar", true },
 	};
 	size_t i;
 
@@ -81,6 +116,7 @@ Test(keep, the_last_line_decides_and_nothing_rises_above_its_directory)
 	check(text, "data/tmp/x", KEEP_NONE);
 	check(text, "data/x.log", KEEP_NONE);
 	check(text, "", KEEP_FULL);
+	check("[none]\n.*\n", ".berth-0123", KEEP_FULL);
 	check("[none]\n*\n!*.c\n", "a/b.c", KEEP_NONE);
 	check("[none]\n*\n!*/\n!*.c\n", "a/b.c", KEEP_FULL);
 	check("[names]\r\n*.bin\r\n", "a.bin", KEEP_NAMES);
@@ -152,7 +188,7 @@ Test(keep, no_pattern_takes_for_ever, .timeout = 20)
 		check(buf_str(&b), buf_str(&path), KEEP_FULL);
 }
 
-/* --- against git ---------------------------------------------------------------------------------------------------- */
+/* --- against git -------------------------------------------------------------------------------------------------- */
 
 static uint64_t state;
 
@@ -167,9 +203,11 @@ static unsigned draw(unsigned n)
 static const char *const names[] = { "a", "b", "ab", "a.c", "b.o", "#x", "!y", "z ", "[", "a-b", "A", "7", "\\", "c*" };
 
 /* Pieces of which patterns are made: those of gitignore, and letters that occur in the names. */
-static const char *const pieces[] = { "a", "b", "ab", ".c", ".o", "*", "?", "[ab]", "[!a]", "[^b]", "[a-c]", "[[:alpha:]]",
-				      "[[:digit:]]", "\\a", "\\*", "\\[", "#", "!", " ", "\\ ", "x", "y", "z", "A", "7", "-",
-				      "[", "]", "\\", "[]a]", "[a/b]", "[[:x:]]", "[\\]]", "c" };
+static const char *const pieces[] = {
+	"a",	       "b",   "ab",  ".c",  ".o", "*",	  "?",	   "[ab]",    "[!a]",  "[^b]", "[a-c]", "[[:alpha:]]",
+	"[[:digit:]]", "\\a", "\\*", "\\[", "#",  "!",	  " ",	   "\\ ",     "x",     "y",    "z",	"A",
+	"7",	       "-",   "[",   "]",   "\\", "[]a]", "[a/b]", "[[:x:]]", "[\\]]", "c"
+};
 
 static void pattern(struct buf *b)
 {
@@ -265,8 +303,8 @@ static void compare(struct span said, const char *rules, uint64_t seed)
 		bool git_hit = at < end && str_eq(at, p->path);
 		bool hit = keep_path(k, span_str(p->path), p->is_dir) == KEEP_NONE;
 
-		cr_assert_eq(hit, git_hit, "seed %llu: \"%s\"%s, git says %d, rules:\n%s", (unsigned long long)seed, p->path,
-			     p->is_dir ? " (a directory)" : "", git_hit, rules);
+		cr_assert_eq(hit, git_hit, "seed %llu: \"%s\"%s, git says %d, rules:\n%s", (unsigned long long)seed,
+			     p->path, p->is_dir ? " (a directory)" : "", git_hit, rules);
 		if (git_hit)
 			at += strlen(at) + 1;
 	}

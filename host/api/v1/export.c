@@ -180,6 +180,23 @@ static int look(struct export *x, struct err *e)
 	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
 }
 
+/* Only where rules say that there may be any: it takes a walk. */
+static int count(struct api *api, const char *from, const struct export *x, uint64_t *ret, struct err *e)
+{
+	AUTO(str_free) char *id = NULL;
+	AUTO(buf_fini) struct buf rules;
+	const char *snapshot;
+	int r = hub_state_split(from, &id, &snapshot, e);
+
+	buf_init(&rules, 65536);
+	if (r == 0)
+		r = hub_keep(api->hub, id, &rules, e);
+	if (r < 0 || !buf_len(&rules))
+		return r;
+	r = ws_left_out(x->store, &x->root, x->path, ret);
+	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
+}
+
 int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
@@ -205,6 +222,8 @@ int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err 
 		    : v1_tree_of(api, from, &x->root, &x->hold, e);
 	if (r == 0)
 		r = look(x, e);
+	if (r == 0)
+		r = count(api, from, x, &res->left_out, e);
 	if (r == 0) {
 		x->users = 2;
 		r = -pthread_create(&t, NULL, export_thread, x);

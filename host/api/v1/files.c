@@ -86,6 +86,13 @@ static int find_parent(struct ws *ws, const char *path, struct node *ret_dir, co
 	return r < 0 ? err_sys(e, r, "/workspace/%s", dir) : 0;
 }
 
+/* What ws_open_content() and content_read() say of one that is elsewhere, for people. */
+static int no_bytes(const char *path, struct err *e)
+{
+	return err_set(e, -EREMOTE, "not-kept", "of /workspace/%s only the name was kept, its content is not here",
+		       path);
+}
+
 /* --- out ---------------------------------------------------------------------------------------------------------- */
 
 struct download {
@@ -142,6 +149,8 @@ static int find_past(struct api *api, struct http_req *req, const char *snapshot
 	if (!S_ISREG(it.mode))
 		return err_set(e, S_ISDIR(it.mode) ? -EISDIR : -EINVAL, "not-a-file", "%s is no regular file", path);
 	*ret = it.content;
+	if (content_is_elsewhere(ret))
+		return no_bytes(path, e);
 	r = store_hold_content(api->store, ret, ret_hold);
 	return r ? err_sys(e, r, "%s of %s", path, snapshot) : 0;
 }
@@ -159,6 +168,8 @@ static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, s
 	wait = ws_wait_new();
 	ws_open_content(*ret_ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
 	r = ws_wait_end(&wait, &n);
+	if (r == -ENODATA)
+		return no_bytes(path, e);
 	if (r < 0)
 		return err_sys(e, r, "/workspace/%s", path);
 	/* It may have been written anew and collected at this moment. */
@@ -428,6 +439,8 @@ int v1_file_put(void *ctx, struct http_req *req, struct http_res *res, struct er
 		r = find(ctx, req, http_query(req, "path"), &ws, &path, NULL, e);
 	if (r == 0)
 		r = find_parent(ws, path, &dir, &name, e);
+	if (r == 0 && ws_mode(ws) == WS_LIVE && !ws_is_kept_at(ws, path, false))
+		r = err_set(e, -EPERM, "not-kept", "/workspace/%s is not kept: it can only be made inside", path);
 	if (r < 0)
 		return r;
 	if (ws_lookup(ws, dir.fid, span_str(name), &old) == 0) {

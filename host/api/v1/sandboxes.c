@@ -30,6 +30,19 @@ static void put_meta(struct json_writer *w, struct hub *hub, const char *id)
 	buf_fini(&text);
 }
 
+static void put_keep(struct json_writer *w, struct hub *hub, const struct hub_info *i)
+{
+	struct buf text;
+
+	buf_init(&text, 65536);
+	(void)!hub_keep(hub, i->id, &text, NULL);
+	jw_key(w, "keep");
+	jw_str(w, buf_span(&text));
+	jw_key(w, "keep_followed");
+	jw_bool(w, !i->keep_ignored);
+	buf_fini(&text);
+}
+
 static void put_info(struct json_writer *w, struct hub *hub, const struct hub_info *i)
 {
 	jw_open(w, '{');
@@ -64,6 +77,8 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 		jw_ku64(w, "bytes_total", i->filled.bytes_all);
 		jw_close(w, '}');
 	}
+	put_keep(w, hub, i);
+	jw_ku64(w, "left_out", i->left_out);
 	jw_key(w, "replication");
 	jw_open(w, '{');
 	jw_key(w, "up");
@@ -128,7 +143,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	struct buf meta;
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
-			"cpu_milli:u pids:u from:s",
+			"cpu_milli:u pids:u from:s keep:s",
 			&j, e);
 
 	if (r == 0)
@@ -143,6 +158,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	if (r < 0)
 		return r;
 	what.from = json_get_str(j, "from", NULL);
+	what.keep = json_get_str(j, "keep", NULL);
 	what.timeout_ms = json_get_u64(j, "timeout_ms", 0);
 	what.memory_b = json_get_u64(j, "memory_b", 0);
 	what.workspace_b = json_get_u64(j, "workspace_b", 0);

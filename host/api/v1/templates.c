@@ -160,6 +160,37 @@ static int list_one(void *ctx, const char *name)
 	return 0;
 }
 
+int v1_template_keep_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct buf text;
+	int r;
+
+	buf_init(&text, 65536);
+	r = hub_template_keep(api->hub, http_segment(req, 0), &text, e);
+	jw_open(&w, '{');
+	jw_key(&w, "keep");
+	jw_str(&w, buf_span(&text));
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+	buf_fini(&text);
+	return r;
+}
+
+int v1_template_keep_put(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	int r = v1_body(req, "keep:s", &j, e);
+
+	if (r == 0)
+		r = hub_template_set_keep(api->hub, http_segment(req, 0), json_get_str(j, "keep", ""), e);
+	if (r == 0)
+		buf_append(&res->body, "{}\n", 3);
+	return r;
+}
+
 int v1_template_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;

@@ -59,6 +59,8 @@ static const struct http_route routes[] = {
 	{ "POST", "/v1/templates", v1_template_build, ACCESS_ADMIN, NULL },
 	{ "PUT", "/v1/templates/{}", v1_template_put, ACCESS_ADMIN, "replace" },
 	{ "DELETE", "/v1/templates/{}", v1_template_remove, ACCESS_ADMIN, NULL },
+	{ "GET", "/v1/templates/{}/keep", v1_template_keep_get, ACCESS_READ, NULL },
+	{ "PUT", "/v1/templates/{}/keep", v1_template_keep_put, ACCESS_ADMIN, NULL },
 	{ "POST", "/v1/fsck", v1_fsck, ACCESS_ADMIN, NULL },
 	{ "POST", "/v1/gc", v1_gc, ACCESS_ADMIN, NULL },
 	{ "GET", "/v1/backup", v1_backup, ACCESS_ADMIN, NULL },
