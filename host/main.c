@@ -351,6 +351,8 @@ static void bring_up(void *ctx)
 		.disk_stop_b = c->disk_stop,
 		.template_dir = b->template_dir,
 		.kind = box_kind_find(c->box),
+		.bases_max = (unsigned)c->bases,
+		.bases_max_b = c->bases_size,
 		.sandboxes_max = (unsigned)c->sandboxes,
 		.memory_b = c->memory,
 		.memory_max_b = c->memory_max,

@@ -37,6 +37,7 @@ struct box_spec {
 	uint32_t range;	      /* index of the id range */
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
+	bool laid; /* the workspace's disk is what base_lay() made for it */
 };
 
 struct box_started {
@@ -55,6 +56,11 @@ struct box_kind {
 	int (*end)(const struct box_env *env, const char *id, bool keep_image, struct err *e);
 	/** freeze() - see priv_box_freeze(). Return: 0; -errno, and what was frozen goes on. */
 	int (*freeze)(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e);
+	/* Disks of workspaces that others begin with (docs/base.md): see priv_base_keep() and the others. All NULL:
+	 * this kind has none. */
+	int (*base_keep)(const struct box_env *env, const char *id, const char *name, struct err *e);
+	int (*base_lay)(const struct box_env *env, const char *name, const char *id, struct err *e);
+	int (*base_drop)(const struct box_env *env, const char *name, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */
 	int (*find)(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);
 };

@@ -50,6 +50,7 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 		.workspace_b = spec->workspace_b,
 		.cpu_milli = spec->cpu_milli,
 		.pids = spec->pids,
+		.laid = spec->laid,
 	};
 	int r;
 

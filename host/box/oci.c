@@ -8,11 +8,29 @@ static int start(const struct box_env *env, const struct box_spec *spec, struct 
 	return local_start(PRIV_BOX_OCI, env, spec, ret, e);
 }
 
+static int base_keep(const struct box_env *env, const char *id, const char *name, struct err *e)
+{
+	return priv_base_keep(env->priv, id, name, e);
+}
+
+static int base_lay(const struct box_env *env, const char *name, const char *id, struct err *e)
+{
+	return priv_base_lay(env->priv, name, id, e);
+}
+
+static int base_drop(const struct box_env *env, const char *name, struct err *e)
+{
+	return priv_base_drop(env->priv, name, e);
+}
+
 const struct box_kind box_oci = {
 	.name = "oci",
 	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED,
 	.start = start,
 	.end = local_end,
 	.freeze = local_freeze,
+	.base_keep = base_keep,
+	.base_lay = base_lay,
+	.base_drop = base_drop,
 	.find = local_find,
 };

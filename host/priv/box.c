@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/priv/base.h"
 #include "host/priv/fake.h"
 #include "host/priv/idmap.h"
 #include "host/priv/image.h"
@@ -45,7 +46,8 @@ static int make_files(const struct host *h, const struct priv_box_spec *spec, in
 	for (i = 0; i < ARRAY_LEN(points); i++)
 		if (mkdirat(dir, points[i], 0711) < 0)
 			return err_sys(e, -errno, "directory of the sandbox");
-	r = image_make(h, IMAGE_WORKSPACE, spec->workspace_b, dir, "ws.img", e);
+	r = spec->laid ? base_take(h, spec->id, dir, "ws.img", e)
+		       : image_make(h, IMAGE_WORKSPACE, spec->workspace_b, dir, "ws.img", e);
 	if (r == 0)
 		r = image_make(h, IMAGE_ROOT, ROOT_B, dir, "root.img", e);
 	return r;

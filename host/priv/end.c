@@ -12,6 +12,7 @@
 
 #include "base/io.h"
 #include "base/str.h"
+#include "host/priv/base.h"
 #include "host/priv/image.h"
 #include "host/priv/record.h"
 #include "host/priv/tree.h"
@@ -110,6 +111,7 @@ int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 		r = release_images(h, id, e);
 	if (r == 0)
 		r = remove_files(h, id, keep_image, e);
+	base_forget(h, id);
 	host_reap();
 	return r;
 }

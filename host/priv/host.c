@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "host/priv/base.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +170,10 @@ int host_init(struct host *h, const struct priv_conf *conf, struct err *e)
 	if (r == 0)
 		r = open_dir(h->state, "images", 0700, &h->images, e);
 	if (r == 0)
+		r = open_dir(h->state, "bases", 0755, &h->bases, e);
+	if (r == 0)
+		r = base_init(h, e);
+	if (r == 0)
 		r = open_dir(h->state, "crun", 0700, &crun, e);
 	if (r == 0)
 		r = copy_agent(h, e);
@@ -199,6 +204,7 @@ void host_fini(struct host *h)
 	fd_close(&h->boxes);
 	fd_close(&h->templates);
 	fd_close(&h->images);
+	fd_close(&h->bases);
 	fd_close(&h->state);
 }
 

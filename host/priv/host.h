@@ -10,6 +10,7 @@
  * The state directory is root's and nobody else may write into it. What the daemon needs besides is made for it before.
  *
  *	STATE/agent           copy of the agent program, bound into every sandbox
+ *	STATE/bases/          images that others are copied from
  *	STATE/boxes/ID/       one sandbox: images, bundle, mount points, record
  *	STATE/crun/           state of the runtime
  *	STATE/images/         empty file systems to copy from
@@ -44,6 +45,7 @@ struct host {
 	int boxes; /* directories */
 	int templates;
 	int images;
+	int bases;
 	int state;
 	struct host_mount mount;
 	int sock; /* to the daemon; borrowed, -1 in tests */
@@ -52,7 +54,8 @@ struct host {
 };
 
 #define HOST_NULL \
-	((struct host){.boxes = -1, .templates = -1, .images = -1, .state = -1, .sock = -1, .mount = HOST_MOUNT_NULL})
+	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .state = -1, .sock = -1, \
+		       .mount = HOST_MOUNT_NULL})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;

@@ -104,7 +104,7 @@ static int copy_range(int from, int to, off_t at, off_t end)
 	return 0;
 }
 
-static int copy_sparse(int from, int to, off_t size)
+int image_copy(int from, int to, off_t size)
 {
 	off_t data = 0, hole;
 	int r;
@@ -140,7 +140,7 @@ int image_make(const struct host *h, enum image_kind kind, uint64_t size, int di
 	to = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (to < 0)
 		return err_sys(e, -errno, "image %s", name);
-	r = copy_sparse(from, to, (off_t)size);
+	r = image_copy(from, to, (off_t)size);
 	return r < 0 ? err_sys(e, r, "copying image %s", name) : 0;
 }
 

@@ -11,6 +11,9 @@ enum image_kind { IMAGE_WORKSPACE, IMAGE_ROOT };
  * first of this size). Return: 0; -ENOSPC; -errno. */
 int image_make(const struct host *h, enum image_kind kind, uint64_t size, int dirfd, const char *name,
 	       struct err *e) MUST_CHECK;
+/** image_copy() - an image of @size bytes into the empty file @to: by sharing its blocks where the file system can,
+ * else what is data in it. Return: 0; -ENOSPC; -errno. */
+int image_copy(int from, int to, off_t size) MUST_CHECK;
 /** image_mount() - attach file @name of @dirfd to a loop device and mount it, not yet attached anywhere. When the mount
  * and all its copies are gone, so is the loop device. @ret_loop: number of the device. Return: 0 or -errno. */
 int image_mount(enum image_kind kind, int dirfd, const char *name, int *ret_mount, int *ret_loop,

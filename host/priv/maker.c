@@ -78,14 +78,18 @@ static int step_namespace(struct maker *m, struct err *e)
 
 static int step_workspace(struct maker *m, struct err *e)
 {
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)m->userns};
 	uid_t owner = m->base + USER_ID;
 	int r = image_mount(IMAGE_WORKSPACE, AT_FDCWD, "ws.img", &m->workspace, &m->report->loops[0], e);
 
 	if (r < 0)
 		return r;
+	/* What is on the disk are the guest's own ids, whatever its range: so a copy of it serves another sandbox. */
+	if (mount_setattr(m->workspace, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return err_set(e, -errno, "no-idmap", "mapping the ids of the workspace: %s", err_name(errno));
 	if (unlinkat(m->workspace, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_sys(e, -errno, "lost+found");
-	if (fchownat(m->workspace, "", owner, owner, AT_EMPTY_PATH) < 0 ||
+	if ((!m->spec->laid && fchownat(m->workspace, "", owner, owner, AT_EMPTY_PATH) < 0) ||
 	    move_mount(m->workspace, "", AT_FDCWD, "ws", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "workspace");
 	return 0;
@@ -317,8 +321,8 @@ static const struct {
 	const char *name;
 	int (*fn)(struct maker *m, struct err *e);
 } steps[] = {
-	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"workspace", step_workspace}, {"disk", step_disk},
-	{"idmap", step_idmap},	 {"template", step_template},	{"overlay", step_overlay},     {"watch", step_watch},
+	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"idmap", step_idmap}, {"workspace", step_workspace},
+	{"disk", step_disk},	 {"template", step_template},	{"overlay", step_overlay},     {"watch", step_watch},
 	{"bundle", step_bundle}, {"runtime", step_runtime},
 };
 

@@ -5,6 +5,7 @@
  */
 #include "host/priv/priv.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/str.h"
@@ -14,9 +15,13 @@
 #include "host/priv/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { BASE_MS = 600000 };
 
 struct priv {
 	int sock;
@@ -256,6 +261,66 @@ int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, s
 	int r = put_id(q.id, id, e);
 
 	return r < 0 ? r : call(priv, REQ_BOX_FREEZE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
+}
+
+static int base_call(struct priv *priv, enum req_op op, const char *name, const char *id, const int *fd, struct err *e)
+{
+	struct req_base q = {.name = ""};
+	struct reply reply;
+	int r = put_id(q.name, name, e);
+
+	if (r == 0)
+		r = put_id(q.id, id, e);
+	return r < 0 ? r : call(priv, op, &q, sizeof(q), fd, fd ? 1 : 0, &reply, NULL, e);
+}
+
+int priv_base_keep(struct priv *priv, const char *id, const char *name, struct err *e)
+{
+	return base_call(priv, REQ_BASE_KEEP, name, id, NULL, e);
+}
+
+/* The child's only words are the number of what went wrong, 0 when nothing did; none when it was killed. */
+static int base_end(int fd, struct err *e)
+{
+	uint64_t until = clock_after_ms(BASE_MS), code;
+	char word[16] = "";
+	size_t len = 0;
+
+	while (len < sizeof(word) - 1 && !memchr(word, '\n', len)) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int ready = poll(&p, 1, clock_left_ms(until));
+		ssize_t n = ready > 0 ? read(fd, word + len, sizeof(word) - 1 - len) : 0;
+
+		if ((ready < 0 || n < 0) && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_set(e, ready == 0 ? -ETIMEDOUT : -EPIPE, "base-lost", "a base was not copied");
+		len += (size_t)n;
+	}
+	word[strcspn(word, "\n")] = '\0';
+	if (num_u64(word, 4095, &code) < 0)
+		return err_set(e, -EPROTO, "base-lost", "a base was not copied");
+	return code ? err_sys(e, -(int)code, "copying a base") : 0;
+}
+
+int priv_base_lay(struct priv *priv, const char *name, const char *id, struct err *e)
+{
+	AUTO(fd_close) int from = -1;
+	AUTO(fd_close) int to = -1;
+	int fds[2], r;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "pipe");
+	from = fds[0];
+	to = fds[1];
+	r = base_call(priv, REQ_BASE_LAY, name, id, &to, e);
+	fd_close(&to);
+	return r < 0 ? r : base_end(from, e);
+}
+
+int priv_base_drop(struct priv *priv, const char *name, struct err *e)
+{
+	return base_call(priv, REQ_BASE_DROP, name, "-", NULL, e);
 }
 
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)

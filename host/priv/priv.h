@@ -90,6 +90,7 @@ struct priv_box_spec {
 	uint32_t range;			/* index of the id range, < conf.ranges; unique among running sandboxes */
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
+	uint32_t laid; /* the workspace's image is what priv_base_lay() copied for it */
 };
 
 struct priv_box_started {
@@ -125,8 +126,19 @@ enum priv_freeze {
  * Return: 0; -ESRCH slug "not-running"; -ETIMEDOUT slug "freeze-timeout" (a process that the kernel cannot stop now:
  * what was frozen is thawed again); -EOPNOTSUPP slug "no-freezer"; -errno. */
 int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e) MUST_CHECK;
+/* --- bases: images of workspaces that others begin with (docs/base.md) -------------------------------------------- */
+
+/** priv_base_keep() - the image of a sandbox that was ended with @keep_image becomes base @name, its directory goes.
+ * Return: 0; -EBUSY slug "running"; -errno. */
+int priv_base_keep(struct priv *priv, const char *id, const char *name, struct err *e) MUST_CHECK;
+/** priv_base_lay() - copy a base for the sandbox @id that is about to be started with spec.laid. Blocks for the time of
+ * the copy, without keeping other requests waiting. Return: 0; -ENOENT slug "no-base"; -ENOSPC; -errno. */
+int priv_base_lay(struct priv *priv, const char *name, const char *id, struct err *e) MUST_CHECK;
+/** priv_base_drop() - Return: 0, also when there is none. */
+int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
+
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
- * an end that was cut off has left, but for the image: at start. */
+ * an end that was cut off has left, but for the image; and what was laid out for none: at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 
 /* --- templates ---------------------------------------------------------------------------------------------------- */

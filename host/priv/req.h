@@ -24,6 +24,9 @@ enum req_op {
 	REQ_TEMPLATE_BUILD,
 	REQ_TEMPLATE_REMOVE,
 	REQ_BOX_FREEZE,
+	REQ_BASE_KEEP,
+	REQ_BASE_LAY,
+	REQ_BASE_DROP,
 };
 
 struct req_head {
@@ -57,6 +60,12 @@ struct req_box_freeze {
 	uint32_t level; /* enum priv_freeze */
 };
 
+struct req_base {
+	struct req_head head;
+	char name[PRIV_ID_MAX + 1];
+	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP */
+};
+
 struct req_sweep {
 	struct req_head head;
 	uint32_t n;
@@ -80,6 +89,7 @@ union req {
 	struct req_box_start box_start;
 	struct req_box box;
 	struct req_box_freeze box_freeze;
+	struct req_base base;
 	struct req_sweep sweep;
 	struct req_template_build template_build;
 	struct req_template template_;

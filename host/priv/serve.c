@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/priv/base.h"
 #include "host/priv/box.h"
 #include "host/priv/mount.h"
 #include "host/priv/req.h"
@@ -120,6 +121,8 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 {
 	if (!id_ok(s->id, sizeof(s->id)))
 		return refuse(e, "id of the sandbox");
+	if (s->laid > 1)
+		return refuse(e, "workspace of the sandbox");
 	if (s->kind == PRIV_BOX_FAKE)
 		return h->conf.allow_fake ? 0 : err_set(e, -EPERM, "fake-refused", "fake sandboxes are switched off");
 	if (s->kind != PRIV_BOX_OCI)
@@ -197,6 +200,39 @@ static int do_box_freeze(struct job *j)
 	return box_freeze(j->host, q->id, (enum priv_freeze)q->level, &j->reply->err);
 }
 
+static int check_base(const struct req_base *q, bool with_id, struct err *e)
+{
+	if (!id_ok(q->name, sizeof(q->name)) || (with_id && !id_ok(q->id, sizeof(q->id))))
+		return refuse(e, "name of a base");
+	return 0;
+}
+
+static int do_base_keep(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, true, &j->reply->err);
+
+	return r < 0 ? r : base_keep(j->host, q->id, q->name, &j->reply->err);
+}
+
+static int do_base_lay(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, true, &j->reply->err);
+
+	if (r == 0 && !is_kind(j->fds[0], S_IFIFO, S_IFIFO))
+		r = refuse(&j->reply->err, "kinds of descriptors");
+	return r < 0 ? r : base_lay(j->host, q->name, q->id, j->fds[0], &j->reply->err);
+}
+
+static int do_base_drop(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, false, &j->reply->err);
+
+	return r < 0 ? r : base_drop(j->host, q->name, &j->reply->err);
+}
+
 static int do_sweep(struct job *j)
 {
 	const struct req_sweep *q = &j->req->sweep;
@@ -208,6 +244,7 @@ static int do_sweep(struct job *j)
 		if (!id_ok(q->keep[i], sizeof(q->keep[i])))
 			return refuse(&j->reply->err, "id of a sandbox");
 	template_sweep(j->host);
+	base_sweep(j->host);
 	return box_sweep(j->host, q->keep, q->n, &j->reply->err);
 }
 
@@ -251,6 +288,9 @@ static const struct row {
 	[REQ_SWEEP] = {sizeof(struct req_sweep), 0, 0, do_sweep},
 	[REQ_TEMPLATE_BUILD] = {sizeof(struct req_template_build), 1, 2, do_template_build},
 	[REQ_TEMPLATE_REMOVE] = {sizeof(struct req_template), 0, 0, do_template_remove},
+	[REQ_BASE_KEEP] = {sizeof(struct req_base), 0, 0, do_base_keep},
+	[REQ_BASE_LAY] = {sizeof(struct req_base), 1, 1, do_base_lay},
+	[REQ_BASE_DROP] = {sizeof(struct req_base), 0, 0, do_base_drop},
 	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
 };
 

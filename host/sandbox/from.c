@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sandboxes that begin with the files of a tree (docs/snapshots.md, "Materialising"). */
+/*
+ * Sandboxes that begin with the files of a tree (docs/base.md). The first of a tree has them laid out by its agent.
+ * When a second one of the same tree and size comes, it lays them out too, is ended at once, and its disk is kept as a
+ * base; it and all that come later begin with a copy of that disk. Who comes while the base is being made waits for it.
+ *
+ * What bases there are is only on the disk, so that a new daemon knows what the last one had. Nobody stands on a base,
+ * so the one that was used least recently may go at any time.
+ */
 #include "host/sandbox/state.h"
 
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/ws/archive.h"
+#include "seal/digest.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
 	       struct err *e)
@@ -42,7 +54,8 @@ static void on_filled(void *ctx, const struct ws_filled *now)
 	lock_drop(&s->hub->lock);
 }
 
-int from_lay_out(struct sandbox *s, const char *address, struct err *e)
+/* Before anybody works in it, and before its agent is told to replicate. */
+static int lay_out(struct sandbox *s, const char *address, struct err *e)
 {
 	AUTO(fd_close) int fd = -1;
 	uint64_t began = clock_now();
@@ -52,10 +65,226 @@ int from_lay_out(struct sandbox *s, const char *address, struct err *e)
 		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &s->from, .fd = fd,
 					       .progress = on_filled, .ctx = s }, e);
 	on_filled(s, &(struct ws_filled){ 0 });
-	if (r == 0 && ws_expect(s->ws, &s->from) < 0)
-		r = err_sys(e, -EIO, "read a tree");
 	if (r == 0)
 		log_info("sandbox", "laid out", "id=%s ms=%llu", s->info.id,
 			 (unsigned long long)((clock_now() - began) / CLOCK_MS));
+	return r;
+}
+
+/* --- bases -------------------------------------------------------------------------------------------------------- */
+
+enum { USES_MAX = 256, NAME_LEN = 2 * DIGEST_LEN, WAIT_MS = 600000 };
+
+struct base_use {
+	unsigned times; /* that it was asked for */
+	bool making;
+};
+
+/* The same tree on a disk of the same size. */
+static void base_name(const struct sandbox *s, char to[NAME_LEN + 1])
+{
+	struct {
+		struct digest tree;
+		uint64_t size;
+	} key = { .tree = s->from, .size = s->info.workspace_b };
+	struct digest d = digest_of("base", SPAN(&key, sizeof(key)));
+
+	str_hex(d.b, sizeof(d.b), to);
+}
+
+static bool is_there(const struct hub *hub, const char *name)
+{
+	AUTO(str_free) char *path = str_printf("%s/bases/%s", hub->state_dir, name);
+	struct stat st;
+
+	return lstat(path, &st) == 0;
+}
+
+/* hub.lock is held. NULL: too many are being made. */
+static struct base_use *use_of(struct hub *hub, const char *name)
+{
+	struct base_use *u = map_get(&hub->base_uses, span_str(name));
+	struct map_slot *slot;
+	size_t pos = 0;
+
+	if (u)
+		return u;
+	while (hub->base_uses.len >= USES_MAX && (slot = map_next(&hub->base_uses, &pos))) {
+		u = slot->value;
+		if (u->making)
+			continue;
+		free(map_remove(&hub->base_uses, SPAN(slot->key, slot->num)));
+		pos = 0;
+	}
+	if (hub->base_uses.len >= USES_MAX)
+		return NULL;
+	u = NEW(struct base_use);
+	map_put(&hub->base_uses, span_str(name), u);
+	return u;
+}
+
+enum base_way { BASE_NONE, BASE_MAKE, BASE_USE };
+
+/* What to do for one more with this tree; waits while its base is being made. */
+static enum base_way base_ask(struct hub *hub, const char *name)
+{
+	uint64_t until = clock_after_ms(WAIT_MS);
+	enum base_way way = BASE_NONE;
+	struct base_use *u;
+	bool counted = false;
+
+	lock_take(&hub->lock);
+	for (;;) {
+		if (is_there(hub, name)) {
+			way = BASE_USE;
+			break;
+		}
+		u = use_of(hub, name);
+		if (!u)
+			break;
+		u->times += !counted;
+		counted = true;
+		if (!u->making) {
+			way = u->times > 1 ? BASE_MAKE : BASE_NONE;
+			u->making = way == BASE_MAKE;
+			break;
+		}
+		if (clock_now() >= until)
+			break;
+		lock_wait(&hub->lock, &hub->cond, until);
+	}
+	lock_drop(&hub->lock);
+	return way;
+}
+
+static void base_made(struct hub *hub, const char *name)
+{
+	struct base_use *u;
+
+	lock_take(&hub->lock);
+	u = map_get(&hub->base_uses, span_str(name));
+	if (u)
+		u->making = false;
+	pthread_cond_broadcast(&hub->cond);
+	lock_drop(&hub->lock);
+}
+
+struct bases {
+	char oldest[NAME_LEN + 1];
+	int64_t oldest_ns;
+	uint64_t n, bytes;
+};
+
+static void bases_look(const struct hub *hub, const char *but, struct bases *ret)
+{
+	AUTO(str_free) char *path = str_printf("%s/bases", hub->state_dir);
+	DIR *d = opendir(path);
+	struct dirent *de;
+	struct stat st;
+
+	*ret = (struct bases){ .oldest_ns = INT64_MAX };
+	while (d && (de = readdir(d))) {
+		if (strlen(de->d_name) != NAME_LEN || fstatat(dirfd(d), de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		ret->n++;
+		ret->bytes += (uint64_t)st.st_blocks * 512;
+		if (clock_ns(st.st_mtim) >= ret->oldest_ns || str_eq(de->d_name, but))
+			continue;
+		ret->oldest_ns = clock_ns(st.st_mtim);
+		snprintf(ret->oldest, sizeof(ret->oldest), "%s", de->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Until no more than @max of them, with @max_b bytes, are left; @but stays. */
+static void bases_trim(struct hub *hub, const char *but, uint64_t max, uint64_t max_b)
+{
+	struct bases b;
+
+	for (bases_look(hub, but, &b); (b.n > max || b.bytes > max_b) && b.oldest[0]; bases_look(hub, but, &b)) {
+		if (hub->conf.kind->base_drop(&hub->box_env, b.oldest, NULL) < 0)
+			return;
+		log_info("sandbox", "base removed", "name=%.16s", b.oldest);
+	}
+}
+
+void from_drop_bases(struct hub *hub)
+{
+	if (hub->conf.kind->base_drop)
+		bases_trim(hub, "", 0, 0);
+}
+
+void from_end(struct hub *hub)
+{
+	void *u;
+
+	while ((u = map_take_any(&hub->base_uses)))
+		free(u);
+	map_fini(&hub->base_uses);
+}
+
+/* A box of this sandbox whose disk is kept once its files are there. */
+static int base_make(struct sandbox *s, const char *name, char *address, size_t size, struct err *e)
+{
+	struct hub *hub = s->hub;
+	const struct box_kind *kind = hub->conf.kind;
+	int r = life_start_box(s, address, size, e);
+
+	if (r < 0)
+		return r;
+	r = lay_out(s, address, e);
+	fd_close(&s->pidfd);
+	if (r < 0)
+		return r;
+	r = kind->end(&hub->box_env, s->info.id, true, e);
+	if (r == 0)
+		r = kind->base_keep(&hub->box_env, s->info.id, name, e);
+	if (r < 0)
+		return r;
+	log_info("sandbox", "base made", "name=%.16s id=%s", name, s->info.id);
+	bases_trim(hub, name, hub->conf.bases_max, hub->conf.bases_max_b);
+	return 0;
+}
+
+static int base_use(struct sandbox *s, const char *name, struct err *e)
+{
+	uint64_t began = clock_now(), left_out;
+	int r = s->hub->conf.kind->base_lay(&s->hub->box_env, name, s->info.id, e);
+
+	s->is_laid = r == 0;
+	if (r == 0 && ws_left_out(s->hub->conf.store, &s->from, "", &left_out) == 0)
+		s->info.left_out = left_out;
+	if (r == 0)
+		log_info("sandbox", "base copied", "id=%s ms=%llu", s->info.id,
+			 (unsigned long long)((clock_now() - began) / CLOCK_MS));
+	return r;
+}
+
+int from_start(struct sandbox *s, char *address, size_t size, struct err *e)
+{
+	struct hub *hub = s->hub;
+	char name[NAME_LEN + 1];
+	enum base_way way = BASE_NONE;
+	struct err why = ERR_NULL;
+	int r = 0;
+
+	base_name(s, name);
+	if (hub->conf.bases_max && hub->conf.kind->base_keep)
+		way = base_ask(hub, name);
+	if (way == BASE_MAKE) {
+		r = base_make(s, name, address, size, e);
+		base_made(hub, name);
+	}
+	if (r < 0)
+		return r;
+	/* It may have gone meanwhile, or have no room: then as the first one does. */
+	if (way != BASE_NONE && base_use(s, name, &why) < 0)
+		log_warn("sandbox", "a base could not be used", "id=%s why=%s", s->info.id, why.text);
+	r = life_start_box(s, address, size, e);
+	if (r == 0 && !s->is_laid)
+		r = lay_out(s, address, e);
+	if (r == 0 && ws_expect(s->ws, &s->from) < 0)
+		r = err_sys(e, -EIO, "read a tree");
 	return r;
 }

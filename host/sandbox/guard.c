@@ -115,6 +115,8 @@ static void look(struct hub *hub)
 
 	if (!measure(hub, &state))
 		return;
+	if (state != HUB_DISK_OK)
+		from_drop_bases(hub);
 	lock_take(&hub->lock);
 	list_each(pos, &hub->list) {
 		struct sandbox *s = list_entry(pos, struct sandbox, node);

@@ -64,6 +64,8 @@ struct hub_conf {
 	uint64_t disk_low_b, disk_stop_b; /* free bytes below which nothing is made; all stands still (0: never) */
 	const char *template_dir;   /* where templates are */
 	const struct box_kind *kind; /* where commands run */
+	unsigned bases_max;	    /* disks that are kept to begin others with; 0: none */
+	uint64_t bases_max_b;
 	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
 	uint64_t memory_b, workspace_b; /* defaults and limits of a sandbox */
 	uint64_t memory_max_b, workspace_max_b;

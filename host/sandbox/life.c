@@ -205,7 +205,7 @@ void life_unwatch(struct sandbox *s)
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
 
-static int start_box(struct sandbox *s, char *address, size_t size, struct err *e)
+int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 {
 	struct hub *hub = s->hub;
 	struct box_started started = { .pidfd = -1 };
@@ -218,6 +218,7 @@ static int start_box(struct sandbox *s, char *address, size_t size, struct err *
 		.workspace_b = s->info.workspace_b,
 		.cpu_milli = s->info.cpu_milli,
 		.pids = s->info.pids,
+		.laid = s->is_laid,
 	};
 	int r = hub->conf.kind->start(&hub->box_env, &spec, &started, e);
 
@@ -307,9 +308,8 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = record_save(s, e);
 	if (r == 0)
-		r = start_box(s, address, sizeof(address), e);
-	if (r == 0 && s->has_from)
-		r = from_lay_out(s, address, e);
+		r = s->has_from ? from_start(s, address, sizeof(address), e)
+				: life_start_box(s, address, sizeof(address), e);
 	store_hold_free(&s->hold_from); /* the workspace has one of its own until the first scan was told */
 	if (r == 0)
 		life_dial(s, address);

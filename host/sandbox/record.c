@@ -38,6 +38,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		   i.on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
 	if (s->meta)
 		buf_printf(&b, "meta %s\n", s->meta);
+	if (i.state == SANDBOX_CREATING && s->has_from)
+		buf_printf(&b, "filling 1\n");
 	if (i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : 0;
@@ -104,6 +106,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "range")) {
 		s->range = (uint32_t)number(v);
 		s->has_range = true;
+	} else if (str_eq(key, "filling")) {
+		s->has_from = true;
 	} else if (str_eq(key, "pid")) {
 		i->pid = number(v);
 	} else if (str_eq(key, "token")) {

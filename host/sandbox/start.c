@@ -49,9 +49,13 @@ static void load_one(struct hub *hub, const char *id)
 	r = ws_open(&wc, id, false, &s->ws, &e);
 	if (r == 0)
 		r = record_load(s->ws, s);
-	if (r != 0) {
-		/* Made a moment before the daemon died: nobody was told of it, and there is nothing in it. */
-		bool is_husk = r == STORE_E_NONE && s->ws && !ws_root(s->ws);
+	if (r != 0 || s->has_from) {
+		/* Made a moment before the daemon died: nobody was told of it, and there is nothing in it, or not all
+		 * that it was to begin with. */
+		bool is_husk = s->has_from || (r == STORE_E_NONE && s->ws && !ws_root(s->ws));
+
+		if (s->has_from && c->kind->end(&hub->box_env, id, false, &e) < 0)
+			log_error("sandbox", "not cleaned up", "id=%s why=%s", id, e.text);
 
 		ws_unref(&s->ws);
 		if (is_husk)
@@ -294,6 +298,7 @@ void hub_free(struct hub **slot, bool end)
 	while (!list_empty(&hub->list))
 		hub_forget(hub, list_entry(hub->list.next, struct sandbox, node));
 	views_end(hub);
+	from_end(hub);
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);

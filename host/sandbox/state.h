@@ -31,7 +31,8 @@ struct sandbox {
 	char *meta; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
 	struct store_hold *hold_from; /* on that; owned */
-	bool has_from;
+	bool has_from; /* read from a record: its files were still being laid out */
+	bool is_laid; /* its disk is a copy of a base */
 	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
@@ -60,6 +61,7 @@ struct hub {
 	pthread_t guard;
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 	pthread_t collector;
+	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock */
 };
 
@@ -125,8 +127,13 @@ void views_end(struct hub *hub);
  * others are asked for. */
 int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
 	       struct err *e) MUST_CHECK;
-/* Before anybody works in it, and before its agent is told to replicate. */
-int from_lay_out(struct sandbox *s, const char *address, struct err *e) MUST_CHECK;
+/* Start its box and bring the files into it, or find them there. Before its agent is told to replicate. */
+int from_start(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
+/* The disk is short: bases are the first to go. */
+void from_drop_bases(struct hub *hub);
+void from_end(struct hub *hub);
+/* life.c: for from_start() */
+int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
 
 /* collect.c */
 int collect_start(struct hub *hub, struct err *e);

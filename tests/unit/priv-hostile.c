@@ -168,6 +168,9 @@ static const size_t sizes[] = {
 	[REQ_TEMPLATE_BUILD] = sizeof(struct req_template_build),
 	[REQ_TEMPLATE_REMOVE] = sizeof(struct req_template),
 	[REQ_BOX_FREEZE] = sizeof(struct req_box_freeze),
+	[REQ_BASE_KEEP] = sizeof(struct req_base),
+	[REQ_BASE_LAY] = sizeof(struct req_base),
+	[REQ_BASE_DROP] = sizeof(struct req_base),
 };
 
 /* Every operation with every size but its own, and with every number of descriptors but its own. */
@@ -300,6 +303,12 @@ static void fill(union req *q, uint32_t op)
 		fill_name(q->box_freeze.id, sizeof(q->box_freeze.id));
 		q->box_freeze.level = (uint32_t)border();
 		break;
+	case REQ_BASE_KEEP:
+	case REQ_BASE_LAY:
+	case REQ_BASE_DROP:
+		fill_name(q->base.name, sizeof(q->base.name));
+		fill_name(q->base.id, sizeof(q->base.id));
+		break;
 	case REQ_SWEEP: /* never a good one: that would end our sandbox */
 		q->sweep.n = 1 + (uint32_t)(border() % UINT32_MAX);
 		for (i = 0; i < REQ_KEEP_MAX; i += 1 + number(50))
@@ -325,7 +334,8 @@ static void fill(union req *q, uint32_t op)
 Test(priv_hostile, fields_at_their_borders)
 {
 	static const uint32_t ops[] = {REQ_BOX_START, REQ_BOX_END,	  REQ_BOX_ALIVE,       REQ_SWEEP,
-				       REQ_BOX_FREEZE, REQ_TEMPLATE_BUILD, REQ_TEMPLATE_REMOVE, REQ_MOUNT_LINKS};
+				       REQ_BOX_FREEZE, REQ_TEMPLATE_BUILD, REQ_TEMPLATE_REMOVE, REQ_MOUNT_LINKS,
+				       REQ_BASE_KEEP,  REQ_BASE_LAY,	   REQ_BASE_DROP};
 	unsigned held = descriptors(back()), i, good = 0, found = 0;
 	const unsigned rounds = getenv("BERTH_LONG") ? 1000000 : 10000;
 	union req *q = NEW(union req);
@@ -336,7 +346,9 @@ Test(priv_hostile, fields_at_their_borders)
 
 		fill(q, op);
 		q->head = (struct req_head){.magic = number(50) ? REQ_MAGIC : (uint32_t)border(), .op = op};
-		r = ask(q, sizes[op], fds, op == REQ_BOX_START ? 2 : op == REQ_TEMPLATE_BUILD ? 1 + number(2) : 0);
+		r = ask(q, sizes[op], fds, op == REQ_BOX_START ? 2 : op == REQ_TEMPLATE_BUILD ? 1 + number(2)
+								  : op == REQ_BASE_LAY	     ? 1
+											     : 0);
 		cr_assert(r <= 0 && r > -4096, "op %u: %d", op, r);
 		if (op == REQ_BOX_START || op == REQ_SWEEP || op == REQ_TEMPLATE_BUILD)
 			cr_assert_neq(r, 0, "op %u", op);

@@ -100,6 +100,7 @@ Test(priv_serve, refuses_bad_names)
 					   "a")};
 	struct req_box box = {.head = head(REQ_BOX_END)};
 	struct req_template t = {.head = head(REQ_TEMPLATE_REMOVE)};
+	struct req_base base;
 	struct req_sweep *sweep = NEW(struct req_sweep);
 	size_t i;
 
@@ -111,6 +112,14 @@ Test(priv_serve, refuses_bad_names)
 		cr_expect_eq(raw(&box, sizeof(box), NULL, 0), -EINVAL, "%s", bad[i]);
 		box.head = head(REQ_BOX_ALIVE);
 		cr_expect_eq(raw(&box, sizeof(box), NULL, 0), -EINVAL, "%s", bad[i]);
+		strcpy(base.name, bad[i]);
+		strcpy(base.id, "good");
+		base.head = head(REQ_BASE_DROP);
+		cr_expect_eq(raw(&base, sizeof(base), NULL, 0), -EINVAL, "%s", bad[i]);
+		strcpy(base.name, "good");
+		strcpy(base.id, bad[i]);
+		base.head = head(REQ_BASE_KEEP);
+		cr_expect_eq(raw(&base, sizeof(base), NULL, 0), -EINVAL, "%s", bad[i]);
 		strcpy(t.name, bad[i]);
 		cr_expect_eq(raw(&t, sizeof(t), NULL, 0), -EINVAL, "%s", bad[i]);
 	}
