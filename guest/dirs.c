@@ -23,6 +23,8 @@ void dirs_init(struct dirs *d, const struct tree *tree)
 	dirs_put(d, tree->fid, 0, SPAN_NULL, &is_new);
 }
 
+static void untold(struct dirs *d, struct dir *dir);
+
 static void dir_free(struct dir *dir)
 {
 	free(dir->name);
@@ -37,6 +39,7 @@ void dirs_fini(struct dirs *d)
 	while ((dir = map_take_any(&d->by_fid)))
 		dir_free(dir);
 	map_fini(&d->by_fid);
+	map_fini(&d->by_told);
 }
 
 struct dir *dirs_get(const struct dirs *d, uint64_t fid)
@@ -76,6 +79,7 @@ void dirs_remove(struct dirs *d, uint64_t fid)
 	if (d->cached == fid)
 		dirs_uncache(d);
 	d->moved++;
+	untold(d, dir);
 	dir_free(dir);
 }
 
@@ -229,16 +233,66 @@ void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *
 	drop_all(d, &old, drop, ctx);
 }
 
-struct dir *dirs_at(const struct dirs *d, uint64_t parent, struct span name)
+static uint64_t place_hash(uint64_t parent, struct span name)
 {
+	const uint8_t *p = name.p;
+	uint64_t h = parent ^ 0xcbf29ce484222325ULL;
+	size_t i;
+
+	for (i = 0; i < name.len; i++)
+		h = (h ^ p[i]) * 0x100000001b3ULL;
+	h = (h ^ h >> 32) * 0x94d049bb133111ebULL;
+	h ^= h >> 29;
+	return h ? h : 1;
+}
+
+static void untold(struct dirs *d, struct dir *dir)
+{
+	if (dir->told && map_get_u64(&d->by_told, dir->told) == dir)
+		map_remove_u64(&d->by_told, dir->told);
+	dir->told = 0;
+}
+
+void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name)
+{
+	uint64_t h = place_hash(parent, name);
+
+	dir->told_parent = parent;
+	if (dir->told == h && map_get_u64(&d->by_told, h) == dir)
+		return;
+	untold(d, dir);
+	dir->told = h;
+	map_put_u64(&d->by_told, h, dir);
+}
+
+struct dir *dirs_told_at(const struct dirs *d, uint64_t parent, struct span name)
+{
+	return map_get_u64(&d->by_told, place_hash(parent, name));
+}
+
+/* As the host has it. */
+static bool told_below(const struct dirs *d, const struct dir *dir, const struct dir *top)
+{
+	unsigned depth = 0;
+
+	while (dir && dir != top && dir->told && depth++ < DEPTH_MAX)
+		dir = dirs_get(d, dir->told_parent);
+	return dir == top;
+}
+
+void dirs_lost(struct dirs *d, struct dir *dir, void (*each)(void *ctx, struct dir *dir), void *ctx)
+{
+	dir_list all = { 0 };
 	struct map_slot *s;
-	size_t pos = 0;
+	size_t pos = 0, i;
 
-	while ((s = map_next(&d->by_fid, &pos))) {
-		struct dir *dir = s->value;
-
-		if (dir->parent == parent && dir->fid != d->tree->fid && span_eq(span_str(dir->name), name))
-			return dir;
+	while ((s = map_next(&d->by_fid, &pos)))
+		if (told_below(d, s->value, dir))
+			vec_push(&all, s->value);
+	for (i = 0; i < all.len; i++) {
+		untold(d, all.v[i]);
+		all.v[i]->away = true;
+		each(ctx, all.v[i]);
 	}
-	return NULL;
+	vec_fini(&all);
 }

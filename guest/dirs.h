@@ -19,11 +19,13 @@ struct dir {
 	bool relist;	/* it was moved, and what is in it may be kept in another way: list all of it when it is met */
 	bool away;	/* its name is gone; it may be met under another */
 	uint8_t keep;	/* enum keep_class */
+	uint64_t told, told_parent; /* where the host was last told that it is: hash of the place, directory */
 };
 
 struct dirs {
 	const struct tree *tree; /* borrowed */
 	struct map by_fid;
+	struct map by_told; /* struct dir.told -> it */
 	unsigned round;	 /* number of the current full scan; new directories get it */
 	uint64_t cached; /* fid of the descriptor below */
 	int cached_fd;
@@ -50,7 +52,11 @@ void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct d
 
 /** dirs_prune() - forget the directories that are not connected with the root; @drop is told of each. */
 void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *ctx);
-/** dirs_at() - the directory that has this name as far as is known, by a look at all; NULL. */
-struct dir *dirs_at(const struct dirs *d, uint64_t parent, struct span name);
+/** dirs_told() - the host is told that it is at this place. */
+void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name);
+/** dirs_told_at() - the directory that is known and that the host was last told to be at this place; NULL. */
+struct dir *dirs_told_at(const struct dirs *d, uint64_t parent, struct span name);
+/** dirs_lost() - the host forgets it with all that it has below it: these are away, and @each is told of them. */
+void dirs_lost(struct dirs *d, struct dir *dir, void (*each)(void *ctx, struct dir *dir), void *ctx);
 
 #endif

@@ -14,7 +14,6 @@ enum {
 	/* Its content may have changed. A rename sets it, too: the mark of the old name may have been looked at when
 	 * another file had that name already, and what was written is then only known of the wrong one. */
 	DIRTY_WRITTEN = 4,
-	DIRTY_MOVED = 8, /* a directory was moved away, to somewhere that is perhaps not watched */
 };
 
 enum { DIRTY_MAX = 262144 };

@@ -131,15 +131,17 @@ void kept_moved(struct kept *k, uint64_t fid, uint64_t parent, struct span name)
 	dir->keep = (uint8_t)c;
 }
 
-void kept_away(struct kept *k, uint64_t parent, struct span name, uint64_t now)
+static void one_lost(void *ctx, struct dir *dir)
 {
-	struct dir *dir = dirs_at(k->dirs, parent, name);
+	struct kept *k = ctx;
 
-	if (!dir || dir->fid == now || dir->away)
-		return;
-	dir->away = true;
 	if (k->away.len < AWAY_MAX)
 		vec_push(&k->away, dir->fid);
+}
+
+void kept_lost(struct kept *k, struct dir *dir)
+{
+	dirs_lost(k->dirs, dir, one_lost, k);
 }
 
 void kept_tidy(struct kept *k, void (*drop)(void *ctx, struct dir *dir), void *ctx)

@@ -36,8 +36,9 @@ void kept_made(struct kept *k, uint64_t fid, uint64_t parent, struct span name);
 /** kept_moved() - a directory that is known is at this place now: it is forgotten, or marked to be listed anew when
  * what is in it may be kept in another way. Others are left alone. */
 void kept_moved(struct kept *k, uint64_t fid, uint64_t parent, struct span name);
-/** kept_away() - no watch said where a directory went that had this name; @now has it: not that one. */
-void kept_away(struct kept *k, uint64_t parent, struct span name, uint64_t now);
+/** kept_lost() - the host is going to forget this directory and what it has below it; if they are met again they are
+ * listed anew. */
+void kept_lost(struct kept *k, struct dir *dir);
 /** kept_tidy() - everything that was marked was looked at: forget what is out of sight. @drop is told of each. */
 void kept_tidy(struct kept *k, void (*drop)(void *ctx, struct dir *dir), void *ctx);
 

@@ -150,6 +150,8 @@ static void one(struct scan *s, const char *name)
 	if (is_dir && s->scratch.st.st_dev == s->dirs->tree->dev) {
 		dir = dirs_put(s->dirs, s->scratch.fid, s->now.fid, span_str(name), &is_new);
 		dir->keep = (uint8_t)keep;
+		if (dir->away)
+			dir->relist = true;
 		dir->away = false;
 		if (s->now.deep || is_new || dir->relist)
 			scan_dir(s, s->scratch.fid, true, s->now.news || (is_new && !s->known));

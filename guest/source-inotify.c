@@ -40,8 +40,6 @@ static void on_name(struct source_sink *k, uint64_t parent, const struct inotify
 		flags |= DIRTY_CREATED;
 	if (ev->mask & (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)) {
 		flags |= DIRTY_ENTRY;
-		if ((ev->mask & IN_MOVED_FROM) && (ev->mask & IN_ISDIR))
-			flags |= DIRTY_MOVED;
 		dirty_mark(k->dirty, parent, SPAN_NULL, 0);
 	}
 	dirty_mark(k->dirty, parent, name, flags);

@@ -9,6 +9,9 @@
  * name is looked at again behind the others, and when that fails the directory is noted as stale and listed as soon as
  * it can be opened again. So nothing is lost, whatever the order.
  *
+ * A host forgets a directory that has no name at the end of a batch, with all that is in it. Where it was last told to
+ * be is remembered, so that its new place is told before its old name is told as gone.
+ *
  * The barrier: events of a system call that has returned are in the queue. So a drain, then a ticket (the ordinal of
  * the newest mark); when every mark up to the ticket and every listing is told, the number of the last batch; when that
  * batch is acknowledged, done.
@@ -143,6 +146,12 @@ static void entry_is(struct watch *w, uint64_t parent, struct span name, const s
 			ent = WIRE_ENT_WRITTEN;
 		note_recent(w, parent, name, &n->st);
 	}
+	if (S_ISDIR(n->st.st_mode)) {
+		struct dir *dir = dirs_get(&w->dirs, n->fid);
+
+		if (dir)
+			dirs_told(&w->dirs, dir, parent, name);
+	}
 	tell_entry(&w->tell, batch, ent, parent, name, n);
 }
 
@@ -203,9 +212,33 @@ static void not_kept(struct watch *w, const struct mark *m, const struct node *n
 	tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
 }
 
+/*
+ * The host has a directory at this name that is not there any more. It must hear first of where it is now, and only
+ * then that the name is gone: what has no name at the end of a batch is forgotten there with all that is in it. So the
+ * name is looked at once more behind the others; a directory that was not met by then is lost to the host.
+ * Return: true when it is looked at later.
+ */
+static bool is_elsewhere(struct watch *w, const struct mark *m, uint64_t now, bool again)
+{
+	struct dir *dir = dirs_told_at(&w->dirs, m->parent, SPAN(m->name, m->len));
+	struct mark *l = NULL;
+
+	if (!dir || dir->fid == now)
+		return false;
+	if (!again) {
+		l = dirty_mark(&w->later, m->parent, SPAN(m->name, m->len), m->flags);
+		w->later_until = w->dirty.ord;
+	}
+	if (l)
+		l->tag = m->tag;
+	else
+		kept_lost(&w->kept, dir);
+	return l;
+}
+
 static void look(struct watch *w, const struct mark *m, bool again)
 {
-	enum keep_class keep;
+	enum keep_class keep = KEEP_FULL;
 	struct span name = SPAN(m->name, m->len);
 	struct dir *dir = dirs_get(&w->dirs, m->parent);
 	struct node *n = &w->scratch;
@@ -229,8 +262,8 @@ static void look(struct watch *w, const struct mark *m, bool again)
 	r = node_look(fd, m->name, n);
 	if (r == 0)
 		keep = kept_class(&w->kept, m->parent, name, S_ISDIR(n->st.st_mode));
-	if ((m->flags & DIRTY_MOVED) && kept_any(&w->kept))
-		kept_away(&w->kept, m->parent, name, r == 0 ? n->fid : 0);
+	if ((r == 0 || r == -ENOENT) && is_elsewhere(w, m, r == 0 ? n->fid : 0, again))
+		return;
 	if (r == -ENOENT) {
 		entry_lost(w, m);
 		tell_entry(&w->tell, 0, WIRE_ENT_GONE, m->parent, name, NULL);
@@ -353,7 +386,7 @@ static void pump(struct watch *w)
 	if (w->looked > TRIM_AFTER)
 		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
 	pump_later(w);
-	if (kept_any(&w->kept) && tell_can(&w->tell) && !dirty_first(&w->dirty) && !dirty_len(&w->later))
+	if (tell_can(&w->tell) && !dirty_first(&w->dirty) && !dirty_len(&w->later))
 		kept_tidy(&w->kept, on_dropped, w);
 	w->passed_on = DIRTY_WRITTEN; /* nobody knows what was done under the name that is gone */
 	if (tell_can(&w->tell) && !dirty_first(&w->dirty))

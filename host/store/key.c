@@ -273,6 +273,11 @@ bool content_ok(const struct content *c)
 	return c->size > 0 && c->depth == content_depth(c->size);
 }
 
+struct content content_elsewhere(uint64_t size)
+{
+	return (struct content){ .size = MIN(size, CONTENT_SIZE_MAX), .depth = size ? CONTENT_ELSEWHERE : 0 };
+}
+
 void content_pack(const struct content *c, uint8_t *to)
 {
 	put_u64(to, c->size);

@@ -46,11 +46,8 @@ struct content {
 
 enum { CONTENT_ELSEWHERE = 255 };
 
-/** content_elsewhere() - one of @size of which there is nothing here; 0: the empty content. */
-static inline struct content content_elsewhere(uint64_t size)
-{
-	return (struct content){ .size = size, .depth = size ? CONTENT_ELSEWHERE : 0 };
-}
+/** content_elsewhere() - one of @size of which there is nothing here; 0: the empty content. No size is too large. */
+struct content content_elsewhere(uint64_t size);
 static inline bool content_is_elsewhere(const struct content *c)
 {
 	return c->depth == CONTENT_ELSEWHERE;

@@ -361,7 +361,7 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	struct node n;
 	bool has = msg_rec_next(&list, MSG_NODE, &told);
 	unsigned how = (c->flags & WIRE_ENT_WRITTEN ? APPLY_WRITTEN : 0U) | (scan ? APPLY_SCAN : 0U) |
-		       (c->flags & WIRE_ENT_NAMES ? APPLY_NAMES : 0U);
+		       ((c->flags & WIRE_ENT_NAMES) && p->ws->rules ? APPLY_NAMES : 0U);
 	int r;
 
 	if (c->flags & WIRE_ENT_ONLY)

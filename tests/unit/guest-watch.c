@@ -13,7 +13,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -186,7 +185,7 @@ static unsigned sync_all(struct host *h)
 
 static void model_check(const char *watcher, unsigned rounds, const char *keep)
 {
-	struct dice d = { .state = 0x9e3779b97f4a7c15ULL, .no_links = keep };
+	struct dice d = { .state = 0x9e3779b97f4a7c15ULL, .no_links = *keep };
 	struct host h;
 	struct lab l;
 	unsigned i, k;
@@ -202,12 +201,8 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 	cr_assert_str_eq(h.slug, str_eq(watcher, "fanotify") ? "fanotify-fs" : watcher);
 	cr_assert_eq(host_check(&h, false), 0, "after the first scan");
 	for (i = 0; i < rounds; i++) {
-		if (keep)
-			kill(l.pid, SIGSTOP); /* or a rename may be told in two batches, and the model forgets what has
-						 no name */
 		for (k = 0; k < 30; k++)
 			operate(&l, &d);
-		kill(l.pid, SIGCONT);
 		barrier(&l, &h);
 		cr_assert_eq(host_check(&h, false), 0, "round %u\n%s", i, d.log);
 		d.log_len = 0;
@@ -225,12 +220,12 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 
 Test(watch, model_with_fanotify, .timeout = 200)
 {
-	model_check("fanotify", 150, NULL);
+	model_check("fanotify", getenv("BERTH_LONG") ? 3000 : 150, "");
 }
 
 Test(watch, model_with_inotify, .timeout = 200)
 {
-	model_check("inotify", 150, NULL);
+	model_check("inotify", getenv("BERTH_LONG") ? 3000 : 150, "");
 }
 
 /* By names alone, and by places: then a directory that moves changes what is in it. */
