@@ -2,12 +2,14 @@
 """Is the host's copy what the guest has? Random operations, from a seed, are performed inside; after each round both sides are
 compared: names, kinds, modes, times, links, targets, bytes, holes. What differs is shrunk to the fewest operations that show it.
 
-	equal.py SANDBOX-TEMPLATE MOUNT SEED ROUNDS OPERATIONS [--host] [--kill PID-FILE]
+	equal.py SANDBOX-TEMPLATE MOUNT SEED ROUNDS OPERATIONS [--host] [--keep [--in ID]]
 
---host: somebody writes through the mount at the same time, in a directory of its own and in one that both use."""
+--host: somebody writes through the mount at the same time, in a directory of its own and in one that both use.
+--keep: with rules of what is kept; the guest's side is what they keep. --in: one round in a sandbox that has them."""
 import json
 import os
 import random
+import re
 import sys
 import threading
 
@@ -112,6 +114,7 @@ def many():
     os.mkdir(at)
     for i in range(r.choice([10, 100, 400])):
         with open(f"{at}/{i}", "w") as f: f.write(str(i))
+if sys.argv[5:]: link = create  # what is written under a name that is not kept may be told late
 ops = [create] * 6 + [append] * 3 + [overwrite] * 3 + [truncate, punch, mapped, unlink, unlink, mkdir, mkdir, rmdir, remove_tree] + \
       [rename_file] * 3 + [rename_dir] * 3 + [exchange, link, link, symlink, fifo, chmod, chmod, utime, again, replace, held, many, move_out]
 for i in range(count):
@@ -120,19 +123,36 @@ for i in range(count):
     except (OSError, TypeError, IndexError): pass
 '''
 
+# What kept() says. A file that is in both classes' reach is in the lower one.
+RULES = "[names]\na\ndir/\n[none]\nb\nb?\nb??\nc/\n/a/dir\n"
+
+
+def kept(path, mode):
+    """The same without the code that is tried."""
+    parts = os.fsdecode(bytes.fromhex(path)).split("/")
+    for i, name in enumerate(parts):
+        if re.fullmatch(r"b.{0,2}", name, re.S) or (name == "c" and (i + 1 < len(parts) or mode[0] == "d")):
+            return False
+    return parts[:2] != ["a", "dir"]
+
+
 MANIFEST = "\n".join(open(os.path.join(os.path.dirname(__file__), "berthtest.py"), encoding="utf-8").read().split("\n"))
 
 
-def sides(api, box, mnt):
+def sides(api, box, mnt, keep):
     """What each side shows. The guest's own list is made by the same program."""
     answer = api.run(box, "python3", "-c", MANIFEST, "manifest", "/workspace", user="root")
     if answer["code"] != 0:
         fail(answer["stderr"])
-    return json.loads(answer["stdout"]), manifest(mnt)
+    inside = json.loads(answer["stdout"])
+    if keep:
+        inside = {path: one for path, one in inside.items() if kept(path, one[0])}
+    return inside, manifest(mnt)
 
 
-def round_of(api, box, seed, count):
-    answer = api.run(box, "python3", "-c", GUEST, "/workspace", str(seed), str(count), "0", user="root", timeout_ms=300000)
+def round_of(api, box, seed, count, keep):
+    answer = api.run(box, "python3", "-c", GUEST, "/workspace", str(seed), str(count), "0", *["keep"] * keep, user="root",
+                     timeout_ms=300000)
     if answer["code"] != 0:
         fail(f"seed {seed}: {answer['stderr'][-2000:]}")
 
@@ -174,20 +194,20 @@ class Writer(threading.Thread):
                 pass
 
 
-def play(api, template, mount, seed, rounds, count, with_host, tell=True):
+def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=False):
     """Return: what differs, and in which round; or None."""
-    box = api.good("POST", "/v1/sandboxes", {"template": template})["id"]
+    box = api.good("POST", "/v1/sandboxes", {"template": template, "keep": RULES if keep else ""})["id"]
     mnt, writer, outside = f"{mount}/{box}", None, None
     try:
         for k in range(rounds):
             writer = Writer(mnt, seed + k) if with_host else None
             if writer:
                 writer.start()
-            round_of(api, box, seed * 1000 + k, count)
+            round_of(api, box, seed * 1000 + k, count, keep)
             if writer:
                 writer.going = False
                 writer.join()
-            inside, outside = sides(api, box, mnt)
+            inside, outside = sides(api, box, mnt, keep)
             if inside != outside:
                 return differences(inside, outside), k
         if tell:
@@ -204,28 +224,38 @@ def play(api, template, mount, seed, rounds, count, with_host, tell=True):
     return None
 
 
-def shrink(api, template, mount, seed, rounds, count):
+def shrink(api, template, mount, seed, rounds, count, keep):
     """The fewest rounds and operations of this seed that still differ."""
     for fewer in range(1, rounds):
-        if play(api, template, mount, seed, fewer, count, False, False):
+        if play(api, template, mount, seed, fewer, count, False, False, keep):
             rounds = fewer
             break
     low, high = 0, count
     while high - low > 1:
         middle = (low + high) // 2
-        if play(api, template, mount, seed, rounds, middle, False, False):
+        if play(api, template, mount, seed, rounds, middle, False, False, keep):
             high = middle
         else:
             low = middle
     return rounds, high
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] == ["rules"]:
+    sys.stdout.write(RULES)
+elif __name__ == "__main__":
     template, mount, seed, rounds, count = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
     api, with_host = Api(), "--host" in sys.argv
-    found = play(api, template, mount, seed, rounds, count, with_host)
+    keep = "--keep" in sys.argv
+    if "--in" in sys.argv:
+        box = sys.argv[sys.argv.index("--in") + 1]
+        round_of(api, box, seed, count, keep)
+        inside, outside = sides(api, box, f"{mount}/{box}", keep)
+        if inside != outside:
+            print(f"seed {seed}: differs (inside / outside):", *differences(inside, outside), sep="\n")
+        sys.exit(inside != outside)
+    found = play(api, template, mount, seed, rounds, count, with_host, keep=keep)
     if found:
         print(f"seed {seed}: differs in round {found[1]} (inside / outside):", *found[0], sep="\n", flush=True)
         if not with_host:
-            print("shrunk: rounds, operations =", shrink(api, template, mount, seed, rounds, count))
+            print("shrunk: rounds, operations =", shrink(api, template, mount, seed, rounds, count, keep))
         sys.exit(1)
