@@ -71,6 +71,23 @@ bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
 /** cli_rules() - the text of a file of rules of what is kept; complains itself. free(*ret). */
 bool cli_rules(const char *verb, const char *file, char **ret);
 
+/* A copy, of files.c and tree.c. */
+struct cli_copy {
+	struct berth *b;
+	const char *id;
+	int failed; /* status to end with */
+	bool quiet;
+	unsigned temps;
+};
+
+/** cli_copy_tree() - what is in the directory @from of the sandbox into the open directory @dir, which people know as
+ * @shown; that one gets the attributes of @from, too, unless @keep_top. */
+void cli_copy_tree(struct cli_copy *c, const char *from, int dir, const char *shown, bool keep_top);
+void cli_copy_complain(struct cli_copy *c, const char *path, const char *why);
+/** cli_copy_is_special() - a device or a pipe is not a name that can be given to something else: /dev/null would be
+ * gone for everybody. @flags as for fstatat(2). */
+bool cli_copy_is_special(int dir, const char *name, int flags);
+
 /** cli_progress() - show how far the calls of @b are until cli_progress_end(); nothing when @quiet or no terminal is
  * there. @name is borrowed; @all bytes, 0: what the daemon says. cli_progress_end() also goes before any other words.
  */

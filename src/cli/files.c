@@ -5,7 +5,6 @@
 #include "base/io.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "base/vec.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,15 +93,7 @@ int cli_cat(struct berth *b, int argc, char **argv)
 
 /* --- cp ----------------------------------------------------------------------------------------------------------- */
 
-struct copy {
-	struct berth *b;
-	const char *id;
-	int failed;
-	bool quiet;
-	unsigned temps;
-};
-
-static void complain(struct copy *c, const char *path, const char *why)
+void cli_copy_complain(struct cli_copy *c, const char *path, const char *why)
 {
 	cli_progress_end();
 	fputs("berth cp: ", stderr);
@@ -113,7 +104,7 @@ static void complain(struct copy *c, const char *path, const char *why)
 	c->failed = CLI_FAILED;
 }
 
-static void file_in(struct copy *c, const char *from, const char *to, mode_t mode)
+static void file_in(struct cli_copy *c, const char *from, const char *to, mode_t mode)
 {
 	AUTO(fd_close) int fd = open(from, O_RDONLY | O_CLOEXEC);
 	struct berth_error e;
@@ -122,12 +113,12 @@ static void file_in(struct copy *c, const char *from, const char *to, mode_t mod
 	if (fd >= 0)
 		cli_progress(c->b, c->quiet, from, fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0);
 	if (fd < 0)
-		complain(c, from, strerror(errno));
+		cli_copy_complain(c, from, strerror(errno));
 	else if (berth_write(c->b, c->id, to, fd, mode & 07777, &e) < 0)
-		complain(c, from, e.text);
+		cli_copy_complain(c, from, e.text);
 }
 
-static bool is_link(struct copy *c, const char *path)
+static bool is_link(struct cli_copy *c, const char *path)
 {
 	struct berth_entry i = { .name = NULL };
 	struct berth_error e;
@@ -138,14 +129,14 @@ static bool is_link(struct copy *c, const char *path)
 	return is;
 }
 
-static void link_in(struct copy *c, const char *from, const char *to)
+static void link_in(struct cli_copy *c, const char *from, const char *to)
 {
 	char target[PATH_LEN_MAX + 1];
 	struct berth_error e;
 	ssize_t n = readlink(from, target, sizeof(target) - 1);
 
 	if (n < 0) {
-		complain(c, from, strerror(errno));
+		cli_copy_complain(c, from, strerror(errno));
 		return;
 	}
 	target[n] = '\0';
@@ -153,10 +144,10 @@ static void link_in(struct copy *c, const char *from, const char *to)
 	if (berth_symlink(c->b, c->id, to, target, &e) < 0 &&
 	    (e.code != -EEXIST || !is_link(c, to) || berth_unlink(c->b, c->id, to, false, &e) < 0 ||
 	     berth_symlink(c->b, c->id, to, target, &e) < 0))
-		complain(c, from, e.text);
+		cli_copy_complain(c, from, e.text);
 }
 
-static void tree_in(struct copy *c, const char *from, const char *to, int depth)
+static void tree_in(struct cli_copy *c, const char *from, const char *to, int depth)
 {
 	struct berth_error e;
 	struct dirent *one;
@@ -164,7 +155,7 @@ static void tree_in(struct copy *c, const char *from, const char *to, int depth)
 	DIR *d;
 
 	if (lstat(from, &st) < 0) {
-		complain(c, from, strerror(errno));
+		cli_copy_complain(c, from, strerror(errno));
 		return;
 	}
 	if (S_ISREG(st.st_mode))
@@ -172,12 +163,12 @@ static void tree_in(struct copy *c, const char *from, const char *to, int depth)
 	else if (S_ISLNK(st.st_mode))
 		link_in(c, from, to);
 	else if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
-		complain(c, from, "neither file, directory nor symlink: left out");
+		cli_copy_complain(c, from, "neither file, directory nor symlink: left out");
 	if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
 		return;
 	d = opendir(from);
 	if (!d || berth_mkdir(c->b, c->id, to, st.st_mode & 07777, &e) < 0) {
-		complain(c, from, d ? e.text : strerror(errno));
+		cli_copy_complain(c, from, d ? e.text : strerror(errno));
 		if (d)
 			closedir(d);
 		return;
@@ -204,7 +195,7 @@ struct place {
 };
 
 /* A device or a pipe is not a name that can be given to something else: /dev/null would be gone for everybody. */
-static bool is_special(int dir, const char *name, int flags)
+bool cli_copy_is_special(int dir, const char *name, int flags)
 {
 	struct stat st;
 
@@ -212,68 +203,32 @@ static bool is_special(int dir, const char *name, int flags)
 	       !S_ISDIR(st.st_mode);
 }
 
-static void file_out(struct copy *c, const char *from, const struct place *at, unsigned mode)
+static void file_out(struct cli_copy *c, const char *from, const struct place *at, unsigned mode)
 {
 	AUTO(str_free) char *temp = str_printf(".berth-%d-%u", (int)getpid(), c->temps++);
 	AUTO(fd_close) int fd = -1;
 	struct berth_error e;
 
-	if (is_special(at->dir, at->name, AT_SYMLINK_NOFOLLOW)) {
-		complain(c, at->shown, "there is something else than a file");
+	if (cli_copy_is_special(at->dir, at->name, AT_SYMLINK_NOFOLLOW)) {
+		cli_copy_complain(c, at->shown, "there is something else than a file");
 		return;
 	}
 	fd = openat(at->dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
 	if (fd < 0) {
-		complain(c, at->shown, strerror(errno));
+		cli_copy_complain(c, at->shown, strerror(errno));
 		return;
 	}
 	cli_progress(c->b, c->quiet, from, 0);
 	if (berth_read(c->b, c->id, from, fd, &e) < 0)
-		complain(c, from, e.text);
+		cli_copy_complain(c, from, e.text);
 	else if (renameat(at->dir, temp, at->dir, at->name) < 0)
-		complain(c, at->shown, strerror(errno));
+		cli_copy_complain(c, at->shown, strerror(errno));
 	else
 		return;
 	unlinkat(at->dir, temp, 0);
 }
 
-typedef VEC(struct berth_entry) entries;
-
-static int keep_entry(void *ctx, const struct berth_entry *i)
-{
-	entries *v = ctx;
-	struct berth_entry copy = *i;
-
-	copy.name = must_strdup(i->name);
-	copy.target = must_strdup(i->target);
-	vec_push(v, copy);
-	return 0;
-}
-
-static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const struct place *at, int depth);
-
-/* What is in a directory, into one that is open. */
-static void list_out(struct copy *c, const char *from, int dir, const char *shown, int depth)
-{
-	entries v = { 0 };
-	struct berth_error e;
-	size_t k;
-
-	if (berth_ls(c->b, c->id, from, keep_entry, &v, &e) < 0)
-		complain(c, from, e.text);
-	for (k = 0; k < v.len; k++) {
-		AUTO(str_free) char *a = path_join(from, v.v[k].name);
-		AUTO(str_free) char *z = path_join(shown, v.v[k].name);
-		struct place at = { .dir = dir, .name = v.v[k].name, .shown = z };
-
-		tree_out(c, a, &v.v[k], &at, depth);
-		free(v.v[k].name);
-		free(v.v[k].target);
-	}
-	vec_fini(&v);
-}
-
-static void link_out(struct copy *c, const struct berth_entry *i, const struct place *at)
+static void link_out(struct cli_copy *c, const struct berth_entry *i, const struct place *at)
 {
 	const char *target = i->target ? i->target : "";
 	struct stat st;
@@ -284,29 +239,29 @@ static void link_out(struct copy *c, const struct berth_entry *i, const struct p
 		errno = EEXIST;
 	else if (errno == EEXIST && unlinkat(at->dir, at->name, 0) == 0 && symlinkat(target, at->dir, at->name) == 0)
 		return;
-	complain(c, at->shown, strerror(errno));
+	cli_copy_complain(c, at->shown, strerror(errno));
 }
 
-static void tree_out(struct copy *c, const char *from, const struct berth_entry *i, const struct place *at, int depth)
+static void one_out(struct cli_copy *c, const char *from, const struct berth_entry *i, const struct place *at)
 {
 	AUTO(fd_close) int dir = -1;
 
 	if (!path_name_ok(span_str(at->name))) {
-		complain(c, at->shown, "an impossible name: left out");
+		cli_copy_complain(c, at->shown, "an impossible name: left out");
 	} else if (str_eq(i->type, "file")) {
 		file_out(c, from, at, (unsigned)i->mode);
 	} else if (str_eq(i->type, "symlink")) {
 		link_out(c, i, at);
-	} else if (!str_eq(i->type, "dir") || depth > DEPTH_MAX) {
-		complain(c, from, "neither file, directory nor symlink: left out");
-	} else if (mkdirat(at->dir, at->name, (mode_t)(i->mode & 0777) | 0700) < 0 && errno != EEXIST) {
-		complain(c, at->shown, strerror(errno));
+	} else if (!str_eq(i->type, "dir")) {
+		cli_copy_complain(c, from, "neither file, directory nor symlink: left out");
+	} else if (mkdirat(at->dir, at->name, 0700) < 0 && errno != EEXIST) {
+		cli_copy_complain(c, at->shown, strerror(errno));
 	} else {
 		dir = openat(at->dir, at->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dir < 0)
-			complain(c, at->shown, "there is something else than a directory");
+			cli_copy_complain(c, at->shown, "there is something else than a directory");
 		else
-			list_out(c, from, dir, at->shown, depth + 1);
+			cli_copy_tree(c, from, dir, at->shown, false);
 	}
 }
 
@@ -322,7 +277,7 @@ static const char *last_name(char *path)
 	return str_eq(name, ".") || str_eq(name, "..") ? "" : name;
 }
 
-static int copy_in(struct copy *c, const char *src, const char *dst, bool recursive)
+static int copy_in(struct cli_copy *c, const char *src, const char *dst, bool recursive)
 {
 	AUTO(str_free) char *to = must_strdup(dst);
 	AUTO(str_free) char *typed = must_strdup(src);
@@ -331,7 +286,7 @@ static int copy_in(struct copy *c, const char *src, const char *dst, bool recurs
 	struct stat st;
 
 	if (stat(src, &st) < 0) {
-		complain(c, src, strerror(errno));
+		cli_copy_complain(c, src, strerror(errno));
 		return c->failed;
 	}
 	if (S_ISDIR(st.st_mode) && !recursive)
@@ -351,31 +306,32 @@ static int copy_in(struct copy *c, const char *src, const char *dst, bool recurs
 }
 
 /* As cp(1) does with the place that was typed. */
-static void special_out(struct copy *c, const char *src, const char *dst)
+static void special_out(struct cli_copy *c, const char *src, const char *dst)
 {
 	AUTO(fd_close) int fd = open(dst, O_WRONLY | O_NOCTTY | O_CLOEXEC);
 	struct berth_error e;
 
 	if (fd < 0)
-		complain(c, dst, strerror(errno));
+		cli_copy_complain(c, dst, strerror(errno));
 	else if (berth_read(c->b, c->id, src, fd, &e) < 0)
-		complain(c, src, e.text);
+		cli_copy_complain(c, src, e.text);
 }
 
 /* Where a copy goes: into a directory that is there, under the name that it has; or to the name that was typed. */
-static void place_out(struct copy *c, const char *src, const char *dst, const struct berth_entry *i)
+static void place_out(struct cli_copy *c, const char *src, const char *dst, const struct berth_entry *i)
 {
 	AUTO(str_free) char *typed = must_strdup(dst);
+	AUTO(str_free) char *inside = path_join(dst, i->name);
 	AUTO(fd_close) int dir = open(dst, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct place at = { .name = i->name, .shown = dst };
+	struct place at = { .name = i->name, .shown = dir < 0 ? dst : inside };
 	size_t len = strlen(typed);
 	char *slash;
 
 	if (dir >= 0 && !*i->name) {
-		list_out(c, src, dir, dst, 1);
+		cli_copy_tree(c, src, dir, dst, true);
 		return;
 	}
-	if (dir < 0 && str_eq(i->type, "file") && is_special(AT_FDCWD, dst, 0)) {
+	if (dir < 0 && str_eq(i->type, "file") && cli_copy_is_special(AT_FDCWD, dst, 0)) {
 		special_out(c, src, dst);
 		return;
 	}
@@ -390,12 +346,12 @@ static void place_out(struct copy *c, const char *src, const char *dst, const st
 	}
 	at.dir = dir;
 	if (dir < 0)
-		complain(c, dst, strerror(errno));
+		cli_copy_complain(c, dst, strerror(errno));
 	else
-		tree_out(c, src, i, &at, 0);
+		one_out(c, src, i, &at);
 }
 
-static int copy_out(struct copy *c, const char *src, const char *dst, bool recursive)
+static int copy_out(struct cli_copy *c, const char *src, const char *dst, bool recursive)
 {
 	struct berth_entry i = { .name = NULL };
 	struct berth_error e;
@@ -418,7 +374,7 @@ int cli_cp(struct berth *b, int argc, char **argv)
 	AUTO(str_free) char *from = NULL;
 	AUTO(str_free) char *to = NULL;
 	const char *src, *dst;
-	struct copy c = { .b = b };
+	struct cli_copy c = { .b = b };
 	char **rest;
 	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 

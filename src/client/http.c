@@ -184,6 +184,8 @@ int client_call(struct berth *b, const struct client_call *c, struct berth_error
 		curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, b->socket);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	if (c->to_fd >= 0) /* files and archives: in large pieces */
+		curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 256L * 1024);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_write);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &sink);
