@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One thread gives space back: stopped sandboxes that are too old or too many are removed, then what nothing refers to
- * any more is collected (docs/gc.md). It runs when something was removed, when the disk is low, and now and then in any
- * case, since files that are written anew leave garbage, too.
+ * any more is collected (docs/gc.md). It runs when something was removed, when so much was written anew that the store's
+ * file would grow for it, when the disk is low, and now and then in any case.
  */
 #include "host/sandbox/state.h"
 
@@ -15,10 +15,12 @@
 
 enum {
 	LOOK_MS = 5000,
+	SOON_MS = 20,
 	REST_MS = 30000,     /* at least, between two runs */
 	REST_LOW_MS = 10000, /* when the disk is low, as long as that brings something */
 	REST_VAIN_MS = 60000,
 	TIMES = 20,	 /* a run may take one part in so many of the time */
+	TIMES_WANTED = 2, /* when the file would grow */
 	TIMES_LOW = 2,	 /* when the disk is low */
 };
 
@@ -94,6 +96,7 @@ static bool is_due(struct hub *hub, uint64_t ended, uint64_t took_ms, bool low)
 {
 	uint64_t since_ms = (clock_now() - ended) / CLOCK_MS;
 	struct gc_stats last;
+	enum gc_want want = store_gc_wanted(hub->conf.store);
 	bool dropped;
 
 	if (!hub->conf.gc_interval_ms)
@@ -103,17 +106,19 @@ static bool is_due(struct hub *hub, uint64_t ended, uint64_t took_ms, bool low)
 	if (low)
 		return since_ms >= MAX((uint64_t)(dropped || last.freed ? REST_LOW_MS : REST_VAIN_MS),
 				       took_ms * TIMES_LOW);
+	if (want == GC_PRESSED || (want == GC_WANTED && since_ms >= took_ms * TIMES_WANTED))
+		return true;
 	if (dropped && since_ms >= MAX((uint64_t)REST_MS, took_ms * TIMES))
 		return true;
 	return since_ms >= hub->conf.gc_interval_ms;
 }
 
-static void collect(struct hub *hub, bool low, uint64_t *took_ms)
+static void collect(struct hub *hub, bool eager, uint64_t *took_ms)
 {
 	uint64_t began = clock_now();
 	struct gc_stats st;
 	struct err e = ERR_NULL;
-	int r = store_gc(hub->conf.store, low ? GC_EAGER : 0, &st, &e);
+	int r = store_gc(hub->conf.store, eager ? GC_EAGER : 0, &st, &e);
 
 	*took_ms = (clock_now() - began) / CLOCK_MS;
 	if (r == 0)
@@ -124,6 +129,16 @@ static void collect(struct hub *hub, bool low, uint64_t *took_ms)
 		log_error("sandbox", "nothing was collected", "slug=%s why=%s", e.slug, e.text);
 }
 
+static uint64_t next_look(struct hub *hub, uint64_t ended, uint64_t took_ms)
+{
+	enum gc_want want = hub->conf.gc_interval_ms ? store_gc_wanted(hub->conf.store) : GC_NOT_WANTED;
+
+	if (want == GC_NOT_WANTED)
+		return clock_after_ms(MIN((uint64_t)LOOK_MS, MAX(hub->conf.gc_interval_ms, (uint64_t)100)));
+	/* It may have to wait for its turn. Soon, but not at once: it may fail again and again. */
+	return MAX(clock_after_ms(SOON_MS), want == GC_WANTED ? ended + took_ms * TIMES_WANTED * CLOCK_MS : 0);
+}
+
 static void *collect_main(void *ctx)
 {
 	struct hub *hub = ctx;
@@ -132,22 +147,34 @@ static void *collect_main(void *ctx)
 
 	lock_take(&hub->lock);
 	while (!hub->collect_stop) {
-		if (clock_now() < next) {
+		if (clock_now() < next && !hub->collect_wanted) {
 			(void)!lock_wait(&hub->lock, &hub->cond, next);
 			continue;
 		}
+		hub->collect_wanted = false;
 		lock_drop(&hub->lock);
 		retire(hub);
 		low = is_low(hub);
 		if (is_due(hub, ended, took_ms, low)) {
-			collect(hub, low, &took_ms);
+			collect(hub, low || store_gc_wanted(hub->conf.store) == GC_PRESSED, &took_ms);
 			ended = clock_now();
 		}
-		next = clock_after_ms(MIN((uint64_t)LOOK_MS, MAX(hub->conf.gc_interval_ms, (uint64_t)100)));
+		next = next_look(hub, ended, took_ms);
 		lock_take(&hub->lock);
 	}
 	lock_drop(&hub->lock);
 	return NULL;
+}
+
+/* The store says so, behind a commit. */
+static void wanted(void *ctx)
+{
+	struct hub *hub = ctx;
+
+	lock_take(&hub->lock);
+	hub->collect_wanted = true;
+	pthread_cond_broadcast(&hub->cond);
+	lock_drop(&hub->lock);
 }
 
 int collect_start(struct hub *hub, struct err *e)
@@ -155,6 +182,8 @@ int collect_start(struct hub *hub, struct err *e)
 	int r;
 
 	store_gc_roots(hub->conf.store, fs_contents, hub->conf.fs);
+	if (hub->conf.gc_interval_ms)
+		store_gc_want(hub->conf.store, wanted, hub);
 	r = pthread_create(&hub->collector, NULL, collect_main, hub);
 	if (r)
 		return err_sys(e, -r, "the thread that collects");
@@ -166,6 +195,7 @@ int collect_start(struct hub *hub, struct err *e)
 void collect_stop(struct hub *hub)
 {
 	store_gc_stop(hub->conf.store);
+	store_gc_want(hub->conf.store, NULL, NULL);
 	if (hub->has_collector) {
 		lock_take(&hub->lock);
 		hub->collect_stop = true;

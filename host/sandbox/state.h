@@ -62,7 +62,8 @@ struct hub {
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 	pthread_t collector;
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
-	bool has_collector, collect_stop; /* the latter guarded by hub.lock */
+	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
+	bool collect_wanted; /* there is garbage, and a run is worth it */
 };
 
 /* record.c */

@@ -29,12 +29,17 @@ int object_put(struct store *store, enum content_table table, struct span data, 
 	       bool *ret_new, struct digest *ret)
 {
 	struct digest d = object_digest(table, data);
+	bool is_new = false;
 	int r = -EROFS;
 
 	if (store->writer) {
 		gc_touch(store->gc, table, &d, w); /* before anybody looks whether it is there */
-		r = writer_submit(store->writer, table, &d, data, epoch, ret_new);
+		r = writer_submit(store->writer, table, &d, data, epoch, &is_new);
 	}
+	if (r == 0 && is_new)
+		gc_fresh(store->gc, data.len);
+	if (r == 0 && ret_new)
+		*ret_new = is_new;
 	if (r == 0)
 		*ret = d;
 	return r;

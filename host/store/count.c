@@ -14,7 +14,7 @@ static const char stub_names[] = "stub-names", attrs_b[] = "attrs-b";
 int count_begin(struct txn *t)
 {
 	t->stub_names = t->attrs_b = 0;
-	t->rows_before = 0;
+	t->rows_before = t->dead_b = 0;
 	return t->write ? db_count(t->t, WT_ENTRY, &t->rows_before) : 0;
 }
 

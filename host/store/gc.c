@@ -8,7 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { BUDGET_TIMES = 4, BUDGET_MIN = 1000000 };
+enum { BUDGET_TIMES = 4, BUDGET_MIN = 1000000, GARBAGE_MIN_B = 4 * 1024 * 1024, GARBAGE_PART = 16,
+       YIELD_MS = 1000 };
 
 bool gc_is_stopped(struct gc *gc)
 {
@@ -132,6 +133,20 @@ static int refuse(struct gc *gc, struct err *e)
 		    : err_set(e, -EBUSY, "gc-busy", "a backup or a verification reads the store");
 }
 
+/* gc.lock is held. What is only added makes no garbage, what is only removed makes no file grow, and a large file of
+ * which a little was changed hands over a little: so the smaller of the two. */
+static uint64_t least(const struct gc *gc)
+{
+	return MIN(__atomic_load_n(&gc->fresh_b, __ATOMIC_RELAXED), gc->dead_b);
+}
+
+static uint64_t worth(const struct gc *gc)
+{
+	uint64_t grown = __atomic_load_n(&gc->fresh_b, __ATOMIC_RELAXED) - least(gc);
+
+	return MAX((uint64_t)GARBAGE_MIN_B, (gc->stats.live_b + grown) / GARBAGE_PART);
+}
+
 static int enter(struct gc *gc, struct err *e)
 {
 	bool wanted;
@@ -143,6 +158,10 @@ static int enter(struct gc *gc, struct err *e)
 	if (wanted) {
 		gc->is_running = true;
 		gc->dropped = 0;
+		gc->pending_b = least(gc);
+		gc->dead_b = 0;
+		__atomic_store_n(&gc->fresh_b, 0, __ATOMIC_RELAXED);
+		gc->is_wanted = false;
 	}
 	lock_drop(&gc->lock);
 	return wanted ? 0 : refuse(gc, e);
@@ -155,6 +174,7 @@ static void leave(struct gc_run *run, int r)
 
 	lock_take(&gc->lock);
 	gc->state = GC_IDLE;
+	gc->pending_b = 0;
 	if (r == 0) {
 		remember(run);
 	} else {
@@ -239,6 +259,73 @@ void gc_dropped(struct gc *gc)
 	lock_take(&gc->lock);
 	gc->dropped++;
 	lock_drop(&gc->lock);
+}
+
+void gc_fresh(struct gc *gc, size_t len)
+{
+	__atomic_add_fetch(&gc->fresh_b, len, __ATOMIC_RELAXED);
+}
+
+
+void gc_dead(struct gc *gc, uint64_t bytes)
+{
+	void (*want)(void *ctx) = NULL;
+	void *ctx = NULL;
+
+	lock_take(&gc->lock);
+	gc->dead_b += bytes;
+	if (!gc->is_wanted && least(gc) >= worth(gc)) {
+		gc->is_wanted = true;
+		want = gc->want;
+		ctx = gc->want_ctx;
+	}
+	lock_drop(&gc->lock);
+	if (want)
+		want(ctx);
+}
+
+/* gc.lock is held. */
+static bool is_pressed(const struct gc *gc)
+{
+	return gc->pending_b + least(gc) >= worth(gc) * 4 / 3;
+}
+
+enum gc_want store_gc_wanted(struct store *store)
+{
+	const struct gc *gc = store->gc;
+	enum gc_want is;
+
+	lock_take(&store->gc->lock);
+	is = is_pressed(gc) ? GC_PRESSED : least(gc) >= worth(gc) ? GC_WANTED : GC_NOT_WANTED;
+	lock_drop(&store->gc->lock);
+	return is;
+}
+
+void store_gc_yield(struct store *store)
+{
+	uint64_t until = clock_after_ms(YIELD_MS);
+	struct gc *gc = store->gc;
+	void (*want)(void *ctx);
+	void *ctx;
+
+	lock_take(&gc->lock);
+	want = gc->is_running || !is_pressed(gc) ? NULL : gc->want;
+	ctx = gc->want_ctx;
+	lock_drop(&gc->lock);
+	if (want)
+		want(ctx); /* it may wait for its turn */
+	lock_take(&gc->lock);
+	while (gc->want && !gc->stop && !gc->inhibited && is_pressed(gc) && clock_now() < until)
+		(void)!lock_wait(&gc->lock, &gc->cond, until);
+	lock_drop(&gc->lock);
+}
+
+void store_gc_want(struct store *store, void (*fn)(void *ctx), void *ctx)
+{
+	lock_take(&store->gc->lock);
+	store->gc->want = fn;
+	store->gc->want_ctx = ctx;
+	lock_drop(&store->gc->lock);
 }
 
 uint64_t store_gc_dropped(struct store *store)

@@ -39,6 +39,13 @@ struct gc {
 	bool is_running, stop; /* stop: store_gc_stop() */
 	unsigned inhibited;
 	uint64_t dropped; /* workspaces and snapshots, since the last run began */
+	/* Since it began: bytes of objects that the store did not have (atomic), and of contents that inodes had and have
+	 * no more. The smaller one bounds by how much the file grew for want of a run. */
+	uint64_t fresh_b, dead_b;
+	uint64_t pending_b; /* that smaller one when the run began that is under way */
+	bool is_wanted; /* that was told */
+	void (*want)(void *ctx);
+	void *want_ctx;
 	uint64_t phase;	   /* its lowest bit is the place in users */
 	unsigned users[2]; /* who began in a phase of that parity and did not end yet */
 	struct list holds, writers;
@@ -78,6 +85,10 @@ unsigned gc_use_begin(struct gc *gc);
 void gc_use_end(struct gc *gc, unsigned token);
 /** gc_dropped() - a workspace or a snapshot was removed. */
 void gc_dropped(struct gc *gc);
+/** gc_fresh() - an object was handed over that the store did not have. gc_dead() - a transaction that was committed took
+ * contents of so many bytes from inodes. Any thread, no lock is held. */
+void gc_fresh(struct gc *gc, size_t len);
+void gc_dead(struct gc *gc, uint64_t bytes);
 /** gc_shade() - during a mark: this is marked as well. */
 void gc_shade(struct gc *gc, enum content_table table, const struct digest *d);
 

@@ -35,6 +35,7 @@ struct txn {
 	/* count.c: what a write changed of the figures; rows of names when it began. */
 	int64_t stub_names, attrs_b;
 	uint64_t rows_before;
+	uint64_t dead_b; /* bytes of contents that inodes had before */
 	/* The place of entry_next(): where the cursor stands, when no change came between. */
 	struct key at;
 	bool is_at;

@@ -67,13 +67,19 @@ static void txn_end(struct txn *t)
 int txn_commit(struct txn **slot, struct err *e)
 {
 	struct txn *t = take(slot);
+	struct store *store;
+	uint64_t dead_b;
 	int r;
 
 	journal_facts(t);
 	if (t->write)
 		count_facts(t);
 	r = db_commit(&t->t);
+	dead_b = r == 0 && t->write ? t->dead_b : 0;
+	store = wsdb_store(t->ws);
 	txn_end(t);
+	if (dead_b)
+		gc_dead(store->gc, dead_b);
 	if (r == -ENOSPC)
 		return err_set(e, r, "workspace-full", "the workspace's environment or its disk is full");
 	return r ? err_sys(e, r, "commit to the workspace") : 0;
@@ -113,6 +119,7 @@ int node_get(struct txn *t, uint64_t fid, struct node *ret)
 void node_put(struct txn *t, const struct node *n)
 {
 	uint8_t rec[NODE_REC_MAX];
+	struct node was;
 	struct key k;
 
 	if (!n->fid) {
@@ -120,6 +127,9 @@ void node_put(struct txn *t, const struct node *n)
 		return;
 	}
 	key_u64(&k, n->fid);
+	if (S_ISREG(n->mode) && node_get(t, n->fid, &was) == 0 && was.content.depth &&
+	    !digest_eq(&was.content.root, &n->content.root))
+		t->dead_b += was.content.size;
 	db_put(t->t, WT_NODE, key_span(&k), SPAN(rec, node_pack(n, rec)), DB_PUT_SET);
 	if (!S_ISDIR(n->mode) && n->nlink > 1)
 		db_put(t->t, WT_LINKED, key_span(&k), SPAN_NULL, DB_PUT_SET);
@@ -137,6 +147,8 @@ static void uncount(struct txn *t, uint64_t fid, const struct key *k)
 
 	if (node_get(t, fid, &n) != 0)
 		return;
+	if (n.content.depth)
+		t->dead_b += n.content.size;
 	if ((n.flags & NODE_XATTRS) && db_get(t->t, WT_XATTR, key_span(k), &v) == 0)
 		count_attrs(t, v.len, 0);
 	if ((n.flags & NODE_STUB) && db_get(t->t, WT_TREE, key_span(k), &v) == 0 && v.len == DIGEST_LEN) {

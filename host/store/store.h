@@ -437,6 +437,17 @@ int store_gc(struct store *store, unsigned flags, struct gc_stats *ret, struct e
 void store_gc_last(struct store *store, struct gc_stats *ret);
 /** store_gc_dropped() - how many workspaces and snapshots were removed since the last run began. */
 uint64_t store_gc_dropped(struct store *store);
+enum gc_want { GC_NOT_WANTED, GC_WANTED, GC_PRESSED /* somebody may wait for it */ };
+
+/** store_gc_wanted() - is it worth a run? There are 4 MiB of garbage or more, and a sixteenth of what is kept, by an estimate
+ * that costs nothing: bytes that were replaced since the last run began, and no more than were new. */
+enum gc_want store_gc_wanted(struct store *store);
+/** store_gc_want() - @fn is called when that becomes so, once before each run. On any thread, which may hold nothing;
+ * it must return soon. NULL: nobody. */
+void store_gc_want(struct store *store, void (*fn)(void *ctx), void *ctx);
+/** store_gc_yield() - wait for the collector, a second at most, when there is more garbage than it gets round
+ * to: whoever makes it, before a transaction. No lock may be held. */
+void store_gc_yield(struct store *store);
 /** store_gc_own() - as of that: bytes that only this workspace refers to, and its snapshots. Return: 0; STORE_E_NONE.
  */
 int store_gc_own(struct store *store, const char *id, uint64_t *ret_b, uint64_t *ret_snapshots) MUST_CHECK;

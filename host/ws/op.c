@@ -287,6 +287,7 @@ static void op_run(void *ctx)
 	int r = op->result;
 	bool when_told;
 
+	store_gc_yield(op->ws->conf.store);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
 	if (r == 0)

@@ -345,8 +345,10 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 {
 	struct list *pos;
 	uint64_t stored = 0;
-	int r = txn_write(p->ws->db, &p->txn, e);
+	int r;
 
+	store_gc_yield(p->ws->conf.store);
+	r = txn_write(p->ws->db, &p->txn, e);
 	list_each(pos, frames) {
 		if (r == 0)
 			r = pass_frame(p, list_entry(pos, struct ws_frame, node), e);

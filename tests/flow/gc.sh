@@ -104,7 +104,32 @@ wait_for 60 "retention" alone
 state "$MNT/$busy" | diff "$TOP/busy" - || fail "the one that is kept"
 collected() { [ "$(used gc freed_b)" -ge 0 ] && [ "$(used gc objects)" -lt 100 ]; }
 wait_for 60 "a collection" collected
-curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics | grep -q '^berth_gc_runs_total [1-9]' || fail "metrics"
+curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics >"$TOP/metrics"
+grep -q '^berth_gc_runs_total [1-9]' "$TOP/metrics" || fail "metrics"
+sound
+stop_daemon
+
+# Ten full rewrites as fast as the guest can, with nobody's help and the defaults, while a reader has old versions open: the
+# file grows by what is on its way, not by what was replaced.
+start_daemon
+id=$(berth create --template mini)
+files=256
+[ -z "${BERTH_LONG:-}" ] || files=1600
+berth run "$id" -- mkdir d </dev/null
+for round in first 1 2 3 4 5 6 7 8 9 10; do
+	# shellcheck disable=SC2016 # the guest's
+	berth run "$id" -- sh -c 'i=0; while [ $i -lt '$files' ]; do head -c 262144 /dev/urandom >new; mv new d/$i; i=$((i + 1)); done' </dev/null
+	berth sync "$id"
+	[ "$round" != first ] || exec 7<"$MNT/$id/d/7" 8<"$MNT/$id/d/8"
+	[ "$round" != 1 ] || exec 9<"$MNT/$id/d/9"
+done
+head -c 100000 <&7 | cmp -s -n 100000 - "$MNT/$id/d/7" && fail "it was not rewritten, or the reader sees the new one"
+live=$((files * 262144 + 3 * 262144)) now=$(used store content_b)
+say "after ten rewrites of $live bytes the file has $now"
+[ $((now * 10)) -le $((live * 13)) ] || fail "the file has $now bytes for $live"
+exec 7<&- 8<&- 9<&-
+berth kill "$id" >/dev/null
+berth rm "$id"
 sound
 stop_daemon
 

@@ -715,3 +715,88 @@ Test(gc, the_file_does_not_grow_beside_a_reader, .timeout = 120)
 {
 	rewrites(30);
 }
+
+/* --- when it is worth a run --------------------------------------------------------------------------------------- */
+
+static unsigned asked;
+
+static void ask(void *ctx)
+{
+	(void)ctx;
+	asked++;
+}
+
+static void put_whole(struct store *store, struct wsdb *ws, uint64_t fid, uint64_t seed, size_t len)
+{
+	AUTO(mem_free) uint8_t *big = must_calloc(1, len);
+	struct node n = make_node(fid, S_IFREG | 0644);
+	struct txn *t = NULL;
+
+	fill(big, len, seed);
+	cr_assert_eq(put_content(store, big, len, &n.content), 0);
+	cr_assert_eq(store_settle(store, NULL), 0);
+	n.size = n.content.size;
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	node_put(t, &n);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+/* A byte of a large file. */
+static void touch_part(struct store *store, struct wsdb *ws, uint64_t fid, uint64_t at)
+{
+	struct content_writer *w;
+	struct txn *t = NULL;
+	struct node n;
+
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	cr_assert_eq(node_get(t, fid, &n), 0);
+	w = content_writer_new(store, &n.content);
+	cr_assert_eq(content_write(w, at * 65520, SPAN(&at, 8)), 0);
+	cr_assert_eq(content_finish(w, &n.content), 0);
+	cr_assert_eq(store_settle(store, NULL), 0);
+	node_put(t, &n);
+	content_writer_free(&w);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+}
+
+Test(gc, is_wanted_for_what_was_replaced)
+{
+	struct place p;
+	struct wsdb *ws = NULL;
+	struct gc_stats st;
+	struct txn *t = NULL;
+	uint64_t i;
+
+	asked = 0;
+	place_make(&p, 1 << 28);
+	cr_assert_eq(wsdb_open(p.store, "w", true, &ws, NULL), 0);
+	store_gc_want(p.store, ask, NULL);
+	for (i = 0; i < 8; i++) /* what is only added */
+		put_whole(p.store, ws, 10 + i, i + 1, 3 << 20);
+	cr_assert_eq(store_gc_wanted(p.store), GC_NOT_WANTED);
+	cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+	for (i = 0; i < 20; i++) /* a little of what is large */
+		touch_part(p.store, ws, 10, i);
+	cr_assert_eq(store_gc_wanted(p.store), GC_NOT_WANTED);
+	cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+	cr_assert_eq(txn_write(ws, &t, NULL), 0);
+	node_del(t, 17); /* what is only removed */
+	node_del(t, 16);
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	cr_assert_eq(store_gc_wanted(p.store), GC_NOT_WANTED);
+	cr_assert_eq(asked, 0);
+	cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+	put_whole(p.store, ws, 11, 101, 3 << 20);
+	cr_assert_eq(store_gc_wanted(p.store), GC_NOT_WANTED);
+	put_whole(p.store, ws, 11, 102, 3 << 20);
+	cr_assert_eq(store_gc_wanted(p.store), GC_PRESSED);
+	put_whole(p.store, ws, 11, 103, 3 << 20);
+	cr_assert_eq(asked, 1, "it was told %u times", asked);
+	cr_assert_eq(store_gc(p.store, GC_EAGER, &st, NULL), 0);
+	cr_assert_geq(st.freed_b, 8 << 20);
+	cr_assert_eq(store_gc_wanted(p.store), GC_NOT_WANTED);
+	store_gc_want(p.store, NULL, NULL);
+	store_gc_yield(p.store); /* nobody is there to wait for */
+	wsdb_close(&ws);
+	place_free(&p);
+}

@@ -575,3 +575,105 @@ Test(ws_counts, a_restore_that_would_collect_too_much, .timeout = 60)
 	ws_unref(&ws);
 	lab_free(&l);
 }
+
+/* --- answers keep their place ------------------------------------------------------------------------------------- */
+
+/* Holds the work strand before a commit, until it is let go. */
+struct held_strand {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool hold, is_held, answered;
+};
+
+static struct held_strand strand = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false, false };
+
+static uint64_t hold_announce(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	(void)ctx, (void)ws, (void)changes, (void)n;
+	pthread_mutex_lock(&strand.lock);
+	while (strand.hold) {
+		strand.is_held = true;
+		pthread_cond_broadcast(&strand.cond);
+		pthread_cond_wait(&strand.cond, &strand.lock);
+	}
+	pthread_mutex_unlock(&strand.lock);
+	return 0;
+}
+
+static void strand_set(bool hold)
+{
+	pthread_mutex_lock(&strand.lock);
+	strand.hold = hold;
+	pthread_cond_broadcast(&strand.cond);
+	pthread_mutex_unlock(&strand.lock);
+}
+
+static void strand_await(const bool *what)
+{
+	pthread_mutex_lock(&strand.lock);
+	while (!*what)
+		pthread_cond_wait(&strand.cond, &strand.lock);
+	pthread_mutex_unlock(&strand.lock);
+}
+
+static void room_told(void *ctx, int result, unsigned type, const void *msg, const struct err *e)
+{
+	(void)ctx, (void)result, (void)type, (void)msg, (void)e;
+	pthread_mutex_lock(&strand.lock);
+	strand.answered = true;
+	pthread_cond_broadcast(&strand.cond);
+	pthread_mutex_unlock(&strand.lock);
+}
+
+/* The agent answers a write and then tells the same file as it is now: what was written is laid over what is here
+ * before the file is pending, so it can be read at once. */
+Test(ws, an_answer_is_applied_before_what_is_told_behind_it)
+{
+	static const struct ws_listener listener = { .announce = hold_announce, .changed = no_changed };
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6), after = lab_node(12, S_IFREG | 0644, 5, 7);
+	struct msg_FS_STATFS ask = { .call = 0 };
+	struct msg_FS_STATFS_IS room = { .bsize = 1 };
+	struct msg_FS_NODE answer = { .call = 0 };
+	struct msg_FS_WRITE asked;
+	struct msg_list nodes;
+	struct ws_wait *w;
+	struct node n;
+	char got[8];
+
+	ws_on_change(l.ws, &listener, NULL);
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
+	w = ws_wait_new();
+	ws_write(l.ws, 12, 0, SPAN("J", 1), false, ws_wait_done, w);
+	lab_expect(l.control, &l.control_in, MSG_FS_WRITE, &asked);
+	/* The strand is busy with something else when both come, and is going to look into the queue. */
+	strand_set(true);
+	lab_file(&l, "other", 13, 0, 5);
+	lab_tell(&l, 0);
+	strand_await(&strand.is_held);
+	lab_file(&l, "third", 14, 0, 5);
+	lab_tell(&l, 0);
+	msg_list_init(&nodes, FRAME_MAX);
+	cr_assert_eq(msg_list_rec(&nodes, MSG_NODE, &after), 0);
+	answer.call = asked.call;
+	answer.node = msg_list_span(&nodes);
+	cr_assert_eq(frame_send(l.control, MSG_FS_NODE, &answer, clock_after_ms(LAB_MS)), 0);
+	msg_list_fini(&nodes);
+	lab_file(&l, "f", 12, 5, 7);
+	lab_tell(&l, 0);
+	/* What comes behind both has arrived, so they have. */
+	link_call(ws_link(l.ws), MSG_FS_STATFS, &ask, clock_after_ms(LAB_MS), room_told, NULL);
+	lab_expect(l.control, &l.control_in, MSG_FS_STATFS, &ask);
+	room.call = ask.call;
+	cr_assert_eq(frame_send(l.control, MSG_FS_STATFS_IS, &room, clock_after_ms(LAB_MS)), 0);
+	strand_await(&strand.answered);
+	strand_set(false);
+	cr_assert_eq(ws_wait_end(&w, NULL), 0);
+	lab_acked(&l);
+	cr_assert_eq(ws_getattr(l.ws, 12, &n), 0);
+	cr_expect_eq(n.flags & NODE_PENDING, 0);
+	cr_assert_eq(ws_read(l.ws, &n.content, 0, got, 8), 5);
+	cr_assert_arr_eq(got, "Jello", 5);
+	lab_fsck(&l);
+}
