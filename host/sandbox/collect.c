@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One thread gives space back: stopped sandboxes that are too old or too many are removed, then what nothing refers to
- * any more is collected (docs/gc.md). It runs when something was removed, when so much was written anew that the store's
- * file would grow for it, when the disk is low, and now and then in any case.
+ * any more is collected (docs/gc.md). It runs when something was removed, when so much was written anew that the
+ * store's file would grow for it, when the disk is low, and now and then in any case.
  */
 #include "host/sandbox/state.h"
 

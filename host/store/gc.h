@@ -39,8 +39,8 @@ struct gc {
 	bool is_running, stop; /* stop: store_gc_stop() */
 	unsigned inhibited;
 	uint64_t dropped; /* workspaces and snapshots, since the last run began */
-	/* Since it began: bytes of objects that the store did not have (atomic), and of contents that inodes had and have
-	 * no more. The smaller one bounds by how much the file grew for want of a run. */
+	/* Since it began: bytes of objects that the store did not have (atomic), and of contents that inodes had and
+	 * have no more. The smaller one bounds by how much the file grew for want of a run. */
 	uint64_t fresh_b, dead_b;
 	uint64_t pending_b; /* that smaller one when the run began that is under way */
 	bool is_wanted; /* that was told */
@@ -85,8 +85,8 @@ unsigned gc_use_begin(struct gc *gc);
 void gc_use_end(struct gc *gc, unsigned token);
 /** gc_dropped() - a workspace or a snapshot was removed. */
 void gc_dropped(struct gc *gc);
-/** gc_fresh() - an object was handed over that the store did not have. gc_dead() - a transaction that was committed took
- * contents of so many bytes from inodes. Any thread, no lock is held. */
+/** gc_fresh() - an object was handed over that the store did not have. gc_dead() - a transaction that was committed
+ * took contents of so many bytes from inodes. Any thread, no lock is held. */
 void gc_fresh(struct gc *gc, size_t len);
 void gc_dead(struct gc *gc, uint64_t bytes);
 /** gc_shade() - during a mark: this is marked as well. */

@@ -439,8 +439,8 @@ void store_gc_last(struct store *store, struct gc_stats *ret);
 uint64_t store_gc_dropped(struct store *store);
 enum gc_want { GC_NOT_WANTED, GC_WANTED, GC_PRESSED /* somebody may wait for it */ };
 
-/** store_gc_wanted() - is it worth a run? There are 4 MiB of garbage or more, and a sixteenth of what is kept, by an estimate
- * that costs nothing: bytes that were replaced since the last run began, and no more than were new. */
+/** store_gc_wanted() - is it worth a run? There are 4 MiB of garbage or more, and a sixteenth of what is kept, by an
+ * estimate that costs nothing: bytes that were replaced since the last run began, and no more than were new. */
 enum gc_want store_gc_wanted(struct store *store);
 /** store_gc_want() - @fn is called when that becomes so, once before each run. On any thread, which may hold nothing;
  * it must return soon. NULL: nobody. */
