@@ -415,17 +415,43 @@ static void statfs_told(void *ctx, int result, unsigned type, const void *msg, c
 	fuse_reply_statfs(ctx, &st);
 }
 
+/* The disk of the store; of a workspace that does not run, what it may have and has not brought yet, as far as the disk
+ * goes. The same as the API says. */
+static int stored_room(struct fs *fs, struct ws *ws, struct statvfs *ret)
+{
+	struct ws_usage u = { .entries = 0 };
+	uint64_t left, disk;
+	int r = statvfs(fs->statfs_dir, ret) < 0 ? -errno : 0;
+
+	if (r == 0 && ws)
+		r = ws_usage(ws, &u);
+	if (r < 0 || !u.brought_max_b)
+		return r;
+	disk = (uint64_t)ret->f_bavail * ret->f_frsize;
+	left = MIN(u.brought_max_b - MIN(u.brought_b, u.brought_max_b), disk);
+	ret->f_bsize = ret->f_frsize = 4096;
+	ret->f_blocks = u.brought_max_b / 4096;
+	ret->f_bfree = ret->f_bavail = left / 4096;
+	ret->f_files = u.entries_max;
+	ret->f_ffree = ret->f_favail = u.entries_max - MIN(u.entries, u.entries_max);
+	return 0;
+}
+
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs_inode *i = inode_of(fs_of(req), ino);
 	struct link *link = i ? ws_link(i->ws) : NULL;
 	struct msg_FS_STATFS m = { .call = 0 };
 	struct statvfs st;
+	int r;
 
-	if (link)
+	if (link) {
 		link_call(link, MSG_FS_STATFS, &m, clock_after_ms(5000), statfs_told, req);
-	else if (statvfs(fs_of(req)->statfs_dir, &st) < 0)
-		fuse_reply_err(req, errno);
+		return;
+	}
+	r = stored_room(fs_of(req), i ? i->ws : NULL, &st);
+	if (r < 0)
+		fuse_reply_err(req, -r);
 	else
 		fuse_reply_statfs(req, &st);
 }

@@ -136,6 +136,21 @@ static void reply_change(struct change *c, const struct node *n)
 	}
 }
 
+/* What comes again and finds that done which it asks for, has done it: the attribute is there already, or not any more. */
+static bool was_done(struct change *c, int result)
+{
+	AUTO(buf_fini) struct buf is;
+	struct span value;
+
+	buf_init(&is, XATTRS_MAX);
+	if (!c->again.is_again)
+		return false;
+	if (c->kind == CHANGE_UNXATTR)
+		return result == -ENODATA;
+	return c->kind == CHANGE_XATTR && result == -EEXIST && ws_xattrs(c->ws, c->fid, &is) == 0 &&
+	       xattrs_get(buf_span(&is), span_str(c->to_name), &value) >= 0 && span_eq(value, c->data);
+}
+
 /* Give the answer; but a failure at the end of this process is none: the next one is asked again. */
 static void answer(struct change *c, int result, const struct node *n)
 {
@@ -143,7 +158,9 @@ static void answer(struct change *c, int result, const struct node *n)
 	bool is_extra = c->kind == CHANGE_XATTR || c->kind == CHANGE_UNXATTR || c->kind == CHANGE_ALLOC;
 	bool leave = result < 0 && __atomic_load_n(&c->fs->is_paused, __ATOMIC_ACQUIRE);
 
-	if (result == 0 && needs_node && !n)
+	if (was_done(c, result))
+		result = 0;
+	else if (result == 0 && needs_node && !n)
 		result = is_extra ? -EOPNOTSUPP : -EIO; /* an old agent */
 	if (result == -ENOSYS) /* one that is too old, but the kernel would never ask again, for no workspace */
 		result = -EOPNOTSUPP;

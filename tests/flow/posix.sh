@@ -76,11 +76,18 @@ berth kill "$id"
 # Stopped: eight times its size may be written, ever.
 python3 - "$MNT/$id" <<'PY'
 import errno, os, sys
+st = os.statvfs(sys.argv[1])
+assert st.f_blocks * st.f_frsize == 128 << 20 and 0 < st.f_bavail < st.f_blocks and st.f_files == 65536, st
+files = st.f_ffree
 fd = os.open(sys.argv[1] + "/full", os.O_WRONLY | os.O_CREAT)
 try:
     for k in range(200): os.pwrite(fd, os.urandom(1 << 20), (k % 20) << 20)
     sys.exit("200 MiB into 128")
 except OSError as e: assert e.errno == errno.EDQUOT, e
+st = os.statvfs(sys.argv[1])
+assert st.f_bavail * st.f_frsize < 2 << 20 and st.f_ffree == files - 1, st
+st = os.statvfs(os.path.dirname(sys.argv[1]))
+assert st.f_blocks * st.f_frsize != 128 << 20, st
 PY
 equal "kept" "$(cat "$MNT/$id/kept")" kept
 sound

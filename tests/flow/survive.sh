@@ -41,9 +41,9 @@ equal "adopted" "$(grep -c 'msg="adopted"' "$LOG")" "$turns"
 berth fsck
 
 say "changes that were performed and not answered"
-for fault in make create link remove rename exchange write append setattr; do
+for fault in make create link remove rename exchange write append setattr xattr xattr-new unxattr allocate punch; do
 	stop_daemon
-	case $fault in exchange) kind="rename" ;; append) kind="write" ;; *) kind=$fault ;; esac
+	case $fault in exchange) kind="rename" ;; append) kind="write" ;; xattr-new) kind="xattr" ;; punch) kind="allocate" ;; *) kind=$fault ;; esac
 	BERTH_FAULT="$kind" start_daemon
 	python3 "$SRC/tests/lib/survive.py" 0 "$fault" </dev/null &
 	asker=$!

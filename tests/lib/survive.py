@@ -23,6 +23,11 @@ def rename2(a, b, flags):
         raise OSError(ctypes.get_errno(), f"rename {a} {b}")
 
 
+def punch(fd, at, length):
+    if libc.fallocate(fd, 3, ctypes.c_long(at), ctypes.c_long(length)) < 0:
+        raise OSError(ctypes.get_errno(), "punch")
+
+
 def note(name, text=""):
     with open(f"{TOP}/{name}.tmp", "w") as f:
         f.write(text)
@@ -188,6 +193,27 @@ def once(kind):
     elif kind == "setattr":
         os.truncate(f"{HERE}/moved", 4)
         assert open(f"{HERE}/moved", "rb").read() == b"\0\0ab"
+
+
+    elif kind == "xattr":
+        os.setxattr(f"{HERE}/moved", "user.k", b"value")
+        assert os.getxattr(f"{HERE}/moved", "user.k") == b"value"
+    elif kind == "xattr-new":
+        os.setxattr(f"{HERE}/moved", "user.new", b"other", os.XATTR_CREATE)
+        assert os.getxattr(f"{HERE}/moved", "user.new") == b"other"
+    elif kind == "unxattr":
+        os.removexattr(f"{HERE}/moved", "user.k")
+        assert os.listxattr(f"{HERE}/moved") == ["user.new"]
+    elif kind == "allocate":
+        fd = os.open(f"{HERE}/moved", os.O_RDWR)
+        os.posix_fallocate(fd, 0, 9000)
+        assert os.fstat(fd).st_size == 9000
+        assert os.pread(fd, 9000, 0) == b"\0\0ab" + bytes(8996)
+    elif kind == "punch":
+        fd = os.open(f"{HERE}/moved", os.O_RDWR)
+        punch(fd, 0, 4096)
+        assert os.fstat(fd).st_size == 9000
+        assert os.pread(fd, 9000, 0) == bytes(9000)
 
 
 def abandoned():
