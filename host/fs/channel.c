@@ -33,9 +33,16 @@ static void add(struct notes *n, int code, const void *head, size_t head_len, co
 	n->len += h.len;
 }
 
-void notes_entry(struct notes *n, fuse_ino_t parent, const char *name, size_t len)
+/* struct fuse_notify_inval_entry_out, whose last member older headers call padding; kernels before 6.2 do not look. */
+struct inval_entry {
+	uint64_t parent;
+	uint32_t namelen, flags;
+};
+enum { EXPIRE_ONLY = 1 };
+
+void notes_entry(struct notes *n, fuse_ino_t parent, const char *name, size_t len, bool is_there)
 {
-	struct fuse_notify_inval_entry_out out = { .parent = parent, .namelen = (uint32_t)len };
+	struct inval_entry out = { .parent = parent, .namelen = (uint32_t)len, .flags = is_there ? EXPIRE_ONLY : 0 };
 
 	add(n, FUSE_NOTIFY_INVAL_ENTRY, &out, sizeof(out), name, len);
 }

@@ -22,7 +22,7 @@ static void inval_dir_once(struct notes *notes, struct ws *ws, struct map *done,
 	fuse_ino_t ino = inode_known(notes->fs, ws, dir);
 
 	if (ino && !map_put_u64(done, dir, notes))
-		notes_entry(notes, ino, nobody, sizeof(nobody) - 1);
+		notes_entry(notes, ino, nobody, sizeof(nobody) - 1, false);
 }
 
 static void wait_for_parents(struct notes *notes, struct ws *ws, struct map *done, uint64_t fid)
@@ -66,7 +66,7 @@ static void changed(void *ctx, struct ws *ws, const struct ws_change *changes, s
 		ino = inode_known(fs, ws, changes[i].parent);
 		if (!ino)
 			continue;
-		notes_entry(notes, ino, changes[i].name, strlen(changes[i].name));
+		notes_entry(notes, ino, changes[i].name, strlen(changes[i].name), changes[i].fid != 0);
 		map_put_u64(&dirs, changes[i].parent, fs);
 	}
 	for (i = 0; i < n; i++)
@@ -113,7 +113,7 @@ void root_changed(struct fs *fs, const char *id)
 	if (!__atomic_load_n(&fs->serving, __ATOMIC_ACQUIRE) || (id && id[0] == '.')) /* those are in no listing */
 		return;
 	if (id)
-		notes_entry(notes, FS_INO_ROOT, id, strlen(id));
+		notes_entry(notes, FS_INO_ROOT, id, strlen(id), false);
 	notes_inode(notes, FS_INO_ROOT, 0);
 	notes_send(notes);
 }

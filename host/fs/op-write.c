@@ -136,7 +136,8 @@ static void reply_change(struct change *c, const struct node *n)
 	}
 }
 
-/* What comes again and finds that done which it asks for, has done it: the attribute is there already, or not any more. */
+/* What comes again and finds that done which it asks for, has done it: the attribute is there already, or not any more.
+ */
 static bool was_done(struct change *c, int result)
 {
 	AUTO(buf_fini) struct buf is;

@@ -127,7 +127,7 @@ void fs_snapshots_changed(struct fs *fs, struct ws *ws, const char *name)
 	notes = must_calloc(1, sizeof(*notes));
 	notes->fs = fs;
 	if (name)
-		notes_entry(notes, ino, name, strlen(name));
+		notes_entry(notes, ino, name, strlen(name), false);
 	notes_inode(notes, ino, 0);
 	notes_send(notes);
 }

@@ -165,7 +165,9 @@ struct notes {
 	size_t len;
 	uint8_t bytes[FS_CHANNEL_B];
 };
-void notes_entry(struct notes *n, fuse_ino_t parent, const char *name, size_t len);
+/* @is_there: the name means something, and is looked up again when it is used next; a directory that it may still mean,
+ * and that somebody stands in, does not become one that is gone. Else it is forgotten. */
+void notes_entry(struct notes *n, fuse_ino_t parent, const char *name, size_t len, bool is_there);
 void notes_inode(struct notes *n, fuse_ino_t ino, int64_t off);
 /* Returns when the kernel has taken them. */
 void notes_send(struct notes *n);

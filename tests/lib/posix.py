@@ -155,6 +155,16 @@ def unlinked():
     os.close(d)
 
 
+def standing():
+    """Who stands in a new directory stands there still when the guest has told of it."""
+    top = os.getcwd()
+    for k in range(200):
+        os.mkdir(f"s{k}"); os.chdir(f"s{k}")
+        open("f", "w").close()
+        same("where we are", os.getcwd(), f"{top}/s{k}")
+        os.unlink("f"); os.chdir("..")
+
+
 def tempfiles():
     import tempfile
     with tempfile.TemporaryFile(dir=".") as f:
@@ -589,7 +599,7 @@ def room():
     true("blocks", st.f_blocks > 0 and st.f_bfree <= st.f_blocks and st.f_bavail <= st.f_bfree and st.f_frsize > 0)
 
 
-CHECKS = [rename, unlinked, tempfiles, open_flags, odd_names, name_limits, links, directories, streams_of_directories, truncate,
+CHECKS = [rename, unlinked, standing, tempfiles, open_flags, odd_names, name_limits, links, directories, streams_of_directories, truncate,
           holes, allocate, maps, vectors_and_copies, times, modes, caller, fifos, sockets, locks, room]
 
 
