@@ -63,7 +63,7 @@ def until(what, seconds, words):
         time.sleep(0.02)
 
 
-def manifest(root, owners=False):
+def manifest(root, owners=False, attrs=False):
     """Everything that a reader can see of a tree, in one comparable dictionary. Hard links are groups of names."""
     out, links = {}, {}
     root = os.fsencode(root)
@@ -83,6 +83,8 @@ def manifest(root, owners=False):
                 one += [os.readlink(path).hex() if isinstance(os.readlink(path), bytes) else os.readlink(path)]
             elif stat.S_ISDIR(st.st_mode):
                 one.append(st.st_nlink)
+            if attrs and not stat.S_ISLNK(st.st_mode):
+                one += [[k, os.getxattr(path, k).hex()] for k in sorted(os.listxattr(path)) if k.startswith("user.")]
             if owners:
                 one += [st.st_uid, st.st_gid]
             out[rel.hex()] = one
@@ -101,4 +103,4 @@ def differences(a, b, limit=10):
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["manifest"]:
-    json.dump(manifest(sys.argv[2]), sys.stdout)
+    json.dump(manifest(sys.argv[2], attrs="attrs" in sys.argv), sys.stdout)

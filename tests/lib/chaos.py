@@ -21,7 +21,7 @@ BOXES_MAX = 4
 VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["maker"] * 2 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4
 # What is done to sandboxes. A new verb needs a function "do_VERB" and its row here.
 VERBS = ["create"] * 4 + ["run"] * 5 + ["write"] * 3 + ["pause"] * 2 + ["resume"] * 3 + ["kill"] * 2 + ["remove"] * 2 + \
-    ["snapshot"] * 3 + ["fork"] * 2 + ["begin"] * 2 + ["restore"] * 2
+    ["snapshot"] * 3 + ["fork"] * 2 + ["begin"] * 2 + ["restore"] * 2 + ["gc"] * 2
 
 
 def comm(pid):
@@ -115,6 +115,8 @@ class Chaos:
                 "restore": ["running", "stopped"]}.get(verb)
         if verb in ("fork", "begin") and len(boxes) >= BOXES_MAX:
             verb, want = "snapshot", ["running", "paused", "stopped"]
+        if verb == "gc":
+            return verb, None, self.rnd.random()
         if want is None:
             return (verb, None, self.rnd.random()) if len(boxes) < BOXES_MAX else \
                 ("remove", self.pick(boxes, "stopped", "failed") or self.pick(boxes, "running", "paused"), 0)
@@ -179,6 +181,9 @@ class Chaos:
         self.acked[box].clear()  # what a restore was about to take back is promised no longer, done or not
         Api().good("POST", f"/v1/sandboxes/{box}/restore", {"snapshot": name, "keep": number < 0.5})
         self.acked[box] |= self.snapshots[box][name]
+
+    def do_gc(self, *_):
+        Api().good("POST", "/v1/gc")
 
     def do_pause(self, box, _):
         Api().good("POST", f"/v1/sandboxes/{box}/pause")

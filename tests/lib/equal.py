@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is the host's copy what the guest has? Random operations, from a seed, are performed inside; after each round both sides are
-compared: names, kinds, modes, times, links, targets, bytes, holes. What differs is shrunk to the fewest operations that show it.
+compared: names, kinds, modes, times, links, targets, attributes, bytes, holes. What differs is shrunk to the fewest operations that show it.
 
-	equal.py SANDBOX-TEMPLATE MOUNT SEED ROUNDS OPERATIONS [--host] [--keep [--in ID]]
+	equal.py SANDBOX-TEMPLATE MOUNT SEED ROUNDS OPERATIONS [--host] [--kill FILE] [--keep [--in ID]]
 
 --host: somebody writes through the mount at the same time, in a directory of its own and in one that both use.
+--kill: FILE is made when a round begins; whoever sees it kills the daemon, starts another one, and removes FILE.
 --keep: with rules of what is kept; the guest's side is what they keep. --in: one round in a sandbox that has them."""
 import json
 import os
 import random
 import re
+import subprocess
 import sys
 import threading
 
-from berthtest import Api, differences, fail, manifest
+from berthtest import Api, differences, fail, manifest, until
 
 # Runs inside. Operations follow from the seed alone, so that a round can be had again; what cannot be done is skipped.
 GUEST = r'''
@@ -103,6 +105,17 @@ def replace():
 def move_out():
     p = some(lambda: dirs()[1:])
     os.rename(p, os.path.join(away, str(r.randrange(5)))) if os.stat(away).st_dev == os.stat(".").st_dev else None
+def move_in():
+    back = sorted(os.listdir(away))
+    os.rename(os.path.join(away, r.choice(back)), new())
+def xattr():
+    p = r.choice([some(regular), some(lambda: dirs()[1:])])
+    if r.random() < .3: os.removexattr(p, r.choice(sorted(os.listxattr(p))))
+    else: os.setxattr(p, "user." + r.choice("abc"), data(r.choice([0, 1, 100, 1500])))
+def xattr_link():
+    p = some(regular)
+    os.link(p, new())
+    os.setxattr(p, "user.linked", b"yes")
 def held():
     f = open(new(), "wb")
     f.write(data(1000))
@@ -114,9 +127,9 @@ def many():
     os.mkdir(at)
     for i in range(r.choice([10, 100, 400])):
         with open(f"{at}/{i}", "w") as f: f.write(str(i))
-if sys.argv[5:]: link = create  # what is written under a name that is not kept may be told late
+if sys.argv[5:]: link = xattr_link = create  # what is written under a name that is not kept may be told late
 ops = [create] * 6 + [append] * 3 + [overwrite] * 3 + [truncate, punch, mapped, unlink, unlink, mkdir, mkdir, rmdir, remove_tree] + \
-      [rename_file] * 3 + [rename_dir] * 3 + [exchange, link, link, symlink, fifo, chmod, chmod, utime, again, replace, held, many, move_out]
+      [rename_file] * 3 + [rename_dir] * 3 + [exchange, link, link, symlink, fifo, chmod, chmod, utime, again, replace, held, many, move_out, move_in, xattr, xattr, xattr_link]
 for i in range(count):
     op = r.choice(ops)
     try: op()
@@ -141,13 +154,24 @@ MANIFEST = "\n".join(open(os.path.join(os.path.dirname(__file__), "berthtest.py"
 
 def sides(api, box, mnt, keep):
     """What each side shows. The guest's own list is made by the same program."""
-    answer = api.run(box, "python3", "-c", MANIFEST, "manifest", "/workspace", user="root")
+    answer = api.run(box, "python3", "-c", MANIFEST, "manifest", "/workspace", "attrs", user="root")
     if answer["code"] != 0:
         fail(answer["stderr"])
     inside = json.loads(answer["stdout"])
     if keep:
         inside = {path: one for path, one in inside.items() if kept(path, one[0])}
-    return inside, manifest(mnt)
+    return inside, manifest(mnt, attrs=True)
+
+
+def round_of_a_daemon_that_dies(box, seed, count, please):
+    """By the command line, which goes on with the next daemon."""
+    with open(please, "w", encoding="utf-8"):
+        pass
+    r = subprocess.run(["berth", "run", "--user", "root", box, "--", "python3", "-c", GUEST, "/workspace", str(seed), str(count), "0"],
+                       stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, check=False)
+    until(lambda: not os.path.exists(please), 60, "no new daemon")
+    if r.returncode != 0:
+        fail(f"seed {seed}: {r.returncode} {r.stderr[-2000:]}")
 
 
 def round_of(api, box, seed, count, keep):
@@ -194,7 +218,7 @@ class Writer(threading.Thread):
                 pass
 
 
-def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=False):
+def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=False, please=None):
     """Return: what differs, and in which round; or None."""
     box = api.good("POST", "/v1/sandboxes", {"template": template, "keep": RULES if keep else ""})["id"]
     mnt, writer, outside = f"{mount}/{box}", None, None
@@ -203,7 +227,11 @@ def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=F
             writer = Writer(mnt, seed + k) if with_host else None
             if writer:
                 writer.start()
-            round_of(api, box, seed * 1000 + k, count, keep)
+            if please:
+                round_of_a_daemon_that_dies(box, seed * 1000 + k, count, please)
+                api = Api()
+            else:
+                round_of(api, box, seed * 1000 + k, count, keep)
             if writer:
                 writer.going = False
                 writer.join()
@@ -217,7 +245,7 @@ def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=F
         if writer:
             writer.going = False
         api.good("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
-        after = manifest(mnt)
+        after = manifest(mnt, attrs=True)
         api.good("DELETE", f"/v1/sandboxes/{box}")
     if outside is not None and after != outside:
         return differences(outside, after), "the end"
@@ -253,9 +281,10 @@ elif __name__ == "__main__":
         if inside != outside:
             print(f"seed {seed}: differs (inside / outside):", *differences(inside, outside), sep="\n")
         sys.exit(inside != outside)
-    found = play(api, template, mount, seed, rounds, count, with_host, keep=keep)
+    please = sys.argv[sys.argv.index("--kill") + 1] if "--kill" in sys.argv else None
+    found = play(api, template, mount, seed, rounds, count, with_host, keep=keep, please=please)
     if found:
         print(f"seed {seed}: differs in round {found[1]} (inside / outside):", *found[0], sep="\n", flush=True)
-        if not with_host:
+        if not with_host and not please:
             print("shrunk: rounds, operations =", shrink(api, template, mount, seed, rounds, count, keep))
         sys.exit(1)
