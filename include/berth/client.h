@@ -394,6 +394,10 @@ BERTH_API int berth_snapshot_remove(struct berth *b, const char *id, const char 
  * of the snapshot that was made of the present before; NULL: none is made. */
 BERTH_API int berth_restore(struct berth *b, const char *id, const char *snapshot, const char *path,
 			    char (*ret_kept)[65], struct berth_error *e);
+/** berth_restore_counted() - the same; *@ret_left_out: of how many files the snapshot has only the names. In a sandbox
+ * that runs these are as they were, or not there. */
+BERTH_API int berth_restore_counted(struct berth *b, const char *id, const char *snapshot, const char *path,
+				    char (*ret_kept)[65], uint64_t *ret_left_out, struct berth_error *e);
 /** berth_fork() - @n stored workspaces (sandboxes that are stopped) that share everything with a snapshot (NULL: the
  * present). @name: of a single one, or NULL. @fn may be NULL. */
 BERTH_API int berth_fork(struct berth *b, const char *id, const char *snapshot, const char *name, unsigned n,
@@ -404,6 +408,7 @@ struct berth_side {
 	uint64_t size, mode, uid, gid;
 	int64_t mtime_ns;
 	const char *hash, *target; /* of a file that is not empty; of a link; else NULL */
+	bool elsewhere;		   /* a file of which only the name was kept: nobody knows its bytes */
 };
 struct berth_difference {
 	const char *path; /* below the workspace, "" for itself */

@@ -86,6 +86,7 @@ int cli_restore(struct berth *b, int argc, char **argv)
 	AUTO(str_free) char *id = NULL;
 	char kept[65] = "", **rest;
 	const char *name;
+	uint64_t left_out = 0;
 	struct berth_error e;
 	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
@@ -94,8 +95,11 @@ int cli_restore(struct berth *b, int argc, char **argv)
 	id = split_state(rest[0], &name);
 	if (!name || !*name)
 		return cli_usage("restore", "a snapshot is written ID@NAME");
-	if (berth_restore(b, id, name, n == 2 ? rest[1] : NULL, no_keep ? NULL : &kept, &e) < 0)
+	if (berth_restore_counted(b, id, name, n == 2 ? rest[1] : NULL, no_keep ? NULL : &kept, &left_out, &e) < 0)
 		return cli_fail("restore", &e);
+	if (left_out)
+		fprintf(stderr, "berth restore: of %llu files %s has only the names\n", (unsigned long long)left_out,
+			rest[0]);
 	if (!no_keep)
 		printf("what was there before is %s@%s\n", id, kept);
 	return CLI_OK;
@@ -138,7 +142,7 @@ struct diffing {
 
 static bool same_bytes(const struct berth_side *a, const struct berth_side *b)
 {
-	return str_eq(a->type, b->type) && a->size == b->size &&
+	return str_eq(a->type, b->type) && a->size == b->size && !a->elsewhere && !b->elsewhere &&
 	       str_eq(a->hash ? a->hash : "", b->hash ? b->hash : "") &&
 	       str_eq(a->target ? a->target : "", b->target ? b->target : "");
 }
@@ -208,7 +212,7 @@ static void print_patch(struct diffing *d, const struct berth_difference *what)
 	int status;
 	pid_t pid;
 
-	if (!is_file || same_bytes(&what->before, &what->after)) {
+	if (!is_file || same_bytes(&what->before, &what->after) || what->before.elsewhere || what->after.elsewhere) {
 		print_difference(what);
 		return;
 	}

@@ -80,6 +80,12 @@ int berth_snapshot_remove(struct berth *b, const char *id, const char *name, str
 int berth_restore(struct berth *b, const char *id, const char *snapshot, const char *path, char (*ret_kept)[65],
 		  struct berth_error *e)
 {
+	return berth_restore_counted(b, id, snapshot, path, ret_kept, NULL, e);
+}
+
+int berth_restore_counted(struct berth *b, const char *id, const char *snapshot, const char *path,
+			  char (*ret_kept)[65], uint64_t *ret_left_out, struct berth_error *e)
+{
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(str_free) char *url = sandbox_path(id, "restore");
 	struct buf body;
@@ -99,6 +105,8 @@ int berth_restore(struct berth *b, const char *id, const char *snapshot, const c
 	buf_fini(&body);
 	if (r == 0 && ret_kept)
 		snprintf(*ret_kept, sizeof(*ret_kept), "%s", json_get_str(j, "kept", ""));
+	if (r == 0 && ret_left_out)
+		*ret_left_out = json_get_u64(j, "left_out", 0);
 	return r;
 }
 
@@ -149,6 +157,7 @@ static void side_from(const struct json *j, struct berth_side *ret, char **ret_t
 				    .gid = json_get_u64(j, "gid", 0),
 				    .mtime_ns = (int64_t)json_get_u64(j, "mtime_ns", 0),
 				    .hash = json_get_str(j, "hash", NULL),
+				    .elsewhere = json_get_bool(j, "elsewhere", false),
 				    .target = *ret_target };
 	snprintf(ret->type, sizeof(ret->type), "%s", json_get_str(j, "type", "other"));
 }

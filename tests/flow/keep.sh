@@ -95,7 +95,11 @@ tar tf "$TOP/a.tar" >"$TOP/list"
 if grep -q big.bin "$TOP/list"; then fail "big.bin is in the archive"; fi
 grep -q src/lib/t.bin "$TOP/list" || fail "t.bin is not in the archive"
 guest 'echo x >src/keep.o; echo other >big.bin; rm -r src/lib'
-berth restore "$id@one" >/dev/null
+berth diff "$id@one" "$id" --patch >"$TOP/diff" || fail "diff: $(cat "$TOP/diff")"
+grep -qE '^M  *file  *[0-9]+ -> 6  *big.bin$' "$TOP/diff" && grep -q '^-text' "$TOP/diff" || fail "diff: $(cat "$TOP/diff")"
+berth diff "$id@one" "$id" --json | grep -q '"elsewhere":true' || fail "diff says nothing of it"
+berth restore "$id@one" >/dev/null 2>"$TOP/err"
+grep -q "of [0-9]* files $id@one has only the names" "$TOP/err" || fail "restore said nothing: $(cat "$TOP/err")"
 equal "back, and what cannot come stays" "$(tr '\n' ' ' <"$MNT/$id/src/lib/full") $(berth run "$id" -- cat big.bin </dev/null)" \
 	"t again  other"
 sound

@@ -180,21 +180,28 @@ static int look(struct export *x, struct err *e)
 	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
 }
 
-/* Only where rules say that there may be any: it takes a walk. */
+int v1_left_out(struct api *api, const char *id, const struct digest *root, const char *path, uint64_t *ret,
+		struct err *e)
+{
+	AUTO(buf_fini) struct buf rules;
+	int r;
+
+	*ret = 0;
+	buf_init(&rules, 65536);
+	r = hub_keep(api->hub, id, &rules, e);
+	if (r < 0 || !buf_len(&rules))
+		return r;
+	r = ws_left_out(api->store, root, path, ret);
+	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
+}
+
 static int count(struct api *api, const char *from, const struct export *x, uint64_t *ret, struct err *e)
 {
 	AUTO(str_free) char *id = NULL;
-	AUTO(buf_fini) struct buf rules;
 	const char *snapshot;
 	int r = hub_state_split(from, &id, &snapshot, e);
 
-	buf_init(&rules, 65536);
-	if (r == 0)
-		r = hub_keep(api->hub, id, &rules, e);
-	if (r < 0 || !buf_len(&rules))
-		return r;
-	r = ws_left_out(x->store, &x->root, x->path, ret);
-	return r < 0 ? err_sys(e, r, "reading the tree") : 0;
+	return r < 0 ? r : v1_left_out(api, id, &x->root, x->path, ret, e);
 }
 
 int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err *e)

@@ -86,7 +86,10 @@ int v1_restore(void *ctx, struct http_req *req, struct http_res *res, struct err
 	AUTO(json_free) struct json *j = NULL;
 	AUTO(str_free) char *path = NULL;
 	struct json_writer w = { .b = &res->body };
+	AUTO(store_hold_free) struct store_hold *hold = NULL;
 	struct snapshot kept;
+	struct digest root;
+	uint64_t left_out = 0;
 	bool keep;
 	int r = v1_body(req, "snapshot:s path:s path_hex:s keep:b", &j, e);
 
@@ -100,8 +103,13 @@ int v1_restore(void *ctx, struct http_req *req, struct http_res *res, struct err
 	r = hub_restore(api->hub, http_segment(req, 0), json_get_str(j, "snapshot", ""), path, keep, &kept, e);
 	if (r < 0)
 		return r;
+	/* It is done; that it cannot be counted any more (the snapshot was removed) is no failure. */
+	if (hub_tree(api->hub, http_segment(req, 0), json_get_str(j, "snapshot", ""), &root, &hold, NULL) == 0 &&
+	    v1_left_out(api, http_segment(req, 0), &root, path, &left_out, NULL) < 0)
+		left_out = 0;
 	jw_open(&w, '{');
 	jw_kstr(&w, "kept", keep ? kept.name : "");
+	jw_ku64(&w, "left_out", left_out);
 	jw_close(&w, '}');
 	buf_append(&res->body, "\n", 1);
 	return 0;
@@ -169,7 +177,10 @@ static void put_side(struct json_writer *w, const char *key, const struct tree_i
 	jw_key(w, "mtime_ns");
 	jw_i64(w, it->mtime_ns);
 	jw_ku64(w, "size", S_ISREG(it->mode) ? it->content.size : it->target.len);
-	if (S_ISREG(it->mode) && it->content.depth) {
+	if (tree_is_elsewhere(it)) {
+		jw_key(w, "elsewhere");
+		jw_bool(w, true);
+	} else if (S_ISREG(it->mode) && it->content.depth) {
 		str_hex(it->content.root.b, DIGEST_LEN, hex);
 		jw_kstr(w, "hash", hex);
 	}

@@ -80,4 +80,9 @@ int v1_refused(const struct frame *f, struct err *e);
 /* The link of a sandbox that runs; borrowed as long as the workspace is. Return: 0; -EAGAIN slug "not-running". */
 int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e);
 
+/** v1_left_out() - how many files at @path and below of a state of this sandbox have their content elsewhere. Only
+ * where there are rules of what is kept: it takes a walk. export.c */
+int v1_left_out(struct api *api, const char *id, const struct digest *root, const char *path, uint64_t *ret,
+		struct err *e) MUST_CHECK;
+
 #endif
