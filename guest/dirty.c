@@ -24,9 +24,9 @@ static struct span key_of(struct key *k, uint64_t parent, struct span name)
 	return SPAN(k->room, 8 + len);
 }
 
-void dirty_init(struct dirty *d)
+void dirty_init(struct dirty *d, size_t max)
 {
-	*d = (struct dirty){ .by_name = MAP_NULL };
+	*d = (struct dirty){ .by_name = MAP_NULL, .max = max };
 	list_init(&d->marks);
 }
 
@@ -56,7 +56,7 @@ struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsi
 		m->flags |= flags;
 		return m;
 	}
-	if (d->by_name.len >= DIRTY_MAX) {
+	if (d->by_name.len >= d->max) {
 		dirty_clear(d);
 		d->overflowed = true;
 		return NULL;

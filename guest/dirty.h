@@ -18,6 +18,9 @@ enum {
 
 enum { DIRTY_MAX = 262144 };
 
+/** dirty_max() - how many names an agent marks: DIRTY_MAX; in a file of its own, for agents of tests mark fewer. */
+size_t dirty_max(void);
+
 struct mark {
 	struct list node;
 	uint64_t ord;	 /* ascending along the list */
@@ -32,12 +35,13 @@ struct dirty {
 	struct list marks;
 	struct map by_name;
 	uint64_t ord;	 /* of the newest mark */
-	bool overflowed; /* more than DIRTY_MAX: all were dropped, a full scan is due */
+	size_t max;
+	bool overflowed; /* more than max: all were dropped, a full scan is due */
 };
 
-void dirty_init(struct dirty *d);
+void dirty_init(struct dirty *d, size_t max);
 void dirty_fini(struct dirty *d);
-/** dirty_mark() - add flags to a name. Past DIRTY_MAX everything is dropped and overflowed is set.
+/** dirty_mark() - add flags to a name. Past the limit everything is dropped and overflowed is set.
  * Return: the mark, borrowed; NULL when it was dropped. */
 struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags);
 /** dirty_first() - borrow the oldest; NULL when there is none. */

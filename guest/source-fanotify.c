@@ -258,11 +258,3 @@ int source_fanotify(int fd, const struct tree *tree, struct source **ret)
 	*ret = &f->s;
 	return 0;
 }
-
-void source_free(struct source **slot)
-{
-	struct source *s = take(slot);
-
-	if (s)
-		s->free(s);
-}

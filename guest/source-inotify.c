@@ -160,3 +160,11 @@ int source_inotify(struct source **ret)
 	*ret = &i->s;
 	return 0;
 }
+
+void source_free(struct source **slot)
+{
+	struct source *s = take(slot);
+
+	if (s)
+		s->free(s);
+}

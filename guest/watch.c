@@ -368,6 +368,9 @@ static void pump(struct watch *w)
 	unsigned left = TURN;
 	struct mark *m;
 
+	if (w->later.overflowed) /* what was put off is forgotten, too */
+		w->dirty.overflowed = true;
+	w->later.overflowed = false;
 	if (w->dirty.overflowed && w->tell.on) {
 		w->dirty.overflowed = false;
 		tell_flush(&w->tell, 0);
@@ -455,9 +458,9 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	*w = (struct watch){ .loop = loop, .tree = tree, .source = source, .events = events, .ctx = ctx };
 	dirs_init(&w->dirs, tree);
 	kept_init(&w->kept, &w->dirs);
-	dirty_init(&w->dirty);
-	dirty_init(&w->recent);
-	dirty_init(&w->later);
+	dirty_init(&w->dirty, dirty_max());
+	dirty_init(&w->recent, RECENT_MAX);
+	dirty_init(&w->later, dirty_max());
 	tell_init(&w->tell);
 	w->scan = (struct scan){
 		.dirs = &w->dirs,

@@ -4,6 +4,7 @@
  * transaction of one pass; nothing is visible before its commit. The rules are in docs/workspace.md: when an inode is
  * pending, when it is dropped, what a scan removes, what is refused.
  */
+#include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "base/xattr.h"
@@ -399,6 +400,16 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	return r;
 }
 
+/* It costs a scan, so who wonders should find it; a guest can do it as often as it likes, so not each is told. */
+static void note_overflow(struct ws *ws)
+{
+	uint64_t n = __atomic_add_fetch(&ws->counts.overflows, 1, __ATOMIC_RELAXED);
+
+	if ((n & (n - 1)) == 0)
+		log_info("ws", "events were lost inside, a full scan follows", "id=%s times=%llu", ws->id,
+			 (unsigned long long)n);
+}
+
 int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 {
 	bool scan = m->flags & WIRE_CHG_SCAN;
@@ -406,6 +417,8 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 	struct msg_CHANGE c;
 	int r = 0;
 
+	if (m->flags & WIRE_CHG_OVERFLOW)
+		note_overflow(p->ws);
 	while (r == 0 && msg_rec_next(&records, MSG_CHANGE, &c)) {
 		r = apply_one(p, &c, scan, e);
 		__atomic_add_fetch(&p->ws->counts.records, 1, __ATOMIC_RELAXED);

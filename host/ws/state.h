@@ -122,7 +122,7 @@ struct ws {
 	uint64_t boot;
 
 	struct { /* by the strand, read by anybody: atomic */
-		uint64_t batches, records, ships, ship_b;
+		uint64_t batches, records, ships, ship_b, overflows;
 	} counts;
 
 	/* the strand's own */

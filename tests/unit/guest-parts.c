@@ -137,7 +137,7 @@ Test(dirty, coalesces_in_order_and_overflows)
 	char name[32];
 	unsigned i;
 
-	dirty_init(&d);
+	dirty_init(&d, DIRTY_MAX);
 	dirty_mark(&d, 1, span_str("a"), DIRTY_ENTRY);
 	dirty_mark(&d, 1, span_str("b"), 0);
 	dirty_mark(&d, 1, span_str("a"), DIRTY_WRITTEN);
