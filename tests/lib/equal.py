@@ -2,139 +2,35 @@
 """Is the host's copy what the guest has? Random operations, from a seed, are performed inside; after each round both sides are
 compared: names, kinds, modes, times, links, targets, attributes, bytes, holes. What differs is shrunk to the fewest operations that show it.
 
-	equal.py SANDBOX-TEMPLATE MOUNT SEED ROUNDS OPERATIONS [--host] [--kill FILE] [--keep [--in ID]]
+	equal.py TEMPLATE MOUNT SEED ROUNDS OPERATIONS [OPTIONS]
+	equal.py play FILE MOUNT [OPTIONS]
 
 --host: somebody writes through the mount at the same time, in a directory of its own and in one that both use.
---kill: FILE is made when a round begins; whoever sees it kills the daemon, starts another one, and removes FILE.
---keep: with rules of what is kept; the guest's side is what they keep. --in: one round in a sandbox that has them."""
+--kill FILE: each round has somebody who dies; FILE is made with who ("daemon", "priv") and when (ms). Whoever sees it kills that
+  one, starts another daemon, and removes FILE.
+--agent: the sandbox's agent dies in the end, behind the last comparison; else the sandbox is killed by the daemon.
+--alone: nothing gets a second name. --keep: with rules of what is kept; the guest's side is what they keep.
+--in ID: one round in a sandbox that is there. --scenes FILES, --flood EVENTS: one round of that (equal_guest.py).
+--fault: both sides are taken to differ when two names begin with "fault"; an operation in each round makes one. Tries the shrinking.
+What fails is written into BERTH_PLANS (/var/tmp), before and after it was shrunk (BERTH_SHRINK seconds at most, 300); "play" plays such a
+file again, BERTH_TRIES times (1, with a host or deaths 3), and shrinks it further."""
+import itertools
 import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 
+import shrink
 from berthtest import Api, differences, fail, manifest, until
 
-# Runs inside. Operations follow from the seed alone, so that a round can be had again; what cannot be done is skipped.
-GUEST = r'''
-import hashlib, io, json, mmap, os, random, stat, sys
-root, seed, count, begin = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-os.chdir(root)
-away = "/home/user/away"
-os.makedirs(away, exist_ok=True)
-r = random.Random(seed)
-names = ["a", "b", "c", "dir", "x y", "\u00e9", "-n", ".h", "n\nl", "long" * 50]
-def dirs():
-    out = ["."]
-    for at, ds, fs in os.walk("."):
-        out += [os.path.join(at, d) for d in ds if at.count("/") < 6]
-        if len(out) > 60: break
-    return out
-def files():
-    out = []
-    for at, ds, fs in os.walk("."):
-        out += [os.path.join(at, f) for f in fs]
-        if len(out) > 200: break
-    return sorted(out)
-def some(kind):
-    all = sorted(kind())
-    return r.choice(all) if all else None
-def new(): return os.path.join(some(dirs), r.choice(names) + r.choice(["", "", str(r.randrange(20))]))
-def regular(): return [f for f in files() if stat.S_ISREG(os.lstat(f).st_mode)]
-def data(n): return r.randbytes(n) if n < 200000 else r.randbytes(1000) * (n // 1000)
-def size(): return r.choice([0, 1, 10, 100, 4096, 5000, 65520, 65521, 70000, 200000, 1500000])
-def opener(path, flags): return os.open(path, flags | os.O_NONBLOCK, 0o644)  # nobody reads the FIFOs
-def open(path, mode): return io.open(path, mode, opener=opener)
-def create():
-    with open(new(), "wb") as f: f.write(data(size()))
-def append():
-    with open(some(regular), "ab") as f: f.write(data(r.choice([1, 100, 5000])))
-def overwrite():
-    p = some(regular)
-    n = os.path.getsize(p)
-    with open(p, "r+b") as f:
-        f.seek(r.randrange(n + 1000))
-        f.write(data(r.choice([1, 50, 4096, 70000])))
-def truncate(): os.truncate(some(regular), r.choice([0, 1, 4096, 65520, 100000, 3000000]))
-def punch():
-    p = some(regular)
-    n = os.path.getsize(p)
-    if n < 8192: return
-    import ctypes
-    fd = os.open(p, os.O_RDWR)
-    at = r.randrange(n) // 4096 * 4096
-    ctypes.CDLL(None, use_errno=True).fallocate(fd, 3, ctypes.c_long(at), ctypes.c_long(r.choice([4096, 65536, 200000])))
-    os.close(fd)
-def mapped():
-    p = some(regular)
-    if os.path.getsize(p) < 10: return
-    with open(p, "r+b") as f:
-        m = mmap.mmap(f.fileno(), 0)
-        m[r.randrange(len(m))] = r.randrange(256)
-        m.flush() if r.random() < .5 else None
-        m.close()
-def unlink(): os.unlink(some(files))
-def mkdir(): os.mkdir(new())
-def rmdir(): os.rmdir(some(lambda: dirs()[1:]))
-def remove_tree():
-    import shutil
-    if r.random() < .3: shutil.rmtree(some(lambda: dirs()[1:]))
-def rename_file(): os.rename(some(files), new())
-def rename_dir(): os.rename(some(lambda: dirs()[1:]), new())
-def exchange():
-    import ctypes
-    a, b = some(files), some(files)
-    ctypes.CDLL(None).renameat2(-100, os.fsencode(a), -100, os.fsencode(b), 2)
-def link(): os.link(some(regular), new())
-def symlink(): os.symlink(r.choice(["a", "../x", "/nowhere/at/all", "gone"]), new())
-def fifo(): os.mkfifo(new())
-def chmod():
-    p = r.choice([some(regular), some(lambda: dirs()[1:])])
-    os.chmod(p, r.choice([0o600, 0o644, 0o755, 0o4755 if os.path.isfile(p) else 0o1777, 0o700]))
-def utime(): os.utime(some(files), ns=(r.randrange(10**18), r.randrange(10**18)), follow_symlinks=False)
-def again():
-    p = some(regular)
-    os.unlink(p)
-    with open(p, "wb") as f: f.write(data(size()))
-def replace():
-    p = some(regular)
-    with open(p + "~", "wb") as f: f.write(data(size()))
-    os.rename(p + "~", p)
-def move_out():
-    p = some(lambda: dirs()[1:])
-    os.rename(p, os.path.join(away, str(r.randrange(5)))) if os.stat(away).st_dev == os.stat(".").st_dev else None
-def move_in():
-    back = sorted(os.listdir(away))
-    os.rename(os.path.join(away, r.choice(back)), new())
-def xattr():
-    p = r.choice([some(regular), some(lambda: dirs()[1:])])
-    if r.random() < .3: os.removexattr(p, r.choice(sorted(os.listxattr(p))))
-    else: os.setxattr(p, "user." + r.choice("abc"), data(r.choice([0, 1, 100, 1500])))
-def xattr_link():
-    p = some(regular)
-    os.link(p, new())
-    os.setxattr(p, "user.linked", b"yes")
-def held():
-    f = open(new(), "wb")
-    f.write(data(1000))
-    os.unlink(f.name) if r.random() < .5 else None
-    f.write(data(1000))
-    f.close()
-def many():
-    at = new()
-    os.mkdir(at)
-    for i in range(r.choice([10, 100, 400])):
-        with open(f"{at}/{i}", "w") as f: f.write(str(i))
-if sys.argv[5:]: link = xattr_link = create  # what is written under a name that is not kept may be told late
-ops = [create] * 6 + [append] * 3 + [overwrite] * 3 + [truncate, punch, mapped, unlink, unlink, mkdir, mkdir, rmdir, remove_tree] + \
-      [rename_file] * 3 + [rename_dir] * 3 + [exchange, link, link, symlink, fifo, chmod, chmod, utime, again, replace, held, many, move_out, move_in, xattr, xattr, xattr_link]
-for i in range(count):
-    op = r.choice(ops)
-    try: op()
-    except (OSError, TypeError, IndexError): pass
-'''
+OPERATIONS = """create create create create create create append append append overwrite overwrite overwrite truncate punch mapped unlink unlink
+mkdir mkdir rmdir remove_tree rename_file rename_file rename_file rename_dir rename_dir rename_dir exchange link link symlink fifo chmod chmod
+utime again replace held many move_out move_in xattr xattr xattr_link""".split()
 
 # What kept() says. A file that is in both classes' reach is in the lower one.
 RULES = "[names]\na\ndir/\n[none]\nb\nb?\nb??\nc/\n/a/dir\n"
@@ -149,36 +45,103 @@ def kept(path, mode):
     return parts[:2] != ["a", "dir"]
 
 
-MANIFEST = "\n".join(open(os.path.join(os.path.dirname(__file__), "berthtest.py"), encoding="utf-8").read().split("\n"))
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def sides(api, box, mnt, keep):
+def text(name):
+    with open(os.path.join(HERE, name), encoding="utf-8") as f:
+        return f.read()
+
+
+GUEST, MANIFEST = text("equal_guest.py"), text("berthtest.py")
+
+
+def make_plan(template, seed, rounds, count, options):
+    """All that follows from the seed."""
+    r = random.Random(seed)
+    plan = {"template": template, "seed": seed, "rounds": []}
+    for name in ("keep", "alone", "agent", "fault"):
+        plan[name] = "--" + name in options
+    for _ in range(rounds):
+        guest = [[r.choice(OPERATIONS), r.randrange(1 << 40)] for _ in range(count)]
+        if "--fault" in options:
+            guest.insert(r.randrange(len(guest)), ["half_of_a_fault", r.randrange(1 << 40)])
+        plan["rounds"].append({
+            "guest": guest,
+            "host": [r.randrange(1 << 40) for _ in range(60)] if "--host" in options else [],
+            "kill": [r.choice(["daemon", "daemon", "priv"]), r.randrange(400)] if "--kill" in options else None})
+    if "--scenes" in options:
+        plan["rounds"] = [{"guest": [["scenes", int(options[options.index("--scenes") + 1])]], "host": [], "kill": None}]
+    if "--flood" in options:
+        plan["rounds"].append({"guest": [["flood", int(options[options.index("--flood") + 1])]], "host": [], "kill": None})
+    return plan
+
+
+def sides(api, box, mnt, plan):
     """What each side shows. The guest's own list is made by the same program."""
     answer = api.run(box, "python3", "-c", MANIFEST, "manifest", "/workspace", "attrs", user="root")
     if answer["code"] != 0:
         fail(answer["stderr"])
-    inside = json.loads(answer["stdout"])
-    if keep:
+    text = answer["stdout"]
+    if answer["stdout_b"] != len(text.encode()):
+        text = subprocess.run(["berth", "run", "--user", "root", box, "--", "python3", "-c", MANIFEST, "manifest", "/workspace", "attrs"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+    inside = json.loads(text)
+    if plan["keep"]:
         inside = {path: one for path, one in inside.items() if kept(path, one[0])}
-    return inside, manifest(mnt, attrs=True)
+    outside = manifest(mnt, attrs=True)
+    if plan["fault"] and sum(os.path.basename(bytes.fromhex(p)).startswith(b"fault") for p in inside) > 1:
+        outside[b"a fault".hex()] = ["that was made"]
+    return inside, outside
 
 
-def round_of_a_daemon_that_dies(box, seed, count, please):
+def command(plan, one):
+    return ["python3", "-c", GUEST, "/workspace", json.dumps(one["guest"]), *["alone"] * (plan["keep"] or plan["alone"])]
+
+
+def round_with_a_death(plan, box, one, please):
     """By the command line, which goes on with the next daemon."""
-    with open(please, "w", encoding="utf-8"):
-        pass
-    r = subprocess.run(["berth", "run", "--user", "root", box, "--", "python3", "-c", GUEST, "/workspace", str(seed), str(count), "0"],
+    with open(please + ".new", "w", encoding="utf-8") as f:
+        f.write("%s %d\n" % tuple(one["kill"]))
+    os.rename(please + ".new", please)
+    r = subprocess.run(["berth", "run", "--user", "root", box, "--", *command(plan, one)],
                        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, check=False)
-    until(lambda: not os.path.exists(please), 60, "no new daemon")
+    until(lambda: not os.path.exists(please), 120, "no new daemon")
     if r.returncode != 0:
-        fail(f"seed {seed}: {r.returncode} {r.stderr[-2000:]}")
+        fail(f"seed {plan['seed']}: {r.returncode} {r.stderr[-2000:]}")
 
 
-def round_of(api, box, seed, count, keep):
-    answer = api.run(box, "python3", "-c", GUEST, "/workspace", str(seed), str(count), "0", *["keep"] * keep, user="root",
-                     timeout_ms=300000)
+def round_of_a_flood(api, plan, box, one):
+    """More happens than the kernel has room to tell, while the agent is stopped."""
+    pid = api.good("GET", f"/v1/sandboxes/{box}")["pid"]
+    api.sh(box, "mkdir /workspace/flood", user="root")
+    done = f"/proc/{pid}/root/workspace/flooded"
+    run = subprocess.Popen(["berth", "run", "--user", "root", box, "--", *command(plan, one)], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: any(GUEST[:50].encode() in cmd for cmd in commands_below(pid)), 30, "nothing runs")
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: os.path.exists(done) or run.poll() is not None, 60, "no flood")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    if run.wait(120) != 0:
+        fail("the flood failed")
+
+
+def commands_below(pid):
+    """The command lines of what an agent started."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        for child in f.read().split():
+            try:
+                with open(f"/proc/{child}/cmdline", "rb") as line:
+                    yield line.read()
+            except OSError:
+                pass
+
+
+def round_of(api, plan, box, one):
+    answer = api.run(box, *command(plan, one), user="root", timeout_ms=900000)
     if answer["code"] != 0:
-        fail(f"seed {seed}: {answer['stderr'][-2000:]}")
+        fail(f"seed {plan['seed']}: {answer['stderr'][-2000:]}")
 
 
 def quick(path, flags):
@@ -188,12 +151,12 @@ def quick(path, flags):
 class Writer(threading.Thread):
     """Through the mount: a directory of its own, and names that the guest may take away at any moment."""
 
-    def __init__(self, mnt, seed):
+    def __init__(self, mnt, seeds):
         super().__init__(daemon=True)
-        self.mnt, self.random, self.going, self.did = mnt, random.Random(seed), True, 0
+        self.mnt, self.seeds, self.going, self.did = mnt, itertools.cycle(seeds), True, 0
 
     def one(self):
-        r = self.random
+        r = random.Random(next(self.seeds))
         at = os.path.join(self.mnt, r.choice(["host", "host", "a", "dir", "."]))
         os.makedirs(os.path.join(self.mnt, "host"), exist_ok=True)
         path = os.path.join(at, f"h{r.randrange(30)}")
@@ -218,73 +181,115 @@ class Writer(threading.Thread):
                 pass
 
 
-def play(api, template, mount, seed, rounds, count, with_host, tell=True, keep=False, please=None):
-    """Return: what differs, and in which round; or None."""
-    box = api.good("POST", "/v1/sandboxes", {"template": template, "keep": RULES if keep else ""})["id"]
-    mnt, writer, outside = f"{mount}/{box}", None, None
+def play_round(api, plan, box, mnt, one, please):
+    """Return: what the host did; the API, which may be another daemon's."""
+    writer = Writer(mnt, one["host"]) if one["host"] else None
     try:
-        for k in range(rounds):
-            writer = Writer(mnt, seed + k) if with_host else None
-            if writer:
-                writer.start()
-            if please:
-                round_of_a_daemon_that_dies(box, seed * 1000 + k, count, please)
-                api = Api()
-            else:
-                round_of(api, box, seed * 1000 + k, count, keep)
-            if writer:
-                writer.going = False
-                writer.join()
-            inside, outside = sides(api, box, mnt, keep)
-            if inside != outside:
-                return differences(inside, outside), k
-        if tell:
-            print(f"seed {seed}: {rounds} rounds of {count} operations, {len(inside)} names at the end"
-                  + (f", {writer.did} changes of the host in the last" if writer else ""), flush=True)
+        if writer:
+            writer.start()
+        if one["guest"] and one["guest"][0][0] == "flood":
+            round_of_a_flood(api, plan, box, one)
+        elif one["kill"]:
+            round_with_a_death(plan, box, one, please)
+            api = Api()
+        else:
+            round_of(api, plan, box, one)
     finally:
         if writer:
             writer.going = False
+            writer.join()
+    return writer.did if writer else 0, api
+
+
+def end(api, plan, box):
+    if not plan["agent"]:
         api.good("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
+        return
+    os.kill(api.good("GET", f"/v1/sandboxes/{box}")["pid"], signal.SIGKILL)
+    until(lambda: api.good("GET", f"/v1/sandboxes/{box}")["state"] not in ("running", "stopping"), 60, "the death of an agent is not seen")
+
+
+def play(plan, mount, please, tell=True):
+    """Return: what differs, and in which round; or None."""
+    api = Api()
+    box = api.good("POST", "/v1/sandboxes", {"template": plan["template"], "keep": RULES if plan["keep"] else ""})["id"]
+    mnt, inside, did = f"{mount}/{box}", {}, 0
+    try:
+        for k, one in enumerate(plan["rounds"]):
+            did, api = play_round(api, plan, box, mnt, one, please)
+            inside, outside = sides(api, box, mnt, plan)
+            if inside != outside:
+                found = differences(inside, outside)
+                again = sides(api, box, mnt, plan)
+                return found + ["a moment later they are equal" if again[0] == again[1] else "and so a moment later"], k
+        if tell:
+            print(f"seed {plan['seed']}: {len(plan['rounds'])} rounds, {sum(len(one['guest']) for one in plan['rounds'])} operations, "
+                  f"{len(inside)} names at the end" + (f", {did} changes of the host in the last" if did else ""), flush=True)
+        end(api, plan, box)
         after = manifest(mnt, attrs=True)
-        api.good("DELETE", f"/v1/sandboxes/{box}")
-    if outside is not None and after != outside:
-        return differences(outside, after), "the end"
-    return None
+        return (differences(inside, after), "the end") if inside and after != inside else None
+    finally:
+        Api().call("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
+        Api().good("DELETE", f"/v1/sandboxes/{box}")
 
 
-def shrink(api, template, mount, seed, rounds, count, keep):
-    """The fewest rounds and operations of this seed that still differ."""
-    for fewer in range(1, rounds):
-        if play(api, template, mount, seed, fewer, count, False, False, keep):
-            rounds = fewer
-            break
-    low, high = 0, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        if play(api, template, mount, seed, rounds, middle, False, False, keep):
-            high = middle
-        else:
-            low = middle
-    return rounds, high
+def write_plan(plan, name):
+    path = os.path.join(os.environ.get("BERTH_PLANS", "/var/tmp"), name)
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(plan, f)
+    return path
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["rules"]:
-    sys.stdout.write(RULES)
-elif __name__ == "__main__":
-    template, mount, seed, rounds, count = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-    api, with_host = Api(), "--host" in sys.argv
-    keep = "--keep" in sys.argv
-    if "--in" in sys.argv:
-        box = sys.argv[sys.argv.index("--in") + 1]
-        round_of(api, box, seed, count, keep)
-        inside, outside = sides(api, box, f"{mount}/{box}", keep)
+def shrunk(plan, mount, please):
+    """Say the smallest part that still differs."""
+    until_when = time.monotonic() + float(os.environ.get("BERTH_SHRINK", "300"))
+    played = 0
+
+    def fails(trial):
+        nonlocal played
+        random_too = any(one["host"] or one["kill"] for one in trial["rounds"])
+        for _ in range(int(os.environ.get("BERTH_TRIES", "3" if random_too else "1"))):
+            if time.monotonic() > until_when:
+                return False
+            played += 1
+            if play(trial, mount, please, False):
+                return True
+        return False
+
+    name = f"equal-{plan['seed']}-shrunk.json"
+    small = shrink.shrink(plan, fails, lambda plan: write_plan(plan, name))
+    print(f"shrunk to {shrink.size(small)} of {shrink.size(plan)} operations after {played} plays: {write_plan(small, name)}")
+    if shrink.size(small) <= 20:
+        print(json.dumps(small))
+
+
+def main(argv):
+    if argv == ["rules"]:
+        sys.stdout.write(RULES)
+        return 0
+    please = argv[argv.index("--kill") + 1] if "--kill" in argv else None
+    if argv[0] == "play":
+        mount = argv[2]
+        with open(argv[1], encoding="utf-8") as f:
+            plan = json.load(f)
+    else:
+        mount = argv[1]
+        plan = make_plan(argv[0], *map(int, argv[2:5]), argv[5:])
+    if "--in" in argv:
+        box = argv[argv.index("--in") + 1]
+        play_round(Api(), plan, box, f"{mount}/{box}", plan["rounds"][0], please)
+        inside, outside = sides(Api(), box, f"{mount}/{box}", plan)
         if inside != outside:
-            print(f"seed {seed}: differs (inside / outside):", *differences(inside, outside), sep="\n")
-        sys.exit(inside != outside)
-    please = sys.argv[sys.argv.index("--kill") + 1] if "--kill" in sys.argv else None
-    found = play(api, template, mount, seed, rounds, count, with_host, keep=keep, please=please)
-    if found:
-        print(f"seed {seed}: differs in round {found[1]} (inside / outside):", *found[0], sep="\n", flush=True)
-        if not with_host and not please:
-            print("shrunk: rounds, operations =", shrink(api, template, mount, seed, rounds, count, keep))
-        sys.exit(1)
+            print(f"seed {plan['seed']}: differs (inside / outside):", *differences(inside, outside), sep="\n")
+        return inside != outside
+    found = play(plan, mount, please)
+    if not found:
+        return 0
+    print(f"seed {plan['seed']}: differs in round {found[1]} (inside / outside):", *found[0], sep="\n", flush=True)
+    print("the plan:", write_plan(plan, f"equal-{plan['seed']}.json"), flush=True)
+    shrunk(plan, mount, please)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
