@@ -248,9 +248,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		replace(&a->shipping, p);
 		ship_attach(a->ship, p->conn);
 	} else if (p->kind == WIRE_FILL) {
-		if (a->control) /* it would be told as changes of the guest's */
-			return err_set(e, -EBUSY, "busy", "the workspace is in use");
-		p->fill = fill_new(a->o.tree, p->conn);
+		p->fill = fill_new(a->o.tree, p->conn, a->control ? a->watch : NULL);
 	}
 	return 0;
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files are made as they come. The descriptor of the directory that was needed last is kept: entries of one directory
- * come together. Attributes of a file are set when the next thing begins, behind its last byte. Nobody else works in
- * the workspace yet, and still no path leaves it.
+ * come together. Attributes of a file are set when the next thing begins, behind its last byte. Mostly nobody else
+ * works in the workspace yet, and still no path leaves it.
+ *
+ * In a workspace that is in use ("over") everything but a directory is made under another name and renamed when it is
+ * whole. What has the name gives way if it is of the same kind, and a link to a file; nothing is followed. The end is
+ * answered when the host has acknowledged the names.
  */
 #include "guest/fill.h"
 
@@ -16,12 +20,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/random.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 struct fill {
 	const struct tree *tree; /* borrowed, as the next */
 	struct conn *conn;
+	struct watch *watch; /* NULL: nobody else works here */
+	struct barrier *barrier;
+	bool over;
+	char temp[32]; /* in @dirfd, what is not whole yet; "": nothing */
 	char *dir; /* path of @dirfd; NULL: none is open */
 	int dirfd;
 	int file; /* that is being written, -1: none */
@@ -31,12 +40,13 @@ struct fill {
 	uint64_t made;
 };
 
-struct fill *fill_new(const struct tree *tree, struct conn *conn)
+struct fill *fill_new(const struct tree *tree, struct conn *conn, struct watch *watch)
 {
 	struct fill *f = NEW(struct fill);
 
 	f->tree = tree;
 	f->conn = conn;
+	f->watch = watch;
 	f->dirfd = f->file = -1;
 	return f;
 }
@@ -47,12 +57,70 @@ void fill_free(struct fill **slot)
 
 	if (!f)
 		return;
+	watch_unbarrier(&f->barrier);
+	if (f->temp[0])
+		unlinkat(f->dirfd, f->temp, 0);
 	fd_close(&f->dirfd);
 	fd_close(&f->file);
 	str_free(&f->dir);
 	str_free(&f->name);
 	free(f);
 }
+
+/* --- over what is there ------------------------------------------------------------------------------------------- */
+
+/* Where something of this name is made first. */
+static const char *first_name(struct fill *f, const char *name)
+{
+	uint64_t salt = 0;
+
+	if (!f->over)
+		return name;
+	(void)!getrandom(&salt, sizeof(salt), 0);
+	snprintf(f->temp, sizeof(f->temp), ".berth-%016llx", (unsigned long long)salt);
+	return f->temp;
+}
+
+/* It is whole: it gets its name. Two names of one file are not renamed, so the first is taken away in any case. */
+static int name_it(struct fill *f, const char *name)
+{
+	int r;
+
+	if (!f->temp[0])
+		return 0;
+	r = renameat(f->dirfd, f->temp, f->dirfd, name) < 0 ? -errno : 0;
+	unlinkat(f->dirfd, f->temp, 0);
+	f->temp[0] = '\0';
+	return r;
+}
+
+/* Who cannot give files away keeps them. */
+static void own(struct msg_FILL_ENTRY *en, const struct stat *as)
+{
+	bool can = geteuid() == 0;
+
+	en->uid = can ? as->st_uid : geteuid();
+	en->gid = can ? as->st_gid : getegid();
+}
+
+/* May it have the name, and whose will it be? */
+static int look(struct fill *f, const char *name, struct msg_FILL_ENTRY *en)
+{
+	mode_t mode = (mode_t)en->mode;
+	struct stat dir, st;
+
+	if (fstat(f->dirfd, &dir) < 0)
+		return -errno;
+	own(en, &dir);
+	if (fstatat(f->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if ((st.st_mode & S_IFMT) != (mode & S_IFMT) && !(S_ISREG(mode) && S_ISLNK(st.st_mode)))
+		return S_ISDIR(mode) ? -ENOTDIR : S_ISDIR(st.st_mode) ? -EISDIR : -EEXIST;
+	own(en, &st);
+	return 0;
+}
+
+/* --- one thing ---------------------------------------------------------------------------------------------------- */
 
 static int to_dir(struct fill *f, struct span path, char room[4096], const char **ret_name)
 {
@@ -112,6 +180,7 @@ static int set_fd(int fd, const struct msg_FILL_ENTRY *en)
 
 static int end_file(struct fill *f)
 {
+	const char *slash = f->name ? strrchr(f->name, '/') : NULL;
 	int r = 0;
 
 	if (f->file < 0)
@@ -121,6 +190,8 @@ static int end_file(struct fill *f)
 	if (r == 0)
 		r = set_fd(f->file, &f->entry);
 	fd_close(&f->file);
+	if (r == 0 && f->over)
+		r = name_it(f, slash ? slash + 1 : f->name);
 	return r;
 }
 
@@ -146,7 +217,7 @@ static int make_file(struct fill *f, const char *name, const struct msg_FILL_ENT
 {
 	int r;
 
-	f->file = openat(f->dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	f->file = openat(f->dirfd, first_name(f, name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (f->file < 0)
 		return -errno;
 	f->entry = *en;
@@ -160,8 +231,12 @@ static int make_dir(struct fill *f, const char *name, const struct msg_FILL_ENTR
 	AUTO(fd_close) int fd = -1;
 	int r;
 
+	if (!en->again && mkdirat(f->dirfd, name, 0700) < 0)
+		return f->over && errno == EEXIST ? 0 : -errno; /* what else it could be was looked at */
+	if (!en->again && f->over && fchownat(f->dirfd, name, (uid_t)en->uid, (gid_t)en->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
 	if (!en->again)
-		return mkdirat(f->dirfd, name, 0700) < 0 ? -errno : 0;
+		return 0;
 	fd = openat(f->dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -172,10 +247,12 @@ static int make_dir(struct fill *f, const char *name, const struct msg_FILL_ENTR
 static int make_other(struct fill *f, const char *name, const struct msg_FILL_ENTRY *en)
 {
 	AUTO(str_free) char *target = span_dup(en->target);
+	const char *last = name;
 	struct timespec times[2];
 	int r;
 
 	times_of(en, times);
+	name = first_name(f, last);
 	if (S_ISLNK(en->mode))
 		r = symlinkat(target, f->dirfd, name);
 	else if (S_ISFIFO(en->mode) || S_ISSOCK(en->mode))
@@ -186,11 +263,12 @@ static int make_other(struct fill *f, const char *name, const struct msg_FILL_EN
 	    (!S_ISLNK(en->mode) && fchmodat(f->dirfd, name, (mode_t)en->mode & 07777, 0) < 0) ||
 	    utimensat(f->dirfd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	return 0;
+	return name_it(f, last);
 }
 
-static int make_link(struct fill *f, const char *name, struct span to)
+static int make_link(struct fill *f, const char *last, struct span to)
 {
+	const char *name;
 	char room[4096], proc[64];
 	AUTO(fd_close) int fd = -1;
 
@@ -202,21 +280,29 @@ static int make_link(struct fill *f, const char *name, struct span to)
 	if (fd < 0)
 		return fd;
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	if (linkat(fd, "", f->dirfd, name, AT_EMPTY_PATH) == 0)
-		return 0;
-	return linkat(AT_FDCWD, proc, f->dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	name = first_name(f, last);
+	if (linkat(fd, "", f->dirfd, name, AT_EMPTY_PATH) < 0 &&
+	    linkat(AT_FDCWD, proc, f->dirfd, name, AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	return name_it(f, last);
 }
 
 /* The workspace's own attributes. */
-static int set_root(struct fill *f, const struct msg_FILL_ENTRY *en)
+static int set_root(struct fill *f, struct msg_FILL_ENTRY *en)
 {
 	AUTO(fd_close) int fd = node_open(f->tree->fd, "", O_RDONLY | O_DIRECTORY, 0, false);
 	int r = fd < 0 ? fd : en->xattrs.len ? set_xattrs(fd, en->xattrs) : 0;
+	struct stat st;
 
+	if (r == 0 && f->over) {
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		own(en, &st);
+	}
 	return r ? r : set_fd(fd, en);
 }
 
-static int one(struct fill *f, const struct msg_FILL_ENTRY *en)
+static int one(struct fill *f, struct msg_FILL_ENTRY *en)
 {
 	char room[4096];
 	const char *name;
@@ -225,6 +311,8 @@ static int one(struct fill *f, const struct msg_FILL_ENTRY *en)
 	if (en->path.len == 0)
 		return en->again ? set_root(f, en) : -EINVAL;
 	r = to_dir(f, en->path, room, &name);
+	if (r == 0 && f->over)
+		r = look(f, name, en);
 	if (r < 0)
 		return r;
 	f->made += !en->again;
@@ -237,8 +325,11 @@ static int one(struct fill *f, const struct msg_FILL_ENTRY *en)
 
 static int failed(struct err *e, int r, struct span path)
 {
+	const char *why = r == -EISDIR ? "a directory is there" :
+			  r == -EEXIST || r == -ENOTDIR ? "something else is there" : err_name(r);
+
 	return err_set(e, r, r == -ENOSPC || r == -EDQUOT ? "no-space" : "failed", "/workspace/%.*s: %s",
-		       (int)MIN(path.len, (size_t)160), path.len ? (const char *)path.p : "", err_name(r));
+		       (int)MIN(path.len, (size_t)160), path.len ? (const char *)path.p : "", why);
 }
 
 static int on_entries(struct fill *f, const struct frame *frame, struct err *e)
@@ -250,6 +341,11 @@ static int on_entries(struct fill *f, const struct frame *frame, struct err *e)
 
 	if (r < 0)
 		return r;
+	if (f->watch && !m.over) /* it would be told as changes of the guest's */
+		return err_set(e, -EBUSY, "busy", "the workspace is in use");
+	if (!f->watch && m.over)
+		return err_set(e, -EAGAIN, "not-replicating", "nobody has asked for changes");
+	f->over = m.over;
 	list = m.entries;
 	while (msg_rec_next(&list, MSG_FILL_ENTRY, &en)) {
 		r = end_file(f);
@@ -275,15 +371,27 @@ static int on_data(struct fill *f, const struct frame *frame, struct err *e)
 	return r < 0 ? failed(e, r, span_str(f->name ? f->name : "")) : 0;
 }
 
+static void on_told(void *ctx)
+{
+	struct fill *f = ctx;
+
+	f->barrier = NULL;
+	(void)!conn_send(f->conn, MSG_FILLED, &(struct msg_FILLED){ .entries = f->made });
+}
+
+/* For how long to wait is the host's to say: it hangs up. */
 static int on_end(struct fill *f, struct err *e)
 {
-	struct msg_FILLED m;
 	int r = end_file(f);
 
 	if (r < 0)
 		return failed(e, r, span_str(f->name ? f->name : ""));
-	m.entries = f->made;
-	(void)!conn_send(f->conn, MSG_FILLED, &m);
+	if (f->barrier)
+		return err_set(e, -EPROTO, "bad-message", "there is one end");
+	if (f->over)
+		f->barrier = watch_barrier(f->watch, CLOCK_NEVER, on_told, f);
+	else
+		on_told(f);
 	return 0;
 }
 

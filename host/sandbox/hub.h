@@ -253,6 +253,19 @@ struct hub_import {
 int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *ctx, struct hub_info *ret,
 	       struct err *e) MUST_CHECK;
 
+/* An archive whose files come into a workspace. */
+struct hub_put {
+	const char *path; /* below the workspace; a directory, or nothing yet in one that is there */
+	bool keep_top;	  /* its attributes stay when it is there */
+	uint64_t files, bytes, left_out; /* yielded: names; bytes without holes; devices */
+};
+
+/** hub_put() - what @get yields is laid over what is at @path: of a stopped workspace all of it or nothing; of one that
+ * runs until something cannot be, and it is shown at the return. Return: 0; -EBUSY slug "paused"; bad-archive,
+ * quota-exceeded; -ENOENT; -ENOTDIR, -EISDIR, -EEXIST: something else stands where it goes; the agent's. Blocks. */
+int hub_put(struct hub *hub, const char *id_or_name, struct hub_put *what, tar_get_fn *get, void *ctx,
+	    struct err *e) MUST_CHECK;
+
 /* --- templates ---------------------------------------------------------------------------------------------------- */
 
 /** hub_template_build() - as priv_template_build(); words arrive on @log_fd, @ret_pidfd tells the end. */

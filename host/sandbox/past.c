@@ -8,17 +8,19 @@
 #include "host/ws/archive.h"
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* How long what was written may take to come home: while everything runs; while the workload stands still. How long one
  * caller waits for another's work on the same sandbox. */
-enum { SEAL_TRIES = 10, NAME_TRIES = 100, STILL_MS = 20000, HOLD_MS = 10000 };
+enum { SEAL_TRIES = 10, NAME_TRIES = 100, STILL_MS = 20000, HOLD_MS = 10000, PUT_DIAL_MS = 10000 };
 
 static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
 
@@ -576,4 +578,91 @@ int hub_import(struct hub *hub, struct hub_import *what, tar_get_fn *get, void *
 	hub_random_id(i->id);
 	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
 	return settle(s, &of, ret, e);
+}
+
+/* --- archives into a workspace ------------------------------------------------------------------------------------ */
+
+/* Where the top goes: a directory (whose attributes stay when the archive says nothing of it), or a name in one. */
+static int place_of(struct sandbox *s, const struct hub_put *what, const struct ws_import *io, bool *ret_keep,
+		    struct err *e)
+{
+	const char *slash = strrchr(what->path, '/');
+	AUTO(str_free) char *dir = span_dup(SPAN(what->path, slash ? (size_t)(slash - what->path) : 0));
+	struct node n;
+	int r = ws_resolve(s->ws, what->path, &n);
+
+	*ret_keep = r == 0 && (what->keep_top || !io->has_top);
+	if (r == 0 && !S_ISDIR(n.mode))
+		return err_set(e, -ENOTDIR, "not-directory", "/workspace/%s is no directory", what->path);
+	if (r == -ENOENT)
+		r = ws_resolve(s->ws, dir, &n);
+	return r < 0 ? err_sys(e, r, "/workspace/%s", dir) : 0;
+}
+
+static int put_live(struct sandbox *s, const struct hub_put *what, const struct ws_import *io, bool keep,
+		    struct err *e)
+{
+	AUTO(fd_close) int fd = -1;
+	int r = link_dial(ws_link(s->ws), WIRE_FILL, clock_after_ms(PUT_DIAL_MS), &fd, e);
+
+	if (r == 0)
+		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &io->tree, .fd = fd, .over = true,
+					       .below = what->path, .keep_top = keep,.stop = &s->is_wanted }, e);
+	if (r == -ECANCELED) {
+		*e = ERR_NULL;
+		return err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);
+	}
+	return r;
+}
+
+static int put_stored(struct sandbox *s, const struct hub_put *what, const struct ws_import *io, bool keep,
+		      struct err *e)
+{
+	AUTO(str_free) char *place = NULL;
+	struct ws_wait *wait = ws_wait_new();
+	const char *at;
+	int r;
+
+	ws_graft(s->ws, &io->tree, what->path, keep, io->new_b, &place, ws_wait_done, wait);
+	r = ws_wait_end(&wait, NULL);
+	at = place ? place : what->path;
+	if (r == -EISDIR)
+		return err_set(e, r, "failed", "/workspace/%s: a directory is there", at);
+	if (r == -EEXIST || r == -ENOTDIR)
+		return err_set(e, r, "failed", "/workspace/%s: something else is there", at);
+	if (r == -EDQUOT)
+		return err_set(e, r, "quota-exceeded", "/workspace/%s: more than the workspace may hold", at);
+	return r < 0 ? err_sys(e, r, "/workspace/%s", at) : 0;
+}
+
+int hub_put(struct hub *hub, const char *id_or_name, struct hub_put *what, tar_get_fn *get, void *ctx, struct err *e)
+{
+	struct ws_import io = { .may = may_import, .may_ctx = hub };
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
+	struct sandbox *s = NULL;
+	struct hub_info info;
+	bool keep = false;
+	int r = hub_find(hub, id_or_name, &info, e);
+
+	if (r)
+		return r;
+	io.bytes_max = info.workspace_b;
+	io.entries_max = ws_entries_max(info.workspace_b);
+	r = ws_import(hub->conf.store, get, ctx, &io, e);
+	hold_it = io.hold;
+	if (r == 0)
+		r = hold(hub, info.id, &s, e);
+	if (r)
+		return r;
+	if (s->info.state == SANDBOX_PAUSED)
+		r = err_set(e, -EBUSY, "paused", "sandbox %s is paused: resume it first", s->info.id);
+	if (r == 0)
+		r = place_of(s, what, &io, &keep, e);
+	if (r == 0)
+		r = runs(s) ? put_live(s, what, &io, keep, e) : put_stored(s, what, &io, keep, e);
+	release(s);
+	what->files = io.entries;
+	what->bytes = io.bytes;
+	what->left_out = io.left_out;
+	return r;
 }

@@ -21,6 +21,8 @@ struct ws_import {
 	int (*may)(void *ctx, struct err *e);
 	void *may_ctx;
 	uint64_t entries, bytes;	 /* what there was */
+	uint64_t new_b;			 /* that the store did not have */
+	bool has_top;			 /* the root had a member of its own */
 	uint64_t left_out;		 /* devices */
 	struct digest tree;
 	struct store_hold *hold; /* on it; yours */

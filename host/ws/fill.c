@@ -95,9 +95,11 @@ static uint64_t until(const struct filler *f)
 
 static int flush(struct filler *f)
 {
-	struct msg_FILL m = { .entries = msg_list_span(&f->batch) };
+	struct msg_FILL m = { .entries = msg_list_span(&f->batch), .over = f->what->over };
 	int r;
 
+	if (f->what->stop && __atomic_load_n(f->what->stop, __ATOMIC_RELAXED))
+		return -ECANCELED;
 	if (!f->batch.n)
 		return 0;
 	r = frame_send(f->fd, MSG_FILL, &m, until(f));
@@ -130,6 +132,8 @@ static int send_rest(struct filler *f, const struct content *c)
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		r = frame_send(f->fd, MSG_FILL_DATA, &m, until(f));
+		if (f->what->stop && __atomic_load_n(f->what->stop, __ATOMIC_RELAXED))
+			r = -ECANCELED;
 		at += (uint64_t)n;
 		f->now.bytes += (uint64_t)n;
 		if (f->what->progress)
@@ -139,25 +143,38 @@ static int send_rest(struct filler *f, const struct content *c)
 	return r;
 }
 
+/* As the agent is to call it; on the heap. */
+static char *place(const struct filler *f, const char *path)
+{
+	const char *top = f->what->over ? f->what->below : "";
+
+	return *path ? path_join(top, path) : must_strdup(top);
+}
+
 static int lay(struct filler *f, const char *path, const struct tree_item *it, bool again)
 {
+	AUTO(str_free) char *to = place(f, path);
+	AUTO(str_free) char *link = NULL;
 	AUTO(mem_free) uint8_t *data = NULL;
 	AUTO(mem_free) uint8_t *xattrs = NULL;
-	struct msg_FILL_ENTRY en = { .path = span_str(path),
+	struct msg_FILL_ENTRY en = { .path = span_str(to),
 				     .mode = it->mode,
 				     .uid = it->uid,
 				     .gid = it->gid,
 				     .mtime_ns = it->mtime_ns,
 				     .target = it->target,
 				     .again = again };
-	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&f->links, en.path);
+	const char *first = S_ISDIR(it->mode) ? NULL : map_get(&f->links, span_str(path));
 	bool small = it->content.size <= INLINE_MAX;
 	ssize_t n;
 	int r;
 
+	if (strlen(to) > PATH_LEN_MAX)
+		return -ENAMETOOLONG;
 	f->now.files += !again;
 	if (first && !str_eq(first, path)) {
-		en.link = span_str(first);
+		link = place(f, first);
+		en.link = span_str(link);
 		return send_entry(f, &en);
 	}
 	if (it->xattrs.size && (again || !S_ISDIR(it->mode))) {
@@ -187,6 +204,8 @@ static int one(void *ctx, const char *path, const struct tree_item *it, bool aga
 {
 	if (S_ISCHR(it->mode) || S_ISBLK(it->mode) || tree_is_elsewhere(it))
 		return 0; /* nobody can have made one; of nothing nothing is made */
+	if (!*path && ((struct filler *)ctx)->what->keep_top)
+		return 0;
 	return lay(ctx, path, it, again);
 }
 
@@ -299,7 +318,10 @@ int ws_fill(const struct ws_fill *what, struct err *e)
 	f.began = clock_now();
 	f.patience_ms = what->patience_ms ? what->patience_ms : PATIENCE_MS;
 	if (r == 0) {
-		r = ws_walk(f.store, &top, one, &f);
+		if (what->over && what->below[0])
+			r = lay(&f, "", &top, false);
+		if (r == 0)
+			r = ws_walk(f.store, &top, one, &f);
 		if (r == 0)
 			r = flush(&f);
 		r = r < 0 ? reason(&f, r, e) : finish(&f, e);

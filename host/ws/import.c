@@ -203,6 +203,7 @@ static int take_content(struct importer *im, const struct tar_item *it, struct c
 		r = content_resize(w, it->size);
 	if (r == 0 && n >= 0)
 		r = content_finish(w, ret);
+	im->io->new_b += content_writer_new_b(w);
 	content_writer_free(&w);
 	return n < 0 ? n : r < 0 ? broken(r, e) : 0;
 }
@@ -317,6 +318,7 @@ static int member(struct importer *im, const struct tar_item *it, struct err *e)
 	if (!*path) {
 		if (!S_ISDIR(it->mode) || node_get(im->t, im->root, &n) != 0)
 			return refuse(im, it, "the root is no directory", e);
+		im->io->has_top = true;
 		put_attributes(im, it, &n);
 		return count_attrs(im, it, e);
 	}

@@ -22,7 +22,7 @@ static int must(int r)
 	return r == STORE_E_NONE ? -ENOENT : r;
 }
 
-static void touch(struct ws_pass *p, uint64_t fid, int links)
+void local_touch(struct ws_pass *p, uint64_t fid, int links)
 {
 	struct node n;
 
@@ -79,7 +79,7 @@ static int local_make(struct ws_pass *p, struct op *op)
 	if (S_ISLNK(op->mode))
 		node_set_target(p->txn, n->fid, op->target);
 	apply_entry(p, op->parent, span_str(op->name), n);
-	touch(p, op->parent, S_ISDIR(op->mode) ? 1 : 0);
+	local_touch(p, op->parent, S_ISDIR(op->mode) ? 1 : 0);
 	op->has_node = true;
 	return 0;
 }
@@ -103,13 +103,13 @@ static int local_link(struct ws_pass *p, struct op *op)
 	node_put(p->txn, &op->node);
 	changes_add(&p->changes, 0, SPAN_NULL, op->fid, false, false);
 	apply_entry(p, op->parent, span_str(op->name), &op->node);
-	touch(p, op->parent, 0);
+	local_touch(p, op->parent, 0);
 	op->has_node = true;
 	return 0;
 }
 
 /* A name is taken away from an inode: its link count follows, the last one drops it at the end of the pass. */
-static void unname(struct ws_pass *p, uint64_t parent, const char *name, struct node *n)
+void local_unname(struct ws_pass *p, uint64_t parent, const char *name, struct node *n)
 {
 	apply_gone(p, parent, span_str(name));
 	if (S_ISDIR(n->mode))
@@ -146,7 +146,7 @@ static int clear_tree(struct ws_pass *p, uint64_t fid)
 			fid = kid; /* down; come back from the top when it is empty */
 			continue;
 		}
-		unname(p, fid, copy, &n);
+		local_unname(p, fid, copy, &n);
 	}
 	return MIN(r, 0);
 }
@@ -174,8 +174,8 @@ static int local_remove(struct ws_pass *p, struct op *op)
 	}
 	if (S_ISDIR(n.mode) && !is_empty(p, fid))
 		return -ENOTEMPTY;
-	unname(p, op->parent, op->name, &n);
-	touch(p, op->parent, S_ISDIR(n.mode) ? -1 : 0);
+	local_unname(p, op->parent, op->name, &n);
+	local_touch(p, op->parent, S_ISDIR(n.mode) ? -1 : 0);
 	return 0;
 }
 
@@ -208,10 +208,10 @@ static int replace_target(struct ws_pass *p, struct op *op, const struct node *n
 		return -ENOTDIR;
 	if (S_ISDIR(o.mode) && !is_empty(p, other))
 		return -ENOTEMPTY;
-	unname(p, op->to_parent, op->to_name, &o);
+	local_unname(p, op->to_parent, op->to_name, &o);
 	story_replaced(p);
 	if (S_ISDIR(o.mode))
-		touch(p, op->to_parent, -1);
+		local_touch(p, op->to_parent, -1);
 	return 0;
 }
 
@@ -236,8 +236,8 @@ static int exchange(struct ws_pass *p, struct op *op, const struct node *n, uint
 	story_got(p, op->to_parent, span_str(op->to_name), n);
 	changes_add(&p->changes, op->parent, span_str(op->name), o.fid, true, false);
 	changes_add(&p->changes, op->to_parent, span_str(op->to_name), n->fid, true, false);
-	touch(p, op->parent, b - a);
-	touch(p, op->to_parent, a - b);
+	local_touch(p, op->parent, b - a);
+	local_touch(p, op->to_parent, a - b);
 	return 0;
 }
 
@@ -276,8 +276,8 @@ static int local_rename(struct ws_pass *p, struct op *op)
 	changes_add(&p->changes, op->to_parent, span_str(op->to_name), fid, true, false);
 	n->ctime_ns = n->content_ctime_ns = clock_wall();
 	node_put(p->txn, n);
-	touch(p, op->parent, S_ISDIR(n->mode) ? -1 : 0);
-	touch(p, op->to_parent, S_ISDIR(n->mode) ? 1 : 0);
+	local_touch(p, op->parent, S_ISDIR(n->mode) ? -1 : 0);
+	local_touch(p, op->to_parent, S_ISDIR(n->mode) ? 1 : 0);
 	return 0;
 }
 
@@ -442,6 +442,7 @@ int op_local(struct ws_pass *p, struct op *op)
 		[OP_MAKE] = local_make,	    [OP_LINK] = local_link,	  [OP_REMOVE] = local_remove,
 		[OP_RENAME] = local_rename, [OP_SETATTR] = local_setattr, [OP_WRITE] = local_write,
 		[OP_XATTR] = local_xattr,   [OP_ALLOC] = local_allocate,  [OP_RESTORE] = local_restore,
+		[OP_GRAFT] = local_graft,
 	};
 
 	return table[op->kind](p, op);

@@ -269,6 +269,7 @@ static int op_live(struct ws_pass *p, struct op *op)
 	case OP_XATTR:
 		return op->has_node ? live_attr(p, op) : 0; /* an old agent has no more to say */
 	case OP_RESTORE:
+	case OP_GRAFT:
 		break;
 	}
 	return -EINVAL;
@@ -310,9 +311,9 @@ static void op_run(void *ctx)
 	op->result = r;
 	if (r == 0)
 		follow_publish(op->ws->conf.watchers, op->ws->id);
-	/* Whoever asked for a restore looks at the mount when it is answered. Others may be the mount itself: the
+	/* Whoever asked for one of these looks at the mount when it is answered. Others may be the mount itself: the
 	 * kernel knows what it asked for, and would wait for us here. */
-	when_told = r == 0 && op->kind == OP_RESTORE;
+	when_told = r == 0 && (op->kind == OP_RESTORE || op->kind == OP_GRAFT);
 	if (r == 0)
 		ws_tell(op->ws, &p.changes, when_told ? op_told : NULL, op);
 	changes_free(&p.changes);
@@ -479,7 +480,8 @@ static void op_start(struct op *op)
 	lock_take(&ws->lock);
 	r = ws->is_past ? -EROFS : ws->mode == WS_PAUSED ? -EBUSY : 0;
 	/* A restore is what the others are refused for. */
-	if (r == 0 && ((ws->is_refusing && op->kind != OP_RESTORE) || (op->kind == OP_RESTORE && ws->mode == WS_LIVE)))
+	if (r == 0 && ((ws->is_refusing && op->kind != OP_RESTORE) ||
+		       ((op->kind == OP_RESTORE || op->kind == OP_GRAFT) && ws->mode == WS_LIVE)))
 		r = -EBUSY;
 	link = ws->mode == WS_LIVE ? ws->link : NULL;
 	lock_drop(&ws->lock);
@@ -613,5 +615,18 @@ void ws_restore(struct ws *ws, const struct digest *from, const struct digest *t
 	op->to = *to;
 	op->path = must_strdup(path);
 	op->words = must_strdup(words);
+	op_start(op);
+}
+
+void ws_graft(struct ws *ws, const struct digest *tree, const char *path, bool keep_top, uint64_t new_b,
+	      char **ret_place, ws_done_fn *fn, void *ctx)
+{
+	struct op *op = op_new(ws, OP_GRAFT, fn, ctx);
+
+	op->to = *tree;
+	op->path = must_strdup(path);
+	op->keep_top = keep_top;
+	op->len = new_b;
+	op->ret_place = ret_place;
 	op_start(op);
 }

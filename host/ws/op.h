@@ -5,7 +5,7 @@
 /* One change that the host asked for, on its way: to the agent and back (live), or to the store (stopped). */
 #include "host/ws/state.h"
 
-enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_XATTR, OP_ALLOC, OP_RESTORE };
+enum op_kind { OP_MAKE, OP_LINK, OP_REMOVE, OP_RENAME, OP_SETATTR, OP_WRITE, OP_XATTR, OP_ALLOC, OP_RESTORE, OP_GRAFT };
 
 struct op {
 	enum op_kind kind;
@@ -19,8 +19,10 @@ struct op {
 	struct span target;   /* owned bytes */
 	struct span data;     /* owned bytes */
 	struct ws_attr attr;
-	char *path; /* owned, as the next: what is restored, and what the journal says of it */
+	bool keep_top; /* of what is grafted: the attributes of the place stay; @len: what the store took for it */
+	char *path; /* owned, as the next: what is restored or grafted, and what the journal says of it */
 	char *words;
+	char **ret_place; /* borrowed: where a graft could not go on; yours */
 	struct digest from, to;
 	ws_done_fn *fn;
 	void *ctx;
@@ -41,6 +43,13 @@ int kept_allow(const struct op *op, struct txn *t, const char *path, const char 
 int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint64_t size);
 /* past.c: the workspace, sealed as op->from, becomes op->to at op->path. Return: 0; -EAGAIN: it is not op->from. */
 int local_restore(struct ws_pass *p, struct op *op);
+/* graft.c: the tree op->to is laid over what is at op->path. Return: 0; -ENOENT; -ENOTDIR, -EISDIR, -EEXIST
+ * where something else stands, with the path in *op->ret_place; -EDQUOT; -EMLINK. */
+int local_graft(struct ws_pass *p, struct op *op);
+/* local.c: a name in a directory came or went; @links: how many directories. And it is taken away from an inode whose
+ * link count follows. */
+void local_touch(struct ws_pass *p, uint64_t fid, int links);
+void local_unname(struct ws_pass *p, uint64_t parent, const char *name, struct node *n);
 /* Unpack a directory inside the pass, when it is a stub. */
 int pass_unpack(struct ws_pass *p, uint64_t fid);
 

@@ -123,6 +123,11 @@ struct berth_imported {
  * the daemon's default. */
 BERTH_API int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b,
 			   struct berth_imported *ret, struct berth_error *e);
+/** berth_put_archive() - a tar archive from @fd, to its end, is laid over what is at @path in a sandbox, which is a
+ * directory or nothing yet in one. @keep_top: attributes of one that is there stay. @ret_left_out: device nodes; may be
+ * NULL. Stopped: all of it or nothing. */
+BERTH_API int berth_put_archive(struct berth *b, const char *id, const char *path, bool keep_top, int fd,
+				uint64_t *ret_left_out, struct berth_error *e);
 
 /* --- the log of a workspace -------------------------------------------------------------------------------------- */
 

@@ -71,7 +71,7 @@ bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
 /** cli_rules() - the text of a file of rules of what is kept; complains itself. free(*ret). */
 bool cli_rules(const char *verb, const char *file, char **ret);
 
-/* A copy, of files.c and tree.c. */
+/* A copy, of files.c, tree.c and tree-in.c. */
 struct cli_copy {
 	struct berth *b;
 	const char *id;
@@ -83,6 +83,9 @@ struct cli_copy {
 /** cli_copy_tree() - what is in the directory @from of the sandbox into the open directory @dir, which people know as
  * @shown; that one gets the attributes of @from, too, unless @keep_top. */
 void cli_copy_tree(struct cli_copy *c, const char *from, int dir, const char *shown, bool keep_top);
+/** cli_copy_tree_in() - the directory @from and what is in it to the place @to of the sandbox; with @keep_top
+ * attributes of a directory that is there stay. */
+void cli_copy_tree_in(struct cli_copy *c, const char *from, const char *to, bool keep_top);
 void cli_copy_complain(struct cli_copy *c, const char *path, const char *why);
 /** cli_copy_is_special() - a device or a pipe is not a name that can be given to something else: /dev/null would be
  * gone for everybody. @flags as for fstatat(2). */

@@ -6,15 +6,12 @@
 #include "base/path.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { DEPTH_MAX = 128 };
 
 char *cli_split(const char *arg, const char **ret_path)
 {
@@ -147,40 +144,17 @@ static void link_in(struct cli_copy *c, const char *from, const char *to)
 		cli_copy_complain(c, from, e.text);
 }
 
-static void tree_in(struct cli_copy *c, const char *from, const char *to, int depth)
+/* As mkdir -p does: what a name is typed in. */
+static bool way_in(struct cli_copy *c, const char *to)
 {
+	const char *slash = strrchr(to, '/');
+	AUTO(str_free) char *dir = span_dup(SPAN(to, slash ? (size_t)(slash - to) : 0));
 	struct berth_error e;
-	struct dirent *one;
-	struct stat st;
-	DIR *d;
 
-	if (lstat(from, &st) < 0) {
-		cli_copy_complain(c, from, strerror(errno));
-		return;
-	}
-	if (S_ISREG(st.st_mode))
-		file_in(c, from, to, st.st_mode);
-	else if (S_ISLNK(st.st_mode))
-		link_in(c, from, to);
-	else if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
-		cli_copy_complain(c, from, "neither file, directory nor symlink: left out");
-	if (!S_ISDIR(st.st_mode) || depth > DEPTH_MAX)
-		return;
-	d = opendir(from);
-	if (!d || berth_mkdir(c->b, c->id, to, st.st_mode & 07777, &e) < 0) {
-		cli_copy_complain(c, from, d ? e.text : strerror(errno));
-		if (d)
-			closedir(d);
-		return;
-	}
-	while ((one = readdir(d))) {
-		AUTO(str_free) char *a = path_join(from, one->d_name);
-		AUTO(str_free) char *z = path_join(to, one->d_name);
-
-		if (!str_eq(one->d_name, ".") && !str_eq(one->d_name, ".."))
-			tree_in(c, a, z, depth + 1);
-	}
-	closedir(d);
+	if (!*dir || berth_mkdir(c->b, c->id, dir, 0755, &e) == 0)
+		return true;
+	cli_copy_complain(c, dir, e.text);
+	return false;
 }
 
 /*
@@ -283,9 +257,10 @@ static int copy_in(struct cli_copy *c, const char *src, const char *dst, bool re
 	AUTO(str_free) char *typed = must_strdup(src);
 	struct berth_entry at = { .name = NULL };
 	struct berth_error e;
-	struct stat st;
+	struct stat st, self;
+	const char *name = NULL;
 
-	if (stat(src, &st) < 0) {
+	if (stat(src, &st) < 0 || lstat(src, &self) < 0) {
 		cli_copy_complain(c, src, strerror(errno));
 		return c->failed;
 	}
@@ -294,13 +269,16 @@ static int copy_in(struct cli_copy *c, const char *src, const char *dst, bool re
 	if (!*dst || dst[strlen(dst) - 1] == '/' ||
 	    (berth_stat(c->b, c->id, dst, &at, &e) == 0 && str_eq(at.type, "dir"))) {
 		str_free(&to);
-		to = str_printf("%s%s%s", dst, *dst && dst[strlen(dst) - 1] != '/' ? "/" : "", last_name(typed));
+		name = last_name(typed);
+		to = str_printf("%s%s%s", dst, *name && *dst && dst[strlen(dst) - 1] != '/' ? "/" : "", name);
 	}
 	free(at.name);
 	free(at.target);
-	if (S_ISDIR(st.st_mode))
-		tree_in(c, src, to, 0);
-	else
+	if (S_ISDIR(st.st_mode) && S_ISLNK(self.st_mode))
+		link_in(c, src, to);
+	else if (S_ISDIR(st.st_mode) && way_in(c, to))
+		cli_copy_tree_in(c, src, to, name && !*name);
+	else if (!S_ISDIR(st.st_mode))
 		file_in(c, src, to, st.st_mode);
 	return c->failed;
 }

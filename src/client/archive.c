@@ -50,3 +50,24 @@ int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b
 	buf_fini(&reply);
 	return r;
 }
+
+int berth_put_archive(struct berth *b, const char *id, const char *path, bool keep_top, int fd, uint64_t *ret_left_out,
+		      struct berth_error *e)
+{
+	AUTO(str_free) char *safe = client_encode(id);
+	AUTO(str_free) char *place = client_encode(path);
+	AUTO(str_free) char *url = str_printf("/v1/sandboxes/%s/archive?path=%s&keep_top=%d", safe, place, keep_top);
+	AUTO(json_free) struct json *j = NULL;
+	struct buf reply;
+	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1, .reply = &reply };
+	int r;
+
+	buf_init(&reply, 65536);
+	r = client_call(b, &c, e);
+	if (r == 0 && json_parse(buf_span(&reply), &j, NULL) < 0)
+		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer makes no sense");
+	if (r == 0 && ret_left_out)
+		*ret_left_out = json_get_u64(j, "left_out", 0);
+	buf_fini(&reply);
+	return r;
+}

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A tar archive becomes a stored workspace. It is whole when it is read: the body was taken into a file before. */
+/* A tar archive becomes a stored workspace, or comes into one. It is whole when it is read: the body was taken into a
+ * file before. */
 #include "host/api/v1/v1.h"
 
+#include "base/path.h"
 #include "base/str.h"
 #include "json/json.h"
 
@@ -63,5 +65,35 @@ int v1_import(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	jw_close(&w, '}');
 	buf_append(&res->body, "\n", 1);
 	res->status = 201;
+	return 0;
+}
+
+int v1_archive_put(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct api *api = ctx;
+	AUTO(str_free) char *path = NULL;
+	const char *typed = http_query(req, "path");
+	struct json_writer w = { .b = &res->body };
+	struct hub_put what = { .path = "" };
+	struct body body;
+	uint64_t size, keep_top;
+	int r = v1_query_u64(req, "keep_top", 0, &keep_top, e);
+
+	if (r == 0 && (!typed || path_normalise(typed, "/workspace", &path) < 0))
+		r = err_set(e, -EINVAL, "bad-path", "a path below /workspace is needed, without \"..\"");
+	if (r < 0)
+		return r;
+	what.path = path;
+	what.keep_top = keep_top;
+	body.rest = http_body(req, &body.fd, &size);
+	r = hub_put(api->hub, http_segment(req, 0), &what, get, &body, e);
+	if (r < 0)
+		return r;
+	jw_open(&w, '{');
+	jw_ku64(&w, "files", what.files);
+	jw_ku64(&w, "bytes", what.bytes);
+	jw_ku64(&w, "left_out", what.left_out);
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
 	return 0;
 }

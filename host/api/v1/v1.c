@@ -54,6 +54,7 @@ static const struct http_route routes[] = {
 	{ "POST", "/v1/sandboxes/{}/fork", v1_fork, ACCESS_RUN, NULL },
 	{ "GET", "/v1/export", v1_export, ACCESS_FILES, "from path" },
 	{ "POST", "/v1/import", v1_import, ACCESS_RUN, "name workspace" },
+	{ "POST", "/v1/sandboxes/{}/archive", v1_archive_put, ACCESS_FILES, "path keep_top" },
 	{ "GET", "/v1/diff", v1_diff, ACCESS_FILES, "from to path" },
 	{ "GET", "/v1/templates", v1_template_list, ACCESS_READ, NULL },
 	{ "POST", "/v1/templates", v1_template_build, ACCESS_ADMIN, NULL },
