@@ -206,6 +206,7 @@ static void hello_reply(struct peer *p, const struct msg_HELLO *m)
 		.id = m->id,
 		.boot = a->boot,
 		.wall_ns = clock_wall(),
+		.disk = a->o.tree->disk,
 	};
 
 	(void)!conn_send(p->conn, MSG_HELLO, &answer);

@@ -17,8 +17,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef AT_HANDLE_FID
@@ -154,14 +157,28 @@ int node_open(int dirfd, const char *path, int flags, mode_t mode, bool follow)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+/* ext4 makes it of its UUID; others of where they are mounted, which may be elsewhere the next time. */
+static uint64_t disk_of(int fd)
+{
+	struct statfs s;
+	uint64_t id = 0;
+
+	if (fstatfs(fd, &s) == 0 && s.f_type == EXT4_SUPER_MAGIC)
+		memcpy(&id, &s.f_fsid, MIN(sizeof(id), sizeof(s.f_fsid)));
+	return id;
+}
+
 int tree_open(struct tree *t, const char *path, struct err *e)
 {
 	struct node *n = NEW(struct node);
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r = fd < 0 ? -errno : node_of(fd, n);
 
-	if (r == 0)
-		*t = (struct tree){ .fd = fd_take(&fd), .dev = n->st.st_dev, .fid = n->fid, .path = must_strdup(path) };
+	if (r == 0) {
+		*t = (struct tree){ .dev = n->st.st_dev, .fid = n->fid, .path = must_strdup(path) };
+		t->disk = disk_of(fd);
+		t->fd = fd_take(&fd);
+	}
 	mem_free(&n);
 	fd_close(&fd);
 	return r < 0 ? err_sys(e, r, "cannot open the workspace %s", path) : 0;

@@ -25,6 +25,7 @@ struct tree {
 	int fd;
 	dev_t dev;
 	uint64_t fid;
+	uint64_t disk; /* the same wherever it is mounted, on ext4; 0: not known */
 	char *path; /* as given, for people and default directories */
 };
 

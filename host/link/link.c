@@ -37,7 +37,7 @@ struct call {
 
 /* What an agent's hello says. */
 struct answer {
-	uint64_t boot;
+	uint64_t boot, disk;
 	unsigned generation;
 };
 
@@ -71,7 +71,9 @@ static int hello(int fd, const char *id, const void *token, unsigned kind, uint6
 		r = msg_decode(MSG_HELLO, f.payload, &m, e);
 	if (r == 0 && (m.token.len != WIRE_TOKEN_LEN || !secret_eq(m.token.p, token, WIRE_TOKEN_LEN)))
 		r = err_set(e, -EACCES, "wrong-token", "something that is not our agent answers");
-	*ret = (struct answer){ .boot = m.boot, .generation = (unsigned)MIN(m.generation, (uint64_t)WIRE_GENERATION) };
+	*ret = (struct answer){ .boot = m.boot,
+				.disk = m.disk,
+				.generation = (unsigned)MIN(m.generation, (uint64_t)WIRE_GENERATION) };
 	buf_fini(&in);
 	if (r == -ENODATA)
 		r = err_set(e, -EACCES, "hello-refused", "the agent hung up at hello");
@@ -286,7 +288,7 @@ static void dial_done(void *ctx)
 			__atomic_store_n(&l->generation, d->answer.generation, __ATOMIC_RELAXED);
 			tell_clock(l);
 			set_up(l, true, NULL);
-			l->events.up(l->events.ctx, d->answer.boot);
+			l->events.up(l->events.ctx, d->answer.boot, d->answer.disk);
 		}
 	}
 	fd_close(&d->control);

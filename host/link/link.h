@@ -24,8 +24,8 @@ struct link;
 
 /* Called on the loop's thread. Payloads are borrowed for the call. */
 struct link_events {
-	/** both connections stand; @boot tells a restarted agent from the same one */
-	void (*up)(void *ctx, uint64_t boot);
+	/** both connections stand; @boot tells a restarted agent from the same one, @disk another file system */
+	void (*up)(void *ctx, uint64_t boot, uint64_t disk);
 	/** a connection broke; calls under way have failed; the link goes on dialling */
 	void (*down)(void *ctx, const char *why);
 	/** a frame that is no reply: CHANGES and SHIP, SHIP_DATA, SHIP_END */

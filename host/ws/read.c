@@ -17,6 +17,21 @@ uint64_t ws_root(struct ws *ws)
 	return txn_read(ws->db, &t, NULL) < 0 ? 0 : txn_root(t);
 }
 
+int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	uint64_t known = 0;
+	int r = txn_write(ws->db, &t, e);
+
+	if (r < 0)
+		return r;
+	if (meta_get_u64(t, "disk", &known) == 0 && known != disk)
+		return err_set(e, -EIO, "replication-halted",
+			       "the workspace is on another disk; nothing was removed here");
+	meta_put_u64(t, "disk", disk);
+	return known ? 0 : txn_commit(&t, e);
+}
+
 int ws_usage(struct ws *ws, struct ws_usage *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;

@@ -119,7 +119,7 @@ struct ws {
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
 	unsigned troubles;   /* one after the other */
 	bool is_stuck;	     /* the last one was a store that is full or fails */
-	uint64_t boot;
+	uint64_t boot, disk; /* of the agent; 0: not known */
 
 	struct { /* by the strand, read by anybody: atomic */
 		uint64_t batches, records, ships, ship_b, overflows;
@@ -155,6 +155,9 @@ struct ws {
 /* What is queued is worked on soon. ws.lock is held. */
 void ws_schedule(struct ws *ws);
 /* A live or stopped workspace could not go on: remember why, dial anew later. */
+/* An agent that began again may have come up with another disk: what is on that is not this workspace. The first that
+ * is named is the one. On the strand. Return: 0; -EIO with slug "replication-halted"; -errno. */
+int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an

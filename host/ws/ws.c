@@ -540,29 +540,39 @@ static void want_scan(struct ws *ws)
 
 struct boot_job {
 	struct ws *ws;
-	uint64_t boot;
+	uint64_t boot, disk;
 };
 
 /* On the strand, so that nothing of the old connection is half applied: then ask for a scan. */
 static void begin(void *ctx)
 {
 	struct boot_job *j = ctx;
+	struct err e = ERR_NULL;
+	int r;
 
 	ship_reset(j->ws);
 	suspects_free(j->ws);
+	r = j->disk && j->disk != j->ws->disk ? ws_same_disk(j->ws, j->disk, &e) : 0;
 	j->ws->boot = j->boot;
-	j->ws->is_broken = false;
-	want_scan(j->ws);
+	j->ws->is_broken = r < 0;
+	if (r < 0) {
+		ws_trouble(j->ws, e.slug, e.text, str_eq(e.slug, "replication-halted"));
+	} else {
+		if (j->disk)
+			j->ws->disk = j->disk;
+		want_scan(j->ws);
+	}
 	free(j);
 }
 
-static void on_up(void *ctx, uint64_t boot)
+static void on_up(void *ctx, uint64_t boot, uint64_t disk)
 {
 	struct ws *ws = ctx;
 	struct boot_job *j = NEW(struct boot_job);
 
 	j->ws = ws;
 	j->boot = boot;
+	j->disk = disk;
 	lock_take(&ws->lock);
 	ws->stats.is_up = true;
 	if (!ws->stats.halted && !in_trouble(ws))

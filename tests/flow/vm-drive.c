@@ -647,9 +647,9 @@ static void on_link_frame(void *ctx, unsigned type, struct span payload)
 		on_ship_end(payload);
 }
 
-static void on_up(void *ctx, uint64_t boot)
+static void on_up(void *ctx, uint64_t boot, uint64_t disk)
 {
-	(void)ctx, (void)boot;
+	(void)ctx, (void)boot, (void)disk;
 }
 
 static void on_down(void *ctx, const char *why)

@@ -177,7 +177,8 @@ Test(msg, dump_is_safe_and_hides_the_token)
 	buf_init(&line, 0);
 	cr_assert_eq(msg_encode(&b, MSG_HELLO, &h), 0);
 	msg_dump(&line, MSG_HELLO, buf_span(&b));
-	cr_assert_str_eq(buf_str(&line), "HELLO generation=1 kind=0 token=(13) id=\"a\\x0a\\x22b\" boot=0 wall_ns=0");
+	cr_assert_str_eq(buf_str(&line),
+			 "HELLO generation=1 kind=0 token=(13) id=\"a\\x0a\\x22b\" boot=0 wall_ns=0 disk=0");
 	buf_fini(&line);
 	msg_dump(&line, MSG_HELLO, SPAN("\xff", 1));
 	cr_assert(strstr(buf_str(&line), "undecodable"));

@@ -29,6 +29,7 @@ struct lab {
 	int listener, control, ship;
 	struct buf control_in, ship_in;
 	uint64_t seq, replicate; /* call of the REPLICATE that was heard last */
+	uint64_t disk;		 /* what HELLO names */
 	struct msg_list records;
 };
 
@@ -92,6 +93,7 @@ static inline void lab_greet(struct lab *l, int *ret_fd, struct buf *in, unsigne
 	cr_assert_eq(msg_decode(MSG_HELLO, f.payload, &m, NULL), 0);
 	cr_assert_eq(m.kind, kind);
 	m.boot = boot;
+	m.disk = l->disk;
 	cr_assert_eq(frame_send(fd, MSG_HELLO, &m, clock_after_ms(LAB_MS)), 0);
 	frame_consume(in, &f);
 	*ret_fd = fd;

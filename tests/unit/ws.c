@@ -147,6 +147,30 @@ Test(ws, most_of_it_vanished_halts)
 	cr_assert_str_eq(e.slug, "replication-halted");
 }
 
+Test(ws, another_disk_halts)
+{
+	struct node n;
+	struct err e;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	lab_hangup(&l);
+	l.disk = 7;
+	lab_accept(&l, 2); /* the first that is named */
+	lab_hangup(&l);
+	l.disk = 0; /* an agent that does not know */
+	lab_accept(&l, 3);
+	lab_hangup(&l);
+	l.disk = 8;
+	lab_greet(&l, &l.control, &l.control_in, WIRE_CONTROL, 4);
+	lab_greet(&l, &l.ship, &l.ship_in, WIRE_SHIP, 4);
+	lab_wait_why(&l, "another disk", true);
+	cr_assert_eq(ws_resolve(l.ws, "f", &n), 0);
+	cr_assert_eq(ws_sync(l.ws, clock_after_ms(LAB_MS), &e), -EIO);
+	cr_assert_str_eq(e.slug, "replication-halted");
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_REPLICATE), 0);
+}
+
 Test(ws, a_new_connection_scans)
 {
 	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 5, 6);
