@@ -82,18 +82,20 @@ static void changed(void *ctx, struct ws *ws, const struct ws_change *changes, s
 	}
 	notes_send(notes);
 	map_fini(&dirs);
+	untold_drop(fs, ws, changes, n);
 	unshown_drop(fs, changes[0].ticket);
 }
 
 static uint64_t announce(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
 {
+	untold_add(ctx, ws, changes, n);
 	return unshown_put(ctx, ws, changes, n);
 }
 
-static void retract(void *ctx, struct ws *ws, uint64_t ticket)
+static void retract(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
 {
-	(void)ws;
-	unshown_drop(ctx, ticket);
+	untold_drop(ctx, ws, changes, n);
+	unshown_drop(ctx, changes[0].ticket);
 }
 
 const struct ws_listener fs_listener = {

@@ -184,19 +184,6 @@ static void interrupted(fuse_req_t req, void *ctx)
 	ws_open_cancel(o->inode->ws, o);
 }
 
-/* May the kernel keep the pages it has? A content is committed a moment before the kernel is told to drop the old one's
- * pages: whoever opens in that moment must not be shown them. */
-static bool may_keep(struct fs *fs, struct fs_inode *i, const struct content *c)
-{
-	bool same;
-
-	lock_take(&fs->lock);
-	same = digest_eq(&fs->table.nodes[i->slot].shown, &c->root);
-	fs->table.nodes[i->slot].shown = c->root;
-	lock_drop(&fs->lock);
-	return same;
-}
-
 static void handle_free(struct fs *fs, uint64_t fh)
 {
 	lock_take(&fs->lock);
@@ -259,7 +246,9 @@ static void opened(void *ctx, int result, const struct node *n)
 		free(o);
 		return;
 	}
-	o->fi.keep_cache = may_keep(fs, o->inode, &c);
+	/* A content is committed a moment before the kernel is told to drop the old one's pages: whoever opens in that moment
+	 * must not be shown them. At any other time it must keep them: those of writes under way are among them. */
+	o->fi.keep_cache = !untold_is(fs, o->inode->ws, o->inode->fid);
 	if (fuse_reply_open(o->req, &o->fi) < 0) {
 		handle_free(fs, o->fi.fh);
 		inode_closed(fs, o->inode);
@@ -311,13 +300,14 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
-/* What a read sees: the newest whole content; of a file without a name, the one it was opened with. */
+/* What a read sees: the newest whole content, with all that was written from here, also while a newer one is on its way:
+ * never the one that the file was opened with, which is older. Of a file that is gone, or whose content went elsewhere,
+ * that one. */
 static struct content content_now(struct fs_inode *i, const struct table_handle *h)
 {
 	struct node n;
 
-	if (ws_getattr(i->ws, i->fid, &n) == 0 &&
-	    (!((n.flags & NODE_PENDING) || content_is_elsewhere(&n.content)) || !h))
+	if (ws_getattr(i->ws, i->fid, &n) == 0 && (!content_is_elsewhere(&n.content) || !h))
 		return n.content;
 	return h ? h->content : (struct content){ .size = 0 };
 }

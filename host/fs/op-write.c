@@ -225,7 +225,7 @@ static void perform(struct change *c)
 		ws_setattr(c->ws, c->fid, &c->attr, done, c);
 		break;
 	case CHANGE_WRITE:
-		ws_write(c->ws, c->fid, c->offset, c->data, c->append, done, c);
+		ws_write(c->ws, c->fid, c->offset, c->data, WS_SHOWN | (c->append ? WS_APPEND : 0U), done, c);
 		break;
 	case CHANGE_XATTR:
 		ws_set_xattr(c->ws, c->fid, span_str(c->to_name), &c->data, (int)c->flags, done, c);
@@ -448,7 +448,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 
 static int attr_from(const struct fs *fs, const struct stat *st, int to_set, struct ws_attr *a)
 {
-	*a = (struct ws_attr){ .which = 0 };
+	*a = (struct ws_attr){ .is_shown = true };
 	if ((to_set & FUSE_SET_ATTR_UID && st->st_uid != fs->conf.uid) ||
 	    (to_set & FUSE_SET_ATTR_GID && st->st_gid != fs->conf.gid))
 		return -EPERM;

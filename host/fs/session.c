@@ -368,6 +368,7 @@ void fs_free(struct fs **slot)
 	free(fs->space);
 	vec_fini(&fs->left);
 	map_fini(&fs->inodes);
+	map_fini(&fs->untold);
 	map_fini(&fs->by_ws);
 	map_fini(&fs->spaces);
 	table_unmap(&fs->table);

@@ -71,6 +71,7 @@ struct fs {
 	struct table table;  /* slots: guarded by lock */
 	struct fs_inode **by_slot;
 	struct map inodes; /* {tag, fid} -> fs_inode */
+	struct map untold; /* {tag, fid} -> how many new contents the kernel is not told of yet */
 	struct map spaces; /* id -> slot of the table + 1: those that are shown */
 	struct map by_ws;  /* address -> slot of the table + 1 */
 	struct fs_space *space; /* by slot of the table */
@@ -154,6 +155,10 @@ void root_changed(struct fs *fs, const char *id);
 /* unshown.c: changes that are durable, or will be, and that the kernel was not told yet. */
 uint64_t unshown_put(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n);
 void unshown_drop(struct fs *fs, uint64_t ticket);
+/* Which files have a new content that the kernel is not told of yet: counted from before the commit. */
+void untold_add(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n);
+void untold_drop(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n);
+bool untold_is(struct fs *fs, struct ws *ws, uint64_t fid);
 void unshown_load(struct fs *fs);
 /* Tell the lists of a space to its workspace; forget those whose workspace did not come. */
 void unshown_retell(struct fs *fs, uint32_t space, struct ws *ws);

@@ -149,7 +149,6 @@ uint32_t table_node_new(struct table *t, uint32_t space, const struct node *n)
 	s->gen = (s->gen & 0x3fffffff) + 1;
 	s->fid = n->fid;
 	s->lookups = 1;
-	s->shown = (struct digest){ .b = { 0 } };
 	table_node_shown(t, slot, n);
 	__atomic_store_n(&s->space, space + 1, __ATOMIC_RELEASE);
 	return slot;

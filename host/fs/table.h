@@ -57,8 +57,7 @@ struct table_node { /* 128 bytes */
 	uint64_t ino, rdev, size, blocks; /* as shown last: for what is open and has no name any more */
 	int64_t mtime_ns, ctime_ns, atime_ns;
 	uint32_t mode, nlink;
-	struct digest shown; /* content whose pages the kernel may have, as of the last open */
-	uint64_t reserved;
+	uint64_t reserved[5];
 };
 
 struct table_handle {

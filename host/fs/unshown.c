@@ -112,6 +112,54 @@ void unshown_drop(struct fs *fs, uint64_t ticket)
 	lock_drop(&fs->lock);
 }
 
+/* --- contents that the kernel was not told of yet ------------------------------------------------------------------- */
+
+void untold_add(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	size_t i;
+
+	lock_take(&fs->lock);
+	for (i = 0; i < n; i++) {
+		struct fs_key key = { .fid = changes[i].fid, .tag = (uint64_t)(uintptr_t)ws };
+		uintptr_t count;
+
+		if (!changes[i].data)
+			continue;
+		count = (uintptr_t)map_get(&fs->untold, SPAN(&key, sizeof(key)));
+		map_put(&fs->untold, SPAN(&key, sizeof(key)), (void *)(count + 1));
+	}
+	lock_drop(&fs->lock);
+}
+
+void untold_drop(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	size_t i;
+
+	lock_take(&fs->lock);
+	for (i = 0; i < n; i++) {
+		struct fs_key key = { .fid = changes[i].fid, .tag = (uint64_t)(uintptr_t)ws };
+		uintptr_t count;
+
+		if (!changes[i].data)
+			continue;
+		count = (uintptr_t)map_remove(&fs->untold, SPAN(&key, sizeof(key)));
+		if (count > 1)
+			map_put(&fs->untold, SPAN(&key, sizeof(key)), (void *)(count - 1));
+	}
+	lock_drop(&fs->lock);
+}
+
+bool untold_is(struct fs *fs, struct ws *ws, uint64_t fid)
+{
+	struct fs_key key = { .fid = fid, .tag = (uint64_t)(uintptr_t)ws };
+	bool is;
+
+	lock_take(&fs->lock);
+	is = map_get(&fs->untold, SPAN(&key, sizeof(key))) != NULL;
+	lock_drop(&fs->lock);
+	return is;
+}
+
 /* --- what an earlier process left --------------------------------------------------------------------------------- */
 
 static struct buf chain_bytes(const struct table *t, uint32_t first)
@@ -189,6 +237,7 @@ void unshown_retell(struct fs *fs, uint32_t space, struct ws *ws)
 		all = chain_bytes(&fs->table, l->ticket);
 		n = records(buf_span(&all), l->ticket, &changes);
 		buf_fini(&all);
+		untold_add(fs, ws, changes, n);
 		if (n)
 			ws_retell(ws, changes, n);
 		else

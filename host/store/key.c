@@ -273,6 +273,11 @@ bool content_ok(const struct content *c)
 	return c->size > 0 && c->depth == content_depth(c->size);
 }
 
+bool content_eq(const struct content *a, const struct content *b)
+{
+	return a->size == b->size && a->depth == b->depth && digest_eq(&a->root, &b->root);
+}
+
 struct content content_elsewhere(uint64_t size)
 {
 	return (struct content){ .size = MIN(size, CONTENT_SIZE_MAX), .depth = size ? CONTENT_ELSEWHERE : 0 };

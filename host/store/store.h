@@ -46,6 +46,8 @@ struct content {
 
 enum { CONTENT_ELSEWHERE = 255 };
 
+/** content_eq() - the same bytes: what is stored has one form. */
+bool content_eq(const struct content *a, const struct content *b);
 /** content_elsewhere() - one of @size of which there is nothing here; 0: the empty content. No size is too large. */
 struct content content_elsewhere(uint64_t size);
 static inline bool content_is_elsewhere(const struct content *c)

@@ -304,7 +304,7 @@ static void rewritten(struct ws_pass *p, struct node *n, uint64_t before, uint64
 	n->flags &= ~(uint32_t)NODE_PENDING;
 	n->content_ship = 0;
 	n->mtime_ns = n->ctime_ns = n->content_ctime_ns = clock_wall();
-	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, true);
+	changes_add(&p->changes, 0, SPAN_NULL, n->fid, false, !p->is_shown);
 }
 
 /* New bytes or a new size, as a new content value. */
@@ -337,6 +337,8 @@ static int local_write(struct ws_pass *p, struct op *op)
 
 	if (r == 0 && !S_ISREG(n->mode))
 		r = -EINVAL;
+	if (r == 0 && op->append && op->offset != n->content.size)
+		p->is_shown = false; /* it has them in another place */
 	if (r == 0)
 		r = rewrite(p, n, op->append ? n->content.size : op->offset, op->data, n->size);
 	if (r == 0) {

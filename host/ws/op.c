@@ -139,6 +139,12 @@ static int lie(int r)
 	return r == STORE_E_NONE || r == -EBADMSG ? -EPROTO : r;
 }
 
+/* What was appended elsewhere than the asker thinks is in a wrong place there. @size: of the file behind it. */
+static bool is_shown(const struct ws_pass *p, const struct op *op, uint64_t size)
+{
+	return p->is_shown && !(op->append && op->offset + op->data.len != size);
+}
+
 static int live_attr(struct ws_pass *p, struct op *op)
 {
 	struct node old, n;
@@ -177,6 +183,8 @@ static int live_attr(struct ws_pass *p, struct op *op)
 			story_did(p, n.fid, STORY_WRITTEN);
 		node_put(p->txn, &n);
 		apply_xattrs(p, &n, op->told.xattrs);
+		if (!content_eq(&old.content, &n.content) && !is_shown(p, op, n.size))
+			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
 	}
 	op->node = n;
 	return r;
@@ -288,6 +296,7 @@ static void op_run(void *ctx)
 	int r = op->result;
 	bool when_told;
 
+	p.is_shown = op->is_shown;
 	store_gc_yield(op->ws->conf.store);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
@@ -567,16 +576,18 @@ void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done
 
 	op->fid = fid;
 	op->attr = *attr;
+	op->is_shown = attr->is_shown;
 	op_start(op);
 }
 
-void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx)
+void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, unsigned how, ws_done_fn *fn, void *ctx)
 {
 	struct op *op = op_new(ws, OP_WRITE, fn, ctx);
 
 	op->fid = fid;
 	op->offset = offset;
-	op->append = append;
+	op->append = how & WS_APPEND;
+	op->is_shown = how & WS_SHOWN;
 	op->data = SPAN(must_memdup(data.p, data.len), data.len);
 	op_start(op);
 }
@@ -601,6 +612,7 @@ void ws_allocate(struct ws *ws, uint64_t fid, int mode, uint64_t offset, uint64_
 
 	op->fid = fid;
 	op->flags = (uint32_t)mode;
+	op->is_shown = true;
 	op->offset = offset;
 	op->len = len;
 	op_start(op);

@@ -13,6 +13,7 @@ struct op {
 	uint64_t fid, parent, to_parent, offset, len;
 	uint32_t mode, flags;
 	bool append, live; /* live: the agent has performed it */
+	bool is_shown;	   /* by who asks: WS_SHOWN */
 	bool is_gone;	   /* an extended attribute: it is to be taken away */
 	char *name, *to_name; /* owned */
 	char *xattr;	      /* owned: the name of one, a user's; @data is its value, @flags those of setxattr(2) */

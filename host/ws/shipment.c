@@ -161,6 +161,7 @@ int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err
 static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 {
 	struct node n, old;
+	bool is_new;
 	int r = node_get(p->txn, s->node.fid, &n);
 
 	if (r != 0)
@@ -178,13 +179,16 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 		n.gid = s->node.gid;
 		n.flags &= ~(uint32_t)NODE_PENDING;
 	}
+	is_new = !content_eq(&old.content, &s->content);
 	n.content = s->content;
 	n.content_ctime_ns = s->node.ctime_ns;
 	n.content_ship = s->ship;
 	n.content_boot = p->ws->boot;
 	node_put(p->txn, &n);
 	story_attr(p, &old, &n, true);
-	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
+	/* What the host itself wrote comes back as it is here already. The kernel must keep its pages then: it would drop
+	 * those of writes under way, too, read the old bytes once more, and show them for ever. */
+	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, is_new);
 	__atomic_add_fetch(&p->ws->counts.ships, 1, __ATOMIC_RELAXED);
 	return 0;
 }

@@ -80,6 +80,7 @@ struct ws_pass {
 	uint8_t by;	 /* enum journal_by */
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	bool scan_done, want_scan, has_changes;
+	bool is_shown; /* the kernel has the bytes of this change already */
 };
 
 /* Names of a directory that a running scan has not told again yet. */

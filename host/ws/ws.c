@@ -217,8 +217,8 @@ void ws_announce(struct ws *ws, ws_changes *list)
 
 void ws_retract(struct ws *ws, ws_changes *list)
 {
-	if (ws->listener && list->len && list->v[0].ticket)
-		ws->listener->retract(ws->listener_ctx, ws, list->v[0].ticket);
+	if (ws->listener && list->len)
+		ws->listener->retract(ws->listener_ctx, ws, list->v, list->len);
 }
 
 void ws_retell(struct ws *ws, struct ws_change *changes, size_t n)

@@ -37,8 +37,8 @@ struct ws_listener {
 	/* Before a change becomes durable: it may be that we die before anybody hears of it. Yields a ticket, 0 is
 	 * none. */
 	uint64_t (*announce)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
-	/* The change with this ticket did not come about. */
-	void (*retract)(void *ctx, struct ws *ws, uint64_t ticket);
+	/* It did not come about. */
+	void (*retract)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
 	/* On the workspace's notify strand, after the change is durable and readable; must return only when the kernel
 	 * shows nothing older, because the agent is told so then. */
 	void (*changed)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
@@ -184,7 +184,12 @@ struct ws_attr { /* which: WIRE_ATTR_* */
 	uint32_t which, mode, uid, gid;
 	uint64_t size;
 	int64_t mtime_ns, atime_ns;
+	bool is_shown; /* the listener shows it already, as with WS_SHOWN */
 };
+
+/* How to write. Shown: who asks is the kernel, whose pages have these bytes. It must not be told to drop them: it would drop
+ * those of writes under way, too, read them again before these are performed, and show the old bytes for ever. */
+enum { WS_APPEND = 1, WS_SHOWN = 2 };
 
 /** ws_make() - a file, directory, symlink, FIFO below @parent; owner: that of @parent. */
 void ws_make(struct ws *ws, uint64_t parent, struct span name, uint32_t mode, struct span target, ws_done_fn *fn,
@@ -195,10 +200,11 @@ void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags,
 void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name,
 	       unsigned flags, ws_done_fn *fn, void *ctx);
 void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
-/** ws_write() - bytes at an offset (or at the end with @append); @data is copied. At most 1 MiB. */
-void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, bool append, ws_done_fn *fn, void *ctx);
+/** ws_write() - bytes at an offset, or at the end with WS_APPEND (then @offset is where the asker takes the end to be); @how: of
+ * WS_*. @data is copied. At most 1 MiB. */
+void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, unsigned how, ws_done_fn *fn, void *ctx);
 
-/** ws_allocate() - as fallocate(2) with KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. */
+/** ws_allocate() - for the kernel, as fallocate(2) with KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. */
 void ws_allocate(struct ws *ws, uint64_t fid, int mode, uint64_t offset, uint64_t len, ws_done_fn *fn, void *ctx);
 /** ws_set_xattr() - an extended attribute of a user ("user.x"); @value NULL: take it away. @flags: XATTR_CREATE,
  * XATTR_REPLACE. What setxattr(2) answers. @fn is given no node when the agent is too old to tell what it did. */

@@ -50,7 +50,7 @@ static int written(uint64_t fid, uint64_t at, const char *text)
 {
 	struct ws_wait *w = ws_wait_new();
 
-	ws_write(l.ws, fid, at, span_str(text), false, ws_wait_done, w);
+	ws_write(l.ws, fid, at, span_str(text), 0, ws_wait_done, w);
 	return ws_wait_end(&w, NULL);
 }
 

@@ -305,7 +305,7 @@ Test(ws, a_stopped_workspace_shows_what_it_holds)
 	cr_assert_eq(ws_wait_end(&w, &n), 0);
 	cr_assert_eq(ws_read(l.ws, &n.content, 0, got, 8), 5);
 	w = ws_wait_new();
-	ws_write(l.ws, 12, 0, SPAN(", you", 5), true, ws_wait_done, w);
+	ws_write(l.ws, 12, 0, SPAN(", you", 5), WS_APPEND, ws_wait_done, w);
 	cr_assert_eq(ws_wait_end(&w, &n), 0);
 	cr_expect_eq(n.size, 10);
 	lab_fsck(&l);
@@ -338,7 +338,7 @@ Test(ws, a_stopped_workspace_is_a_file_system)
 	cr_assert_eq(make("f", S_IFREG | 0644, &n), -EEXIST);
 	cr_assert_eq(make("d", S_IFDIR | 0755, &dir), 0);
 	w = ws_wait_new();
-	ws_write(l.ws, file.fid, 0, SPAN("hello", 5), false, ws_wait_done, w);
+	ws_write(l.ws, file.fid, 0, SPAN("hello", 5), 0, ws_wait_done, w);
 	wait_is(w, 0);
 	cr_assert_eq(rename_in(LAB_ROOT, "d", dir.fid, "inside"), -EINVAL);
 	cr_assert_eq(rename_in(LAB_ROOT, "f", dir.fid, "g"), 0);
@@ -377,7 +377,7 @@ static int write_of(uint64_t fid, const char *text)
 {
 	struct ws_wait *w = ws_wait_new();
 
-	ws_write(l.ws, fid, 0, span_str(text), false, ws_wait_done, w);
+	ws_write(l.ws, fid, 0, span_str(text), 0, ws_wait_done, w);
 	return ws_wait_end(&w, NULL);
 }
 
@@ -669,7 +669,7 @@ Test(ws, an_answer_is_applied_before_what_is_told_behind_it)
 	lab_batch(&l, 0);
 	cr_assert(lab_ship(&l, 1, &told, SPAN("hello", 5)));
 	w = ws_wait_new();
-	ws_write(l.ws, 12, 0, SPAN("J", 1), false, ws_wait_done, w);
+	ws_write(l.ws, 12, 0, SPAN("J", 1), 0, ws_wait_done, w);
 	lab_expect(l.control, &l.control_in, MSG_FS_WRITE, &asked);
 	/* The strand is busy with something else when both come, and is going to look into the queue. */
 	strand_set(true);

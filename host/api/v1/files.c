@@ -367,7 +367,7 @@ static int flight_write(struct flight *f, struct ws *ws, uint64_t fid, uint64_t 
 		return f->result;
 	wait = ws_wait_new();
 	f->wait[f->begun++ % WINDOW] = wait;
-	ws_write(ws, fid, at, data, false, ws_wait_done, wait);
+	ws_write(ws, fid, at, data, 0, ws_wait_done, wait);
 	return 0;
 }
 
