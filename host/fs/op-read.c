@@ -246,8 +246,9 @@ static void opened(void *ctx, int result, const struct node *n)
 		free(o);
 		return;
 	}
-	/* A content is committed a moment before the kernel is told to drop the old one's pages: whoever opens in that moment
-	 * must not be shown them. At any other time it must keep them: those of writes under way are among them. */
+	/* A content is committed a moment before the kernel is told to drop the old one's pages: whoever opens in that
+	 * moment must not be shown them. At any other time it must keep them: those of writes under way are among them.
+	 */
 	o->fi.keep_cache = !untold_is(fs, o->inode->ws, o->inode->fid);
 	if (fuse_reply_open(o->req, &o->fi) < 0) {
 		handle_free(fs, o->fi.fh);
@@ -300,9 +301,9 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, 0);
 }
 
-/* What a read sees: the newest whole content, with all that was written from here, also while a newer one is on its way:
- * never the one that the file was opened with, which is older. Of a file that is gone, or whose content went elsewhere,
- * that one. */
+/* What a read sees: the newest whole content, with all that was written from here, also while a newer one is on its
+ * way: never the one that the file was opened with, which is older. Of a file that is gone, or whose content went
+ * elsewhere, that one. */
 static struct content content_now(struct fs_inode *i, const struct table_handle *h)
 {
 	struct node n;

@@ -112,7 +112,7 @@ void unshown_drop(struct fs *fs, uint64_t ticket)
 	lock_drop(&fs->lock);
 }
 
-/* --- contents that the kernel was not told of yet ------------------------------------------------------------------- */
+/* --- contents that the kernel was not told of yet ----------------------------------------------------------------- */
 
 void untold_add(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
 {

@@ -186,8 +186,8 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 	n.content_boot = p->ws->boot;
 	node_put(p->txn, &n);
 	story_attr(p, &old, &n, true);
-	/* What the host itself wrote comes back as it is here already. The kernel must keep its pages then: it would drop
-	 * those of writes under way, too, read the old bytes once more, and show them for ever. */
+	/* What the host itself wrote comes back as it is here already. The kernel must keep its pages then: it would
+	 * drop those of writes under way, too, read the old bytes once more, and show them for ever. */
 	changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, is_new);
 	__atomic_add_fetch(&p->ws->counts.ships, 1, __ATOMIC_RELAXED);
 	return 0;

@@ -187,8 +187,8 @@ struct ws_attr { /* which: WIRE_ATTR_* */
 	bool is_shown; /* the listener shows it already, as with WS_SHOWN */
 };
 
-/* How to write. Shown: who asks is the kernel, whose pages have these bytes. It must not be told to drop them: it would drop
- * those of writes under way, too, read them again before these are performed, and show the old bytes for ever. */
+/* How to write. Shown: who asks is the kernel, whose pages have these bytes. It must not be told to drop them: it would
+ * drop those of writes under way, too, read them again before these are performed, and show the old bytes for ever. */
 enum { WS_APPEND = 1, WS_SHOWN = 2 };
 
 /** ws_make() - a file, directory, symlink, FIFO below @parent; owner: that of @parent. */
@@ -200,8 +200,8 @@ void ws_remove(struct ws *ws, uint64_t parent, struct span name, unsigned flags,
 void ws_rename(struct ws *ws, uint64_t parent, struct span name, uint64_t to_parent, struct span to_name,
 	       unsigned flags, ws_done_fn *fn, void *ctx);
 void ws_setattr(struct ws *ws, uint64_t fid, const struct ws_attr *attr, ws_done_fn *fn, void *ctx);
-/** ws_write() - bytes at an offset, or at the end with WS_APPEND (then @offset is where the asker takes the end to be); @how: of
- * WS_*. @data is copied. At most 1 MiB. */
+/** ws_write() - bytes at an offset, or at the end with WS_APPEND (then @offset is where the asker takes the end to be);
+ * @how: of WS_*. @data is copied. At most 1 MiB. */
 void ws_write(struct ws *ws, uint64_t fid, uint64_t offset, struct span data, unsigned how, ws_done_fn *fn, void *ctx);
 
 /** ws_allocate() - for the kernel, as fallocate(2) with KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE. */
