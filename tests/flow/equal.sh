@@ -53,7 +53,8 @@ daemon_with() {
 lost() { grep -c 'events were lost inside' "$LOG" || :; }
 
 arguments=()
-start_daemon
+[ -z "${BERTH_LONG:-}" ] || arguments=(--set sandbox.workspace=8G) # room for the inodes of the burst
+start_daemon "${arguments[@]}"
 if [ -n "${BERTH_PLAY:-}" ]; then
 	with_deaths play "$BERTH_PLAY" "$MNT" || fail "the sides differ"
 	say ok

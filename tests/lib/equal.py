@@ -225,7 +225,7 @@ def play(plan, mount, please, tell=True):
         if tell:
             print(f"seed {plan['seed']}: {len(plan['rounds'])} rounds, {sum(len(one['guest']) for one in plan['rounds'])} operations, "
                   f"{len(inside)} names at the end" + (f", {did} changes of the host in the last" if did else ""), flush=True)
-        end(api, plan, box)
+        end(Api(), plan, box)  # the one there was may have been idle for too long
         after = manifest(mnt, attrs=True)
         return (differences(inside, after), "the end") if inside and after != inside else None
     finally:
