@@ -258,8 +258,22 @@ static int live_dirs(struct ws_pass *p, struct op *op)
 	return r;
 }
 
+/* The agent went by the path that the directory had when it was asked. When somebody inside moved it meanwhile, the name was
+ * made or taken away in another directory: the agent tells of it by itself, and the asker has to look again. */
+static bool was_moved(const struct op *op)
+{
+	uint64_t to = op->kind == OP_RENAME ? op->to_parent : op->parent;
+
+	if (op->kind != OP_MAKE && op->kind != OP_LINK && op->kind != OP_REMOVE && op->kind != OP_RENAME)
+		return false;
+	return (op->n_dirs > 0 && op->dirs[0].fid != to) ||
+	       (op->kind == OP_RENAME && op->n_dirs > 1 && op->dirs[1].fid != op->parent);
+}
+
 static int op_live(struct ws_pass *p, struct op *op)
 {
+	if (was_moved(op))
+		return -ESTALE;
 	switch (op->kind) {
 	case OP_MAKE:
 		return live_make(p, op);

@@ -89,7 +89,8 @@ berth run "$id2" -- sh -c 'echo first >first'
 berth sync "$id2"
 dd if=/dev/zero of="$STATE/filler" bs=1M 2>/dev/null || :
 dd if=/dev/zero of="$STATE/filler2" bs=4k 2>/dev/null || :
-berth run "$id2" -- sh -c 'head -c 3000000 /dev/urandom >second' || :
+# More than what a collection has made free inside of the store's own files, here and below.
+berth run "$id2" -- sh -c 'head -c 45000000 /dev/urandom >second' || :
 s=0
 timeout 100 berth sync "$id2" 2>"$TOP/err" || s=$?
 say "sync says: $(cat "$TOP/err")"
@@ -98,8 +99,7 @@ grep -qi "full\|no room\|space" "$TOP/err"
 refused 1 "." berth create --template mini
 equal "kept" "$(cat "$MNT/$id2/first")" first
 s=0
-# More than what is free inside of the store's own files.
-(head -c 20000000 /dev/urandom >"$MNT/$id/by-hand") 2>"$TOP/err" || s=$?
+(head -c 60000000 /dev/urandom >"$MNT/$id/by-hand") 2>"$TOP/err" || s=$?
 say "a write on the mount says: $(cat "$TOP/err")"
 [ "$s" != 0 ] || fail "a write into a stopped workspace on a full disk was taken"
 grep -qi "no space" "$TOP/err"
