@@ -240,8 +240,11 @@ static int base_make(struct sandbox *s, const char *name, char *address, size_t 
 	r = kind->end(&hub->box_env, s->info.id, true, e);
 	if (r == 0)
 		r = kind->base_keep(&hub->box_env, s->info.id, name, e);
-	if (r < 0)
-		return r;
+	if (r < 0) { /* it can begin without one */
+		log_warn("sandbox", "a base could not be kept", "id=%s why=%s", s->info.id, e->text);
+		*e = ERR_NULL;
+		return kind->end(&hub->box_env, s->info.id, false, e);
+	}
 	log_info("sandbox", "base made", "name=%.16s id=%s", name, s->info.id);
 	bases_trim(hub, name, hub->conf.bases_max, hub->conf.bases_max_b);
 	return 0;

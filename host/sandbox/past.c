@@ -608,6 +608,8 @@ static int put_live(struct sandbox *s, const struct hub_put *what, const struct 
 	if (r == 0)
 		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &io->tree, .fd = fd, .over = true,
 					       .below = what->path, .keep_top = keep,.stop = &s->is_wanted }, e);
+	if (r == 0) /* the archive is let go of: its bytes must be here by way of the files */
+		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), e);
 	if (r == -ECANCELED) {
 		*e = ERR_NULL;
 		return err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);

@@ -287,7 +287,8 @@ void gc_dead(struct gc *gc, uint64_t bytes)
 /* gc.lock is held. */
 static bool is_pressed(const struct gc *gc)
 {
-	return gc->pending_b + least(gc) >= worth(gc) * 4 / 3;
+	/* Before the first one has counted, nobody knows how much is worth it. */
+	return gc->stats.runs && gc->pending_b + least(gc) >= worth(gc) * 4 / 3;
 }
 
 enum gc_want store_gc_wanted(struct store *store)

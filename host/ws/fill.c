@@ -80,6 +80,7 @@ struct filler {
 	char *links_text;
 	const struct ws_fill *what;
 	struct ws_filled now;
+	uint64_t sent_b; /* without holes */
 	uint64_t began, patience_ms;
 };
 
@@ -88,7 +89,7 @@ struct filler {
 static uint64_t until(const struct filler *f)
 {
 	uint64_t rate = f->began + f->patience_ms * CLOCK_MS + f->now.files * (CLOCK_S / FILES_PER_S) +
-			f->now.bytes * 1000 / BYTES_PER_S * CLOCK_MS;
+			f->sent_b * 1000 / BYTES_PER_S * CLOCK_MS;
 
 	return MIN(rate, clock_after_ms(f->patience_ms));
 }
@@ -136,6 +137,7 @@ static int send_rest(struct filler *f, const struct content *c)
 			r = -ECANCELED;
 		at += (uint64_t)n;
 		f->now.bytes += (uint64_t)n;
+		f->sent_b += (uint64_t)n;
 		if (f->what->progress)
 			f->what->progress(f->what->ctx, &f->now);
 	}

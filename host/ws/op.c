@@ -258,8 +258,9 @@ static int live_dirs(struct ws_pass *p, struct op *op)
 	return r;
 }
 
-/* The agent went by the path that the directory had when it was asked. When somebody inside moved it meanwhile, the name was
- * made or taken away in another directory: the agent tells of it by itself, and the asker has to look again. */
+/* The agent went by the path that the directory had when it was asked. When somebody inside moved it meanwhile, the
+ * name was made or taken away in another directory: the agent tells of it by itself, and the asker has to look again.
+ */
 static bool was_moved(const struct op *op)
 {
 	uint64_t to = op->kind == OP_RENAME ? op->to_parent : op->parent;

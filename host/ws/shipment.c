@@ -179,7 +179,9 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 		n.gid = s->node.gid;
 		n.flags &= ~(uint32_t)NODE_PENDING;
 	}
-	is_new = !content_eq(&old.content, &s->content);
+	/* What was pending may have been written from here without being laid over: its pages are not what comes now.
+	 */
+	is_new = (old.flags & NODE_PENDING) || !content_eq(&old.content, &s->content);
 	n.content = s->content;
 	n.content_ctime_ns = s->node.ctime_ns;
 	n.content_ship = s->ship;

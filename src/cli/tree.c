@@ -154,7 +154,10 @@ static void enter(struct unpack *u, const struct tar_item *it, const char *path,
 {
 	struct level l = { .mode = it->mode, .mtime_ns = it->mtime_ns, .xattrs_len = it->xattrs.len };
 
-	if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+	bool is_new = mkdirat(dir, name, 0700) == 0;
+	struct stat st;
+
+	if (!is_new && errno != EEXIST)
 		complain(u, span_str(path), strerror(errno));
 	l.fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (l.fd < 0) {
@@ -164,6 +167,8 @@ static void enter(struct unpack *u, const struct tar_item *it, const char *path,
 		u->skip = must_strdup(path);
 		return;
 	}
+	if (!is_new && fstat(l.fd, &st) == 0) /* who may enter one of our own is not a guest's choice */
+		l.mode = st.st_mode;
 	l.name = must_strdup(name);
 	l.xattrs = it->xattrs.len ? must_memdup(it->xattrs.p, it->xattrs.len) : NULL;
 	vec_push(&u->open, l);
