@@ -22,12 +22,15 @@ class Unix(http.client.HTTPConnection):
 
 class Api:
     def __init__(self, url=None):
-        self.conn = Unix((url or os.environ["BERTH_URL"])[len("unix:"):])
+        self.conn, self.used = Unix((url or os.environ["BERTH_URL"])[len("unix:"):]), 0
 
     def call(self, method, path, body=None):
+        if time.monotonic() - self.used > 15:
+            self.conn.close()  # the daemon hangs up on who says nothing for 30 s; the next request connects anew
         self.conn.request(method, path, json.dumps(body) if body is not None else None)
         answer = self.conn.getresponse()
         text = answer.read()
+        self.used = time.monotonic()
         return answer.status, json.loads(text) if text else None
 
     def good(self, method, path, body=None):
