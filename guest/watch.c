@@ -30,7 +30,7 @@
 #include <errno.h>
 #include <malloc.h>
 
-enum { LAZY_MS = 8, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
+enum { SOON_MS = 1, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
        TRIM_AFTER = 4096, TRIM_MS = 2000 };
 
 struct watch {
@@ -50,6 +50,7 @@ struct watch {
 	struct scan scan;
 	struct loop_watch *readable;
 	struct loop_timer *lazy, *turn, *recheck, *trim;
+	uint64_t looked_at; /* when events were read last */
 	size_t looked; /* names since memory was last given back */
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
@@ -407,6 +408,7 @@ static void on_lazy(void *ctx)
 	struct watch *w = ctx;
 
 	drain(w);
+	w->looked_at = clock_now();
 	loop_rewatch(w->readable, LOOP_READ);
 	pump(w);
 }
@@ -429,7 +431,8 @@ static void on_readable(void *ctx, int fd, unsigned events)
 
 	(void)fd, (void)events;
 	loop_rewatch(w->readable, 0);
-	loop_rearm(w->lazy, clock_after_ms(LAZY_MS));
+	/* One change is told soon; of many a few milliseconds are looked at together. */
+	loop_rearm(w->lazy, clock_after_ms(clock_now() - w->looked_at > CALM_MS * CLOCK_MS ? SOON_MS : LAZY_MS));
 }
 
 static void on_recheck(void *ctx)
