@@ -263,8 +263,11 @@ def bench_watched(box, peer):
     shutil.copy(f"{TOP}/both.tar", peer.ws)
     for run in (b.run, peer.run):
         run("tar", "--no-same-owner", "-C", "/workspace", "-xf", "/workspace/both.tar")
+    home = ["env", "GIT_CONFIG_GLOBAL=/workspace/gitconfig"]
+    b.run("git", "config", "--file", "/workspace/gitconfig", "safe.directory", "*", user="root")
+    peer.run("git", "config", "--file", "/workspace/gitconfig", "safe.directory", "*")
     b.sync()
-    jobs = {"git_clone": (["git", "-c", "safe.directory=*", "clone", "-q", "--no-local", "/workspace/repo", "/workspace/clone"], "<= 1.05", "/workspace/clone"),
+    jobs = {"git_clone": ([*home, "git", "clone", "-q", "--no-local", "/workspace/repo", "/workspace/clone"], "<= 1.05", "/workspace/clone"),
             "cp_r": (["cp", "-r", "/workspace/tree", "/workspace/copy"], "-", "/workspace/copy"),
             "append_20000": (["python3", "-c", APPEND], "<= 1.10", "/workspace/log")}
     for name, (argv, goal, made) in jobs.items():
