@@ -438,7 +438,7 @@ static int own(int dir, const char *name, const struct msg_FS_MAKE *m, bool link
 {
 	if (geteuid() == 0 && fchownat(dir, name, (uid_t)m->uid, (gid_t)m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	if (!link && fchmodat(dir, name, (mode_t)m->mode & 07777, 0) < 0)
+	if (!link && fchmodat(dir, name, (mode_t)m->mode & 07777, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	return 0;
 }

@@ -260,7 +260,7 @@ static int make_other(struct fill *f, const char *name, const struct msg_FILL_EN
 	else
 		return -EPERM;
 	if (r < 0 || fchownat(f->dirfd, name, (uid_t)en->uid, (gid_t)en->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    (!S_ISLNK(en->mode) && fchmodat(f->dirfd, name, (mode_t)en->mode & 07777, 0) < 0) ||
+	    (!S_ISLNK(en->mode) && fchmodat(f->dirfd, name, (mode_t)en->mode & 07777, AT_SYMLINK_NOFOLLOW) < 0) ||
 	    utimensat(f->dirfd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	return name_it(f, last);

@@ -114,39 +114,32 @@ void unshown_drop(struct fs *fs, uint64_t ticket)
 
 /* --- contents that the kernel was not told of yet ----------------------------------------------------------------- */
 
-void untold_add(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
+static void untold_count(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n, intptr_t by)
 {
 	size_t i;
 
 	lock_take(&fs->lock);
 	for (i = 0; i < n; i++) {
 		struct fs_key key = { .fid = changes[i].fid, .tag = (uint64_t)(uintptr_t)ws };
-		uintptr_t count;
+		intptr_t count;
 
 		if (!changes[i].data)
 			continue;
-		count = (uintptr_t)map_get(&fs->untold, SPAN(&key, sizeof(key)));
-		map_put(&fs->untold, SPAN(&key, sizeof(key)), (void *)(count + 1));
+		count = (intptr_t)map_remove(&fs->untold, SPAN(&key, sizeof(key))) + by;
+		if (count > 0)
+			map_put(&fs->untold, SPAN(&key, sizeof(key)), (void *)count);
 	}
 	lock_drop(&fs->lock);
 }
 
+void untold_add(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	untold_count(fs, ws, changes, n, 1);
+}
+
 void untold_drop(struct fs *fs, struct ws *ws, const struct ws_change *changes, size_t n)
 {
-	size_t i;
-
-	lock_take(&fs->lock);
-	for (i = 0; i < n; i++) {
-		struct fs_key key = { .fid = changes[i].fid, .tag = (uint64_t)(uintptr_t)ws };
-		uintptr_t count;
-
-		if (!changes[i].data)
-			continue;
-		count = (uintptr_t)map_remove(&fs->untold, SPAN(&key, sizeof(key)));
-		if (count > 1)
-			map_put(&fs->untold, SPAN(&key, sizeof(key)), (void *)(count - 1));
-	}
-	lock_drop(&fs->lock);
+	untold_count(fs, ws, changes, n, -1);
 }
 
 bool untold_is(struct fs *fs, struct ws *ws, uint64_t fid)

@@ -27,27 +27,35 @@ int berth_export_counted(struct berth *b, const char *from, const char *path, in
 	return r;
 }
 
-int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b, struct berth_imported *ret,
-		 struct berth_error *e)
+/* An archive from @fd to a route that answers with JSON. */
+static int send_archive(struct berth *b, const char *url, int fd, struct json **ret, struct berth_error *e)
 {
-	AUTO(str_free) char *as = client_encode(name ? name : "");
-	AUTO(str_free) char *url = str_printf("/v1/import?name=%s&workspace=%llu", as, (unsigned long long)workspace_b);
-	AUTO(json_free) struct json *j = NULL;
 	struct buf reply;
 	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1, .reply = &reply };
 	int r;
 
 	buf_init(&reply, 65536);
 	r = client_call(b, &c, e);
-	if (r == 0 && json_parse(buf_span(&reply), &j, NULL) < 0)
+	if (r == 0 && json_parse(buf_span(&reply), ret, NULL) < 0)
 		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer makes no sense");
+	buf_fini(&reply);
+	return r;
+}
+
+int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b, struct berth_imported *ret,
+		 struct berth_error *e)
+{
+	AUTO(str_free) char *as = client_encode(name ? name : "");
+	AUTO(str_free) char *url = str_printf("/v1/import?name=%s&workspace=%llu", as, (unsigned long long)workspace_b);
+	AUTO(json_free) struct json *j = NULL;
+	int r = send_archive(b, url, fd, &j, e);
+
 	if (r == 0) {
 		*ret = (struct berth_imported){ .left_out = json_get_u64(j, "left_out", 0) };
 		snprintf(ret->id, sizeof(ret->id), "%s", json_get_str(j, "id", ""));
 		snprintf(ret->name, sizeof(ret->name), "%s", json_get_str(j, "name", ""));
 		snprintf(ret->tree, sizeof(ret->tree), "%s", json_get_str(j, "tree", ""));
 	}
-	buf_fini(&reply);
 	return r;
 }
 
@@ -58,16 +66,9 @@ int berth_put_archive(struct berth *b, const char *id, const char *path, bool ke
 	AUTO(str_free) char *place = client_encode(path);
 	AUTO(str_free) char *url = str_printf("/v1/sandboxes/%s/archive?path=%s&keep_top=%d", safe, place, keep_top);
 	AUTO(json_free) struct json *j = NULL;
-	struct buf reply;
-	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1, .reply = &reply };
-	int r;
+	int r = send_archive(b, url, fd, &j, e);
 
-	buf_init(&reply, 65536);
-	r = client_call(b, &c, e);
-	if (r == 0 && json_parse(buf_span(&reply), &j, NULL) < 0)
-		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer makes no sense");
 	if (r == 0 && ret_left_out)
 		*ret_left_out = json_get_u64(j, "left_out", 0);
-	buf_fini(&reply);
 	return r;
 }
