@@ -30,16 +30,9 @@ int berth_export_counted(struct berth *b, const char *from, const char *path, in
 /* An archive from @fd to a route that answers with JSON. */
 static int send_archive(struct berth *b, const char *url, int fd, struct json **ret, struct berth_error *e)
 {
-	struct buf reply;
-	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1, .reply = &reply };
-	int r;
+	struct client_call c = { .method = "POST", .path = url, .from_fd = fd, .to_fd = -1 };
 
-	buf_init(&reply, 65536);
-	r = client_call(b, &c, e);
-	if (r == 0 && json_parse(buf_span(&reply), ret, NULL) < 0)
-		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer makes no sense");
-	buf_fini(&reply);
-	return r;
+	return client_call_json(b, &c, ret, e);
 }
 
 int berth_import(struct berth *b, int fd, const char *name, uint64_t workspace_b, struct berth_imported *ret,

@@ -232,22 +232,28 @@ void client_close(struct berth *b)
 	b->curl = NULL;
 }
 
-int client_json(struct berth *b, const char *method, const char *path, struct span body, struct json **ret,
-		struct berth_error *e)
+int client_call_json(struct berth *b, struct client_call *c, struct json **ret, struct berth_error *e)
 {
-	struct buf reply;
-	struct client_call c = {
-		.method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1, .reply = &reply
-	};
 	struct err why = ERR_NULL;
+	struct buf reply;
 	int r;
 
 	buf_init(&reply, CLIENT_REPLY_MAX);
-	r = client_call(b, &c, e);
+	c->reply = &reply;
+	r = client_call(b, c, e);
 	if (r == 0 && ret && json_parse(buf_span(&reply), ret, &why) < 0)
 		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer is no JSON: %s", why.text);
+	c->reply = NULL;
 	buf_fini(&reply);
 	return r;
+}
+
+int client_json(struct berth *b, const char *method, const char *path, struct span body, struct json **ret,
+		struct berth_error *e)
+{
+	struct client_call c = { .method = method, .path = path, .json = body, .from_fd = -1, .to_fd = -1 };
+
+	return client_call_json(b, &c, ret, e);
 }
 
 int client_text(struct berth *b, const char *method, const char *path, struct span body, char **ret,

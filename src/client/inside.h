@@ -38,6 +38,8 @@ struct client_call {
 };
 
 int client_call(struct berth *b, const struct client_call *c, struct berth_error *e);
+/* A call with a JSON answer, which is parsed; @ret NULL: not wanted. Sets the call's reply. */
+int client_call_json(struct berth *b, struct client_call *c, struct json **ret, struct berth_error *e);
 /* A request with a JSON answer, parsed. @body may be empty. */
 int client_json(struct berth *b, const char *method, const char *path, struct span body, struct json **ret,
 		struct berth_error *e);

@@ -191,20 +191,14 @@ static void on_tick(void *ctx)
 static int create_watched(struct berth *b, const char *id, struct span body, struct json **ret, struct berth_error *e)
 {
 	struct filling f = { .b = b, .ask = *b, .next = clock_after_ms(ASK_MS) };
-	struct err why = ERR_NULL;
-	struct buf reply;
 	struct client_call c = { .method = "POST", .path = "/v1/sandboxes", .json = body, .from_fd = -1, .to_fd = -1,
-				 .reply = &reply, .tick = on_tick, .ctx = &f };
+				 .tick = on_tick, .ctx = &f };
 	int r;
 
 	f.ask.curl = NULL;
 	f.ask.progress = NULL;
 	snprintf(f.path, sizeof(f.path), "/v1/sandboxes/%s", id);
-	buf_init(&reply, CLIENT_REPLY_MAX);
-	r = client_call(b, &c, e);
-	if (r == 0 && json_parse(buf_span(&reply), ret, &why) < 0)
-		r = client_error(e, -EPROTO, "bad-answer", "the daemon's answer is no JSON: %s", why.text);
-	buf_fini(&reply);
+	r = client_call_json(b, &c, ret, e);
 	client_close(&f.ask);
 	return r;
 }
