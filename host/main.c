@@ -400,6 +400,8 @@ static void stop_all(void *ctx)
 		v1_end(&b->front);
 	follow_end(events_readers(b->events), NULL);
 	follow_end(b->watchers, NULL);
+	if (b->hub)
+		hub_hurry(b->hub);
 	http_stop(&b->front.http);
 	v1_backup_end();
 	v1_export_end();

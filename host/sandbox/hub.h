@@ -83,6 +83,9 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e) MUST_C
 /** hub_restored() - every sandbox in a store that was restored from a backup: what ran has failed; its
  * token is forgotten. Before hub_new(). Return: 0 or -errno. */
 int hub_restored(struct store *store, struct err *e) MUST_CHECK;
+/** hub_hurry() - the end comes: nothing new is begun, long work that somebody's agent could draw out breaks off. Before
+ * the front doors are closed, which waits for what is under way. */
+void hub_hurry(struct hub *hub);
 /** hub_settle() - what running sandboxes wrote so far is made durable, as far as that can be done in ten seconds;
  * nothing new is begun. Needs a mount that is served, or that is gone. */
 void hub_settle(struct hub *hub);

@@ -20,7 +20,14 @@
 
 /* How long what was written may take to come home: while everything runs; while the workload stands still. How long one
  * caller waits for another's work on the same sandbox. */
-enum { SEAL_TRIES = 10, NAME_TRIES = 100, STILL_MS = 20000, HOLD_MS = 10000, PUT_DIAL_MS = 10000 };
+enum {
+	SEAL_TRIES = 10,
+	NAME_TRIES = 100,
+	STILL_MS = 20000,
+	HOLD_MS = 10000,
+	PUT_DIAL_MS = 10000,
+	SYNC_PIECE_MS = 5000
+};
 
 static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
 
@@ -44,6 +51,8 @@ static int hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, s
 		r = err_set(e, -EAGAIN, "busy", "somebody else works on sandbox %s", s->info.id);
 	else if (s->is_stalled)
 		r = err_set(e, -ENOSPC, "disk-full", "sandbox %s stands still until the disk has room", s->info.id);
+	else if (hub->ending)
+		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
 	if (r == 0) {
 		s->is_held = true;
 		__atomic_store_n(&s->is_wanted, false, __ATOMIC_RELAXED);
@@ -599,6 +608,20 @@ static int place_of(struct sandbox *s, const struct hub_put *what, const struct 
 	return r < 0 ? err_sys(e, r, "/workspace/%s", dir) : 0;
 }
 
+/* As ws_sync(), in pieces: whoever waits for the sandbox does not wait for an agent that never answers. */
+static int sync_held(struct sandbox *s, struct err *e)
+{
+	uint64_t until = clock_after_ms(HUB_SYNC_MS);
+	int r;
+
+	do {
+		*e = ERR_NULL;
+		r = __atomic_load_n(&s->is_wanted, __ATOMIC_RELAXED) ? -ECANCELED
+								     : ws_sync(s->ws, clock_after_ms(SYNC_PIECE_MS), e);
+	} while (r == -ETIMEDOUT && clock_now() < until);
+	return r;
+}
+
 static int put_live(struct sandbox *s, const struct hub_put *what, const struct ws_import *io, bool keep,
 		    struct err *e)
 {
@@ -609,7 +632,7 @@ static int put_live(struct sandbox *s, const struct hub_put *what, const struct 
 		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &io->tree, .fd = fd, .over = true,
 					       .below = what->path, .keep_top = keep,.stop = &s->is_wanted }, e);
 	if (r == 0) /* the archive is let go of: its bytes must be here by way of the files */
-		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), e);
+		r = sync_held(s, e);
 	if (r == -ECANCELED) {
 		*e = ERR_NULL;
 		return err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);

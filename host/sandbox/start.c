@@ -219,6 +219,17 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	return r < 0 ? r : collect_start(hub, e);
 }
 
+void hub_hurry(struct hub *hub)
+{
+	struct list *pos;
+
+	lock_take(&hub->lock);
+	hub->ending = true;
+	list_each(pos, &hub->list)
+		__atomic_store_n(&list_entry(pos, struct sandbox, node)->is_wanted, true, __ATOMIC_RELAXED);
+	lock_drop(&hub->lock);
+}
+
 void hub_settle(struct hub *hub)
 {
 	uint64_t until = clock_after_ms(LEAVE_SYNC_MS);

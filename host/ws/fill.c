@@ -27,6 +27,7 @@ enum {
 	BATCH_MAX = 768 * 1024,
 	PIECE = 262144,
 	PATIENCE_MS = 60000,
+	LOOK_MS = 500, /* how often somebody who waits for the agent looks whether to stop */
 	FILES_PER_S = 500, /* what is asked of the slowest, beyond the patience */
 	BYTES_PER_S = 4 * 1024 * 1024
 };
@@ -94,12 +95,17 @@ static uint64_t until(const struct filler *f)
 	return MIN(rate, clock_after_ms(f->patience_ms));
 }
 
+static bool is_stopped(const struct filler *f)
+{
+	return f->what->stop && __atomic_load_n(f->what->stop, __ATOMIC_RELAXED);
+}
+
 static int flush(struct filler *f)
 {
 	struct msg_FILL m = { .entries = msg_list_span(&f->batch), .over = f->what->over };
 	int r;
 
-	if (f->what->stop && __atomic_load_n(f->what->stop, __ATOMIC_RELAXED))
+	if (is_stopped(f))
 		return -ECANCELED;
 	if (!f->batch.n)
 		return 0;
@@ -133,7 +139,7 @@ static int send_rest(struct filler *f, const struct content *c)
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
 		r = frame_send(f->fd, MSG_FILL_DATA, &m, until(f));
-		if (f->what->stop && __atomic_load_n(f->what->stop, __ATOMIC_RELAXED))
+		if (is_stopped(f))
 			r = -ECANCELED;
 		at += (uint64_t)n;
 		f->now.bytes += (uint64_t)n;
@@ -239,6 +245,18 @@ static int reason(struct filler *f, int r, struct err *e)
 	return err_sys(e, r, "laying out the files");
 }
 
+/* The agent's answer; what has come of it stays in @in between two looks. */
+static int await_answer(struct filler *f, struct buf *in, struct frame *ret)
+{
+	uint64_t end = until(f);
+	int r;
+
+	do
+		r = is_stopped(f) ? -ECANCELED : frame_recv(f->fd, in, ret, MIN(end, clock_after_ms(LOOK_MS)), NULL);
+	while (r == -ETIMEDOUT && clock_now() < end);
+	return r;
+}
+
 static int finish(struct filler *f, struct err *e)
 {
 	struct msg_FILL_END end = { 0 };
@@ -250,7 +268,7 @@ static int finish(struct filler *f, struct err *e)
 	if (r < 0)
 		return reason(f, r, e);
 	buf_init(&in, 8192);
-	r = frame_recv(f->fd, &in, &frame, until(f), NULL);
+	r = await_answer(f, &in, &frame);
 	if (r == 0 && frame.type == MSG_ERROR) {
 		struct msg_ERROR why;
 

@@ -101,6 +101,25 @@ static void *good(void *ctx)
 	return NULL;
 }
 
+/* Takes all at once and never answers; meanwhile somebody wants the sandbox. */
+static bool wanted;
+
+static void *mute(void *ctx)
+{
+	struct peer *p = ctx;
+	struct frame frame;
+	struct buf in;
+
+	buf_init(&in, 4 << 20);
+	while (frame_recv(p->fd, &in, &frame, clock_after_ms(10000), NULL) == 0) {
+		if (frame.type == MSG_FILL_END)
+			__atomic_store_n(&wanted, true, __ATOMIC_RELAXED);
+		frame_consume(&in, &frame);
+	}
+	buf_fini(&in);
+	return NULL;
+}
+
 struct seen {
 	struct ws_filled last;
 	unsigned calls;
@@ -125,11 +144,17 @@ static int run(void *(*agent)(void *), struct peer *p, struct seen *seen, struct
 	cr_assert_eq(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	cr_assert_eq(fd_nonblock(pair[0], true), 0);
 	p->fd = pair[1];
-	if (agent == good)
+	if (agent != slow)
 		cr_assert_eq(fd_nonblock(pair[1], true), 0);
 	pthread_create(&thread, NULL, agent, p);
-	r = ws_fill(&(struct ws_fill){ .store = place.store, .root = &root, .fd = pair[0],
-				       .patience_ms = PATIENCE_MS, .progress = on_progress, .ctx = seen }, e);
+	r = ws_fill(&(struct ws_fill){ .store = place.store,
+				       .root = &root,
+				       .fd = pair[0],
+				       .patience_ms = agent == mute ? 0 : PATIENCE_MS,
+				       .stop = &wanted,
+				       .progress = on_progress,
+				       .ctx = seen },
+		    e);
 	__atomic_store_n(&p->stop, true, __ATOMIC_RELAXED);
 	close(pair[0]);
 	pthread_join(thread, NULL);
@@ -172,4 +197,15 @@ Test(fill, who_takes_nothing_is_given_up, .timeout = 60)
 
 	cr_assert_eq(run(slow, &p, &seen, &e), -ETIMEDOUT);
 	cr_assert_str_eq(e.slug, "fill-slow");
+}
+
+/* The patience is a minute: it breaks off because it is told to. */
+Test(fill, who_never_answers_does_not_hold_up_the_end, .timeout = 40)
+{
+	struct err e = ERR_NULL;
+	struct seen seen = { .calls = 0 };
+	struct peer p = { .piece = 0 };
+
+	cr_assert_eq(run(mute, &p, &seen, &e), -ECANCELED);
+	cr_assert_eq(seen.last.files, FILES);
 }
