@@ -181,7 +181,8 @@ static void seg_end(struct glob *g, size_t from)
 	struct seg s = { .at = from, .n = g->toks.len - from };
 
 	s.any = only_stars(g, s.at, s.n);
-	vec_push(&g->segs, s);
+	if (!s.any || !g->segs.len || !g->segs.v[g->segs.len - 1].any) /* two of them are one */
+		vec_push(&g->segs, s);
 }
 
 /* One token at @p. Return: bytes of it; -1: the pattern matches nothing. */
@@ -317,4 +318,14 @@ bool glob_match(const struct glob *g, struct span path)
 		}
 	}
 	return i == n;
+}
+
+size_t glob_tries(const struct glob *g)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < g->segs.len; i++)
+		if (g->segs.v[i].any)
+			return g->segs.len - i - 1;
+	return 0;
 }

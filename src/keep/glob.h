@@ -13,5 +13,7 @@ void glob_free(struct glob **slot);
 /** glob_match() - the whole of @path: names with single slashes between them. Time is bounded by the product of the
  * lengths, whatever the pattern. */
 bool glob_match(const struct glob *g, struct span path);
+/** glob_tries() - how many names are tried anew at each place of a path: those behind a "**" that is not the last. */
+size_t glob_tries(const struct glob *g);
 
 #endif

@@ -23,6 +23,7 @@ struct rule {
 struct keep {
 	VEC(struct rule) rules;
 	bool local;
+	size_t tries; /* glob_tries() of all */
 };
 
 static const char *const words[] = { [KEEP_NONE] = "none", [KEEP_NAMES] = "names", [KEEP_FULL] = "full" };
@@ -90,10 +91,16 @@ static void add(struct keep *k, struct span pattern, enum keep_class gives)
 		r.dirs_only = true;
 		pattern.len--;
 	}
+	/* A name anywhere is a name. */
+	if (pattern.len > 3 && memcmp(p, "**/", 3) == 0 && !memchr(p + 3, '/', pattern.len - 3)) {
+		p += 3;
+		pattern = SPAN(p, pattern.len - 3);
+	}
 	r.by_name = !pattern.len || !memchr(p, '/', pattern.len);
 	if (pattern.len && *p == '/')
 		pattern = SPAN(p + 1, pattern.len - 1);
 	r.glob = pattern.len ? glob_new(pattern) : NULL;
+	k->tries += r.glob ? glob_tries(r.glob) : 0;
 	k->local = k->local && r.by_name;
 	vec_push(&k->rules, r);
 }
@@ -131,6 +138,9 @@ static int take_line(struct reading *r, struct span line, struct err *e)
 	if (r->k->rules.len == KEEP_RULES_MAX)
 		return err_set(e, -E2BIG, "bad-rules", "more than %d rules", KEEP_RULES_MAX);
 	add(r->k, line, r->gives);
+	if (r->k->tries > KEEP_TRIES_MAX)
+		return err_set(e, -E2BIG, "bad-rules", "line %u: more than %d names behind \"**\" in all patterns",
+			       r->line, KEEP_TRIES_MAX);
 	return 0;
 }
 

@@ -15,12 +15,18 @@ enum keep_class {
 	KEEP_FULL,
 };
 
-enum { KEEP_TEXT_MAX = 32768, KEEP_RULES_MAX = 1024, KEEP_PATTERN_MAX = 1024, KEEP_FILE_MAX = 16000 };
+enum {
+	KEEP_TEXT_MAX = 32768,
+	KEEP_RULES_MAX = 1024,
+	KEEP_PATTERN_MAX = 1024,
+	KEEP_FILE_MAX = 16000,
+	KEEP_TRIES_MAX = 128
+};
 
 struct keep;
 
 /** keep_parse() - Return: 0 and the rules, NULL when there is none; -EINVAL slug "bad-rules", naming the line; -E2BIG
- * slug "bad-rules". */
+ * slug "bad-rules": more text, rules, or names behind "**" in patterns than a path may cost (KEEP_TRIES_MAX). */
 int keep_parse(struct span text, struct keep **ret, struct err *e) MUST_CHECK;
 void keep_free(struct keep **slot);
 /** keep_join() - the text of both, @second overrules. Return: 0; -E2BIG. */

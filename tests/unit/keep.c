@@ -188,6 +188,28 @@ Test(keep, no_pattern_takes_for_ever, .timeout = 20)
 		check(buf_str(&b), buf_str(&path), KEEP_FULL);
 }
 
+/* Each name behind "**" is tried at every directory, for every directory on the way: the most that is taken, over the
+ * deepest path. */
+Test(keep, the_dearest_rules_over_the_deepest_path, .timeout = 60)
+{
+	AUTO(buf_fini) struct buf b;
+	AUTO(buf_fini) struct buf path;
+	int i;
+
+	buf_init(&b, 65536);
+	buf_init(&path, 4096);
+	buf_printf(&b, "[none]\n**");
+	for (i = 0; i < KEEP_TRIES_MAX - 1; i++)
+		buf_printf(&b, "/a");
+	buf_printf(&b, "/b\n");
+	for (i = 0; i < 2047; i++)
+		buf_printf(&path, "a/");
+	buf_printf(&path, "a");
+	check(buf_str(&b), buf_str(&path), KEEP_FULL);
+	buf_printf(&b, "**/name\n**/**/name\n");
+	refused(buf_str(&b), buf_len(&b), "128 names");
+}
+
 /* --- against git -------------------------------------------------------------------------------------------------- */
 
 static uint64_t state;
