@@ -75,11 +75,14 @@ int base_keep(struct host *h, const char *id, const char *name, struct err *e)
 	return tree_remove(h->boxes, id) < 0 ? err_sys(e, -EIO, "directory of the sandbox") : 0;
 }
 
+/* It has no name until it is whole: nobody can take half a disk, and one that is never finished is gone with its child.
+ */
 static int copy(const struct host *h, const char *name, const char *to_name)
 {
 	AUTO(fd_close) int from = openat(h->bases, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	AUTO(fd_close) int to = -1;
 	struct stat st;
+	char proc[32];
 	int r;
 
 	if (from < 0 || fstat(from, &st) < 0)
@@ -87,15 +90,16 @@ static int copy(const struct host *h, const char *name, const char *to_name)
 	/* When it was used last. */
 	if (futimens(from, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}}) < 0)
 		return -errno;
-	if (unlinkat(h->bases, to_name, 0) < 0 && errno != ENOENT)
-		return -errno;
-	to = openat(h->bases, to_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	to = openat(h->bases, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (to < 0)
 		return -errno;
 	r = image_copy(from, to, st.st_size);
 	if (r < 0)
-		(void)!unlinkat(h->bases, to_name, 0);
-	return r;
+		return r;
+	if (unlinkat(h->bases, to_name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", to);
+	return linkat(AT_FDCWD, proc, h->bases, to_name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
 int base_lay(struct host *h, const char *name, const char *id, int log_fd, struct err *e)
