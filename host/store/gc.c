@@ -310,12 +310,13 @@ void store_gc_yield(struct store *store)
 	void *ctx;
 
 	lock_take(&gc->lock);
-	want = gc->is_running || !is_pressed(gc) ? NULL : gc->want;
-	ctx = gc->want_ctx;
-	lock_drop(&gc->lock);
-	if (want)
-		want(ctx); /* it may wait for its turn */
-	lock_take(&gc->lock);
+	if (!gc->is_running && gc->want && is_pressed(gc)) { /* it may wait for its turn */
+		want = gc->want;
+		ctx = gc->want_ctx;
+		lock_drop(&gc->lock);
+		want(ctx);
+		lock_take(&gc->lock);
+	}
 	while (gc->want && !gc->stop && !gc->inhibited && is_pressed(gc) && clock_now() < until)
 		(void)!lock_wait(&gc->lock, &gc->cond, until);
 	lock_drop(&gc->lock);
