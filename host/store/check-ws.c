@@ -14,7 +14,7 @@
 
 struct seen {
 	uint32_t mode, nlink, names;
-	bool reached, linked, stub, has_tree, xattrs, has_xattrs;
+	bool reached, linked, stub, has_tree, xattrs, has_xattrs, pending, is_listed;
 };
 
 struct ws_check {
@@ -113,6 +113,7 @@ static int node_row(struct ws_check *w, struct span key, struct span v)
 	seen->nlink = node.nlink;
 	seen->stub = node.flags & NODE_STUB;
 	seen->xattrs = node.flags & NODE_XATTRS;
+	seen->pending = node.flags & NODE_PENDING;
 	if (seen->stub && !S_ISDIR(node.mode))
 		check_say(w->c, "inode %llu is a stub and no directory", n(fid));
 	map_put_u64(&w->nodes, fid, seen);
@@ -188,6 +189,18 @@ static int linked_row(struct ws_check *w, struct span key, UNUSED struct span v)
 		check_say(w->c, "inode %llu is listed as having several names and has not", n(fid));
 	else
 		seen->linked = true;
+	return 0;
+}
+
+static int pending_row(struct ws_check *w, struct span key, UNUSED struct span v)
+{
+	uint64_t fid = 0;
+	struct seen *seen = key_u64_parse(key, &fid) ? NULL : seen_of(w, fid);
+
+	if (!seen || !seen->pending)
+		check_say(w->c, "inode %llu is listed as pending and is not", n(fid));
+	else
+		seen->is_listed = true;
 	return 0;
 }
 
@@ -292,6 +305,8 @@ static void check_seen(struct ws_check *w)
 			check_say(w->c, "inode %llu has %u names and says %u", n(fid), seen->names, seen->nlink);
 		if (!S_ISDIR(seen->mode) && seen->nlink > 1 && !seen->linked)
 			check_say(w->c, "inode %llu has several names and is not listed so", n(fid));
+		if (seen->pending && !seen->is_listed)
+			check_say(w->c, "inode %llu is pending and is not listed so", n(fid));
 		if (seen->reached)
 			continue;
 		w->c->stats.orphans++;
@@ -421,7 +436,8 @@ static int check_state(struct ws_check *w)
 		row_fn fn;
 	} passes[] = { { WT_NODE, node_row }, { WT_TARGET, target_row }, { WT_ENTRY, entry_row },
 		       { WT_NAME, name_row }, { WT_LINKED, linked_row }, { WT_TREE, tree_row },
-		       { WT_SNAP, snap_row }, { WT_XATTR, xattr_row } };
+		       { WT_SNAP, snap_row }, { WT_XATTR, xattr_row },
+		       { WT_PENDING, pending_row } };
 	size_t i;
 	int r = 0;
 

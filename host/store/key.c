@@ -28,6 +28,7 @@ const char *const ws_tables[WT_TABLES] = {
 	[WT_LINKED] = "linked",
 	[WT_SNAP] = "snap",
 	[WT_XATTR] = "xattr",
+	[WT_PENDING] = "pending",
 };
 
 void key_u64(struct key *k, uint64_t v)

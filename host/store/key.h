@@ -11,7 +11,7 @@
 enum content_table { CT_CHUNK, CT_LIST, CT_TREE, CT_META, CT_TABLES };
 /* Tables of a workspace's environment. */
 enum ws_table { WT_NODE, WT_TARGET, WT_ENTRY, WT_NAME, WT_META, WT_JOURNAL, WT_DIRTY, WT_TREE, WT_LINKED,
-		WT_SNAP, WT_XATTR, WT_TABLES };
+		WT_SNAP, WT_XATTR, WT_PENDING, WT_TABLES };
 
 extern const char *const content_tables[CT_TABLES];
 extern const char *const ws_tables[WT_TABLES];
@@ -23,7 +23,7 @@ enum {
 	LIST_HEAD = 16,
 	LIST_FAN = (LIST_LEN - LIST_HEAD) / DIGEST_LEN, /* 511 */
 	CONTENT_DEPTH_MAX = 5,
-	FORMAT_VERSION = 2,
+	FORMAT_VERSION = 3,
 	NODE_REC_MAX = 152,
 	JOURNAL_HEAD = 112,
 	JOURNAL_HEAD_1 = 80, /* of rows without a link, from format 1 */

@@ -135,6 +135,10 @@ void node_put(struct txn *t, const struct node *n)
 		db_put(t->t, WT_LINKED, key_span(&k), SPAN_NULL, DB_PUT_SET);
 	else
 		db_del(t->t, WT_LINKED, key_span(&k));
+	if (n->flags & NODE_PENDING)
+		db_put(t->t, WT_PENDING, key_span(&k), SPAN_NULL, DB_PUT_SET);
+	else
+		db_del(t->t, WT_PENDING, key_span(&k));
 	txn_mark(t, n->fid);
 }
 
@@ -159,7 +163,8 @@ static void uncount(struct txn *t, uint64_t fid, const struct key *k)
 
 void node_del(struct txn *t, uint64_t fid)
 {
-	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY, WT_XATTR };
+	static const enum ws_table tables[] = { WT_NODE, WT_TARGET, WT_TREE, WT_LINKED, WT_DIRTY, WT_XATTR,
+					      WT_PENDING };
 	struct key k;
 	size_t i;
 
@@ -179,16 +184,13 @@ int node_next_pending(struct txn *t, uint64_t after, struct node *ret)
 	if (after == UINT64_MAX)
 		return STORE_E_NONE;
 	key_u64(&k, after + 1);
-	r = db_walk(t->t, WT_NODE, DB_AT_LEAST, key_span(&k), &key, &v);
-	while (r == 0) {
+	r = db_walk(t->t, WT_PENDING, DB_AT_LEAST, key_span(&k), &key, &v);
+	if (r == 0)
 		r = key_u64_parse(key, &fid);
-		if (r == 0)
-			r = node_unpack(v, fid, ret);
-		if (r != 0 || (ret->flags & NODE_PENDING))
-			break;
-		r = db_walk(t->t, WT_NODE, DB_NEXT, SPAN_NULL, &key, &v);
-	}
-	return r;
+	if (r)
+		return r;
+	r = node_get(t, fid, ret);
+	return r == STORE_E_NONE ? -EIO : r;
 }
 
 int node_target(struct txn *t, uint64_t fid, struct span *ret)

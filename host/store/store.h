@@ -174,8 +174,8 @@ int node_get(struct txn *t, uint64_t fid, struct node *ret) MUST_CHECK;
 void node_put(struct txn *t, const struct node *n);
 /** node_del() - inode, symlink target and xattrs; not its entries. */
 void node_del(struct txn *t, uint64_t fid);
-/** node_next_pending() - the first inode after @after that is NODE_PENDING. Looks at all inodes between. Return: 0;
- * STORE_E_NONE; -errno. */
+/** node_next_pending() - the first inode after @after that is NODE_PENDING, from their table. Return: 0; STORE_E_NONE;
+ * -errno. */
 int node_next_pending(struct txn *t, uint64_t after, struct node *ret) MUST_CHECK;
 /** node_target() - a symlink's target; borrows from the transaction. Return: 0; STORE_E_NONE; -errno. */
 int node_target(struct txn *t, uint64_t fid, struct span *ret) MUST_CHECK;

@@ -499,6 +499,30 @@ Test(fsck, snapshot_without_tree)
 	expect("the tree of snapshot gone is missing");
 }
 
+static void make_pending(struct node *n)
+{
+	n->flags |= NODE_PENDING;
+}
+
+Test(fsck, pending_and_not_listed)
+{
+	change_node(FILE_SMALL, make_pending);
+	raw_fid(WT_PENDING, FILE_SMALL, NULL);
+	expect("inode 4 is pending and is not listed so");
+}
+
+Test(fsck, listed_and_not_pending)
+{
+	raw_fid(WT_PENDING, FILE_SMALL, &SPAN_NULL);
+	expect("inode 4 is listed as pending and is not");
+}
+
+Test(fsck, listed_and_missing)
+{
+	raw_fid(WT_PENDING, 88, &SPAN_NULL);
+	expect("inode 88 is listed as pending and is not");
+}
+
 Test(fsck, record_of_an_unknown_version)
 {
 	uint8_t rec[NODE_REC_MAX];

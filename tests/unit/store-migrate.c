@@ -169,6 +169,87 @@ Test(migrate, second_format)
 	drop(dir);
 }
 
+/* A pending inode in the root of its only workspace, "late". */
+Test(migrate, third_format)
+{
+	struct store *s = NULL;
+	struct fsck_stats stats;
+	struct wsdb *ws = NULL;
+	struct txn *t = NULL;
+	struct node n;
+	char dir[64], id[65] = "";
+	uint64_t fid;
+
+	unpack_format(dir, 3);
+	open_it(dir, &s);
+	cr_assert_eq(store_fsck(s, say, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+	cr_assert_eq(store_each_ws(s, keep_id, id), 0);
+	cr_assert_eq(wsdb_open(s, id, false, &ws, NULL), 0);
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(entry_get(t, txn_root(t), span_str("late"), &fid), 0);
+	cr_assert_eq(node_next_pending(t, 0, &n), 0);
+	cr_assert_eq(n.fid, fid);
+	cr_assert_eq(node_next_pending(t, n.fid, &n), STORE_E_NONE);
+	txn_abort(&t);
+	wsdb_close(&ws);
+	store_close(&s);
+	drop(dir);
+}
+
+#ifndef STEPS_2
+/* What a program of format 2 leaves: pending inodes and no list of them. */
+Test(migrate, pending_is_listed)
+{
+	struct db_conf dc = { .map_size_b = 1 << 26, .tables = ws_tables, .n_tables = WT_TABLES };
+	AUTO(str_free) char *path = NULL;
+	struct store *s = NULL;
+	struct fsck_stats stats;
+	struct wsdb *ws = NULL;
+	struct txn *t = NULL;
+	struct db_txn *raw = NULL;
+	struct db *db = NULL;
+	struct node n;
+	struct key k;
+	char dir[64], id[65] = "";
+	uint64_t late;
+	uint8_t v[4];
+
+	unpack_format(dir, 3);
+	open_it(dir, &s);
+	cr_assert_eq(store_each_ws(s, keep_id, id), 0);
+	store_close(&s);
+	path = str_printf("%s/ws/%s", dir, id);
+	dc.path = path;
+	put_u32(v, 2);
+	cr_assert_eq(db_open(&dc, &db, NULL), 0);
+	cr_assert_eq(db_begin(db, true, &raw, NULL), 0);
+	cr_assert_eq(db_put(raw, WT_META, span_str("format"), SPAN(v, sizeof(v)), DB_PUT_SET), 0);
+	{
+		struct span key, value;
+
+		cr_assert_eq(db_walk(raw, WT_PENDING, DB_AT_LEAST, SPAN_NULL, &key, &value), 0);
+		cr_assert_eq(key_u64_parse(key, &late), 0);
+	}
+	key_u64(&k, late);
+	cr_assert_eq(db_del(raw, WT_PENDING, key_span(&k)), 0);
+	cr_assert_eq(db_commit(&raw), 0);
+	db_close(&db);
+	open_it(dir, &s);
+	cr_assert_eq(wsdb_open(s, id, false, &ws, NULL), 0);
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_assert_eq(node_next_pending(t, 0, &n), 0);
+	cr_assert_eq(n.fid, late);
+	cr_assert_eq(node_next_pending(t, n.fid, &n), STORE_E_NONE);
+	txn_abort(&t);
+	wsdb_close(&ws);
+	cr_assert_eq(store_fsck(s, say, NULL, &stats, NULL), 0);
+	cr_assert_eq(stats.problems, 0);
+	store_close(&s);
+	drop(dir);
+}
+#endif
+
 #ifdef STEPS_2
 static void killed_at(const char *dir, int at)
 {
