@@ -29,6 +29,8 @@ enum {
 	SENT_MAX = 1024,
 	TURN = 1024 * 1024,
 	DENSE_MIN = 1024 * 1024,
+	FULL_MAX = 64 * 1024,
+	PAGE = 4096,
 	BACKOFF_MS = 20,
 	BACKOFF_MAX_MS = 1000,
 	TRIES_GROWING = 4,
@@ -59,6 +61,7 @@ struct under_way {
 	struct node before;
 	struct blocks *blocks, *base; /* base: borrowed from the store */
 	bool dense, broken;
+	bool full; /* it has as many blocks as bytes: perhaps there is no hole in it */
 };
 
 struct ship {
@@ -143,20 +146,14 @@ bool ship_add(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
 void ship_seen(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
 {
 	struct request *r = map_get_u64(&s->by_fid, fid);
-	struct list *node;
+	struct sent *sent = map_get_u64(&s->in_air, fid);
 
 	if (r)
 		name_set(r, parent, name);
 	if (s->now.req && s->now.req->fid == fid)
 		name_set(s->now.req, parent, name);
-	if (!s->n_sent)
-		return;
-	list_each(node, &s->sent) {
-		struct sent *sent = list_entry(node, struct sent, node);
-
-		if (sent->req->fid == fid)
-			name_set(sent->req, parent, name);
-	}
+	if (sent)
+		name_set(sent->req, parent, name);
 }
 
 void ship_fetch(struct ship *s, uint64_t fid, struct span path)
@@ -299,7 +296,6 @@ static void begin(struct ship *s, struct request *r)
 	list_remove(&r->node);
 	map_remove_u64(&s->by_fid, r->fid);
 	u->fd = open_file(s, r, &u->before);
-	dirs_uncache(s->dirs);
 	if (u->fd < 0) {
 		no_file(s, r, u->fd);
 		return;
@@ -308,6 +304,7 @@ static void begin(struct ship *s, struct request *r)
 	u->req = r;
 	u->at = u->data_end = 0;
 	u->broken = false;
+	u->full = size <= FULL_MAX && (uint64_t)u->before.st.st_blocks * 512 >= size;
 	u->dense = size > DENSE_MIN && (uint64_t)u->before.st.st_blocks * 512 >= size / 4 * 3;
 	u->base = u->dense ? blocks_get(&s->store, r->fid) : NULL;
 	if (!u->dense)
@@ -438,12 +435,41 @@ static enum step step_dense(struct ship *s)
 	return STEP_ON;
 }
 
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	return !len || (!*p && memcmp(p, p + 1, len - 1) == 0);
+}
+
+/*
+ * Most files are small and have no holes, and to ask for those costs two calls. Blocks that are none of its data may
+ * hide one, but not that what is read there is zero.
+ * Return: false when there may be a hole, and nothing was sent.
+ */
+static bool whole(struct ship *s)
+{
+	size_t size = (size_t)s->now.before.st.st_size, at;
+
+	if (read_at(s, size) < size)
+		return true;
+	for (at = 0; at < size; at += PAGE)
+		if (is_zero(s->room + at, MIN((size_t)PAGE, size - at)))
+			return false;
+	send_data(s, size);
+	s->now.at = size;
+	return true;
+}
+
 static enum step step_sparse(struct ship *s)
 {
 	struct under_way *u = &s->now;
 	uint64_t size = (uint64_t)u->before.st.st_size;
 	size_t len;
 
+	if (u->full && s->credit < size)
+		return STEP_WAIT;
+	if (u->full && whole(s))
+		return STEP_DONE;
+	u->full = false;
 	if (u->at >= u->data_end) {
 		off_t data = lseek(u->fd, (off_t)u->at, SEEK_DATA);
 		off_t hole = data < 0 ? -1 : lseek(u->fd, data, SEEK_HOLE);
@@ -490,9 +516,8 @@ static struct request *choose(struct ship *s)
 	return NULL;
 }
 
-static void on_turn(void *ctx)
+static void turn(struct ship *s)
 {
-	struct ship *s = ctx;
 	size_t moved = 0;
 
 	while (moved < TURN && s->conn && conn_room(s->conn) && s->n_sent < SENT_MAX) {
@@ -517,6 +542,19 @@ static void on_turn(void *ctx)
 	}
 	if (moved >= TURN)
 		loop_rearm(s->turn, 0);
+}
+
+/* Nothing here frees the connection: its end is told by the loop. */
+static void on_turn(void *ctx)
+{
+	struct ship *s = ctx;
+
+	if (!s->conn)
+		return;
+	conn_hold(s->conn);
+	turn(s);
+	conn_let_go(s->conn);
+	dirs_uncache(s->dirs);
 }
 
 void ship_go_on(struct ship *s)

@@ -23,7 +23,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
+enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, HELD_MAX = 32 * 1024, LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
 
 struct conn {
 	struct loop *loop; /* borrowed */
@@ -36,7 +36,7 @@ struct conn {
 	struct err why;			  /* code != 0: dead */
 	unsigned busy;
 	uint64_t finish_by; /* while finishing: a peer that does not read is given up then */
-	bool closed, freed, paused, above, finishing;
+	bool closed, freed, paused, above, finishing, held;
 };
 
 static void rewatch(struct conn *c)
@@ -220,7 +220,7 @@ static void sent(struct conn *c, size_t before)
 	const uint8_t *frame = (const uint8_t *)all.p + before;
 
 	trace_frame((unsigned)c->fd, '>', frame[4], SPAN(frame + FRAME_HEADER, all.len - before - FRAME_HEADER));
-	if (!before)
+	if (c->held ? buf_len(&c->out) >= HELD_MAX : !before)
 		write_some(c);
 	if (buf_len(&c->out) >= CONN_MARK)
 		c->above = true;
@@ -252,6 +252,18 @@ int conn_send_frame(struct conn *c, struct span frame)
 	else
 		c->out.failed = false;
 	return r;
+}
+
+void conn_hold(struct conn *c)
+{
+	c->held = true;
+}
+
+void conn_let_go(struct conn *c)
+{
+	c->held = false;
+	if (!c->why.code && buf_len(&c->out))
+		write_some(c);
 }
 
 size_t conn_pending(const struct conn *c)

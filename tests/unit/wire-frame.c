@@ -198,6 +198,33 @@ Test(conn, carries_frames_pauses_and_drains)
 	loop_free(&loop);
 }
 
+Test(conn, held_frames_go_out_together)
+{
+	struct msg_FS_DATA some = { .data = SPAN(sample_bytes, 10000) };
+	struct peer a = { 0 }, b = { 0 };
+	struct loop *loop = NULL;
+	unsigned i;
+
+	cr_assert_eq(loop_new(&loop, NULL), 0);
+	pair(loop, &a, &b);
+	conn_hold(a.conn);
+	for (i = 0; i < 3; i++)
+		cr_assert_eq(conn_send(a.conn, MSG_FS_DATA, &some), 0);
+	cr_assert_gt(conn_pending(a.conn), 30000);
+	cr_assert_eq(conn_send(a.conn, MSG_FS_DATA, &some), 0);
+	cr_assert_eq(conn_pending(a.conn), 0);
+	cr_assert_eq(conn_send(a.conn, MSG_PING, &(struct msg_PING){ .call = 1 }), 0);
+	conn_let_go(a.conn);
+	cr_assert_eq(conn_pending(a.conn), 0);
+	UNTIL(loop, b.frames == 5);
+	conn_hold(a.conn); /* what is held when it is closed in order goes out, too */
+	cr_assert_eq(conn_send(a.conn, MSG_PING, &(struct msg_PING){ .call = 2 }), 0);
+	conn_let_go(a.conn);
+	conn_finish(a.conn);
+	UNTIL(loop, b.frames == 6 && a.closes == 1 && b.closes == 1);
+	loop_free(&loop);
+}
+
 Test(conn, may_be_freed_from_its_own_frame)
 {
 	struct peer a = { 0 }, b = { .free_on_frame = true };
