@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "guest/ahead.h"
 #include "guest/blocks.h"
 #include "wire/wire.h"
 
@@ -44,6 +45,7 @@ struct request {
 	char *name, *path; /* last known; from a FETCH, may be NULL */
 	uint64_t not_before;
 	unsigned tries;
+	bool hinted; /* see ahead.h */
 	bool shrank; /* changed in another way than growing, in some try */
 };
 
@@ -78,6 +80,7 @@ struct ship {
 	uint64_t ord, ships, credit;
 	struct under_way now;
 	struct blocks_store store;
+	struct ahead ahead;
 	struct loop_timer *turn;
 	uint8_t *room;
 };
@@ -116,6 +119,7 @@ static void requeue(struct ship *s, struct request *r)
 		request_free(&r);
 		return;
 	}
+	r->hinted = false;
 	map_put_u64(&s->by_fid, r->fid, r);
 	list_append(&s->queue, &r->node);
 }
@@ -233,6 +237,27 @@ static int open_file(struct ship *s, const struct request *r, struct node *ret)
 			return fd_take(&fd);
 	}
 	return first;
+}
+
+/* Files are read one after the other; a disk that has to be asked for them is asked for many at once. */
+static void look_ahead(struct ship *s, struct request *r)
+{
+	struct list *node = &r->node;
+	unsigned n;
+
+	s->ahead.n = r->hinted && s->ahead.n ? s->ahead.n - 1 : 0;
+	if (!ahead_due(&s->ahead))
+		return;
+	for (n = 0; n < AHEAD_FILES && node != &s->queue; n++, node = node->next) {
+		struct request *next = list_entry(node, struct request, node);
+		int dir = next->name && !next->hinted ? dirs_open(s->dirs, next->parent) : -1;
+
+		if (dir < 0)
+			continue;
+		next->hinted = true;
+		s->ahead.n += next != r;
+		ahead_of(dir, next->name);
+	}
 }
 
 static void settle(struct ship *s, struct request *r)
@@ -395,7 +420,7 @@ static size_t read_at(struct ship *s, size_t len)
 	size_t got = 0;
 
 	while (got < len) {
-		ssize_t n = pread(s->now.fd, s->room + got, len - got, (off_t)(s->now.at + got));
+		ssize_t n = ahead_read(&s->ahead, s->now.fd, s->room + got, len - got, (off_t)(s->now.at + got));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -529,6 +554,7 @@ static void turn(struct ship *s)
 
 			if (!r)
 				return;
+			look_ahead(s, r);
 			begin(s, r);
 			moved += 4096;
 			continue;

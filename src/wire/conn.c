@@ -23,7 +23,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, HELD_MAX = 32 * 1024, LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
+enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, HELD_MAX = 32 * 1024,
+       LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
 
 struct conn {
 	struct loop *loop; /* borrowed */
