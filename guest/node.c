@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory. An inode number is reused as soon as its file is gone, so identity is the file handle, which carries a
- * generation. ext4's handle is eight bytes, number and generation, and becomes the fid as it is; other handles are
- * hashed with a fixed hash, since the host keeps fids longer than the agent lives. Handles of fanotify events are made
- * by the same code of the kernel, so both ways give the same fid. Where a file system has no handles the device and
+ * generation. ext4's handle is eight bytes, number and generation, and becomes the fid; other handles are hashed
+ * with a fixed hash, since the host keeps fids longer than the agent lives. Handles of fanotify events are made by
+ * the same code of the kernel, so both ways give the same fid. Where a file system has no handles the device and
  * inode number must do.
  *
- * stat and handle are two calls on a name that may change in between; on ext4 that shows and is tried again, elsewhere
- * the change has an event of its own, which brings us back here.
+ * The number is the upper half: it goes up from one new file to the next, while generations are drawn by lot, and
+ * what a host keeps sorted by fid then grows at few places.
+ *
+ * stat and handle are two calls on a name that may change in between; on ext4 that shows and is tried again,
+ * elsewhere the change has an event of its own, which brings us back here.
  */
 #include "guest/node.h"
 
@@ -47,7 +50,7 @@ uint64_t node_fid_of_handle(int type, const void *bytes, size_t len)
 		uint32_t half[2];
 
 		memcpy(half, p, 8);
-		fid = (uint64_t)half[1] << 32 | half[0];
+		fid = (uint64_t)half[0] << 32 | half[1];
 		return fid ? fid : 1;
 	}
 	fid = mix((uint64_t)(unsigned)type << 32 | len);
@@ -57,6 +60,11 @@ uint64_t node_fid_of_handle(int type, const void *bytes, size_t len)
 		fid = mix(fid ^ word) + i;
 	}
 	return fid ? fid : 1;
+}
+
+uint32_t node_ino_of(uint64_t fid)
+{
+	return (uint32_t)(fid >> 32);
 }
 
 union handle {
@@ -82,7 +90,7 @@ static bool fid_at(int dirfd, const char *name, int flags, const struct stat *st
 		return errno != ENOENT;
 	}
 	*ret = node_fid_of_handle(u.h.handle_type, u.h.f_handle, u.h.handle_bytes);
-	return u.h.handle_type != TYPE_INO32_GEN || u.h.handle_bytes != 8 || (uint32_t)*ret == (uint32_t)st->st_ino;
+	return u.h.handle_type != TYPE_INO32_GEN || u.h.handle_bytes != 8 || node_ino_of(*ret) == (uint32_t)st->st_ino;
 }
 
 static int node_fill(int dirfd, const char *name, int flags, struct node *ret)

@@ -53,5 +53,7 @@ struct msg_NODE node_wire(const struct node *n);
 /** node_fid_of_handle() - identity from a file handle: also what fanotify reports. @type and @bytes as the kernel gave.
  */
 uint64_t node_fid_of_handle(int type, const void *bytes, size_t len);
+/** node_ino_of() - the inode number in a fid of ext4; of another file system, any number. */
+uint32_t node_ino_of(uint64_t fid);
 
 #endif

@@ -176,7 +176,7 @@ static void on_dropped(void *ctx, struct dir *dir)
 static void entry_lost(struct watch *w, const struct mark *m)
 {
 	links_note(w, m->parent, SPAN(m->name, m->len), NULL, m->flags & DIRTY_WRITTEN);
-	search_add(&w->search, (uint32_t)m->tag);
+	search_add(&w->search, node_ino_of(m->tag));
 	w->events->lost(w->ctx);
 }
 
@@ -274,7 +274,7 @@ static void look(struct watch *w, const struct mark *m, bool again)
 		bool linked = n->st.st_nlink > 1;
 
 		if (m->tag && m->tag != n->fid)
-			search_add(&w->search, (uint32_t)m->tag);
+			search_add(&w->search, node_ino_of(m->tag));
 		if (S_ISDIR(n->st.st_mode))
 			place_dir(w, m->parent, name, n, keep);
 		entry_is(w, m->parent, name, n, 0,
