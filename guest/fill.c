@@ -6,7 +6,8 @@
  *
  * In a workspace that is in use ("over") everything but a directory is made under another name and renamed when it is
  * whole. What has the name gives way if it is of the same kind, and a link to a file; nothing is followed. The end is
- * answered when the host has acknowledged the names.
+ * answered when the host has acknowledged the names. Where what the workload made is to be respected ("keep"), what has
+ * the name stays, and what became of the way to a name counts, too.
  */
 #include "guest/fill.h"
 
@@ -29,7 +30,8 @@ struct fill {
 	struct conn *conn;
 	struct watch *watch; /* NULL: nobody else works here */
 	struct barrier *barrier;
-	bool over;
+	bool over, keep;
+	bool is_left; /* the entry that came last: its bytes go nowhere */
 	char temp[32]; /* in @dirfd, what is not whole yet; "": nothing */
 	char *dir; /* path of @dirfd; NULL: none is open */
 	int dirfd;
@@ -88,7 +90,7 @@ static int name_it(struct fill *f, const char *name)
 
 	if (!f->temp[0])
 		return 0;
-	r = renameat(f->dirfd, f->temp, f->dirfd, name) < 0 ? -errno : 0;
+	r = renameat2(f->dirfd, f->temp, f->dirfd, name, f->keep ? RENAME_NOREPLACE : 0) < 0 ? -errno : 0;
 	unlinkat(f->dirfd, f->temp, 0);
 	f->temp[0] = '\0';
 	return r;
@@ -109,6 +111,11 @@ static int look(struct fill *f, const char *name, struct msg_FILL_ENTRY *en)
 	mode_t mode = (mode_t)en->mode;
 	struct stat dir, st;
 
+	if (f->keep) {
+		if (fstatat(f->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return errno == ENOENT && !en->again ? 0 : -errno;
+		return S_ISDIR(mode) && S_ISDIR(st.st_mode) ? 0 : -EEXIST;
+	}
 	if (fstat(f->dirfd, &dir) < 0)
 		return -errno;
 	own(en, &dir);
@@ -178,6 +185,12 @@ static int set_fd(int fd, const struct msg_FILL_ENTRY *en)
 	return 0;
 }
 
+/* The workload was there first, or has taken away what this one needs. */
+static bool is_theirs(const struct fill *f, int r)
+{
+	return f->keep && (r == -EEXIST || r == -ENOENT || r == -ENOTDIR || r == -ELOOP);
+}
+
 static int end_file(struct fill *f)
 {
 	const char *slash = f->name ? strrchr(f->name, '/') : NULL;
@@ -192,7 +205,7 @@ static int end_file(struct fill *f)
 	fd_close(&f->file);
 	if (r == 0 && f->over)
 		r = name_it(f, slash ? slash + 1 : f->name);
-	return r;
+	return is_theirs(f, r) ? 0 : r;
 }
 
 static int put(struct fill *f, uint64_t offset, struct span data)
@@ -294,7 +307,7 @@ static int set_root(struct fill *f, struct msg_FILL_ENTRY *en)
 	int r = fd < 0 ? fd : en->xattrs.len ? set_xattrs(fd, en->xattrs) : 0;
 	struct stat st;
 
-	if (r == 0 && f->over) {
+	if (r == 0 && f->over && !f->keep) {
 		if (fstat(fd, &st) < 0)
 			return -errno;
 		own(en, &st);
@@ -302,25 +315,34 @@ static int set_root(struct fill *f, struct msg_FILL_ENTRY *en)
 	return r ? r : set_fd(fd, en);
 }
 
-static int one(struct fill *f, struct msg_FILL_ENTRY *en)
+static int make(struct fill *f, struct msg_FILL_ENTRY *en)
 {
 	char room[4096];
 	const char *name;
-	int r;
+	int r = to_dir(f, en->path, room, &name);
 
-	if (en->path.len == 0)
-		return en->again ? set_root(f, en) : -EINVAL;
-	r = to_dir(f, en->path, room, &name);
 	if (r == 0 && f->over)
 		r = look(f, name, en);
 	if (r < 0)
 		return r;
-	f->made += !en->again;
 	if (en->link.len)
 		return make_link(f, name, en->link);
 	if (S_ISREG(en->mode))
 		return make_file(f, name, en);
 	return S_ISDIR(en->mode) ? make_dir(f, name, en) : make_other(f, name, en);
+}
+
+static int one(struct fill *f, struct msg_FILL_ENTRY *en)
+{
+	int r;
+
+	f->is_left = false;
+	if (en->path.len == 0)
+		return en->again ? set_root(f, en) : -EINVAL;
+	r = make(f, en);
+	f->is_left = is_theirs(f, r);
+	f->made += !en->again && (r == 0 || f->is_left);
+	return f->is_left ? 0 : r;
 }
 
 static int failed(struct err *e, int r, struct span path)
@@ -345,7 +367,8 @@ static int on_entries(struct fill *f, const struct frame *frame, struct err *e)
 		return err_set(e, -EBUSY, "busy", "the workspace is in use");
 	if (!f->watch && m.over)
 		return err_set(e, -EAGAIN, "not-replicating", "nobody has asked for changes");
-	f->over = m.over;
+	f->over = m.over != 0;
+	f->keep = m.over == 2;
 	list = m.entries;
 	while (msg_rec_next(&list, MSG_FILL_ENTRY, &en)) {
 		r = end_file(f);
@@ -367,7 +390,7 @@ static int on_data(struct fill *f, const struct frame *frame, struct err *e)
 
 	if (r < 0)
 		return r;
-	r = f->file < 0 ? -EPROTO : put(f, m.offset, m.data);
+	r = f->is_left ? 0 : f->file < 0 ? -EPROTO : put(f, m.offset, m.data);
 	return r < 0 ? failed(e, r, span_str(f->name ? f->name : "")) : 0;
 }
 

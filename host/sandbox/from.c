@@ -44,7 +44,7 @@ int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s
 	return 0;
 }
 
-static void on_filled(void *ctx, const struct ws_filled *now)
+void from_progress(void *ctx, const struct ws_filled *now)
 {
 	struct sandbox *s = ctx;
 
@@ -63,8 +63,8 @@ static int lay_out(struct sandbox *s, const char *address, struct err *e)
 
 	if (r == 0)
 		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &s->from, .fd = fd,
-					       .progress = on_filled, .ctx = s }, e);
-	on_filled(s, &(struct ws_filled){ 0 });
+					       .progress = from_progress, .ctx = s }, e);
+	from_progress(s, &(struct ws_filled){ 0 });
 	if (r == 0)
 		log_info("sandbox", "laid out", "id=%s ms=%llu", s->info.id,
 			 (unsigned long long)((clock_now() - began) / CLOCK_MS));
@@ -273,7 +273,9 @@ int from_start(struct sandbox *s, char *address, size_t size, struct err *e)
 	int r = 0;
 
 	base_name(s, name);
-	if (hub->conf.bases_max && hub->conf.kind->base_keep)
+	if (s->no_wait) /* nobody waits for one to be made */
+		way = hub->conf.bases_max && is_there(hub, name) ? BASE_USE : BASE_NONE;
+	else if (hub->conf.bases_max && hub->conf.kind->base_keep)
 		way = base_ask(hub, name);
 	if (way == BASE_MAKE) {
 		r = base_make(s, name, address, size, e);
@@ -285,7 +287,11 @@ int from_start(struct sandbox *s, char *address, size_t size, struct err *e)
 	if (way != BASE_NONE && base_use(s, name, &why) < 0)
 		log_warn("sandbox", "a base could not be used", "id=%s why=%s", s->info.id, why.text);
 	r = life_start_box(s, address, size, e);
-	if (r == 0 && !s->is_laid)
+	if (s->is_laid)
+		s->no_wait = false;
+	if (r < 0 || s->no_wait)
+		return r;
+	if (!s->is_laid)
 		r = lay_out(s, address, e);
 	if (r == 0 && ws_expect(s->ws, &s->from) < 0)
 		r = err_sys(e, -EIO, "read a tree");

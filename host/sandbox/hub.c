@@ -53,6 +53,7 @@ void hub_job_done(struct sandbox *s)
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 {
 	struct hub *hub = s->hub;
+	struct store_hold *hold = NULL;
 	enum sandbox_state was;
 
 	lock_take(&hub->lock);
@@ -67,8 +68,14 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 			hub->ranges[s->range] = false;
 		s->has_range = false;
 	}
+	if (state >= SANDBOX_STOPPED && s->has_from && s->no_wait) {
+		s->has_from = s->no_wait = s->info.fills = false;
+		hold = take(&s->hold_from);
+		snprintf(s->info.fill_why, sizeof(s->info.fill_why), "it ended before all of its files were there");
+	}
 	pthread_cond_broadcast(&hub->cond);
 	lock_drop(&hub->lock);
+	store_hold_free(&hold);
 	if (was != state && state != SANDBOX_CREATING)
 		hub_tell(s, was == SANDBOX_RESUMING && state == SANDBOX_RUNNING ? "resumed" : sandbox_state_name(state),
 			 why);
@@ -255,6 +262,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	s->jobs = 1; /* this call */
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
+	s->no_wait = what->no_wait && what->from;
 	r = what->from ? from_begin(hub, what, s, &with, e) : 0;
 	if (r == 0)
 		r = fill(hub, &with, s, e);
@@ -405,19 +413,20 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 {
 	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
 	uint64_t until = clock_after_ms(to == SANDBOX_STOPPING ? END_WAIT_MS : WAIT_MS);
+	bool stays = from == HUB_IN(to);
 	struct sandbox *s;
 	int r = 0;
 
 	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held) &&
-	       clock_now() < until) {
+	while ((s = hub_get(hub, id_or_name)) &&
+	       ((HUB_IN(s->info.state) & between) || (s->is_held && !stays)) && clock_now() < until) {
 		if (to == SANDBOX_STOPPING)
 			__atomic_store_n(&s->is_wanted, true, __ATOMIC_RELAXED);
 		lock_wait(&hub->lock, &hub->cond, until);
 	}
 	if (!s || s->info.state == SANDBOX_CREATING) {
 		r = no_such(id_or_name, e);
-	} else if ((HUB_IN(s->info.state) & between) || s->is_held) {
+	} else if ((HUB_IN(s->info.state) & between) || (s->is_held && !stays)) {
 		r = busy(s, e);
 	} else if (!(HUB_IN(s->info.state) & from)) {
 		r = err_set(e, otherwise, slug, "sandbox %s is %s", s->info.id, sandbox_state_name(s->info.state));

@@ -105,6 +105,7 @@ struct hub_create {
 	enum hub_timeout on_timeout;
 	const char *from; /* "ID", "ID@SNAPSHOT": whose files it begins with, and whose template and size when none are
 			   * given; NULL: none */
+	bool no_wait; /* with @from: it runs at once, its files come while commands run already (docs/snapshots.md) */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
@@ -130,6 +131,8 @@ struct hub_info {
 	char agent[32];		 /* its version */
 	struct ws_stats ws;
 	struct ws_filled filled; /* while files are laid out in it: files_all is not 0 */
+	bool fills;		 /* it runs, and not all files that it is to begin with are there */
+	char fill_why[256];	 /* why they never will be; "" */
 	uint64_t pid;		 /* of the agent, host view; 0 when not running */
 	uint64_t left_out;	 /* files it was to begin with whose content is nowhere */
 	bool keep_ignored;	 /* its agent is too old for the rules of what is kept: everything is */

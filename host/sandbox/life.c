@@ -310,11 +310,13 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = s->has_from ? from_start(s, address, sizeof(address), e)
 				: life_start_box(s, address, sizeof(address), e);
-	store_hold_free(&s->hold_from); /* the workspace has one of its own until the first scan was told */
+	if (!s->no_wait)
+		store_hold_free(&s->hold_from); /* the workspace has one of its own until the first scan was told */
 	if (r == 0)
 		life_dial(s, address);
 	if (r == 0)
 		r = life_attach(s, e);
+	s->has_from = s->no_wait;
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		r = record_save(s, e);
@@ -322,6 +324,7 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0) {
 		life_show(s);
 		life_watch(s);
+		rest_go_on(s);
 		return 0;
 	}
 	hub_set_state(s, SANDBOX_CREATING, "");

@@ -31,8 +31,7 @@ enum {
 
 static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
 
-/* Return: 0 and the sandbox, counted among its jobs. */
-static int hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
+int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
 {
 	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
 	uint64_t until = clock_after_ms(HOLD_MS);
@@ -63,7 +62,7 @@ static int hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, s
 	return r;
 }
 
-static void release(struct sandbox *s)
+void past_release(struct sandbox *s)
 {
 	lock_take(&s->hub->lock);
 	s->is_held = false;
@@ -192,7 +191,7 @@ int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool
 {
 	struct sandbox *s = NULL;
 	bool stand;
-	int r = hold(hub, id_or_name, &s, e);
+	int r = past_hold(hub, id_or_name, &s, e);
 
 	if (r)
 		return r;
@@ -210,7 +209,7 @@ int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool
 		log_info("sandbox", "snapshot", "id=%s name=%s", s->info.id, ret->name);
 		hub_tell(s, "snapshot", ret->name);
 	}
-	release(s);
+	past_release(s);
 	return r;
 }
 
@@ -282,14 +281,14 @@ int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct d
 {
 	struct sandbox *s = NULL;
 	struct snapshot snap;
-	int r = hold(hub, id_or_name, &s, e);
+	int r = past_hold(hub, id_or_name, &s, e);
 
 	if (r)
 		return r;
 	r = name[0] ? find(s, name, &snap, e) : present(s, &snap, e);
 	if (r == 0)
 		r = keep_tree(hub, &snap.root, ret_hold, e);
-	release(s);
+	past_release(s);
 	if (r == 0)
 		*ret = snap.root;
 	return r;
@@ -370,7 +369,7 @@ int hub_restore(struct hub *hub, const char *id_or_name, const char *name, const
 
 	if (!path_ok(span_str(path)))
 		return err_set(e, -EINVAL, "bad-path", "not a path below /workspace");
-	r = hold(hub, id_or_name, &s, e);
+	r = past_hold(hub, id_or_name, &s, e);
 	if (r)
 		return r;
 	r = restore(s, name, path, keep_it, ret_kept, e);
@@ -378,7 +377,7 @@ int hub_restore(struct hub *hub, const char *id_or_name, const char *name, const
 		log_info("sandbox", "restored", "id=%s from=%s", s->info.id, name);
 		hub_tell(s, "restored", name);
 	}
-	release(s);
+	past_release(s);
 	return r;
 }
 
@@ -508,7 +507,7 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) ||
 	    (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
 		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
-	r = hold(hub, what->from, &from, e);
+	r = past_hold(hub, what->from, &from, e);
 	if (r)
 		return r;
 	r = what->snapshot[0] ? find(from, what->snapshot, &of, e) : present(from, &of, e);
@@ -517,7 +516,7 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 	s = stored_new(hub);
 	inherit(s, from, what);
 	s->keep = must_strdup(ws_keep(from->ws)); /* by which its files were chosen */
-	release(from);
+	past_release(from);
 	if (r) {
 		str_free(&s->keep);
 		free(s);
@@ -676,7 +675,7 @@ int hub_put(struct hub *hub, const char *id_or_name, struct hub_put *what, tar_g
 	r = ws_import(hub->conf.store, get, ctx, &io, e);
 	hold_it = io.hold;
 	if (r == 0)
-		r = hold(hub, info.id, &s, e);
+		r = past_hold(hub, info.id, &s, e);
 	if (r)
 		return r;
 	if (s->info.state == SANDBOX_PAUSED)
@@ -685,7 +684,7 @@ int hub_put(struct hub *hub, const char *id_or_name, struct hub_put *what, tar_g
 		r = place_of(s, what, &io, &keep, e);
 	if (r == 0)
 		r = runs(s) ? put_live(s, what, &io, keep, e) : put_stored(s, what, &io, keep, e);
-	release(s);
+	past_release(s);
 	what->files = io.entries;
 	what->bytes = io.bytes;
 	what->left_out = io.left_out;

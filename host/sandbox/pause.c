@@ -105,6 +105,7 @@ int pause_run(struct sandbox *s, struct err *e)
 	if (go_on(s, &other) == 0) {
 		ws_refuse_changes(s->ws, false);
 		hub_set_state(s, SANDBOX_RUNNING, "");
+		rest_go_on(s);
 		return r;
 	}
 	log_warn("sandbox", "did not go on after a pause that failed", "id=%s why=%s", s->info.id, other.text);
@@ -149,6 +150,7 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, str
 	} else {
 		ws_refuse_changes(s->ws, false);
 		hub_set_state(s, SANDBOX_RUNNING, "");
+		rest_go_on(s);
 		life_arm(s);
 		log_info("sandbox", "resumed", "id=%s", s->info.id);
 	}

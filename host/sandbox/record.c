@@ -11,7 +11,7 @@
 
 int record_put(struct sandbox *s, struct txn *t, struct err *e)
 {
-	char token[2 * WIRE_TOKEN_LEN + 1];
+	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1];
 	struct hub_info i;
 	struct buf b;
 	int r;
@@ -40,6 +40,12 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		buf_printf(&b, "meta %s\n", s->meta);
 	if (i.state == SANDBOX_CREATING && s->has_from)
 		buf_printf(&b, "filling 1\n");
+	if (i.state > SANDBOX_CREATING && i.state < SANDBOX_STOPPED && s->has_from && s->no_wait) {
+		str_hex(s->from.b, DIGEST_LEN, from);
+		buf_printf(&b, "rest %s\n", from);
+	}
+	if (i.fill_why[0])
+		buf_printf(&b, "fill-why %s\n", i.fill_why);
 	if (i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : 0;
@@ -108,6 +114,10 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		s->has_range = true;
 	} else if (str_eq(key, "filling")) {
 		s->has_from = true;
+	} else if (str_eq(key, "rest")) {
+		rest_load(s, v);
+	} else if (str_eq(key, "fill-why")) {
+		snprintf(i->fill_why, sizeof(i->fill_why), "%s", v);
 	} else if (str_eq(key, "pid")) {
 		i->pid = number(v);
 	} else if (str_eq(key, "token")) {
@@ -157,7 +167,8 @@ static void rewrite(const char *text, struct buf *to)
 		buf_printf(to, "state failed\nwhy restored from a backup\n");
 	for (; *text; text += len + (text[len] == '\n')) {
 		len = strcspn(text, "\n");
-		if (str_starts(text, "token ") || str_starts(text, "pid ") || str_starts(text, "range "))
+		if (str_starts(text, "token ") || str_starts(text, "rest ") || str_starts(text, "pid ") ||
+		    str_starts(text, "range "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
 			continue;

@@ -41,6 +41,7 @@ static void load_one(struct hub *hub, const char *id)
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;
 	struct box_started box = { .pidfd = -1 };
+	bool is_half;
 	int r;
 
 	s->hub = hub;
@@ -49,12 +50,13 @@ static void load_one(struct hub *hub, const char *id)
 	r = ws_open(&wc, id, false, &s->ws, &e);
 	if (r == 0)
 		r = record_load(s->ws, s);
-	if (r != 0 || s->has_from) {
+	is_half = s->has_from && !s->no_wait;
+	if (r != 0 || is_half) {
 		/* Made a moment before the daemon died: nobody was told of it, and there is nothing in it, or not all
 		 * that it was to begin with. */
-		bool is_husk = s->has_from || (r == STORE_E_NONE && s->ws && !ws_root(s->ws));
+		bool is_husk = is_half || (r == STORE_E_NONE && s->ws && !ws_root(s->ws));
 
-		if (s->has_from && c->kind->end(&hub->box_env, id, false, &e) < 0)
+		if (is_half && c->kind->end(&hub->box_env, id, false, &e) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s why=%s", id, e.text);
 
 		ws_unref(&s->ws);
@@ -69,6 +71,8 @@ static void load_one(struct hub *hub, const char *id)
 		free(s);
 		return;
 	}
+	if (s->no_wait && store_hold_tree(c->store, &s->from, &s->hold_from) < 0)
+		log_error("sandbox", "the files that are to come cannot be read", "id=%s", id);
 	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
@@ -104,6 +108,7 @@ static void adopt(void *ctx)
 	if (r == 0) {
 		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
 		life_watch(s);
+		rest_go_on(s);
 		log_info("sandbox", "adopted", "id=%s state=%s", s->info.id, sandbox_state_name(s->info.state));
 	} else {
 		ws_refuse_changes(s->ws, true);
@@ -185,6 +190,8 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	r = store_each_ws(conf->store, note_id, &f);
 	if (r < 0)
 		err_sys(e, r, "listing the workspaces");
+	if (r >= 0)
+		r = rest_begin(hub, e);
 	for (i = 0; i < f.ids.len; i++) {
 		if (r >= 0)
 			load_one(hub, f.ids.v[i]);
@@ -269,9 +276,8 @@ void hub_free(struct hub **slot, bool end)
 
 	if (!hub)
 		return;
-	lock_take(&hub->lock);
-	hub->ending = true;
-	lock_drop(&hub->lock);
+	hub_hurry(hub);
+	rest_end(hub);
 	guard_stop(hub);
 	collect_stop(hub);
 	for (;;) {

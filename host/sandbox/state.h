@@ -32,6 +32,7 @@ struct sandbox {
 	struct digest from; /* the tree whose files it begins with, while it is made */
 	struct store_hold *hold_from; /* on that; owned */
 	bool has_from; /* read from a record: its files were still being laid out */
+	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
 	bool is_found; /* by a daemon that has just started */
 	struct loop_watch *watch; /* the loop's */
@@ -61,6 +62,7 @@ struct hub {
 	pthread_t guard;
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 	pthread_t collector;
+	struct pool *rest; /* of rest.c */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
@@ -123,6 +125,12 @@ void views_drop_all(struct hub *hub, const char *of);
 void views_load(struct hub *hub);
 void views_end(struct hub *hub);
 
+/* past.c */
+/* For long work on a sandbox that goes on meanwhile: nobody pauses or restores it, who ends it makes the work break off
+ * (is_wanted). Return: 0 and it is counted among the jobs; no-such-sandbox; busy, disk-full, ending. */
+int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e) MUST_CHECK;
+void past_release(struct sandbox *s);
+
 /* from.c */
 /* The tree of @what->from becomes what @s begins with; what that sandbox stands on and its size go into @with, unless
  * others are asked for. */
@@ -133,6 +141,16 @@ int from_start(struct sandbox *s, char *address, size_t size, struct err *e) MUS
 /* The disk is short: bases are the first to go. */
 void from_drop_bases(struct hub *hub);
 void from_end(struct hub *hub);
+void from_progress(void *ctx, const struct ws_filled *now); /* @ctx: the sandbox */
+
+/* rest.c */
+/* The rest of its files, if some are to come while it runs: when it begins to run, and goes on. */
+void rest_go_on(struct sandbox *s);
+int rest_begin(struct hub *hub, struct err *e) MUST_CHECK;
+void rest_end(struct hub *hub);
+/* As it was written down: "hex" of the tree. */
+void rest_load(struct sandbox *s, const char *hex);
+
 /* life.c: for from_start() */
 int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
 

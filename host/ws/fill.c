@@ -102,14 +102,14 @@ static bool is_stopped(const struct filler *f)
 
 static int flush(struct filler *f)
 {
-	struct msg_FILL m = { .entries = msg_list_span(&f->batch), .over = f->what->over };
+	struct msg_FILL m = { .entries = msg_list_span(&f->batch), .over = f->what->keep ? 2 : f->what->over };
 	int r;
 
 	if (is_stopped(f))
 		return -ECANCELED;
 	if (!f->batch.n)
 		return 0;
-	r = frame_send(f->fd, MSG_FILL, &m, until(f));
+	r = frame_send_unless(f->fd, MSG_FILL, &m, until(f), f->what->stop);
 	msg_list_fini(&f->batch);
 	msg_list_init(&f->batch, BATCH_MAX);
 	if (f->what->progress)
@@ -138,7 +138,7 @@ static int send_rest(struct filler *f, const struct content *c)
 
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
-		r = frame_send(f->fd, MSG_FILL_DATA, &m, until(f));
+		r = frame_send_unless(f->fd, MSG_FILL_DATA, &m, until(f), f->what->stop);
 		if (is_stopped(f))
 			r = -ECANCELED;
 		at += (uint64_t)n;
@@ -225,6 +225,8 @@ static int reason(struct filler *f, int r, struct err *e)
 	struct frame frame;
 	struct buf in;
 
+	if (r == -ECANCELED)
+		return r;
 	buf_init(&in, 8192);
 	while (clock_now() < until && frame_recv(f->fd, &in, &frame, until, NULL) == 0) {
 		if (frame.type == MSG_ERROR && msg_decode(MSG_ERROR, frame.payload, &m, NULL) == 0) {
@@ -263,7 +265,7 @@ static int finish(struct filler *f, struct err *e)
 	struct msg_FILLED m;
 	struct frame frame;
 	struct buf in;
-	int r = frame_send(f->fd, MSG_FILL_END, &end, until(f));
+	int r = frame_send_unless(f->fd, MSG_FILL_END, &end, until(f), f->what->stop);
 
 	if (r < 0)
 		return reason(f, r, e);

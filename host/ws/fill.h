@@ -18,6 +18,7 @@ struct ws_fill {
 	uint64_t patience_ms; /* 0: a minute */
 	/* Into a workspace that is in use, over what is there; else the rest is not looked at. */
 	bool over;
+	bool keep; /* with @over: whatever is there stays as it is; owners are the tree's */
 	const char *below; /* where the top of the tree goes; its directory is there */
 	bool keep_top;	   /* the attributes of that one stay */
 	const bool *stop;  /* atomic: breaks off, NULL: nobody does */

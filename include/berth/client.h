@@ -196,6 +196,7 @@ struct berth_create {
 	const char *from; /* "ID@SNAPSHOT" or "ID": whose files it begins with; then the defaults of template and
 			   * workspace are those of that sandbox. NULL: none */
 	const char *keep; /* rules of what is kept of its files, as text; NULL: those of its template alone */
+	bool no_wait; /* with @from: commands can be run before all the files are there; info.fills tells */
 };
 
 struct berth_info {
@@ -208,6 +209,8 @@ struct berth_info {
 	uint64_t left_out;  /* files that it was to begin with, of which only the names were kept */
 	bool keep_ignored;  /* there are rules of what is kept, and its agent is too old for them */
 	bool has_keep;	    /* there are rules: berth_keep() */
+	bool fills;	    /* not all the files that it begins with are there yet */
+	char fill_why[256]; /* why some of them never will be; "" */
 };
 
 /** berth_create() - make a sandbox and wait until commands can be run. With @what->from and berth_on_progress() it says

@@ -12,7 +12,8 @@
 
 const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
-	  "[--template T] [--from ID[@SNAPSHOT]] [--keep FILE] [--name N] [--timeout TIME] [--on-timeout kill|pause] "
+	  "[--template T] [--from ID[@SNAPSHOT] [--no-wait]] [--keep FILE] [--name N] [--timeout TIME] "
+	  "[--on-timeout kill|pause] "
 	  "[--meta K=V]... "
 	  "[--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",

@@ -33,10 +33,13 @@ int cli_create(struct berth *b, int argc, char **argv)
 	AUTO(str_free) char *rules = NULL;
 	struct berth_create what = { .template_ = NULL };
 	struct cli_list meta = { .n = 0 };
+	bool wait = false; /* as without it */
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
 		{ "--name", &what.name, NULL },
 		{ "--from", &what.from, NULL },
+		{ "--wait", NULL, &wait },
+		{ "--no-wait", NULL, &what.no_wait },
 		{ "--keep", &keep, NULL },
 		{ "--timeout", &timeout, NULL },
 		{ "--on-timeout", &what.on_timeout, NULL },
@@ -58,11 +61,13 @@ int cli_create(struct berth *b, int argc, char **argv)
 	    !cli_size("create", workspace, &what.workspace_b) || !cli_size("create", cpu, &what.cpu_milli) ||
 	    !cli_size("create", pids, &what.pids))
 		return CLI_USAGE;
+	if (what.no_wait && (wait || !what.from))
+		return cli_usage("create", wait ? "--wait and --no-wait" : "--no-wait without --from");
 	if (keep && !cli_rules("create", keep, &rules))
 		return CLI_USAGE;
 	what.keep = rules;
 	what.metadata = meta.v;
-	if (what.from)
+	if (what.from && !what.no_wait)
 		cli_progress(b, false, what.from, 0);
 	n = berth_create(b, &what, &info, &e);
 	cli_progress_end();

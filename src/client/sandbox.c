@@ -138,6 +138,8 @@ static void info_from(const struct json *j, struct berth_info *i)
 	i->cpu_milli = json_get_u64(j, "cpu_milli", 0);
 	i->pids = json_get_u64(j, "pids", 0);
 	i->left_out = json_get_u64(j, "left_out", 0);
+	i->fills = json_get(j, "filling") != NULL;
+	snprintf(i->fill_why, sizeof(i->fill_why), "%s", json_get_str(j, "fill_why", ""));
 	i->has_keep = json_get_str(j, "keep", "")[0];
 	i->keep_ignored = !json_get_bool(j, "keep_followed", true);
 }
@@ -217,7 +219,7 @@ static void random_id(char to[17])
 int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret, struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
-	bool watched = what->from && b->progress;
+	bool watched = what->from && !what->no_wait && b->progress;
 	char id[17] = "";
 	struct buf body;
 	struct json_writer w = { .b = &body };
@@ -237,6 +239,10 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 	}
 	if (what->keep)
 		jw_kstr(&w, "keep", what->keep);
+	if (what->from && what->no_wait) {
+		jw_key(&w, "no_wait");
+		jw_bool(&w, true);
+	}
 	put_number(&w, "timeout_ms", what->timeout_ms);
 	put_number(&w, "memory_b", what->memory_b);
 	put_number(&w, "workspace_b", what->workspace_b);

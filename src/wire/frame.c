@@ -14,7 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { TYPE_RECORD = 0x80 }; /* records never travel alone */
+enum {
+	TYPE_RECORD = 0x80, /* records never travel alone */
+	LOOK_MS = 500
+};
 
 static size_t header_len(const uint8_t *h)
 {
@@ -90,6 +93,11 @@ static int wait_for(int fd, short events, uint64_t until)
 
 int frame_send(int fd, enum msg_type type, const void *m, uint64_t until)
 {
+	return frame_send_unless(fd, type, m, until, NULL);
+}
+
+int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until, const bool *stop)
+{
 	AUTO(buf_fini) struct buf out;
 	int r;
 
@@ -110,8 +118,10 @@ int frame_send(int fd, enum msg_type type, const void *m, uint64_t until)
 			continue;
 		if (n < 0 && errno != EAGAIN)
 			return -errno;
-		r = wait_for(fd, POLLOUT, until);
-		if (r < 0)
+		if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
+			return -ECANCELED;
+		r = wait_for(fd, POLLOUT, stop ? MIN(until, clock_after_ms(LOOK_MS)) : until);
+		if (r < 0 && (r != -ETIMEDOUT || clock_now() >= until))
 			return r;
 	}
 	return 0;

@@ -68,7 +68,8 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
 	put_meta(w, hub, i->id);
-	if (i->filled.files_all) {
+	jw_kstr(w, "fill_why", i->fill_why);
+	if (i->fills || i->filled.files_all) {
 		jw_key(w, "filling");
 		jw_open(w, '{');
 		jw_ku64(w, "files", i->filled.files);
@@ -143,7 +144,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	struct buf meta;
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
-			"cpu_milli:u pids:u from:s keep:s",
+			"cpu_milli:u pids:u from:s no_wait:b keep:s",
 			&j, e);
 
 	if (r == 0)
@@ -158,6 +159,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	if (r < 0)
 		return r;
 	what.from = json_get_str(j, "from", NULL);
+	what.no_wait = json_get_bool(j, "no_wait", false);
 	what.keep = json_get_str(j, "keep", NULL);
 	what.timeout_ms = json_get_u64(j, "timeout_ms", 0);
 	what.memory_b = json_get_u64(j, "memory_b", 0);
