@@ -76,6 +76,7 @@ struct hub_conf {
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
+	uint64_t calm_rate; /* as in struct ws_conf */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */

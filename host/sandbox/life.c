@@ -292,7 +292,7 @@ int life_start(struct sandbox *s, struct err *e)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands
+		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
 	};
 	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;

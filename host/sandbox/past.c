@@ -404,7 +404,7 @@ static int plant(struct sandbox *s, const struct snapshot *of, struct err *e)
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands
+		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
 	};
 	struct journal_row row = { .kind = JOURNAL_NOTE, .wall_ns = clock_wall(), .name = span_str(s->info.why) };
 	struct ws *ws = NULL;

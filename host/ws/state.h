@@ -7,6 +7,7 @@
 #include "base/lock.h"
 #include "base/map.h"
 #include "base/vec.h"
+#include "host/ws/calm.h"
 #include "host/ws/ws.h"
 
 enum {
@@ -115,6 +116,10 @@ struct ws {
 	struct list waiters;
 	unsigned waiting; /* how many these are */
 	struct loop_timer *lazy; /* for commands that began or ended; armed while live */
+	struct loop_timer *pace; /* credit that was withheld; armed while some is */
+	struct calm calm;
+	unsigned hurry; /* syncs that wait for contents */
+	bool is_pacing; /* the timer is armed, or will be */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
 	struct ws_stats stats; /* without the counts */
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
@@ -132,13 +137,12 @@ struct ws {
 	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
-	struct {
+	struct ws_ship {
 		bool is_open, is_bad;
 		uint64_t ship;
 		struct node node;
 		struct content_writer *writer;
-		uint64_t at;
-	} ship;
+	} ship, aside; /* aside: one that rests while others come */
 	struct {
 		bool is_loaded, is_changed, in_list;
 		VEC(struct ws_command) v;
@@ -160,6 +164,12 @@ void ws_schedule(struct ws *ws);
  * is named is the one. On the strand. Return: 0; -EIO with slug "replication-halted"; -errno. */
 int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
+
+/* ws.c: ask for the contents of those that are pending. Any thread. */
+void ws_fetch_all(struct ws *ws, const ws_fids *fids);
+/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
+ * time. */
+bool ws_in_trouble(const struct ws *ws);
 
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
  * answer of the agent must not be overtaken. */
@@ -206,6 +216,12 @@ void ship_reset(struct ws *ws);
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);
+
+/* shipment.c: how fast large files come (docs/workspace.md, "Calm"). What was withheld is given back now: somebody
+ * waits for contents. Any thread; ws.lock is not held. */
+void ship_hurry(struct ws *ws);
+/* The timer's. On the loop. */
+void ship_pace(void *ctx);
 
 /* fill.c: a directory's listing begins; an entry of it, whose content may be here (Return: true: it is, @n was
  * changed); the scan is over. */

@@ -57,6 +57,7 @@ struct ws_conf {
 	struct pool *dial;   /* connects to agents: may block for seconds on one that does not answer */
 	struct follow *watchers; /* of the journal, by the id of the workspace; may be NULL */
 	enum ws_log log_commands;
+	uint64_t calm_rate; /* bytes a second of large files while somebody looks into others; 0: as fast as it can */
 };
 
 /** ws_open() - the workspace @id of the store, stopped; @create makes it. Return: 0; as wsdb_open(). */
@@ -120,8 +121,12 @@ void ws_pause(struct ws *ws);
 void ws_refuse_changes(struct ws *ws, bool on);
 struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
 
+/** ws_looked() - the kernel has asked something about it: others keep quiet for a moment (docs/workspace.md, "Calm").
+ * Any thread, at every request. */
+void ws_looked(struct ws *ws);
+
 struct ws_stats {
-	uint64_t batches, records, ships, ship_b, pending, queued_b;
+	uint64_t batches, records, ships, ship_b, pending, queued_b, held_b;
 	bool halted, is_up;
 	char why[120]; /* why it halted or is down */
 };

@@ -92,6 +92,7 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_ku64(w, "shipments", i->ws.ships);
 	jw_ku64(w, "shipped_b", i->ws.ship_b);
 	jw_ku64(w, "queued_b", i->ws.queued_b);
+	jw_ku64(w, "held_b", i->ws.held_b);
 	jw_close(w, '}');
 	jw_close(w, '}');
 }
