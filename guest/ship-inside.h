@@ -49,6 +49,7 @@ struct ship {
 	struct list queue, sent;
 	size_t n_sent;
 	uint64_t ord, ships, credit;
+	uint64_t progress_n; /* see ship_moved() */
 	bool can_rest; /* the host knows SHIP_ASIDE */
 	struct under_way now, aside; /* aside: a large one that rests */
 	struct blocks_store store;

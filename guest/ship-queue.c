@@ -2,7 +2,8 @@
 /* Which files are to be shipped: asked for, and what is known of their names. Each is in the queue once. */
 #include "guest/ship-inside.h"
 
-enum { QUEUE_MAX = 262144 };
+/* Besides the queue of what was written there is room for FETCHES_MAX: a host asks for fewer at once. */
+enum { QUEUE_MAX = 262144, FETCHES_MAX = 8192 };
 
 void request_free(struct request **slot)
 {
@@ -82,7 +83,7 @@ void ship_fetch(struct ship *s, uint64_t fid, struct span path)
 {
 	struct request *r = map_get_u64(&s->by_fid, fid);
 
-	if (!r && s->by_fid.len >= QUEUE_MAX)
+	if (!r && s->by_fid.len >= QUEUE_MAX + FETCHES_MAX)
 		return;
 	if (!r)
 		r = request_new(s, fid);
@@ -112,6 +113,11 @@ bool ship_settled(const struct ship *s, uint64_t ticket)
 		if (list_entry(node, struct sent, node)->req->ord <= ticket)
 			return false;
 	return true;
+}
+
+uint64_t ship_moved(const struct ship *s)
+{
+	return s->progress_n;
 }
 
 size_t ship_backlog(const struct ship *s)

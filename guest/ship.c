@@ -301,6 +301,7 @@ static size_t read_at(struct ship *s, size_t len)
 			break;
 		got += (size_t)n;
 	}
+	s->progress_n += got;
 	if (got < len)
 		s->now.broken = true; /* it became shorter, or the disk failed */
 	return got;
@@ -553,6 +554,7 @@ static void on_ack(struct ship *s, const struct msg_SHIP_ACK *m)
 	list_remove(&sent->node);
 	map_remove_u64(&s->in_air, r->fid);
 	s->n_sent--;
+	s->progress_n++;
 	if (m->ok) {
 		settle(s, r);
 	} else {

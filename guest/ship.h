@@ -37,6 +37,9 @@ void ship_go_on(struct ship *s);
 uint64_t ship_ticket(const struct ship *s);
 /** ship_settled() - true when all requests up to @ticket are stored by the host, or void. */
 bool ship_settled(const struct ship *s, uint64_t ticket);
+/** ship_moved() - bytes that were read to be shipped, and shipments that were acknowledged: it goes up while things
+ * come along. */
+uint64_t ship_moved(const struct ship *s);
 /** ship_backlog() - files queued or not acknowledged. */
 size_t ship_backlog(const struct ship *s);
 

@@ -571,6 +571,11 @@ size_t watch_dirty(const struct watch *w)
 	return dirty_len(&w->dirty);
 }
 
+uint64_t watch_acked(const struct watch *w)
+{
+	return w->tell.acked;
+}
+
 bool watch_on(const struct watch *w)
 {
 	return w->ever;

@@ -133,6 +133,14 @@ struct ws {
 
 	/* the strand's own */
 	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
+	struct { /* pull.c: contents that are asked for a few at a time; the strand's, but for what is atomic */
+		bool is_on;	 /* atomic */
+		bool again;	 /* one more round: something was put off that lies behind @at */
+		uint64_t at;	 /* fid of the last that was asked for */
+		size_t open;	 /* asked for and not come */
+		uint64_t put_off; /* atomic: how often something was not asked for at once */
+		uint64_t seen;	 /* by the tick, on the loop: counts.ships */
+	} pull;
 	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
 	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
@@ -165,12 +173,19 @@ void ws_schedule(struct ws *ws);
 int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 
-/* ws.c: ask for the contents of those that are pending. Any thread. */
-void ws_fetch_all(struct ws *ws, const ws_fids *fids);
 /* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
  * time. */
 bool ws_in_trouble(const struct ws *ws);
-
+/* pull.c: ask the agent for contents. pull_pass(): for what this pass wants; on the strand, behind its commit.
+ * pull_all(): for everything that is pending, any thread. pull_mark(): a number that is another one when something
+ * was put off since. pull_reset(): another connection. pull_tick(): once a second, on the loop. */
+struct ws_pass;
+void pull_pass(struct ws_pass *p);
+void pull_all(struct ws *ws);
+uint64_t pull_mark(const struct ws *ws);
+bool pull_is_on(const struct ws *ws);
+void pull_reset(struct ws *ws);
+void pull_tick(struct ws *ws);
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
  * answer of the agent must not be overtaken. */
 void ws_run_behind(struct ws *ws, pool_job_fn *fn, void *ctx);

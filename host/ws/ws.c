@@ -304,26 +304,6 @@ static void pass_after(void *ctx)
 	free(a);
 }
 
-void ws_fetch_all(struct ws *ws, const ws_fids *fids)
-{
-	struct link *link = ws_link(ws);
-	AUTO(txn_abort) struct txn *t = NULL;
-	size_t i;
-
-	if (!link || !fids->len || txn_read(ws->db, &t, NULL) < 0)
-		return;
-	for (i = 0; i < fids->len; i++) {
-		AUTO(str_free) char *path = NULL;
-		struct msg_FETCH m = { .fid = fids->v[i] };
-		struct node n;
-
-		if (node_get(t, m.fid, &n) != 0 || !(n.flags & NODE_PENDING) || node_path(t, m.fid, &path) != 0)
-			continue;
-		m.path = span_str(path);
-		link_send(link, MSG_FETCH, &m);
-	}
-}
-
 static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e)
 {
 	struct span payload = SPAN(f->bytes, f->len);
@@ -455,7 +435,7 @@ static void drain(void *ctx)
 		p.gone.v = NULL;
 		if (p.scan_done)
 			told(ws);
-		ws_fetch_all(ws, &p.fetch); /* before anybody can ask for a sync, which would wait for these */
+		pull_pass(&p); /* before anybody can ask for a sync, which would wait for these */
 		ws_tell(ws, &p.changes, pass_after, a);
 		if (p.want_scan)
 			want_scan(ws);
@@ -552,6 +532,7 @@ static void begin(void *ctx)
 
 	ship_reset(j->ws);
 	suspects_free(j->ws);
+	pull_reset(j->ws);
 	r = j->disk && j->disk != j->ws->disk ? ws_same_disk(j->ws, j->disk, &e) : 0;
 	j->ws->boot = j->boot;
 	j->ws->is_broken = r < 0;
@@ -625,6 +606,7 @@ static void tick(void *ctx)
 	struct ws *ws = ctx;
 
 	waiters_wake(ws, NULL, 0, false, -ETIMEDOUT);
+	pull_tick(ws);
 	loop_rearm(ws->tick, clock_after_ms(1000));
 }
 

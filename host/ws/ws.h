@@ -110,6 +110,10 @@ int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
  * gone);
  * -EIO slug "replication-halted". */
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
+/** ws_sync_all() - the same, for as long as something comes: until @quiet_ms have passed without, but no longer than
+ * WS_SYNC_TIMES as long, and not after @stop (atomic, may be NULL) was set: then -ECANCELED. */
+int ws_sync_all(struct ws *ws, uint64_t quiet_ms, const bool *stop, struct err *e);
+enum { WS_SYNC_TIMES = 10 };
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
 void ws_stop(struct ws *ws);
 /** ws_pause() - leave the agent until the next ws_start(). Call it after ws_sync(), while nothing can change inside:
