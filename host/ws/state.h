@@ -145,6 +145,7 @@ struct ws {
 	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
+	bool is_lossy; /* a scan after lost events: however much of the workspace vanishes, somebody removed it */
 	struct ws_ship {
 		bool is_open, is_bad;
 		uint64_t ship;
