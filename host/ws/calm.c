@@ -37,10 +37,19 @@ bool looks_by_others(const struct looks *l, uint32_t tag, uint64_t now)
 
 uint64_t calm_came(struct calm *c, uint64_t now, uint64_t b, bool is_calm)
 {
+	uint64_t give;
+
 	c->owed += b;
-	if (c->rate && is_calm)
+	give = calm_due(c, now, is_calm);
+	if (c->owed)
 		c->held_b += b;
-	return calm_due(c, now, is_calm);
+	return give;
+}
+
+/* When the next piece may be given. */
+static uint64_t due_at(const struct calm *c)
+{
+	return c->paid > CALM_AHEAD_S * CLOCK_S ? c->paid - CALM_AHEAD_S * CLOCK_S : 0;
 }
 
 uint64_t calm_due(struct calm *c, uint64_t now, bool is_calm)
@@ -48,10 +57,10 @@ uint64_t calm_due(struct calm *c, uint64_t now, bool is_calm)
 	uint64_t give = c->owed;
 
 	if (c->rate && is_calm) {
-		if (now < c->next)
+		if (now < due_at(c))
 			return 0;
 		give = MIN(give, (uint64_t)CALM_PIECE_B);
-		c->next = now + give * CLOCK_S / c->rate;
+		c->paid = MAX(c->paid, now) + give * CLOCK_S / c->rate;
 	}
 	c->owed -= give;
 	return give;
@@ -59,5 +68,5 @@ uint64_t calm_due(struct calm *c, uint64_t now, bool is_calm)
 
 uint64_t calm_next(const struct calm *c)
 {
-	return c->owed ? c->next : CLOCK_NEVER;
+	return c->owed ? due_at(c) : CLOCK_NEVER;
 }

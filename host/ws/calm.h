@@ -11,6 +11,7 @@
 
 enum {
 	CALM_LOOK_MS = 1000, /* so long after the last look of others it is calm */
+	CALM_AHEAD_S = 16, /* what comes at the rate in this time may come at once, after as long a pause */
 	CALM_PIECE_B = 256 * 1024, /* credit is given in pieces of a block of the agent's */
 };
 
@@ -27,8 +28,9 @@ bool looks_by_others(const struct looks *l, uint32_t tag, uint64_t now);
 /* The credit that one workspace's agent has not got back yet. */
 struct calm {
 	uint64_t rate;	/* bytes a second; 0: as fast as it can */
-	uint64_t owed, next;
-	uint64_t held_b; /* withheld ever, for the statistics */
+	uint64_t owed;
+	uint64_t paid;	 /* the moment until which the rate is used up: in the past, or up to CALM_AHEAD_S from now */
+	uint64_t held_b; /* whose credit was not given at once, for the statistics */
 };
 
 /** calm_came() - @b bytes of a large file came. @is_calm: they are to wait. Return: the credit to give now. */

@@ -25,11 +25,11 @@ end_looking() {
 large() { # NAME: told, and on its way
 	local held
 	held=$(of held_b "$writer")
-	berth run "$writer" -- sh -c "head -c 60000000 /dev/urandom >$1; sha256sum $1" >"$TOP/$1"
+	berth run "$writer" -- sh -c "head -c 24000000 /dev/urandom >$1; sha256sum $1" >"$TOP/$1"
 	wait_for 30 "a large file that waits" more held_b "$held"
 }
 slow() { # BYTES of it came before; it is on its way still
-	[ "$(($(of shipped_b "$writer") - $1))" -lt 30000000 ] || fail "it came as if nobody looked"
+	[ "$(($(of shipped_b "$writer") - $1))" -lt 12000000 ] || fail "it came as if nobody looked"
 }
 
 begin_to_look
@@ -40,7 +40,7 @@ berth run "$writer" -- sh -c 'for i in 1 2 3 4 5 6 7 8; do echo $i >small$i; don
 wait_for 30 "small files that pass it" more shipments $((ships + 7))
 slow "$before"
 berth sync "$writer"
-[ "$(($(of shipped_b "$writer") - before))" -ge 60000000 ] || fail "a sync ended without it"
+[ "$(($(of shipped_b "$writer") - before))" -ge 24000000 ] || fail "a sync ended without it"
 
 before=$(of shipped_b "$writer")
 large two
@@ -49,7 +49,7 @@ equal "what a reader gets" "$(cd "$MNT/$writer" && sha256sum two)" "$(cat "$TOP/
 
 large three
 end_looking
-wait_for 30 "the rest of it, when nobody looks" more shipped_b $((before + 119999999))
+wait_for 30 "the rest of it, when nobody looks" more shipped_b $((before + 47999999))
 
 begin_to_look
 before=$(of shipped_b "$writer")

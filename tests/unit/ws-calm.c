@@ -47,7 +47,7 @@ Test(calm, the_floor_and_no_more_and_nothing_is_lost)
 
 	for (; seed < 200; seed++) {
 		struct calm c = { .rate = 1 + (uint64_t)(rand_r(&seed) % (64 << 20)) };
-		uint64_t t = 1000 * CLOCK_S, begun = t, came = 0, given = 0, at_least;
+		uint64_t t = 1000 * CLOCK_S, begun = t, came = 0, given = 0, at_least, most;
 		unsigned i;
 
 		for (i = 0; i < 500; i++) {
@@ -63,8 +63,8 @@ Test(calm, the_floor_and_no_more_and_nothing_is_lost)
 				given += calm_due(&c, t, true);
 			}
 			cr_assert_eq(given + c.owed, came);
-			cr_assert_leq(given, CALM_PIECE_B + 500 +
-						     (uint64_t)((double)(t - begun) / 1e9 * (double)c.rate));
+			most = CALM_PIECE_B + 500 + CALM_AHEAD_S * c.rate;
+			cr_assert_leq(given, most + (uint64_t)((double)(t - begun) / 1e9 * (double)c.rate));
 		}
 		/* as long as something is owed it goes on: what is left takes the time that the rate says */
 		at_least = c.owed;
@@ -81,6 +81,29 @@ Test(calm, the_floor_and_no_more_and_nothing_is_lost)
 		cr_assert_eq(calm_came(&c, t, 77, false), 77);
 		cr_assert_eq(calm_next(&c), CLOCK_NEVER);
 	}
+}
+
+/* Who has not brought anything for a while brings the next large file at once. */
+Test(calm, what_was_not_used_is_not_lost)
+{
+	struct calm c = { .rate = 1 << 20 };
+	uint64_t t = 1000 * CLOCK_S, given = 0;
+	unsigned i;
+
+	for (i = 0; i < 64; i++)
+		given += calm_came(&c, t, CALM_PIECE_B, true);
+	cr_assert_eq(given, CALM_AHEAD_S << 20);
+	cr_assert_eq(c.held_b, 0);
+	given = calm_came(&c, t, CALM_PIECE_B, true) + calm_came(&c, t, CALM_PIECE_B, true);
+	cr_assert_eq(given, CALM_PIECE_B);
+	cr_assert_eq(c.held_b, CALM_PIECE_B);
+	cr_assert_eq(calm_next(&c), t + CLOCK_S / 4);
+	given = calm_due(&c, t + CLOCK_S / 4, true);
+	cr_assert_eq(given, CALM_PIECE_B);
+	t += 1000 * CLOCK_S;
+	for (given = 0, i = 0; i < 100; i++)
+		given += calm_came(&c, t, CALM_PIECE_B, true);
+	cr_assert_eq(given, (CALM_AHEAD_S << 20) + CALM_PIECE_B);
 }
 
 Test(calm, no_rate_is_no_waiting)
@@ -198,7 +221,7 @@ static void hold_it(void)
 	bring(4, 1);
 	do
 		ws_stat(l.ws, &stats);
-	while (stats.held_b < 5 * PIECE);
+	while (stats.held_b < 4 * PIECE);
 	cr_assert_eq(stats.ship_b, 5 * PIECE + 3);
 }
 
