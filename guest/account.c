@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -129,4 +130,32 @@ int account_find(const char *who, struct account *ret, struct err *e)
 	}
 	groups_find(ret);
 	return 0;
+}
+
+void account_names(uid_t uid, gid_t gid, char owner[65], char group[65])
+{
+	AUTO(buf_fini) struct buf file;
+	AUTO(str_free) char *copy = NULL;
+	struct account a;
+	char *rest, *line;
+	uint32_t id;
+
+	snprintf(owner, 65, "%u", (unsigned)uid);
+	snprintf(group, 65, "%u", (unsigned)gid);
+	buf_init(&file, FILE_MAX);
+	if (io_read_file(AT_FDCWD, "/etc/passwd", &file) == 0 && passwd_find(&file, "", true, uid, &a))
+		snprintf(owner, 65, "%s", a.name);
+	buf_fini(&file);
+	if (io_read_file(AT_FDCWD, "/etc/group", &file) < 0)
+		return;
+	rest = copy = must_strdup(buf_str(&file));
+	while ((line = field(&rest, '\n'))) {
+		char *name = field(&line, ':');
+
+		field(&line, ':');
+		if (!id_of(field(&line, ':'), &id) || id != gid || strlen(name) > 64)
+			continue;
+		snprintf(group, 65, "%s", name);
+		return;
+	}
 }

@@ -20,5 +20,7 @@ struct account {
 /** account_find() - by name or number; "" is "user" if there is such an account, else root. A number without an account
  * is taken as it is. Return: 0; -ENOENT with slug "unknown-user". */
 int account_find(const char *who, struct account *ret, struct err *e) MUST_CHECK;
+/** account_names() - how a file's owner and group are called; the number when nothing is. */
+void account_names(uid_t uid, gid_t gid, char owner[65], char group[65]);
 
 #endif

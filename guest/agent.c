@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "guest/fill.h"
+#include "guest/place.h"
 #include "guest/tunnel.h"
 #include "wire/xport.h"
 
@@ -29,6 +30,7 @@ struct peer {
 	struct proc *proc;	     /* of an EXEC connection; borrowed */
 	struct tunnel *tunnel;	     /* of a TUNNEL connection */
 	struct fill *fill;	     /* of a FILL connection */
+	struct place *place;	     /* of a PLACE connection */
 };
 
 static bool token_ok(const struct agent *a, struct span given)
@@ -67,6 +69,7 @@ static void peer_retire(struct peer *p)
 	p->proc = NULL;
 	tunnel_free(&p->tunnel);
 	fill_free(&p->fill);
+	place_free(&p->place);
 }
 
 static void peer_free(struct peer *p)
@@ -223,6 +226,11 @@ static void replace(struct peer **slot, struct peer *p)
 	*slot = p;
 }
 
+static unsigned kind_newest(void)
+{
+	return agent_newest() < 2 ? WIRE_SHIP : agent_newest() < 4 ? WIRE_FILL : WIRE_PLACE;
+}
+
 static int hello(struct peer *p, const struct frame *f, struct err *e)
 {
 	struct agent *a = p->agent;
@@ -232,7 +240,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		return -EBADMSG;
 	if (!token_ok(a, m.token))
 		return -EACCES;
-	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > (agent_newest() < 2 ? WIRE_SHIP : WIRE_FILL))
+	if (m.generation < 1 || m.kind < WIRE_CONTROL || m.kind > kind_newest())
 		return -EPROTO;
 	if (m.id.len && !span_eq(m.id, span_str(a->o.id)))
 		return err_set(e, -EPERM, "wrong-sandbox", "this is another sandbox");
@@ -247,9 +255,11 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		files_attach(&a->files, p->conn);
 	} else if (p->kind == WIRE_SHIP) {
 		replace(&a->shipping, p);
-		ship_attach(a->ship, p->conn, p->generation);
+		ship_attach(a->ship, p->conn);
 	} else if (p->kind == WIRE_FILL) {
 		p->fill = fill_new(a->o.tree, p->conn, a->control ? a->watch : NULL);
+	} else if (p->kind == WIRE_PLACE) {
+		p->place = place_new(a->loop, p->conn, a->control ? a->watch : NULL);
 	}
 	return 0;
 }
@@ -281,6 +291,8 @@ static void on_frame(void *ctx, const struct frame *f)
 		r = exec_frame(p, f, &e);
 	} else if (p->kind == WIRE_FILL) {
 		r = p->fill ? fill_frame(p->fill, f, &e) : 0;
+	} else if (p->kind == WIRE_PLACE) {
+		r = p->place ? place_frame(p->place, f, &e) : 0;
 	} else if (p->kind == WIRE_TUNNEL) {
 		r = p->tunnel ? tunnel_frame(p->tunnel, f, &e)
 			      : tunnel_first(p->agent->loop, &p->agent->services, p->conn, f, &p->tunnel, &e);
@@ -306,6 +318,8 @@ static void on_drain(void *ctx)
 		conn_resume(p->conn);
 	} else if (p == a->shipping) {
 		ship_go_on(a->ship);
+	} else if (p->place) {
+		place_go_on(p->place);
 	} else if (p->tunnel) {
 		tunnel_drained(p->tunnel);
 	} else if (p->proc) {

@@ -201,6 +201,12 @@ static int plan_make(const struct msg_EXEC *m, const char *cwd, struct plan *p, 
 		env_default(p->env, "TERM", "xterm-256color");
 	p->programs = candidates(p->argv[0], env_get(p->env, "PATH"));
 	p->cwd = m->cwd.len ? span_dup(m->cwd) : must_strdup(cwd);
+	if (p->cwd[0] == '~' && (!p->cwd[1] || p->cwd[1] == '/')) {
+		char *home = str_printf("%s%s", p->user.home, p->cwd + 1);
+
+		str_free(&p->cwd);
+		p->cwd = home;
+	}
 	if (*p->cwd != '/')
 		return err_set(e, -EINVAL, "bad-directory", "the directory %s is not absolute", p->cwd);
 	p->pty = m->pty;

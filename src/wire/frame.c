@@ -7,6 +7,7 @@
 #include "wire/frame.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "wire/trace.h"
 
 #include <errno.h>
@@ -202,4 +203,21 @@ int frame_recv_one(int fd, struct buf *in, struct frame *ret, uint64_t until, st
 	if (r == 0)
 		trace_frame((unsigned)fd, '<', ret->type, ret->payload);
 	return r == FRAME_E_MORE ? -EBADMSG : r;
+}
+
+int frame_refused(const struct frame *f, struct err *e)
+{
+	AUTO(str_free) char *name = NULL;
+	AUTO(str_free) char *slug = NULL;
+	AUTO(str_free) char *text = NULL;
+	struct msg_ERROR m;
+	int r = msg_decode(MSG_ERROR, f->payload, &m, e);
+
+	if (r < 0)
+		return r;
+	name = span_dup(m.name);
+	slug = span_dup(m.slug);
+	text = span_dup(m.text);
+	r = err_number(name);
+	return err_set(e, r ? -r : -EIO, slug, "%s", text);
 }

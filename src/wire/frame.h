@@ -34,6 +34,8 @@ int frame_send(int fd, enum msg_type type, const void *m, uint64_t until) MUST_C
 /** frame_send_unless() - the same; -ECANCELED within half a second of *@stop (atomic; NULL: never) becoming true, which
  * may leave a part of the frame sent. */
 int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until, const bool *stop) MUST_CHECK;
+/** frame_refused() - the error that the other end's ERROR tells. Return: its code. */
+int frame_refused(const struct frame *f, struct err *e);
 /** frame_recv() - blocking: read until a whole frame is in @in. @ret borrows from @in; frame_consume() it afterwards.
  * Return: 0; -ENODATA (orderly end between frames); -ECONNRESET (inside one); -ETIMEDOUT; -EBADMSG; -errno. */
 int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e) MUST_CHECK;

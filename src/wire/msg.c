@@ -54,7 +54,7 @@ struct desc {
 #undef RECS
 #undef END
 
-enum { TYPE_MAX = 0x84, RECORD_MIN = 0x80 };
+enum { TYPE_MAX = 0x85, RECORD_MIN = 0x80 };
 
 static const struct desc descs[TYPE_MAX + 1] = {
 #define MSG(NAME, type, dir, doc) [type] = { #NAME, fields_##NAME, sizeof(struct msg_##NAME) },

@@ -6,7 +6,18 @@
 
 enum { WIRE_GENERATION = 4, WIRE_TOKEN_LEN = 32 };
 
-enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4, WIRE_FILL = 5 };
+enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4, WIRE_FILL = 5, WIRE_PLACE = 6 };
+/* of PLACE_DO */
+enum wire_place {
+	WIRE_PLACE_STAT = 1,
+	WIRE_PLACE_LIST = 2,
+	WIRE_PLACE_MAKE = 3,
+	WIRE_PLACE_MOVE = 4,
+	WIRE_PLACE_REMOVE = 5,
+	WIRE_PLACE_READ = 6,
+	WIRE_PLACE_WRITE = 7,
+	WIRE_PLACE_WATCH = 8
+};
 enum wire_stream { WIRE_IN = 0, WIRE_OUT = 1, WIRE_ERR = 2 };
 enum wire_stdin { WIRE_STDIN_NONE = 0, WIRE_STDIN_CLOSED = 1, WIRE_STDIN_STREAM = 2 }; /* /dev/null; closed fd; pipe */
 enum wire_exit { WIRE_EXITED = 0, WIRE_SIGNALED = 1, WIRE_TIMED_OUT = 2, WIRE_LOST = 3, WIRE_OOM = 4 };
@@ -31,7 +42,6 @@ enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4, WIRE_ENT_NAME
 enum {
 	WIRE_STDIN_WINDOW = 256 * 1024, /* standard input under way beyond what was acknowledged */
 	WIRE_SHIP_WINDOW = 4 * 1024 * 1024,
-	WIRE_SHIP_LARGE = 1024 * 1024, /* a longer file may wait for its credit, and leaves so much of it to others */
 	WIRE_UMASK_SET = 01000,
 	WIRE_TUNNEL_WINDOW = 256 * 1024, /* data of a tunnel under way, each direction */
 	WIRE_RING = 256 * 1024, /* output kept for replay, per stream */
@@ -41,7 +51,9 @@ enum {
 /** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
 static inline unsigned wire_since(unsigned type)
 {
-	return type == 0x54 ? 4 : type == 0x79 ? 3 : (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
+	if (type >= 0x7a && type <= 0x7e)
+		return 4;
+	return type == 0x79 ? 3 : (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
 }
 
 #endif

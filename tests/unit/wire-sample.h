@@ -44,6 +44,7 @@ static struct span sample_CHANGE(enum sample how);
 static struct span sample_DIRENT(enum sample how);
 static struct span sample_PROC(enum sample how);
 static struct span sample_FILL_ENTRY(enum sample how);
+static struct span sample_PLACE_ENTRY(enum sample how);
 
 #define MSG(NAME, type, dir, doc)                                                                     \
 	static inline void fill_##NAME(struct msg_##NAME *m, enum sample how)                         \
@@ -86,5 +87,6 @@ SAMPLE_RECORD(CHANGE)
 SAMPLE_RECORD(DIRENT)
 SAMPLE_RECORD(PROC)
 SAMPLE_RECORD(FILL_ENTRY)
+SAMPLE_RECORD(PLACE_ENTRY)
 
 #endif

@@ -151,23 +151,6 @@ static int send_stdin(int fd, const char *in, uint64_t until)
 	return r < 0 ? r : frame_send(fd, MSG_STDIN_END, &end, until);
 }
 
-int v1_refused(const struct frame *f, struct err *e)
-{
-	AUTO(str_free) char *name = NULL;
-	AUTO(str_free) char *slug = NULL;
-	AUTO(str_free) char *text = NULL;
-	struct msg_ERROR m;
-	int r = msg_decode(MSG_ERROR, f->payload, &m, e);
-
-	if (r < 0)
-		return r;
-	name = span_dup(m.name);
-	slug = span_dup(m.slug);
-	text = span_dup(m.text);
-	r = err_number(name);
-	return err_set(e, r ? -r : -EIO, slug, "%s", text);
-}
-
 /* Only the start needs a thread; the end is waited for on the loop (wait.c). */
 int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {

@@ -58,7 +58,7 @@ static int answer(int fd, uint64_t until, struct err *e)
 	buf_init(&in, FRAME_MAX + FRAME_HEADER);
 	r = frame_recv_one(fd, &in, &f, until, e);
 	if (r == 0 && f.type == MSG_ERROR)
-		r = v1_refused(&f, e);
+		r = frame_refused(&f, e);
 	else if (r == 0 && f.type != MSG_TUNNEL_OPENED)
 		r = err_set(e, -EBADMSG, "bad-message", "the agent does not say that the tunnel is open");
 	buf_fini(&in);

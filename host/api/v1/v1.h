@@ -74,9 +74,6 @@ int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uin
 /* Streams: is an upgrade asked for (-EINVAL slug "upgrade-needed"); answer with one that relays to @fd, taken over. */
 int v1_upgrade_wanted(struct http_req *req, struct err *e);
 void v1_relay(struct api *api, struct http_res *res, int fd);
-/* The error that the agent's ERROR frame tells. Returns its code. */
-struct frame;
-int v1_refused(const struct frame *f, struct err *e);
 /* The link of a sandbox that runs; borrowed as long as the workspace is. Return: 0; -EAGAIN slug "not-running". */
 int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e);
 

@@ -112,7 +112,7 @@ static void on_frame(void *ctx, const struct frame *f)
 		over(w, r);
 		return;
 	} else if (f->type == MSG_ERROR) {
-		r = v1_refused(f, &w->e);
+		r = frame_refused(f, &w->e);
 	}
 	if (r < 0)
 		over(w, r);
