@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/api/e2b/e2b.h"
 #include "host/api/v1/v1.h"
 #include "host/conf.h"
 #include "host/fs/fs.h"
@@ -56,6 +57,7 @@ struct berthd {
 	struct fs *fs;
 	struct hub *hub;
 	struct api front;
+	struct e2b e2b;
 	struct facts facts;
 	struct keys *keys;
 	struct events *events;
@@ -297,6 +299,7 @@ static int front_up(struct berthd *b, struct err *e)
 		.connections = (unsigned)c->connections,
 		.failures = (unsigned)c->failures,
 	};
+	struct http_front fronts[E2B_FRONTS + 1];
 	const struct http_route *routes;
 	size_t n;
 	int r;
@@ -316,7 +319,13 @@ static int front_up(struct berthd *b, struct err *e)
 				 .started_ns = clock_wall() };
 	v1_init(&b->front);
 	routes = v1_routes(&n);
-	r = http_start(&hc, routes, n, &b->front, &b->front.http, e);
+	b->e2b = (struct e2b){ .hub = b->hub, .keys = b->keys, .loop = b->loop,
+				.spool_dir = must_strdup(tmp) };
+	e2b_init(&b->e2b);
+	e2b_fronts(&b->e2b, fronts);
+	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front };
+	r = http_start(&hc, fronts, ARRAY_LEN(fronts), &b->front.http, e);
+	b->e2b.http = b->front.http;
 	if (r == 0)
 		b->listen_fd = b->tcp_fd = -1;
 	return r;
@@ -336,7 +345,6 @@ static void bring_up(void *ctx)
 		.log_commands = str_eq(c->log_commands, "off")	? WS_LOG_OFF
 				: str_eq(c->log_commands, "name") ? WS_LOG_NAME
 								   : WS_LOG_FULL,
-		.calm_rate = c->calm_rate * (uint64_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L),
 		.dial = b->dial,
 		.api = b->api,
 		.priv = b->priv,
@@ -397,13 +405,17 @@ static void stop_all(void *ctx)
 	struct err e = ERR_NULL;
 	bool kill = str_eq(b->conf.at_stop, "kill");
 
-	if (b->front.loop)
+	if (b->front.loop) {
 		v1_end(&b->front);
+		e2b_end(&b->e2b);
+	}
 	follow_end(events_readers(b->events), NULL);
 	follow_end(b->watchers, NULL);
 	if (b->hub)
 		hub_hurry(b->hub);
 	http_stop(&b->front.http);
+	if (b->front.loop)
+		e2b_fini(&b->e2b);
 	v1_backup_end();
 	v1_export_end();
 	if (kill)

@@ -16,7 +16,14 @@
 struct http;
 struct http_req;
 
-enum { HTTP_BODY_MEMORY = 1024 * 1024, HTTP_DOORS_MAX = 2, HTTP_BUCKETS = 12, HTTP_STATUSES = 24 };
+enum {
+	HTTP_BODY_MEMORY = 1024 * 1024,
+	HTTP_DOORS_MAX = 2,
+	HTTP_FRONTS_MAX = 4,
+	HTTP_HEADERS_MAX = 12,
+	HTTP_BUCKETS = 12,
+	HTTP_STATUSES = 24
+};
 #define HTTP_ANY UINT32_MAX	     /* as a need: whoever is known at all */
 #define HTTP_SIZE_UNKNOWN UINT64_MAX /* of an answer that is read piece by piece */
 
@@ -24,6 +31,7 @@ enum { HTTP_BODY_MEMORY = 1024 * 1024, HTTP_DOORS_MAX = 2, HTTP_BUCKETS = 12, HT
 struct http_who {
 	char id[20];
 	char name[65];
+	char of[72]; /* what it is let in to alone, "" when it has a key: http_cut() knows it by that, too */
 };
 
 /* Asked about each request on a door that wants keys: on the server's thread, before any of the body is taken, so it
@@ -60,6 +68,11 @@ struct http_res {
 	bool ranged;	 /* parts of it may be asked for: http_range() */
 	char range[72]; /* Content-Range of the part that this is */
 	uint64_t left_out; /* not 0: X-Berth-Left-Out, how many files are not in it */
+	struct {
+		const char *name; /* a constant */
+		char *value;
+	} header[HTTP_HEADERS_MAX]; /* http_answer_header() */
+	size_t headers;
 	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
 	 * off; -EAGAIN after http_suspend(): nothing yet. @size may be HTTP_SIZE_UNKNOWN. */
 	ssize_t (*read)(void *ctx, uint64_t at, void *to, size_t max);
@@ -85,14 +98,32 @@ struct http_route {
 	const char *query; /* the parameters that it takes, one space between them; NULL: none */
 };
 
+/* What serves one kind of clients: its routes, who may come in, and how it says no. */
+struct http_front {
+	const struct http_route *routes; /* borrowed */
+	size_t n;
+	void *ctx; /* of the handlers and of what follows */
+	/* Does this request belong here? On the server's thread, so it must not block; http_path(), http_header() and
+	 * http_query() may be asked. NULL: whatever none before it has taken. */
+	bool (*is_mine)(void *ctx, struct http_req *req);
+	/* Instead of the gate, on every door; the same rules. NULL: the gate, on doors that want keys. */
+	int (*admit)(void *ctx, struct http_req *req, struct http_who *ret, struct err *e);
+	/* The body of an answer that says no, in @res, whose status is set already and may be changed. NULL: ours. */
+	void (*put_error)(void *ctx, struct http_req *req, struct http_res *res, const struct err *e);
+	/* What every answer carries, errors too. NULL: nothing. */
+	void (*dress)(void *ctx, struct http_req *req, struct http_res *res);
+	bool lenient; /* parameters of the query that the route does not take are no error */
+};
+
 /** http_address() - "127.0.0.1:7070", "[::1]:7070"; numbers only. Return: 0; -EINVAL. */
 struct sockaddr_storage;
 int http_address(const char *text, struct sockaddr_storage *ret, unsigned *ret_len, struct err *e) MUST_CHECK;
 /** http_listen() - a listening socket there. Return: 0 or -errno. */
 int http_listen(const char *text, int *ret_fd, struct err *e) MUST_CHECK;
 
-/** http_start() - serve @routes (n of them, borrowed) with @ctx. Return: 0 or -errno. */
-int http_start(const struct http_conf *conf, const struct http_route *routes, size_t n, void *ctx, struct http **ret,
+/** http_start() - serve @fronts (n of them, copied), asked in order whose a request is; the last one takes all that is
+ * left. Return: 0 or -errno. */
+int http_start(const struct http_conf *conf, const struct http_front *fronts, size_t n, struct http **ret,
 	       struct err *e) MUST_CHECK;
 /** http_cut() - end every connection of whoever has this id, in the middle of whatever it does. Any thread. */
 void http_cut(struct http *http, const char *who_id);
@@ -105,6 +136,14 @@ const char *http_segment(struct http_req *req, size_t i);
 /** http_query() - a query parameter, percent-decoded ('+' stays), NULL when absent. Lives as long as the request. */
 const char *http_query(struct http_req *req, const char *name);
 const char *http_header(struct http_req *req, const char *name);
+/** http_each_header() - of the request; stops when @fn returns other than 0 and returns that. */
+int http_each_header(struct http_req *req, int (*fn)(void *ctx, const char *name, const char *value), void *ctx);
+/** http_path() - as it came, without the query. */
+const char *http_path(const struct http_req *req);
+const char *http_method(const struct http_req *req);
+/** http_answer_header() - @name is a constant, @value is copied; what cannot stand in a header is left out of it. At
+ * most HTTP_HEADERS_MAX, others are dropped. */
+void http_answer_header(struct http_res *res, const char *name, const char *value);
 /** http_range() - the part of @size bytes that the request wants: all of it, or of one range in its header "Range";
  * then the answer's status and Content-Range are set. A header that has another form, or several ranges, counts for
  * nothing. Return: 0; -ERANGE slug "bad-range". */

@@ -54,9 +54,8 @@ struct http_conn {
 struct http {
 	struct http_conf conf;
 	char *spool_dir;
-	const struct http_route *routes;
-	size_t nroutes;
-	void *ctx;
+	struct http_front front[HTTP_FRONTS_MAX];
+	size_t fronts, nroutes; /* of all fronts */
 	struct http_door door[HTTP_DOORS_MAX];
 	uint64_t next_id; /* atomic */
 	struct lock lock;
@@ -81,6 +80,7 @@ struct http_req {
 	char id[24];
 	char *method, *path;
 	uint64_t began;
+	const struct http_front *front;
 	const struct http_route *route;
 	char allow[HTTP_ALLOW_MAX]; /* the methods that the resource takes, when it does not take this one */
 	struct http_who who;

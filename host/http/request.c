@@ -38,6 +38,53 @@ const char *http_header(struct http_req *req, const char *name)
 	return MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, name);
 }
 
+struct each {
+	int (*fn)(void *ctx, const char *name, const char *value);
+	void *ctx;
+	int r;
+};
+
+static enum MHD_Result tell_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct each *each = cls;
+
+	(void)kind;
+	each->r = each->fn(each->ctx, name, value ? value : "");
+	return each->r == 0 ? MHD_YES : MHD_NO;
+}
+
+int http_each_header(struct http_req *req, int (*fn)(void *ctx, const char *name, const char *value), void *ctx)
+{
+	struct each each = { .fn = fn, .ctx = ctx };
+
+	MHD_get_connection_values(req->conn, MHD_HEADER_KIND, tell_header, &each);
+	return each.r;
+}
+
+const char *http_path(const struct http_req *req)
+{
+	return req->path;
+}
+
+const char *http_method(const struct http_req *req)
+{
+	return req->method;
+}
+
+void http_answer_header(struct http_res *res, const char *name, const char *value)
+{
+	char *to;
+
+	if (res->headers == HTTP_HEADERS_MAX)
+		return;
+	res->header[res->headers].name = name;
+	res->header[res->headers++].value = to = must_strdup(value);
+	for (; *value; value++)
+		if ((unsigned char)*value >= 0x20 && *value != 0x7f)
+			*to++ = *value;
+	*to = '\0';
+}
+
 const struct http_who *http_who(const struct http_req *req)
 {
 	return &req->who;
@@ -95,6 +142,10 @@ static void error_body(struct http_req *req, int code, struct err *e)
 	buf_fini(&res->body);
 	res->status = req->allow[0] ? 405 : http_status_of(e->code);
 	res->type = "application/json";
+	if (req->front && req->front->put_error) {
+		req->front->put_error(req->front->ctx, req, res, e);
+		return;
+	}
 	jw_open(&w, '{');
 	jw_key(&w, "error");
 	jw_open(&w, '{');
@@ -184,7 +235,7 @@ static void run(void *ctx)
 	int r;
 
 	req->began = clock_now();
-	r = req->route->handler(req->http->ctx, req, &req->res, &e);
+	r = req->route->handler(req->front->ctx, req, &req->res, &e);
 	if (r != HTTP_LATER)
 		http_later(req, r, &e);
 }
@@ -217,12 +268,12 @@ bool http_req_start(struct http_req *req)
 /* The route of this path and method; on the way the methods that the path takes are collected. */
 static bool find_method(struct http_req *req, const char *method)
 {
-	const struct http *http = req->http;
+	const struct http_front *front = req->front;
 	size_t i, used = 0;
 
 	req->allow[0] = '\0';
-	for (i = 0; i < http->nroutes; i++) {
-		const struct http_route *route = &http->routes[i];
+	for (i = 0; i < front->n; i++) {
+		const struct http_route *route = &front->routes[i];
 
 		if (!parse_route(route->pattern, req->path, &req->segments))
 			continue;
@@ -259,15 +310,22 @@ static const struct sockaddr *client_of(const struct http_req *req)
 	return info ? info->client_addr : NULL;
 }
 
-static void ask_gate(struct http_req *req)
+static int show_key(struct http_req *req, struct err *e)
 {
 	const struct http_gate *gate = &req->http->conf.gate;
 	const char *key = http_header(req, "X-API-Key"), *bearer = http_header(req, "Authorization");
-	struct err e = ERR_NULL;
 
 	if (!key && bearer && strncasecmp(bearer, "Bearer ", 7) == 0)
 		key = bearer + 7;
-	if (gate->admit(gate->ctx, key, req->route ? req->route->need : HTTP_ANY, &req->who, &e) == 0) {
+	return gate->admit(gate->ctx, key, req->route ? req->route->need : HTTP_ANY, &req->who, e);
+}
+
+static void ask_gate(struct http_req *req)
+{
+	const struct http_front *front = req->front;
+	struct err e = ERR_NULL;
+
+	if ((front->admit ? front->admit(front->ctx, req, &req->who, &e) : show_key(req, &e)) == 0) {
 		lock_take(&req->http->lock);
 		req->on->who = req->who;
 		lock_drop(&req->http->lock);
@@ -281,6 +339,7 @@ static void ask_gate(struct http_req *req)
 
 struct seen {
 	const char *known;
+	bool lenient;
 	char names[QUERY_MAX][32];
 	size_t n;
 	struct err *e;
@@ -305,6 +364,8 @@ static enum MHD_Result on_parameter(void *cls, enum MHD_ValueKind kind, const ch
 	(void)value;
 	for (i = 0; i < s->n && !str_eq(s->names[i], name);)
 		i++;
+	if (!has_word(s->known, name) && s->lenient)
+		return MHD_YES;
 	if (!has_word(s->known, name))
 		err_set(s->e, -EINVAL, "bad-request", "there is no parameter %.40s here%s%s", name,
 			s->known ? ", but " : "", s->known ? s->known : "");
@@ -363,12 +424,16 @@ struct http_req *http_req_new(struct http_door *door, struct MHD_Connection *con
 	buf_init(&req->body, HTTP_BODY_MEMORY);
 	req->on = *(struct http_conn *const *)MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	MHD_get_connection_values_n(conn, MHD_HEADER_KIND, on_header, &headers);
+	for (req->front = http->front; req->front->is_mine && req->front < &http->front[http->fronts - 1]; req->front++)
+		if (req->front->is_mine(req->front->ctx, req))
+			break;
 	if (!req->e.code)
 		find_route(req);
-	if (door->keyed && !str_eq(req->e.slug, "bad-request"))
+	if ((door->keyed || req->front->admit) && !str_eq(req->e.slug, "bad-request"))
 		ask_gate(req);
 	if (!req->e.code) {
 		query.known = req->route->query;
+		query.lenient = req->front->lenient;
 		MHD_get_connection_values(conn, MHD_GET_ARGUMENT_KIND, on_parameter, &query);
 	}
 	return req;
@@ -380,6 +445,8 @@ void http_req_free(struct http_req *req)
 		req->res.read_end(req->res.ctx);
 	if (req->res.upgrade_drop)
 		req->res.upgrade_drop(req->res.ctx);
+	while (req->res.headers)
+		str_free(&req->res.header[--req->res.headers].value);
 	parse_segments_fini(&req->segments);
 	parse_kept_fini(&req->kept);
 	buf_fini(&req->body);

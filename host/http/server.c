@@ -152,6 +152,7 @@ static enum MHD_Result answer(struct http_req *req)
 	int status = res->upgrade ? MHD_HTTP_SWITCHING_PROTOCOLS : res->status;
 	enum MHD_Result r;
 	char number[24];
+	size_t i;
 
 	if (!out)
 		return MHD_NO;
@@ -160,6 +161,10 @@ static enum MHD_Result answer(struct http_req *req)
 	else
 		MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, res->type);
 	MHD_add_response_header(out, "X-Request-Id", req->id);
+	if (req->front && req->front->dress)
+		req->front->dress(req->front->ctx, req, res);
+	for (i = 0; i < res->headers; i++)
+		MHD_add_response_header(out, res->header[i].name, res->header[i].value);
 	if (res->left_out) {
 		snprintf(number, sizeof(number), "%llu", (unsigned long long)res->left_out);
 		MHD_add_response_header(out, "X-Berth-Left-Out", number);
@@ -320,7 +325,7 @@ void http_cut(struct http *http, const char *who_id)
 	list_each(pos, &http->conns) {
 		struct http_conn *c = list_entry(pos, struct http_conn, node);
 
-		if (str_eq(c->who.id, who_id))
+		if (str_eq(c->who.id, who_id) || str_eq(c->who.of, who_id))
 			shutdown(c->fd, SHUT_RDWR);
 	}
 	lock_drop(&http->lock);
@@ -353,20 +358,24 @@ static bool open_door(struct http *http, struct http_door *door, const struct ht
 	return door->mhd;
 }
 
-int http_start(const struct http_conf *conf, const struct http_route *routes, size_t n, void *ctx, struct http **ret,
+int http_start(const struct http_conf *conf, const struct http_front *fronts, size_t n, struct http **ret,
 	       struct err *e)
 {
 	struct http *http = NEW(struct http);
-	size_t i;
+	struct http_stat *s;
+	size_t i, k;
 
 	http->conf = *conf;
 	http->spool_dir = must_strdup(conf->spool_dir);
-	http->routes = routes;
-	http->nroutes = n;
-	http->ctx = ctx;
-	http->stats = must_calloc(n + 1, sizeof(*http->stats));
-	for (i = 0; i < n; i++)
-		http->stats[i].route = &routes[i];
+	http->fronts = MIN(n, (size_t)HTTP_FRONTS_MAX);
+	for (i = 0; i < http->fronts; i++) {
+		http->front[i] = fronts[i];
+		http->nroutes += fronts[i].n;
+	}
+	s = http->stats = must_calloc(http->nroutes + 1, sizeof(*http->stats));
+	for (i = 0; i < http->fronts; i++)
+		for (k = 0; k < fronts[i].n; k++)
+			s++->route = &fronts[i].routes[k];
 	list_init(&http->upgraded);
 	list_init(&http->conns);
 	lock_init(&http->lock, "http", LOCK_LEAF);

@@ -8,10 +8,12 @@ const uint64_t http_bucket_us[HTTP_BUCKETS] = { 500,	1000,	 2500,	  5000,	   100
 
 void http_stat_add(struct http *http, const struct http_route *route, int status, uint64_t ns)
 {
-	struct http_stat *s = &http->stats[route ? (size_t)(route - http->routes) : http->nroutes];
 	uint64_t us = ns / 1000;
+	struct http_stat *s = http->stats;
 	size_t i;
 
+	while (s->route != route) /* some dozens */
+		s++;
 	lock_take(&http->lock);
 	for (i = 0; i < HTTP_STATUSES - 1 && s->by_status[i].n && s->by_status[i].status != status;)
 		i++;

@@ -180,6 +180,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
 	str_free(&s->meta);
+	str_free(&s->door);
 	str_free(&s->keep);
 	store_hold_free(&s->hold_from);
 	free(s);
@@ -243,6 +244,10 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	if (what->meta.len > HUB_META_MAX || memchr(what->meta.len ? what->meta.p : "", '\n', what->meta.len))
 		return err_set(e, -E2BIG, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
 	s->meta = what->meta.len ? span_dup(what->meta) : NULL;
+	if (what->door.len > HUB_DOOR_MAX || memchr(what->door.len ? what->door.p : "", '\n', what->door.len))
+		return err_set(e, -E2BIG, "limit", "what is to be remembered of it: at most %d bytes",
+			       (int)HUB_DOOR_MAX);
+	s->door = what->door.len ? span_dup(what->door) : NULL;
 	r = hub_rules(hub, i->template_, what->keep, &s->keep, e);
 	if (r < 0)
 		return r;
@@ -270,6 +275,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 		r = hub_claim(hub, s, what->owner_max, e);
 	if (r < 0) {
 		str_free(&s->meta);
+		str_free(&s->door);
 		str_free(&s->keep);
 		store_hold_free(&s->hold_from);
 		free(s);
@@ -391,12 +397,12 @@ int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_f
 	return hub_dial_as(hub, id_or_name, WIRE_EXEC, until, ret_fd, e);
 }
 
-int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct err *e)
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	int r = hub_ws(hub, id_or_name, &ws, e);
 
-	return r < 0 ? r : ws_sync_all(ws, quiet_ms, NULL, e);
+	return r < 0 ? r : ws_sync(ws, until, e);
 }
 
 /* hub.lock is held. */

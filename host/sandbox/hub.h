@@ -40,7 +40,7 @@ enum sandbox_state {
 	SANDBOX_FAILED,
 };
 
-enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384 };
+enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_DOOR_MAX = 65536 };
 
 /* What happens to a sandbox when its time is over. */
 enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE };
@@ -76,7 +76,6 @@ struct hub_conf {
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
-	uint64_t calm_rate; /* as in struct ws_conf */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -110,6 +109,7 @@ struct hub_create {
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
+	struct span door; /* the same for a front door, that shows it to nobody; at most HUB_DOOR_MAX */
 };
 
 /* What can be said about a sandbox at one moment: a copy, yours. */
@@ -162,6 +162,12 @@ int hub_pause(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK
 int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
 /** hub_meta() - append what was given as hub_create.meta. Return: 0; no-such-sandbox. */
 int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+/** hub_door() - append what was given as hub_create.door. Return: 0; no-such-sandbox. */
+int hub_door(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+/** hub_derive() - bytes that only the daemon can know, the same for this sandbox and @word (16 characters at most) as
+ * long as it runs or is paused. Return: 0; no-such-sandbox. */
+struct digest;
+int hub_derive(struct hub *hub, const char *id_or_name, const char *word, struct digest *ret, struct err *e) MUST_CHECK;
 /** hub_keep() - append the rules of what is kept of it, its template's first. Return: 0; no-such-sandbox. */
 int hub_keep(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
 
@@ -205,8 +211,8 @@ struct hub_stats {
 };
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
-/** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */
-int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct err *e) MUST_CHECK;
+/** hub_sync() - all that was written before is durable. */
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
 
 /* --- snapshots (docs/snapshots.md) -------------------------------------------------------------------------------- */
 

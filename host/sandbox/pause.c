@@ -36,7 +36,7 @@ static int stand_still(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = freeze(s, PRIV_FREEZE_WORK, e);
 	if (r == 0)
-		r = ws_sync_all(s->ws, HUB_SYNC_MS, NULL, e);
+		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), e);
 	if (r < 0)
 		return r;
 	ws_pause(s->ws);
@@ -165,19 +165,4 @@ int pause_adopt(struct sandbox *s, struct err *e)
 	ws_pause(s->ws);
 	set_frozen(s, true, 0);
 	return freeze(s, PRIV_FREEZE_ALL, e);
-}
-
-int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
-{
-	struct sandbox *s;
-	int r = 0;
-
-	lock_take(&hub->lock);
-	s = hub_get(hub, id_or_name);
-	if (!s || s->info.state == SANDBOX_CREATING)
-		r = err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
-	else if (s->meta)
-		buf_append(to, s->meta, strlen(s->meta));
-	lock_drop(&hub->lock);
-	return r;
 }

@@ -4,6 +4,7 @@
 #include "host/sandbox/state.h"
 
 #include "base/str.h"
+#include "seal/digest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
-	buf_init(&b, 4096 + HUB_META_MAX);
+	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX);
 	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
 		   i.why);
 	if (i.owner[0])
@@ -38,6 +39,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		   i.on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
 	if (s->meta)
 		buf_printf(&b, "meta %s\n", s->meta);
+	if (s->door && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "door %s\n", s->door);
 	if (i.state == SANDBOX_CREATING && s->has_from)
 		buf_printf(&b, "filling 1\n");
 	if (i.state > SANDBOX_CREATING && i.state < SANDBOX_STOPPED && s->has_from && s->no_wait) {
@@ -99,6 +102,9 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "meta")) {
 		str_free(&s->meta);
 		s->meta = must_strdup(v);
+	} else if (str_eq(key, "door")) {
+		str_free(&s->door);
+		s->door = must_strdup(v);
 	} else if (str_eq(key, "stopped")) {
 		i->stopped_ns = (int64_t)number(v);
 	} else if (str_eq(key, "memory")) {
@@ -150,6 +156,62 @@ int record_load(struct ws *ws, struct sandbox *s)
 	return 0;
 }
 
+/* --- what others gave to be kept ---------------------------------------------------------------------------------- */
+
+/* hub.lock is held. */
+static struct sandbox *made(struct hub *hub, const char *id_or_name, struct err *e)
+{
+	struct sandbox *s = hub_get(hub, id_or_name);
+
+	if (s && s->info.state != SANDBOX_CREATING)
+		return s;
+	err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+	return NULL;
+}
+
+int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
+{
+	struct sandbox *s;
+
+	lock_take(&hub->lock);
+	s = made(hub, id_or_name, e);
+	if (s && s->meta)
+		buf_append(to, s->meta, strlen(s->meta));
+	lock_drop(&hub->lock);
+	return s ? 0 : -ENOENT;
+}
+
+int hub_door(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
+{
+	struct sandbox *s;
+
+	lock_take(&hub->lock);
+	s = made(hub, id_or_name, e);
+	if (s && s->door)
+		buf_append(to, s->door, strlen(s->door));
+	lock_drop(&hub->lock);
+	return s ? 0 : -ENOENT;
+}
+
+int hub_derive(struct hub *hub, const char *id_or_name, const char *word, struct digest *ret, struct err *e)
+{
+	uint8_t from[WIRE_TOKEN_LEN + PRIV_ID_MAX + 1] = { 0 };
+	struct sandbox *s;
+
+	lock_take(&hub->lock);
+	s = made(hub, id_or_name, e);
+	if (s) {
+		memcpy(from, s->token, WIRE_TOKEN_LEN);
+		memcpy(from + WIRE_TOKEN_LEN, s->info.id, sizeof(s->info.id));
+	}
+	lock_drop(&hub->lock);
+	if (!s)
+		return -ENOENT;
+	*ret = digest_of(word, SPAN(from, sizeof(from)));
+	explicit_bzero(from, sizeof(from));
+	return 0;
+}
+
 /* --- after a backup ----------------------------------------------------------------------------------------------- */
 
 struct restoring {
@@ -167,8 +229,8 @@ static void rewrite(const char *text, struct buf *to)
 		buf_printf(to, "state failed\nwhy restored from a backup\n");
 	for (; *text; text += len + (text[len] == '\n')) {
 		len = strcspn(text, "\n");
-		if (str_starts(text, "token ") || str_starts(text, "rest ") || str_starts(text, "pid ") ||
-		    str_starts(text, "range "))
+		if (str_starts(text, "token ") || str_starts(text, "door ") || str_starts(text, "rest ") ||
+		    str_starts(text, "pid ") || str_starts(text, "range "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
 			continue;

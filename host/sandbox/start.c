@@ -36,7 +36,7 @@ static void load_one(struct hub *hub, const char *id)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
+		.watchers = c->watchers, .log_commands = c->log_commands
 	};
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;
@@ -67,6 +67,7 @@ static void load_one(struct hub *hub, const char *id)
 				 : "a workspace without a usable record is not shown",
 			 "id=%s result=%d", id, r);
 		str_free(&s->meta);
+		str_free(&s->door);
 		store_hold_free(&s->hold_from);
 		free(s);
 		return;

@@ -28,7 +28,7 @@ struct sandbox {
 	bool is_wanted; /* atomic: somebody waits for whoever holds it, to end it: long work on it breaks off */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
 	char *keep; /* rules, while it is made; may be NULL */
-	char *meta; /* const once it is in the table; may be NULL */
+	char *meta, *door; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
 	struct store_hold *hold_from; /* on that; owned */
 	bool has_from; /* read from a record: its files were still being laid out */

@@ -70,6 +70,21 @@ uint64_t json_get_u64(const struct json *j, const char *key, uint64_t otherwise)
 	return json_is_integer(v) && json_integer_value(v) >= 0 ? (uint64_t)json_integer_value(v) : otherwise;
 }
 
+int64_t json_get_i64(const struct json *j, const char *key, int64_t otherwise)
+{
+	const json_t *v = in(json_get(j, key));
+
+	return json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
+}
+
+bool json_is_empty(const struct json *j)
+{
+	const json_t *v = in(j);
+
+	return !v || json_is_null(v) || (json_is_object(v) && json_object_size(v) == 0) ||
+	       (json_is_array(v) && json_array_size(v) == 0);
+}
+
 bool json_get_bool(const struct json *j, const char *key, bool otherwise)
 {
 	const json_t *v = in(json_get(j, key));
@@ -168,6 +183,12 @@ static void before(struct json_writer *w)
 	if (w->comma)
 		buf_append(w->b, ",", 1);
 	w->comma = true;
+}
+
+void jw_raw(struct json_writer *w, struct span json)
+{
+	before(w);
+	buf_append(w->b, json.p, json.len);
 }
 
 void jw_open(struct json_writer *w, char bracket)

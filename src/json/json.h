@@ -19,11 +19,14 @@ void json_free(struct json **j);
 /* Members of an object; NULL or @otherwise when it is absent. Wrong types are found with json_check(). Borrowed. */
 const char *json_get_str(const struct json *j, const char *key, const char *otherwise);
 uint64_t json_get_u64(const struct json *j, const char *key, uint64_t otherwise);
+int64_t json_get_i64(const struct json *j, const char *key, int64_t otherwise);
 bool json_get_bool(const struct json *j, const char *key, bool otherwise);
 const struct json *json_get(const struct json *j, const char *key);
 /** json_len() / json_at() - of an array; 0 / NULL for anything else. */
 size_t json_len(const struct json *j);
 const struct json *json_at(const struct json *j, size_t i);
+/** json_is_empty() - nothing, null, an empty object or array. */
+bool json_is_empty(const struct json *j);
 /** json_text() - the string that a value is, NULL when it is none. */
 const char *json_text(const struct json *j);
 /** json_each() - members of an object in order of keys; stops when @fn returns non-zero and returns that. */
@@ -49,6 +52,8 @@ void jw_str(struct json_writer *w, struct span s);
 void jw_u64(struct json_writer *w, uint64_t v);
 void jw_i64(struct json_writer *w, int64_t v);
 void jw_bool(struct json_writer *w, bool v);
+/** jw_raw() - a value that is JSON already. */
+void jw_raw(struct json_writer *w, struct span json);
 /** json_is_text() - whether bytes are valid UTF-8, so that jw_str() writes them as they are. */
 bool json_is_text(struct span s);
 /** jw_khex() - a member "@key_hex" with bytes as hexadecimal digits, when they are no text; else nothing. */

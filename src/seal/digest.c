@@ -61,3 +61,39 @@ uint64_t hash_keyed(const uint8_t key[HASH_KEY_LEN], const void *p, size_t len)
 	crypto_shorthash((unsigned char *)&h, p, len, key);
 	return h;
 }
+
+void sha256_of(struct span data, uint8_t ret[32])
+{
+	_Static_assert(crypto_hash_sha256_BYTES == 32, "of SHA-256");
+	crypto_hash_sha256(ret, data.p, data.len);
+}
+
+void base64_put(struct buf *to, struct span data, bool padded)
+{
+	int variant = padded ? sodium_base64_VARIANT_ORIGINAL : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;
+	size_t len = sodium_base64_encoded_len(data.len, variant);
+	char *p = buf_reserve(to, len);
+
+	if (!p)
+		return; /* which is marked failed */
+	sodium_bin2base64(p, len, data.p, data.len, variant);
+	buf_commit(to, len - 1);
+}
+
+int base64_take(struct buf *to, struct span text)
+{
+	const char *s = text.p;
+	size_t room, len = 0;
+	uint8_t *p;
+
+	while (text.len && s[text.len - 1] == '=')
+		text.len--;
+	room = text.len / 4 * 3 + 3;
+	p = buf_reserve(to, room);
+	if (!p)
+		return -E2BIG;
+	if (sodium_base642bin(p, room, s, text.len, NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
+		return -EINVAL;
+	buf_commit(to, len);
+	return 0;
+}

@@ -22,6 +22,12 @@ bool digest_is_zero(const struct digest *d);
 void random_bytes(void *p, size_t len);
 /** hash_keyed() - 64 bits that nobody can aim at who does not know the key: for tables, not for names. */
 uint64_t hash_keyed(const uint8_t key[HASH_KEY_LEN], const void *p, size_t len);
+/** sha256_of() - for what others prescribe it; berth's own names are digest_of(). */
+void sha256_of(struct span data, uint8_t ret[32]);
+/** base64_put() - append @data in the standard alphabet, with padding when @padded. */
+void base64_put(struct buf *to, struct span data, bool padded);
+/** base64_take() - append what @text stands for; padding may be missing. Return: 0; -EINVAL; -E2BIG. */
+int base64_take(struct buf *to, struct span text) MUST_CHECK;
 /** secret_eq() - constant-time comparison of @len bytes. */
 bool secret_eq(const void *a, const void *b, size_t len);
 

@@ -107,6 +107,12 @@ def round_with_a_death(plan, box, one, please):
     r = subprocess.run(["berth", "run", "--user", "root", box, "--", *command(plan, one)],
                        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300, check=False)
     until(lambda: not os.path.exists(please), 120, "no new daemon")
+    if r.returncode == 125 and (b"no daemon answers" in r.stderr or b"broke off" in r.stderr):
+        # It died before it said that the command runs: nobody can know. What may run comes to its end, and then once more.
+        api = Api()
+        until(lambda: all(p["state"] == "ended" for p in api.good("GET", f"/v1/sandboxes/{box}/processes")), 120, "it does not end")
+        round_of(api, plan, box, one)
+        return
     if r.returncode != 0:
         fail(f"seed {plan['seed']}: {r.returncode} {r.stderr[-2000:]}")
 

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose a request is, who may come in, and how it is told no. A request for a sandbox says which one in the header
+ * E2b-Sandbox-Id; older clients leave it out for files and health, there the access token tells it. Everything else
+ * that is not berth's own is the control plane's.
+ */
+#include "host/api/e2b/e2b.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "seal/digest.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Their method names are part of the paths. What is known and not there answers with its name. */
+static const struct http_route control[] = {
+	{ "POST", "/v2/sandboxes", e2b_create, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes", e2b_create, ACCESS_RUN, NULL },
+	{ "GET", "/v2/sandboxes", e2b_list, ACCESS_READ, NULL },
+	{ "GET", "/sandboxes", e2b_list, ACCESS_READ, NULL },
+	{ "GET", "/sandboxes/{}", e2b_get, ACCESS_READ, NULL },
+	{ "DELETE", "/sandboxes/{}", e2b_kill, ACCESS_RUN, NULL },
+	{ "POST", "/v2/sandboxes/{}/connect", e2b_connect, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/connect", e2b_connect, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/resume", e2b_resume, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/timeout", e2b_timeout, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/refreshes", e2b_refresh, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/pause", e2b_pause, ACCESS_RUN, NULL },
+	{ "GET", "/sandboxes/{}/metrics", e2b_metrics, ACCESS_READ, NULL },
+	{ "GET", "/sandboxes/{}/logs", e2b_logs, ACCESS_READ, NULL },
+	{ "GET", "/v2/sandboxes/{}/logs", e2b_logs, ACCESS_READ, NULL },
+	{ "POST", "/sandboxes/{}/snapshots", e2b_snapshot, ACCESS_FILES, NULL },
+	{ "GET", "/snapshots", e2b_snapshots, ACCESS_FILES, NULL },
+	{ "GET", "/templates", e2b_template_list, ACCESS_READ, NULL },
+	{ "GET", "/v2/templates", e2b_template_list, ACCESS_READ, NULL },
+	{ "GET", "/templates/aliases/{}", e2b_template_alias, ACCESS_READ, NULL },
+	{ "DELETE", "/templates/{}", e2b_template_remove, ACCESS_FILES, NULL },
+	{ "GET", "/teams", e2b_teams, ACCESS_READ, NULL },
+	{ "POST", "/sandboxes/{}/fork", e2b_missing, ACCESS_RUN, NULL },
+	{ "PUT", "/sandboxes/{}/network", e2b_missing, ACCESS_RUN, NULL },
+	{ "POST", "/v3/templates", e2b_missing, ACCESS_ADMIN, NULL },
+	{ "POST", "/templates", e2b_missing, ACCESS_ADMIN, NULL },
+	{ "POST", "/templates/tags", e2b_missing, ACCESS_ADMIN, NULL },
+	{ "DELETE", "/templates/tags", e2b_missing, ACCESS_ADMIN, NULL },
+	{ "GET", "/templates/{}/tags", e2b_missing, ACCESS_READ, NULL },
+	{ "POST", "/volumes", e2b_missing, ACCESS_RUN, NULL },
+	{ "GET", "/volumes", e2b_missing, ACCESS_READ, NULL },
+	{ "GET", "/volumes/{}", e2b_missing, ACCESS_READ, NULL },
+	{ "DELETE", "/volumes/{}", e2b_missing, ACCESS_RUN, NULL },
+	{ "POST", "/secrets", e2b_missing, ACCESS_RUN, NULL },
+	{ "GET", "/secrets", e2b_missing, ACCESS_READ, NULL },
+	{ "GET", "/secrets/{}", e2b_missing, ACCESS_READ, NULL },
+	{ "POST", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
+	{ "DELETE", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
+};
+
+static const struct http_route door[] = {
+	{ "GET", "/health", e2b_health, 0, NULL },
+	{ "GET", "/envs", e2b_envs, 0, NULL },
+	{ "GET", "/metrics", e2b_self_metrics, 0, NULL },
+	{ "POST", "/process.Process/List", e2b_proc_list, 0, NULL },
+	{ "POST", "/process.Process/Start", e2b_proc_start, 0, NULL },
+	{ "POST", "/process.Process/Connect", e2b_proc_connect, 0, NULL },
+	{ "POST", "/process.Process/Update", e2b_proc_update, 0, NULL },
+	{ "POST", "/process.Process/SendInput", e2b_proc_input, 0, NULL },
+	{ "POST", "/process.Process/CloseStdin", e2b_proc_close, 0, NULL },
+	{ "POST", "/process.Process/SendSignal", e2b_proc_signal, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/Stat", e2b_stat, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/MakeDir", e2b_make_dir, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/Move", e2b_move, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/ListDir", e2b_list_dir, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/Remove", e2b_remove, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/WatchDir", e2b_watch_dir, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/CreateWatcher", e2b_missing, 0, NULL },
+	{ "GET", "/files", e2b_file_get, 0, NULL },
+	{ "POST", "/files", e2b_file_put, 0, NULL },
+};
+
+/* --- whose it is -------------------------------------------------------------------------------------------------- */
+
+static bool is_of_door(void *ctx, struct http_req *req)
+{
+	const char *path = http_path(req);
+
+	(void)ctx;
+	return http_header(req, "E2b-Sandbox-Id") || http_header(req, "X-Access-Token") || str_eq(path, "/files") ||
+	       str_starts(path, "/process.Process/") || str_starts(path, "/filesystem.Filesystem/");
+}
+
+static bool is_of_control(void *ctx, struct http_req *req)
+{
+	static const char *const tops[] = { "/sandboxes",   "/v2/sandboxes", "/v3/templates", "/v2/templates",
+					    "/templates",   "/volumes",	     "/secrets",      "/snapshots",
+					    "/teams" };
+	const char *path = http_path(req);
+	size_t i, len;
+
+	(void)ctx;
+	for (i = 0; i < ARRAY_LEN(tops); i++) {
+		len = strlen(tops[i]);
+		if (strncmp(path, tops[i], len) == 0 && (!path[len] || path[len] == '/'))
+			return true;
+	}
+	return false;
+}
+
+const char *e2b_sandbox(struct http_req *req)
+{
+	return http_who(req)->of;
+}
+
+/* A URL for one file that needs nothing else: signed with the token. Expiry is looked at behind that. */
+static bool is_signed(struct http_req *req, const char *token)
+{
+	const char *path = http_query(req, "path"), *user = http_query(req, "username");
+	const char *given = http_query(req, "signature"), *expiry = http_query(req, "signature_expiration");
+	AUTO(str_free) char *text = NULL;
+	uint8_t hash[32];
+	struct buf b;
+	bool yes;
+
+	if (!str_eq(http_path(req), "/files") || !given)
+		return false;
+	text = str_printf("%s:%s:%s:%s%s%s", path ? path : "", str_eq(http_method(req), "POST") ? "write" : "read",
+			  user ? user : "", token, expiry ? ":" : "", expiry ? expiry : "");
+	sha256_of(span_str(text), hash);
+	explicit_bzero(text, strlen(text));
+	buf_init(&b, 64);
+	buf_append(&b, "v1_", 3);
+	base64_put(&b, SPAN(hash, sizeof(hash)), false);
+	yes = buf_len(&b) == strlen(given) && secret_eq(buf_span(&b).p, given, buf_len(&b));
+	buf_fini(&b);
+	return yes;
+}
+
+static bool is_expired(struct http_req *req)
+{
+	const char *expiry = http_query(req, "signature_expiration");
+	uint64_t s;
+
+	return expiry && (num_u64(expiry, UINT64_MAX, &s) < 0 || (int64_t)s < clock_wall() / (int64_t)CLOCK_S);
+}
+
+struct by_token {
+	struct e2b *e2b;
+	struct http_req *req;
+	const char *token; /* NULL: by a signature */
+	char *id; /* room for one */
+};
+
+static int is_its_token(void *ctx, const struct hub_info *i)
+{
+	struct by_token *b = ctx;
+	char token[E2B_TOKEN + 1];
+
+	if (e2b_token(b->e2b, i->id, token, NULL) < 0 ||
+	    !(b->token ? secret_eq(token, b->token, E2B_TOKEN) : is_signed(b->req, token)))
+		return 0;
+	snprintf(b->id, PRIV_ID_MAX + 1, "%s", i->id);
+	return 1;
+}
+
+/* Which sandbox, and may he? One that is not there is 502, whatever token comes with it: clients tell so that it ended.
+ */
+static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	const char *id = http_header(req, "E2b-Sandbox-Id"), *token = http_header(req, "X-Access-Token");
+	const char *port = http_header(req, "E2b-Sandbox-Port");
+	char right[E2B_TOKEN + 1];
+	struct hub_info i;
+
+	*ret = (struct http_who){ .id = "" };
+	if (!id && (token ? strlen(token) == E2B_TOKEN : http_query(req, "signature") != NULL)) {
+		struct by_token by = { .e2b = e2b, .req = req, .token = token, .id = ret->of };
+
+		if (!hub_each(e2b->hub, false, is_its_token, &by) && !token)
+			return err_set(e, -EKEYREJECTED, "bad-token", "invalid signature");
+		id = ret->of;
+	}
+	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || i.state != SANDBOX_RUNNING || !str_eq(i.id, id))
+		return err_set(e, -EPIPE, "sandbox-gone", "The sandbox was not found");
+	snprintf(ret->of, sizeof(ret->of), "%s", i.id);
+	if (port && !str_eq(port, "49983"))
+		return err_set(e, -ECONNREFUSED, "port-closed", "The sandbox is running but port is not open");
+	if (str_eq(http_path(req), "/health") || str_eq(http_method(req), "OPTIONS"))
+		return 0;
+	if (e2b_token(e2b, i.id, right, e) < 0)
+		return e->code;
+	if (!token && http_query(req, "signature"))
+		return !is_signed(req, right)  ? err_set(e, -EKEYREJECTED, "bad-token", "invalid signature")
+		       : is_expired(req) ? err_set(e, -EKEYREJECTED, "bad-token", "signature is already expired")
+					 : 0;
+	if (!token || strlen(token) != E2B_TOKEN || !secret_eq(token, right, E2B_TOKEN))
+		return err_set(e, -EKEYREJECTED, "bad-token",
+			       "unauthorized access, please provide a valid access token");
+	return 0;
+}
+
+/* --- how it says no ----------------------------------------------------------------------------------------------- */
+
+static void put_plain(struct http_res *res, const char *message, const char *sandbox)
+{
+	struct json_writer w = { .b = &res->body };
+
+	jw_open(&w, '{');
+	if (sandbox)
+		jw_kstr(&w, "sandboxId", sandbox);
+	jw_ku64(&w, "code", (uint64_t)res->status);
+	jw_kstr(&w, "message", message);
+	jw_close(&w, '}');
+}
+
+static void control_error(void *ctx, struct http_req *req, struct http_res *res, const struct err *e)
+{
+	(void)ctx;
+	(void)req;
+	put_plain(res, e->text, NULL);
+}
+
+static bool is_call(struct http_req *req)
+{
+	const char *path = http_path(req);
+
+	return str_starts(path, "/process.Process/") || str_starts(path, "/filesystem.Filesystem/");
+}
+
+/* The edge's words where the sandbox is not reached, Connect's for calls, and plain ones. */
+static void door_error(void *ctx, struct http_req *req, struct http_res *res, const struct err *e)
+{
+	struct json_writer w = { .b = &res->body };
+	const char *id = http_header(req, "E2b-Sandbox-Id"), *code;
+	int status;
+
+	(void)ctx;
+	if (str_eq(e->slug, "sandbox-gone") || str_eq(e->slug, "port-closed")) {
+		put_plain(res, e->text, id ? id : "");
+		return;
+	}
+	if (!is_call(req)) {
+		if (str_eq(e->slug, "unknown-user"))
+			res->status = 401;
+		put_plain(res, e->text, NULL);
+		return;
+	}
+	code = e2b_code_of(e, &status);
+	res->status = status;
+	jw_open(&w, '{');
+	jw_kstr(&w, "code", code);
+	jw_kstr(&w, "message", e->text);
+	jw_close(&w, '}');
+}
+
+static void dress(void *ctx, struct http_req *req, struct http_res *res)
+{
+	(void)ctx;
+	(void)req;
+	http_answer_header(res, "Access-Control-Allow-Origin", "*");
+	http_answer_header(res, "Access-Control-Expose-Headers", "*");
+}
+
+void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
+{
+	ret[0] = (struct http_front){ .routes = door, .n = ARRAY_LEN(door), .ctx = e, .is_mine = is_of_door,
+				      .admit = admit, .put_error = door_error, .dress = dress, .lenient = true };
+	ret[1] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
+				      .put_error = control_error, .lenient = true };
+}
+
+/* --- shared ------------------------------------------------------------------------------------------------------- */
+
+int e2b_body(struct http_req *req, struct json **ret, struct err *e)
+{
+	uint64_t size;
+	int fd;
+	struct span body = http_body(req, &fd, &size);
+
+	if (fd >= 0)
+		return err_set(e, -E2BIG, "body-too-large", "a JSON body of at most 1 MiB is expected here");
+	return json_parse(body.len ? body : span_str("{}"), ret, e);
+}
+
+bool e2b_is_ours(struct http_req *req, const struct hub_info *i)
+{
+	const struct http_who *who = http_who(req);
+
+	return !who->id[0] || str_eq(who->id, i->owner);
+}
+
+int e2b_find(struct e2b *e2b, struct http_req *req, struct hub_info *ret, struct err *e)
+{
+	const char *id = http_segment(req, 0), *dash = strchr(id, '-');
+	AUTO(str_free) char *bare = dash && str_eq(dash + 1, E2B_CLIENT) ? span_dup(SPAN(id, (size_t)(dash - id)))
+									    : must_strdup(id);
+	int r = hub_find(e2b->hub, bare, ret, e);
+
+	if (r < 0 || !str_eq(ret->id, bare) || !e2b_is_ours(req, ret) || ret->state >= SANDBOX_STOPPING) {
+		*e = ERR_NULL;
+		return err_set(e, -ENOENT, "no-such-sandbox", "sandbox \"%.64s\" not found", bare);
+	}
+	return 0;
+}
+
+int e2b_token(struct e2b *e2b, const char *id, char ret[E2B_TOKEN + 1], struct err *e)
+{
+	struct digest d;
+	int r = hub_derive(e2b->hub, id, "envd", &d, e);
+
+	if (r == 0)
+		str_hex(d.b, E2B_TOKEN / 2, ret);
+	return r;
+}
+
+void e2b_time(struct json_writer *w, const char *key, int64_t ns)
+{
+	time_t s = (time_t)(ns / (int64_t)CLOCK_S);
+	char text[40], whole[64];
+	struct tm tm;
+
+	gmtime_r(&s, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(whole, sizeof(whole), "%s.%03dZ", text, (int)(ns % (int64_t)CLOCK_S / (int64_t)CLOCK_MS));
+	jw_kstr(w, key, whole);
+}
+
+int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b, HUB_DOOR_MAX + 1);
+	r = hub_door(e2b->hub, id, &b, e);
+	if (r == 0)
+		r = json_parse(buf_len(&b) ? buf_span(&b) : span_str("{}"), ret, e);
+	buf_fini(&b);
+	return r;
+}
+
+char *e2b_user(struct http_req *req)
+{
+	const char *s = http_header(req, "Authorization");
+	struct buf b;
+	char *user = NULL, *colon;
+
+	buf_init(&b, 256);
+	if (s && strncasecmp(s, "Basic ", 6) == 0 && base64_take(&b, span_str(s + 6)) == 0) {
+		user = span_dup(buf_span(&b));
+		colon = strchr(user, ':');
+		if (colon)
+			*colon = '\0';
+	}
+	buf_fini(&b);
+	if (user && !*user)
+		str_free(&user);
+	return user ? user : must_strdup("user");
+}
+
+int e2b_missing(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	(void)ctx;
+	(void)res;
+	return err_set(e, -ENOSYS, "not-built", "berth does not have this yet: %s %.100s (docs/e2b.md)",
+		       http_method(req), http_path(req));
+}
+
+void e2b_init(struct e2b *e)
+{
+	lock_init(&e->lock, "e2b", LOCK_SANDBOX);
+	list_init(&e->procs);
+}
+
+void e2b_fini(struct e2b *e)
+{
+	loop_sync(e->loop); /* who followed a process is let go of there */
+	map_fini(&e->gone);
+	str_free(&e->spool_dir);
+	lock_fini(&e->lock);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_API_E2B_E2B_H
+#define HOST_API_E2B_E2B_H
+
+/*
+ * The front door for the clients of E2B, unmodified: the control plane that they ask for sandboxes, and the door of
+ * each sandbox ("envd" there), of which nothing lives in the guest. docs/e2b-door.md is its page.
+ */
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/map.h"
+#include "host/api/keys.h"
+#include "host/http/http.h"
+#include "host/sandbox/event.h"
+#include "host/sandbox/hub.h"
+#include "json/json.h"
+#include "loop/loop.h"
+
+struct e2b {
+	struct hub *hub;
+	struct keys *keys;
+	struct loop *loop;
+	struct http *http;
+	char *spool_dir; /* for long files; e2b_fini() frees it */
+	struct lock lock;
+	struct list procs; /* of struct proc, that somebody started or joined; guarded by lock, as the next */
+	struct map gone; /* tokens of sandboxes that are no more, for a while: id by token */
+	bool ending; /* the loop's */
+};
+
+#define E2B_VERSION "0.6.13" /* of the part inside that their clients look for */
+#define E2B_CLIENT "6532622b"
+
+/** e2b_init() - @e has hub and loop. e2b_fronts() - the two sets of routes, the sandboxes' first. */
+void e2b_init(struct e2b *e);
+enum { E2B_FRONTS = 2 };
+void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS]);
+/** e2b_end() - whoever follows a process hears the end. Any thread, before http_stop(). e2b_fini() - after it. */
+void e2b_end(struct e2b *e);
+void e2b_fini(struct e2b *e);
+
+/* --- shared by the handlers; not for other rooms ------------------------------------------------------------------ */
+
+/* The control plane: sandboxes.c, listing.c. */
+http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout, e2b_refresh, e2b_pause, e2b_list,
+	e2b_metrics, e2b_logs, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias, e2b_template_remove,
+	e2b_teams, e2b_missing;
+/* The sandbox's own: process.c, files.c. */
+http_handler e2b_health, e2b_envs, e2b_self_metrics, e2b_options, e2b_proc_list, e2b_proc_start, e2b_proc_connect,
+	e2b_proc_update, e2b_proc_input, e2b_proc_close, e2b_proc_signal,
+	e2b_watch_dir, e2b_stat, e2b_make_dir, e2b_move, e2b_list_dir, e2b_remove, e2b_file_get, e2b_file_put;
+
+/* A body that is an object; {} when it is empty. json_free() it. */
+int e2b_body(struct http_req *req, struct json **ret, struct err *e) MUST_CHECK;
+/* The sandbox that segment 0 names, if whoever asks may see it and it runs or is paused. */
+int e2b_find(struct e2b *e2b, struct http_req *req, struct hub_info *ret, struct err *e) MUST_CHECK;
+/* May whoever asks see it: its own, or everything where no key is wanted. */
+bool e2b_is_ours(struct http_req *req, const struct hub_info *i);
+/* The token that its door wants. */
+enum { E2B_TOKEN = 40 };
+int e2b_token(struct e2b *e2b, const char *id, char ret[E2B_TOKEN + 1], struct err *e) MUST_CHECK;
+/* "2026-11-25T10:00:00.123Z" */
+void e2b_time(struct json_writer *w, const char *key, int64_t ns);
+/* What is remembered of it for this door, "{}" at least; json_free() it. */
+int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e) MUST_CHECK;
+/* The sandbox of a request on a sandbox's door. */
+const char *e2b_sandbox(struct http_req *req);
+/* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */
+char *e2b_user(struct http_req *req);
+
+/* One of a list; what is asked about it in figures. */
+void e2b_put_listed(struct e2b *e2b, struct json_writer *w, const struct hub_info *i);
+struct msg_PLACE_ENTRY;
+void e2b_put_entry(struct json_writer *w, const struct msg_PLACE_ENTRY *en);
+struct hub_stats;
+void e2b_put_metric(struct json_writer *w, const struct hub_stats *s);
+
+/* Connect's words for an error, and the status that goes with each: connect.c. */
+const char *e2b_code_of(const struct err *e, int *ret_status);
+/* The one message of a stream's request. */
+int e2b_envelope(struct http_req *req, struct json **ret, struct err *e) MUST_CHECK;
+/* Append a message of an answer's stream; the last one has an error or none. */
+void e2b_put_message(struct buf *to, struct span json);
+void e2b_put_last(struct buf *to, const struct err *e);
+
+#endif

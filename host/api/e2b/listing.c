@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists, in pages: sandboxes, snapshots, templates. The mark of a page is the number of the entry that comes next. */
+#include "host/api/e2b/e2b.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "host/http/parse.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { PAGE = 100 };
+
+struct page {
+	uint64_t from, limit;
+};
+
+static int page_of(struct http_req *req, struct page *ret, struct err *e)
+{
+	const char *limit = http_query(req, "limit"), *next = http_query(req, "nextToken");
+
+	*ret = (struct page){ .limit = PAGE };
+	if ((limit && (num_u64(limit, PAGE, &ret->limit) < 0 || !ret->limit)) ||
+	    (next && *next && num_u64(next, UINT32_MAX, &ret->from) < 0))
+		return err_set(e, -EINVAL, "bad-request", "limit is 1 to %d, nextToken what an answer said", PAGE);
+	return 0;
+}
+
+static void more(struct http_res *res, const struct page *p, size_t n)
+{
+	char number[24];
+
+	if (p->from + p->limit >= n)
+		return;
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)(p->from + p->limit));
+	http_answer_header(res, "x-next-token", number);
+}
+
+/* --- sandboxes ---------------------------------------------------------------------------------------------------- */
+
+struct query {
+	struct http_req *req;
+	struct e2b *e2b;
+	bool running, paused;
+	const char *template_;
+	int64_t after_ns;
+	char **pairs; /* key, value, ..., NULL */
+	VEC(struct hub_info) found;
+};
+
+static int has_pair(void *ctx, const char *key, const struct json *value)
+{
+	char **pair = ctx;
+
+	return str_eq(key, pair[0]) && str_eq(json_text(value), pair[1]);
+}
+
+static bool has_pairs(const struct query *q, const char *id)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct buf text;
+	char **pair;
+	bool yes;
+
+	if (!q->pairs)
+		return true;
+	buf_init(&text, HUB_META_MAX + 1);
+	yes = hub_meta(q->e2b->hub, id, &text, NULL) == 0 &&
+	      json_parse(buf_len(&text) ? buf_span(&text) : span_str("{}"), &j, NULL) == 0;
+	for (pair = q->pairs; yes && pair[0]; pair += 2)
+		yes = json_each(j, has_pair, pair) != 0;
+	buf_fini(&text);
+	return yes;
+}
+
+static bool has_template(const struct query *q, const struct hub_info *i)
+{
+	AUTO(json_free) struct json *j = NULL;
+
+	if (!q->template_ || str_eq(i->template_, q->template_))
+		return true;
+	return e2b_memory(q->e2b, i->id, &j, NULL) == 0 && str_eq(json_get_str(j, "template", ""), q->template_);
+}
+
+static int look(void *ctx, const struct hub_info *i)
+{
+	struct query *q = ctx;
+	bool runs = i->state == SANDBOX_RUNNING || i->state == SANDBOX_RESUMING;
+	bool is_paused = i->state == SANDBOX_PAUSED || i->state == SANDBOX_PAUSING;
+
+	if (((runs && q->running) || (is_paused && q->paused)) && e2b_is_ours(q->req, i) &&
+	    i->created_ns > q->after_ns && has_template(q, i) && has_pairs(q, i->id))
+		vec_push(&q->found, *i);
+	return 0;
+}
+
+/* A form whose names and values are encoded once more in themselves. */
+static int pairs_of(const char *form, char ***ret, struct err *e)
+{
+	VEC(char *) all = { 0 };
+	int r = 0;
+
+	while (r == 0 && *form) {
+		size_t len = strcspn(form, "&"), eq = strcspn(form, "=&");
+		AUTO(str_free) char *key = span_dup(SPAN(form, eq));
+		AUTO(str_free) char *value = span_dup(SPAN(form + eq + (eq < len), len - eq - (eq < len)));
+		char *texts[] = { key, value };
+		size_t i;
+
+		for (i = 0; i < 2; i++) {
+			AUTO(str_free) char *once = parse_decode(span_str(texts[i]));
+			char *twice = once ? parse_decode(span_str(once)) : NULL;
+
+			if (!twice)
+				r = err_set(e, -EINVAL, "bad-request", "metadata is not encoded as it should be");
+			else
+				vec_push(&all, twice);
+		}
+		form += len + (form[len] == '&');
+	}
+	vec_push(&all, NULL);
+	*ret = all.v;
+	if (r < 0)
+		strv_free(ret);
+	return r;
+}
+
+static int when(const char *text, int64_t *ret_ns, struct err *e)
+{
+	struct tm tm = { .tm_isdst = 0 };
+	const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	double part = 0;
+
+	*ret_ns = INT64_MIN;
+	if (!text)
+		return 0;
+	if (!rest)
+		return err_set(e, -EINVAL, "bad-request", "startedAfter is a time as in RFC 3339");
+	if (*rest == '.')
+		part = strtod(rest, NULL);
+	*ret_ns = (int64_t)timegm(&tm) * (int64_t)CLOCK_S + (int64_t)(part * (double)CLOCK_S);
+	return 0;
+}
+
+static int new_first(const void *a, const void *b)
+{
+	const struct hub_info *x = a, *y = b;
+
+	return x->created_ns < y->created_ns ? 1 : x->created_ns > y->created_ns ? -1 : strcmp(x->id, y->id);
+}
+
+int e2b_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct query q = { .req = req, .e2b = ctx, .template_ = http_query(req, "template") };
+	const char *state = http_query(req, "state"), *order = http_query(req, "order"),
+		   *form = http_query(req, "metadata");
+	AUTO(strv_free) char **pairs = NULL;
+	bool old = str_eq(http_path(req), "/sandboxes"), rising = str_eq(order, "asc");
+	struct json_writer w = { .b = &res->body };
+	struct page p;
+	size_t i;
+	int r = page_of(req, &p, e);
+
+	q.running = old || !state || strstr(state, "running");
+	q.paused = !old && (!state || strstr(state, "paused"));
+	if (r == 0)
+		r = when(http_query(req, "startedAfter"), &q.after_ns, e);
+	if (r == 0 && form && *form)
+		r = pairs_of(form, &pairs, e);
+	if (r < 0)
+		return r;
+	q.pairs = pairs;
+	(void)hub_each(q.e2b->hub, false, look, &q);
+	if (q.found.len)
+		qsort(q.found.v, q.found.len, sizeof(q.found.v[0]), new_first);
+	jw_open(&w, '[');
+	for (i = p.from; i < q.found.len && i < p.from + p.limit; i++)
+		e2b_put_listed(q.e2b, &w, &q.found.v[rising ? q.found.len - 1 - i : i]);
+	jw_close(&w, ']');
+	more(res, &p, q.found.len);
+	vec_fini(&q.found);
+	return 0;
+}
+
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
+
+static void put_snapshot(struct json_writer *w, const char *id, const char *name)
+{
+	AUTO(str_free) char *both = str_printf("%s:%s", id, name);
+
+	jw_open(w, '{');
+	jw_kstr(w, "snapshotID", both);
+	jw_key(w, "names");
+	jw_open(w, '[');
+	jw_str(w, span_str(both));
+	jw_close(w, ']');
+	jw_close(w, '}');
+}
+
+int e2b_snapshot(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct json_writer w = { .b = &res->body };
+	struct snapshot s;
+	struct hub_info i;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0)
+		r = hub_snapshot(e2b->hub, i.id, json_get_str(j, "name", ""), false, &s, e);
+	if (r < 0)
+		return r;
+	res->status = 201;
+	put_snapshot(&w, i.id, s.name);
+	return 0;
+}
+
+struct snapshots {
+	VEC(char *) names; /* id, name, id, name, ... */
+	const char *id, *only;
+	struct http_req *req;
+	struct e2b *e2b;
+};
+
+static int note_snapshot(void *ctx, const struct snapshot *s)
+{
+	struct snapshots *all = ctx;
+
+	if (all->only && !str_eq(all->only, s->name))
+		return 0;
+	vec_push(&all->names, must_strdup(all->id));
+	vec_push(&all->names, must_strdup(s->name));
+	return 0;
+}
+
+static int of_sandbox(void *ctx, const struct hub_info *i)
+{
+	struct snapshots *all = ctx;
+	const char *one = http_query(all->req, "sandboxID");
+
+	all->id = i->id;
+	if (e2b_is_ours(all->req, i) && (!one || str_eq(one, i->id)))
+		(void)hub_snapshot_each(all->e2b->hub, i->id, note_snapshot, all, NULL);
+	return 0;
+}
+
+int e2b_snapshots(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct snapshots all = { .req = req, .e2b = ctx, .only = http_query(req, "name") };
+	struct json_writer w = { .b = &res->body };
+	struct page p;
+	size_t i, n;
+	int r = page_of(req, &p, e);
+
+	if (r < 0)
+		return r;
+	(void)hub_each(all.e2b->hub, true, of_sandbox, &all);
+	n = all.names.len / 2;
+	jw_open(&w, '[');
+	for (i = p.from; i < n && i < p.from + p.limit; i++)
+		put_snapshot(&w, all.names.v[2 * i], all.names.v[2 * i + 1]);
+	jw_close(&w, ']');
+	more(res, &p, n);
+	for (i = 0; i < all.names.len; i++)
+		free(all.names.v[i]);
+	vec_fini(&all.names);
+	return 0;
+}
+
+/* --- templates ---------------------------------------------------------------------------------------------------- */
+
+static int put_template(void *ctx, const char *name)
+{
+	struct json_writer *w = ctx;
+
+	jw_open(w, '{');
+	jw_kstr(w, "templateID", name);
+	jw_kstr(w, "buildID", "00000000-0000-0000-0000-000000000000");
+	jw_kstr(w, "buildStatus", "ready");
+	jw_ku64(w, "cpuCount", 1);
+	jw_ku64(w, "memoryMB", 1024);
+	jw_ku64(w, "diskSizeMB", 1024);
+	jw_key(w, "public");
+	jw_bool(w, true);
+	jw_key(w, "aliases");
+	jw_open(w, '[');
+	jw_str(w, span_str(name));
+	jw_close(w, ']');
+	jw_key(w, "names");
+	jw_open(w, '[');
+	jw_str(w, span_str(name));
+	jw_close(w, ']');
+	e2b_time(w, "createdAt", 0);
+	e2b_time(w, "updatedAt", 0);
+	jw_ku64(w, "spawnCount", 0);
+	jw_ku64(w, "buildCount", 1);
+	jw_kstr(w, "envdVersion", E2B_VERSION);
+	jw_close(w, '}');
+	return 0;
+}
+
+int e2b_template_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct json_writer w = { .b = &res->body };
+	int r;
+
+	(void)req;
+	jw_open(&w, '[');
+	r = hub_template_each(e2b->hub, put_template, &w);
+	jw_close(&w, ']');
+	return r < 0 ? err_sys(e, r, "listing the templates") : 0;
+}
+
+int e2b_template_alias(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct json_writer w = { .b = &res->body };
+	const char *name = http_segment(req, 0);
+
+	if (!hub_template_mark(e2b->hub, name))
+		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", name);
+	jw_open(&w, '{');
+	jw_kstr(&w, "templateID", name);
+	jw_key(&w, "public");
+	jw_bool(&w, true);
+	jw_close(&w, '}');
+	return 0;
+}
+
+/* Snapshots are templates to them; a real one is the operator's. */
+int e2b_template_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	const char *what = http_segment(req, 0), *colon = strchr(what, ':');
+	AUTO(str_free) char *id = colon ? span_dup(SPAN(what, (size_t)(colon - what))) : NULL;
+	struct hub_info i;
+	int r;
+
+	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || !e2b_is_ours(req, &i))
+		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", what);
+	r = hub_snapshot_remove(e2b->hub, i.id, colon + 1, e);
+	res->status = 204;
+	return r;
+}
+
+/* There is one: whoever asks. */
+int e2b_teams(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	const struct http_who *who = http_who(req);
+	struct json_writer w = { .b = &res->body };
+
+	(void)ctx;
+	(void)e;
+	jw_open(&w, '[');
+	jw_open(&w, '{');
+	jw_kstr(&w, "teamID", who->id[0] ? who->id : "local");
+	jw_kstr(&w, "name", who->id[0] ? who->name : "local");
+	jw_kstr(&w, "apiKey", "");
+	jw_key(&w, "isDefault");
+	jw_bool(&w, true);
+	jw_close(&w, '}');
+	jw_close(&w, ']');
+	return 0;
+}

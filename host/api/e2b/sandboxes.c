@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control plane. Their sandbox is ours; what they know of one and we do not (variables for every process, how it
+ * was asked for) is remembered with it as a line of JSON. A sandbox that was killed is stopped here and keeps its
+ * files; to them it is no more.
+ */
+#include "host/api/e2b/e2b.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600 };
+
+static void put_sandbox(struct e2b *e2b, struct http_res *res, const struct hub_info *i, const char *asked)
+{
+	struct json_writer w = { .b = &res->body };
+	char token[E2B_TOKEN + 1];
+
+	jw_open(&w, '{');
+	jw_kstr(&w, "templateID", asked);
+	jw_kstr(&w, "alias", asked);
+	jw_kstr(&w, "sandboxID", i->id);
+	jw_kstr(&w, "clientID", E2B_CLIENT);
+	jw_kstr(&w, "envdVersion", E2B_VERSION);
+	if (e2b_token(e2b, i->id, token, NULL) == 0)
+		jw_kstr(&w, "envdAccessToken", token);
+	jw_close(&w, '}');
+}
+
+/* --- create ------------------------------------------------------------------------------------------------------- */
+
+static int put_pair(void *ctx, const char *key, const struct json *value)
+{
+	if (!json_text(value))
+		return -EINVAL;
+	jw_kstr(ctx, key, json_text(value));
+	return 0;
+}
+
+static int put_strings(struct json_writer *w, const struct json *j, const char *key, struct err *e)
+{
+	int r;
+
+	jw_open(w, '{');
+	r = json_each(json_get(j, key), put_pair, w);
+	jw_close(w, '}');
+	return r ? err_set(e, -EINVAL, "bad-request", "%s must be an object of strings", key) : 0;
+}
+
+/* What was asked for and would be silently left out. */
+static int refuse_missing(const struct json *j, struct err *e)
+{
+	static const char *const objects[] = { "mcp", "iam", "volumeMounts" };
+	const struct json *network = json_get(j, "network");
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(objects); i++)
+		if (!json_is_empty(json_get(j, objects[i])))
+			return err_set(e, -EINVAL, "not-built", "berth does not have this yet: %s (docs/e2b.md)",
+				       objects[i]);
+	if (!json_is_empty(json_get(network, "rules")) || !json_is_empty(json_get(network, "egressProxy")) ||
+	    !json_is_empty(json_get(network, "allowOut")))
+		return err_set(
+			e, -EINVAL, "not-built",
+			"berth does not have this yet: network rules; its sandboxes reach nothing (docs/e2b.md)");
+	return 0;
+}
+
+/* "base", "base:default", "SANDBOX:SNAPSHOT". */
+static int choose(struct e2b *e2b, struct http_req *req, const char *asked, struct hub_create *what, char **ret_from,
+		  struct err *e)
+{
+	const char *colon = strchr(asked, ':'), *slash = strchr(asked, '/');
+	AUTO(str_free) char *name = NULL;
+	struct hub_info i;
+
+	if (slash && (!colon || slash < colon))
+		asked = slash + 1;
+	name = colon ? span_dup(SPAN(asked, (size_t)(colon - asked))) : must_strdup(asked);
+	if (colon && hub_find(e2b->hub, name, &i, NULL) == 0 && e2b_is_ours(req, &i)) {
+		*ret_from = str_printf("%s@%s", i.id, colon + 1);
+		what->from = *ret_from;
+		return 0;
+	}
+	if (!hub_template_mark(e2b->hub, name) || str_copy(what->template_, sizeof(what->template_), name) < 0)
+		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", asked);
+	return 0;
+}
+
+static int timeout_of(const struct json *j, uint64_t otherwise, uint64_t *ret_ms, struct err *e)
+{
+	int64_t s = json_get_i64(j, "timeout", (int64_t)otherwise);
+
+	if (s > TIMEOUT_MAX_S)
+		return err_set(e, -EINVAL, "bad-request", "Timeout cannot be greater than %d hours",
+			       TIMEOUT_MAX_S / 3600);
+	*ret_ms = s > 0 ? (uint64_t)s * 1000 : 0;
+	return 0;
+}
+
+static int remember(const struct json *j, const char *asked, struct buf *to, struct err *e)
+{
+	struct json_writer w = { .b = to };
+	int r;
+
+	jw_open(&w, '{');
+	jw_kstr(&w, "template", asked);
+	jw_key(&w, "envs");
+	r = put_strings(&w, j, "envVars", e);
+	jw_key(&w, "autoResume");
+	jw_bool(&w, json_get_bool(json_get(j, "autoResume"), "enabled", false));
+	jw_close(&w, '}');
+	return r < 0 ? r : to->failed ? err_set(e, -E2BIG, "limit", "envVars are too long") : 0;
+}
+
+int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *from = NULL;
+	AUTO(buf_fini) struct buf meta, door;
+	struct json_writer w = { .b = &meta };
+	struct hub_create what = { .timeout_ms = 0 };
+	struct hub_info info;
+	const char *asked;
+	int r = e2b_body(req, &j, e);
+
+	buf_init(&meta, HUB_META_MAX);
+	buf_init(&door, HUB_DOOR_MAX);
+	asked = r == 0 ? json_get_str(j, "templateID", NULL) : NULL;
+	if (r == 0 && !asked)
+		r = err_set(e, -EINVAL, "bad-request", "templateID is missing");
+	if (r == 0)
+		r = refuse_missing(j, e);
+	if (r == 0)
+		r = choose(e2b, req, asked, &what, &from, e);
+	if (r == 0)
+		r = timeout_of(j, str_starts(http_path(req), "/v2/") ? TIMEOUT_S : TIMEOUT_OLD_S, &what.timeout_ms, e);
+	if (r == 0 && !what.timeout_ms)
+		r = err_set(e, -EINVAL, "bad-request", "timeout must be more than nothing");
+	if (r == 0)
+		r = put_strings(&w, j, "metadata", e);
+	if (r == 0)
+		r = meta.failed ? err_set(e, -EINVAL, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX)
+				: remember(j, asked, &door, e);
+	if (r < 0)
+		return r;
+	what.on_timeout = json_get_bool(j, "autoPause", false) ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+	what.meta = buf_span(&meta);
+	what.door = buf_span(&door);
+	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
+	if (what.owner[0])
+		what.owner_max = keys_sandboxes(e2b->keys, what.owner);
+	r = hub_create(e2b->hub, &what, &info, e);
+	if (r < 0)
+		return r == -EAGAIN ? err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may") : r;
+	res->status = 201;
+	put_sandbox(e2b, res, &info, asked);
+	return 0;
+}
+
+/* --- one that is there -------------------------------------------------------------------------------------------- */
+
+static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, bool all)
+{
+	AUTO(json_free) struct json *memory = NULL;
+	struct buf meta;
+	char token[E2B_TOKEN + 1];
+	const char *asked = i->template_;
+
+	if (e2b_memory(e2b, i->id, &memory, NULL) == 0)
+		asked = json_get_str(memory, "template", asked);
+	jw_open(w, '{');
+	jw_kstr(w, "templateID", asked);
+	jw_kstr(w, "alias", asked);
+	jw_kstr(w, "sandboxID", i->id);
+	jw_kstr(w, "clientID", E2B_CLIENT);
+	e2b_time(w, "startedAt", i->created_ns);
+	e2b_time(w, "endAt", i->ends_ns ? i->ends_ns : clock_wall() + (int64_t)TIMEOUT_MAX_S * (int64_t)CLOCK_S);
+	jw_ku64(w, "cpuCount", MAX((i->cpu_milli + 999) / 1000, 1U));
+	jw_ku64(w, "memoryMB", i->memory_b >> 20);
+	jw_ku64(w, "diskSizeMB", i->workspace_b >> 20);
+	jw_kstr(w, "state", i->state == SANDBOX_PAUSED || i->state == SANDBOX_PAUSING ? "paused" : "running");
+	jw_kstr(w, "envdVersion", E2B_VERSION);
+	jw_key(w, "metadata");
+	buf_init(&meta, HUB_META_MAX + 1);
+	if (hub_meta(e2b->hub, i->id, &meta, NULL) < 0 || !buf_len(&meta))
+		buf_append(&meta, "{}", 2);
+	jw_raw(w, buf_span(&meta));
+	buf_fini(&meta);
+	if (all) {
+		if (e2b_token(e2b, i->id, token, NULL) == 0)
+			jw_kstr(w, "envdAccessToken", token);
+		jw_key(w, "lifecycle");
+		jw_open(w, '{');
+		jw_key(w, "autoResume");
+		jw_bool(w, json_get_bool(memory, "autoResume", false));
+		jw_kstr(w, "onTimeout", i->on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+		jw_close(w, '}');
+	}
+	jw_close(w, '}');
+}
+
+void e2b_put_listed(struct e2b *e2b, struct json_writer *w, const struct hub_info *i)
+{
+	put_details(e2b, w, i, false);
+}
+
+int e2b_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct hub_info i;
+	int r = e2b_find(e2b, req, &i, e);
+
+	if (r == 0)
+		put_details(e2b, &w, &i, true);
+	return r;
+}
+
+static int nothing(struct http_res *res)
+{
+	res->status = 204;
+	return 0;
+}
+
+int e2b_kill(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct hub_info i;
+	int r = e2b_find(e2b, req, &i, e);
+
+	if (r == 0)
+		r = hub_kill(e2b->hub, i.id, 0, e);
+	if (r < 0)
+		return r == -EALREADY ? err_set(e, -ENOENT, "no-such-sandbox", "sandbox \"%s\" not found", i.id) : r;
+	http_cut(e2b->http, i.id);
+	return nothing(res);
+}
+
+/* Ends at least then; never sooner than it would have. */
+static int extend(struct e2b *e2b, const struct hub_info *i, uint64_t ms, struct err *e)
+{
+	if (i->ends_ns && i->ends_ns >= clock_wall() + (int64_t)(ms * CLOCK_MS))
+		return 0;
+	return i->ends_ns ? hub_set_timeout(e2b->hub, i->id, ms, e) : 0;
+}
+
+static int connect_to(struct e2b *e2b, struct http_req *req, struct http_res *res, bool resumes, struct err *e)
+{
+	AUTO(json_free) struct json *j = NULL, *memory = NULL;
+	struct hub_info i = { .id = "" };
+	uint64_t ms = 0;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0)
+		r = timeout_of(j, TIMEOUT_S, &ms, e);
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0 && i.state == SANDBOX_RUNNING && resumes)
+		r = err_set(e, -EBUSY, "running", "sandbox \"%s\" is already running", i.id);
+	if (r == 0 && i.state == SANDBOX_RUNNING) {
+		r = extend(e2b, &i, ms, e);
+	} else if (r == 0) {
+		r = hub_resume(e2b->hub, i.id, ms, e);
+		res->status = 201;
+		if (r == -EALREADY) {
+			*e = ERR_NULL;
+			r = extend(e2b, &i, ms, e);
+			res->status = 200;
+		}
+	}
+	if (r == 0)
+		r = e2b_memory(e2b, i.id, &memory, e);
+	if (r == 0)
+		put_sandbox(e2b, res, &i, json_get_str(memory, "template", i.template_));
+	return r;
+}
+
+int e2b_connect(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	return connect_to(ctx, req, res, false, e);
+}
+
+int e2b_resume(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	return connect_to(ctx, req, res, true, e);
+}
+
+int e2b_timeout(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct hub_info i;
+	uint64_t ms = 0;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0)
+		r = timeout_of(j, 0, &ms, e);
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0 && i.state == SANDBOX_PAUSED)
+		r = err_set(e, -ENOENT, "paused", "sandbox \"%s\" is paused", i.id);
+	if (r == 0)
+		r = hub_set_timeout(e2b->hub, i.id, MAX(ms, (uint64_t)1), e);
+	return r < 0 ? r : nothing(res);
+}
+
+int e2b_refresh(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct hub_info i;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0)
+		r = extend(e2b, &i, MIN(json_get_u64(j, "duration", TIMEOUT_OLD_S), (uint64_t)3600) * 1000, e);
+	return r < 0 ? r : nothing(res);
+}
+
+int e2b_pause(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct hub_info i;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0 && !json_get_bool(j, "memory", true))
+		r = err_set(e, -ENOSYS, "not-built", "berth does not have this yet: a pause that forgets memory");
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0)
+		r = hub_pause(e2b->hub, i.id, e);
+	return r < 0 ? r : nothing(res);
+}
+
+/* --- figures and words -------------------------------------------------------------------------------------------- */
+
+void e2b_put_metric(struct json_writer *w, const struct hub_stats *s)
+{
+	jw_ku64(w, "cpuCount", MAX((s->cpu_milli + 999) / 1000, (uint64_t)1));
+	jw_ku64(w, "memUsed", s->memory_b);
+	jw_ku64(w, "memTotal", s->memory_limit_b);
+	jw_ku64(w, "memCache", 0);
+	jw_ku64(w, "diskUsed", s->inside.disk_total_b - MIN(s->inside.disk_free_b, s->inside.disk_total_b));
+	jw_ku64(w, "diskTotal", s->inside.disk_total_b);
+}
+
+/* The present alone; a time before the sandbox's moment has nothing. */
+int e2b_metrics(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct json_writer w = { .b = &res->body };
+	const char *end = http_query(req, "end");
+	int64_t now = clock_wall();
+	uint64_t until = UINT64_MAX;
+	struct hub_stats stats;
+	struct hub_info i;
+	int r = e2b_find(e2b, req, &i, e);
+
+	if (r < 0)
+		return r;
+	if (end && num_u64(end, UINT64_MAX, &until) < 0)
+		return err_set(e, -EINVAL, "bad-request", "end must be a number of seconds");
+	jw_open(&w, '[');
+	if ((uint64_t)(now / (int64_t)CLOCK_S) <= until && i.state == SANDBOX_RUNNING &&
+	    hub_stats(e2b->hub, i.id, &stats, NULL) == 0) {
+		jw_open(&w, '{');
+		e2b_time(&w, "timestamp", now);
+		jw_ku64(&w, "timestampUnix", (uint64_t)(now / (int64_t)CLOCK_S));
+		e2b_put_metric(&w, &stats);
+		jw_close(&w, '}');
+	}
+	jw_close(&w, ']');
+	return 0;
+}
+
+int e2b_logs(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct json_writer w = { .b = &res->body };
+	struct hub_info i;
+	int r = e2b_find(ctx, req, &i, e);
+
+	if (r < 0)
+		return r;
+	jw_open(&w, '{');
+	jw_key(&w, "logs");
+	jw_open(&w, '[');
+	jw_close(&w, ']');
+	if (!str_starts(http_path(req), "/v2/")) {
+		jw_key(&w, "logEntries");
+		jw_open(&w, '[');
+		jw_close(&w, ']');
+	}
+	jw_close(&w, '}');
+	return 0;
+}

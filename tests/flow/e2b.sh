@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# E2B's SDK as it comes from npm, several versions, against berthd over TCP with a key: every method, and what is refused.
+# The table in docs/e2b.md is what is measured here; BERTH_MATRIX=FILE writes it.
+. "$(dirname "$0")/../lib/flow.sh"
+node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 18) ? 0 : 1)' 2>/dev/null ||
+	skip "Node.js 20.18 or newer is not installed"
+command -v npm >/dev/null || skip "npm is not installed"
+need_template base
+versions=(2.10 2.15 2.18 2.45 2.50 2.51)
+key=$(cat "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" | sha256sum | cut -c 1-12)
+clients=/var/cache/berth-test/clients-$key
+if [ ! -d "$clients" ]; then
+	rm -rf "$clients.new"
+	mkdir -p "$clients.new"
+	cp "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" "$clients.new"
+	(cd "$clients.new" && npm ci --no-audit --no-fund >"$TOP/npm" 2>&1) || skip "the packages cannot be fetched: $(tail -n 3 "$TOP/npm" | tr '\n' ' ')"
+	mv "$clients.new" "$clients"
+fi
+cp "$SRC/tests/clients/"*.mjs "$TOP/"
+ln -s "$clients/node_modules" "$TOP/node_modules"
+port=$((20000 + RANDOM % 10000))
+start_daemon --set "api.listen=127.0.0.1:$port"
+E2B_API_KEY=$(berth key create spawner)
+export E2B_API_KEY E2B_API_URL=http://127.0.0.1:$port E2B_SANDBOX_URL=http://127.0.0.1:$port
+status() { equal "$1" "$(curl -s -o /dev/null -w '%{http_code}' --max-time 10 "${@:3}")" "$2"; }
+status "without a key" 401 "$E2B_API_URL/v2/sandboxes"
+status "a sandbox that is not there" 502 -H "E2b-Sandbox-Id: nothing" "$E2B_API_URL/health"
+for v in "${versions[@]}"; do
+	timeout 120 node "$TOP/e2b.mjs" "e2b-$v" "$MNT" >"$TOP/of-$v" 2>"$TOP/err-$v" ||
+		fail "e2b $v: $(grep FAILED "$TOP/of-$v" | head -n 5) $(tail -n 5 "$TOP/err-$v")"
+done
+
+# Another key sees nothing of it.
+other=$(berth key create other)
+id=$(curl -sf -H "X-API-Key: $E2B_API_KEY" "$E2B_API_URL/v2/sandboxes" -d '{"templateID": "base"}' | python3 -c 'import json, sys; print(json.load(sys.stdin)["sandboxID"])')
+status "its own" 200 -H "X-API-Key: $E2B_API_KEY" "$E2B_API_URL/sandboxes/$id"
+for what in "GET /sandboxes/$id" "DELETE /sandboxes/$id" "POST /sandboxes/$id/timeout" "POST /sandboxes/$id/pause" "POST /sandboxes/$id/connect" \
+	"POST /v2/sandboxes/$id/connect" "POST /sandboxes/$id/resume" "POST /sandboxes/$id/refreshes" "GET /sandboxes/$id/metrics" \
+	"GET /sandboxes/$id/logs" "POST /sandboxes/$id/snapshots"; do
+	status "$what by another" 404 -X "${what% *}" -H "X-API-Key: $other" "$E2B_API_URL${what#* }"
+done
+equal "another's list" "$(curl -sf -H "X-API-Key: $other" "$E2B_API_URL/v2/sandboxes")" "[]"
+for header in "X-Access-Token: 0123456789012345678901234567890123456789" "X-None: 1"; do
+	status "without its token ($header)" 401 -H "$header" -H "E2b-Sandbox-Id: $id" "$E2B_API_URL/files?path=/etc/passwd"
+done
+status "a port where nobody listens" 502 -H "E2b-Sandbox-Id: $id" -H "E2b-Sandbox-Port: 8080" "$E2B_API_URL/"
+
+python3 - "$TOP" "${versions[@]}" >"$TOP/matrix" <<'END'
+import sys
+top, versions = sys.argv[1], sys.argv[2:]
+of = {v: [line.rstrip("\n").split("\t") for line in open(f"{top}/of-{v}")] for v in versions}
+print("| method | " + " | ".join(versions) + " |")
+print("|---|" + "---|" * len(versions))
+for name, _ in of[versions[-1]]:
+    print(f"| {name} | " + " | ".join(dict(of[v]).get(name, "?").replace("none", "-") for v in versions) + " |")
+END
+[ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
+grep '^|' "$SRC/docs/e2b.md" | diff - "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+say ok
