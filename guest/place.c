@@ -616,8 +616,10 @@ int place_frame(struct place *p, const struct frame *frame, struct err *e)
 		struct msg_PLACE_DATA data;
 		struct msg_PLACE_END end;
 	} m;
-	int r = msg_decode((enum msg_type)frame->type, frame->payload, &m, e);
+	int r = 0;
 
+	if (frame->type == MSG_PLACE_DO || frame->type == MSG_PLACE_DATA || frame->type == MSG_PLACE_END)
+		r = msg_decode((enum msg_type)frame->type, frame->payload, &m, e);
 	if (r < 0)
 		return r;
 	if (frame->type == MSG_PLACE_DO && !p->what)

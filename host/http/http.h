@@ -20,7 +20,7 @@ enum {
 	HTTP_BODY_MEMORY = 1024 * 1024,
 	HTTP_DOORS_MAX = 2,
 	HTTP_FRONTS_MAX = 4,
-	HTTP_HEADERS_MAX = 12,
+	HTTP_HEADERS_MAX = 64,
 	HTTP_BUCKETS = 12,
 	HTTP_STATUSES = 24
 };
@@ -63,14 +63,13 @@ struct http_conf {
 /* What a handler answers; starts as 200 with an empty JSON body. */
 struct http_res {
 	int status;
-	const char *type; /* Content-Type; a constant */
+	const char *type; /* Content-Type; a constant; NULL: among the headers, or none */
 	struct buf body;  /* at most 64 MiB */
 	bool ranged;	 /* parts of it may be asked for: http_range() */
 	char range[72]; /* Content-Range of the part that this is */
 	uint64_t left_out; /* not 0: X-Berth-Left-Out, how many files are not in it */
 	struct {
-		const char *name; /* a constant */
-		char *value;
+		char *name, *value;
 	} header[HTTP_HEADERS_MAX]; /* http_answer_header() */
 	size_t headers;
 	/* Instead of @body: @size bytes fetched piece by piece on the server's thread; Return: bytes, or -errno to cut
@@ -81,6 +80,7 @@ struct http_res {
 	/* Instead of @body: 101, then the raw connection. Called on the server's thread; @first was read already
 	 * (borrowed). The descriptor is given back with http_upgrade_end(@handle), never closed. */
 	void (*upgrade)(void *ctx, int fd, struct span first, void *handle);
+	const char *upgrade_to; /* the answer's Upgrade; NULL: berth-stream */
 	void (*upgrade_drop)(void *ctx); /* called instead when the client has gone before that */
 	void *ctx;			 /* of read and upgrade */
 };
@@ -108,10 +108,14 @@ struct http_front {
 	bool (*is_mine)(void *ctx, struct http_req *req);
 	/* Instead of the gate, on every door; the same rules. NULL: the gate, on doors that want keys. */
 	int (*admit)(void *ctx, struct http_req *req, struct http_who *ret, struct err *e);
+	/* Called before each handler, on its thread: it may block. Other than 0: as if the handler had returned it.
+	 * NULL: nothing is to be done. */
+	int (*prepare)(void *ctx, struct http_req *req, struct err *e);
 	/* The body of an answer that says no, in @res, whose status is set already and may be changed. NULL: ours. */
 	void (*put_error)(void *ctx, struct http_req *req, struct http_res *res, const struct err *e);
 	/* What every answer carries, errors too. NULL: nothing. */
 	void (*dress)(void *ctx, struct http_req *req, struct http_res *res);
+	const struct http_route *fallback; /* for what no route takes; NULL: that is refused */
 	bool lenient; /* parameters of the query that the route does not take are no error */
 };
 
@@ -141,8 +145,10 @@ int http_each_header(struct http_req *req, int (*fn)(void *ctx, const char *name
 /** http_path() - as it came, without the query. */
 const char *http_path(const struct http_req *req);
 const char *http_method(const struct http_req *req);
-/** http_answer_header() - @name is a constant, @value is copied; what cannot stand in a header is left out of it. At
- * most HTTP_HEADERS_MAX, others are dropped. */
+/** http_raw_query() - what is behind the question mark, as it came; "". */
+const char *http_raw_query(struct http_req *req);
+/** http_answer_header() - both are copied; what cannot stand in a header is left out of it. At most HTTP_HEADERS_MAX,
+ * others are dropped. */
 void http_answer_header(struct http_res *res, const char *name, const char *value);
 /** http_range() - the part of @size bytes that the request wants: all of it, or of one range in its header "Range";
  * then the answer's status and Content-Range are set. A header that has another form, or several ranges, counts for

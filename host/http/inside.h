@@ -78,7 +78,7 @@ struct http_req {
 	enum req_state state;
 	bool is_counted; /* in http.sending */
 	char id[24];
-	char *method, *path;
+	char *method, *path, *raw_query; /* the last one when it was asked for */
 	uint64_t began;
 	const struct http_front *front;
 	const struct http_route *route;

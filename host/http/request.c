@@ -66,6 +66,29 @@ const char *http_path(const struct http_req *req)
 	return req->path;
 }
 
+static enum MHD_Result put_pair(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct buf *b = cls;
+
+	(void)kind;
+	buf_printf(b, "%s%s%s%s", buf_len(b) ? "&" : "", name, value ? "=" : "", value ? value : "");
+	return MHD_YES;
+}
+
+/* Names and values were not decoded. */
+const char *http_raw_query(struct http_req *req)
+{
+	struct buf b;
+
+	if (req->raw_query)
+		return req->raw_query;
+	buf_init(&b, 65536);
+	MHD_get_connection_values(req->conn, MHD_GET_ARGUMENT_KIND, put_pair, &b);
+	req->raw_query = span_dup(buf_span(&b));
+	buf_fini(&b);
+	return req->raw_query;
+}
+
 const char *http_method(const struct http_req *req)
 {
 	return req->method;
@@ -77,7 +100,7 @@ void http_answer_header(struct http_res *res, const char *name, const char *valu
 
 	if (res->headers == HTTP_HEADERS_MAX)
 		return;
-	res->header[res->headers].name = name;
+	res->header[res->headers].name = must_strdup(name);
 	res->header[res->headers++].value = to = must_strdup(value);
 	for (; *value; value++)
 		if ((unsigned char)*value >= 0x20 && *value != 0x7f)
@@ -235,7 +258,9 @@ static void run(void *ctx)
 	int r;
 
 	req->began = clock_now();
-	r = req->route->handler(req->front->ctx, req, &req->res, &e);
+	r = req->front->prepare ? req->front->prepare(req->front->ctx, req, &e) : 0;
+	if (r == 0)
+		r = req->route->handler(req->front->ctx, req, &req->res, &e);
 	if (r != HTTP_LATER)
 		http_later(req, r, &e);
 }
@@ -297,6 +322,11 @@ static void find_route(struct http_req *req)
 
 	if (find_method(req, req->method) || (head && find_method(req, "GET")))
 		return;
+	if (req->front->fallback) {
+		req->route = req->front->fallback;
+		req->allow[0] = '\0';
+		return;
+	}
 	if (req->allow[0])
 		err_set(&req->e, -EINVAL, "bad-method", "this resource takes %s, not %.16s", req->allow, req->method);
 	else
@@ -445,8 +475,12 @@ void http_req_free(struct http_req *req)
 		req->res.read_end(req->res.ctx);
 	if (req->res.upgrade_drop)
 		req->res.upgrade_drop(req->res.ctx);
-	while (req->res.headers)
-		str_free(&req->res.header[--req->res.headers].value);
+	while (req->res.headers) {
+		req->res.headers--;
+		str_free(&req->res.header[req->res.headers].name);
+		str_free(&req->res.header[req->res.headers].value);
+	}
+	str_free(&req->raw_query);
 	parse_segments_fini(&req->segments);
 	parse_kept_fini(&req->kept);
 	buf_fini(&req->body);

@@ -157,8 +157,9 @@ static enum MHD_Result answer(struct http_req *req)
 	if (!out)
 		return MHD_NO;
 	if (res->upgrade)
-		MHD_add_response_header(out, MHD_HTTP_HEADER_UPGRADE, "berth-stream");
-	else
+		MHD_add_response_header(out, MHD_HTTP_HEADER_UPGRADE,
+					res->upgrade_to ? res->upgrade_to : "berth-stream");
+	else if (res->type)
 		MHD_add_response_header(out, MHD_HTTP_HEADER_CONTENT_TYPE, res->type);
 	MHD_add_response_header(out, "X-Request-Id", req->id);
 	if (req->front && req->front->dress)

@@ -12,7 +12,7 @@ void http_stat_add(struct http *http, const struct http_route *route, int status
 	struct http_stat *s = http->stats;
 	size_t i;
 
-	while (s->route != route) /* some dozens */
+	while (s->route && s->route != route) /* some dozens; the last is for what none takes */
 		s++;
 	lock_take(&http->lock);
 	for (i = 0; i < HTTP_STATUSES - 1 && s->by_status[i].n && s->by_status[i].status != status;)

@@ -221,3 +221,10 @@ int frame_refused(const struct frame *f, struct err *e)
 	r = err_number(name);
 	return err_set(e, r ? -r : -EIO, slug, "%s", text);
 }
+
+int frame_as(const struct frame *f, enum msg_type type, void *m, struct err *e)
+{
+	if (f->type != (unsigned)type)
+		return err_set(e, -EPROTO, "bad-message", "%s has no place here", msg_name(f->type));
+	return msg_decode(type, f->payload, m, e);
+}

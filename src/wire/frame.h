@@ -34,6 +34,9 @@ int frame_send(int fd, enum msg_type type, const void *m, uint64_t until) MUST_C
 /** frame_send_unless() - the same; -ECANCELED within half a second of *@stop (atomic; NULL: never) becoming true, which
  * may leave a part of the frame sent. */
 int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until, const bool *stop) MUST_CHECK;
+/** frame_as() - msg_decode() of a frame that must be of this type: what another one holds has no room at @m. Return:
+ * also -EPROTO slug "bad-message". */
+int frame_as(const struct frame *f, enum msg_type type, void *m, struct err *e) MUST_CHECK;
 /** frame_refused() - the error that the other end's ERROR tells. Return: its code. */
 int frame_refused(const struct frame *f, struct err *e);
 /** frame_recv() - blocking: read until a whole frame is in @in. @ret borrows from @in; frame_consume() it afterwards.

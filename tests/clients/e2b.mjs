@@ -55,10 +55,12 @@ await step('commands.run (onStdout)', async () => {
   assert.equal(text.split('\n').length, 20001)
 })
 await step('commands.run (background), sendStdin, closeStdin', async () => {
-  const h = await s.commands.run('cat; echo done', { background: true, stdin: true })
+  let came
+  const first = new Promise((f) => { came = f })
+  const h = await s.commands.run('cat; echo done', { background: true, stdin: true, onStdout: () => came() })
   await s.commands.sendStdin(h.pid, 'hello\n')
   if (has(s.commands, 'closeStdin')) await s.commands.closeStdin(h.pid)
-  else await s.commands.kill(h.pid).then(() => null)
+  else await first.then(() => s.commands.kill(h.pid))
   const r = await h.wait().catch((e) => e)
   assert.match(r.stdout, /^hello\n/)
 })
@@ -227,6 +229,19 @@ await step('pause, connect', async () => {
   const joined = await again.commands.connect(h.pid)
   assert.equal(await joined.kill(), true)
   await rejects(joined.wait(), /signal: killed|CommandExit/)
+})
+await step('autoResume', async () => {
+  const o = await Sandbox.create('base', { timeoutMs: 60_000, lifecycle: { onTimeout: 'pause', autoResume: true } })
+  try {
+    if (!(await o.getInfo()).lifecycle?.autoResume) return 'none'
+    await o.files.write('x', 'before')
+    await o.pause()
+    assert.equal(await o.isRunning(), false)
+    assert.equal(await o.files.read('x'), 'before')
+    assert.equal(await o.isRunning(), true)
+  } finally {
+    await o.kill()
+  }
 })
 await step('createSnapshot, listSnapshots, deleteSnapshot', async () => {
   if (!has(s, 'createSnapshot')) return 'none'

@@ -7,7 +7,7 @@ node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.ex
 	skip "Node.js 20.18 or newer is not installed"
 command -v npm >/dev/null || skip "npm is not installed"
 need_template base
-versions=(2.10 2.15 2.18 2.45 2.50 2.51)
+read -ra versions <<<"${BERTH_CLIENTS:-2.10 2.15 2.18 2.45 2.50 2.51}"
 key=$(cat "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" | sha256sum | cut -c 1-12)
 clients=/var/cache/berth-test/clients-$key
 if [ ! -d "$clients" ]; then
@@ -30,6 +30,8 @@ for v in "${versions[@]}"; do
 	timeout 120 node "$TOP/e2b.mjs" "e2b-$v" "$MNT" >"$TOP/of-$v" 2>"$TOP/err-$v" ||
 		fail "e2b $v: $(grep FAILED "$TOP/of-$v" | head -n 5) $(tail -n 5 "$TOP/err-$v")"
 done
+
+timeout 120 node "$TOP/ports.mjs" e2b-2.51 >"$TOP/ports" 2>&1 || fail "ports: $(tail -n 25 "$TOP/ports")"
 
 # Another key sees nothing of it.
 other=$(berth key create other)
@@ -56,5 +58,5 @@ for name, _ in of[versions[-1]]:
     print(f"| {name} | " + " | ".join(dict(of[v]).get(name, "?").replace("none", "-") for v in versions) + " |")
 END
 [ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
-grep '^|' "$SRC/docs/e2b.md" | diff - "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+[ -n "${BERTH_CLIENTS:-}" ] || grep '^|' "$SRC/docs/e2b.md" | diff - "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
 say ok

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+enum { ENVD_PORT = 49983 };
+
 /* Their method names are part of the paths. What is known and not there answers with its name. */
 static const struct http_route control[] = {
 	{ "POST", "/v2/sandboxes", e2b_create, ACCESS_RUN, NULL },
@@ -81,13 +83,60 @@ static const struct http_route door[] = {
 
 /* --- whose it is -------------------------------------------------------------------------------------------------- */
 
+/* Sandbox and port, as headers say them, or the name of the host: PORT-ID.anything. 0: neither does. */
+static uint64_t aim(struct http_req *req, char id[72])
+{
+	const char *name = http_header(req, "E2b-Sandbox-Id"), *port = http_header(req, "E2b-Sandbox-Port");
+	const char *host = http_header(req, "Host");
+	char digits[8];
+	uint64_t n = ENVD_PORT;
+	size_t len;
+
+	id[0] = '\0';
+	if (name) {
+		if (str_copy(id, 72, name) < 0 || (port && num_u64(port, 65535, &n) < 0))
+			return 0;
+		return n;
+	}
+	len = host ? strspn(host, "0123456789") : 0;
+	if (!len || len >= sizeof(digits) || host[len] != '-' || !strchr(host, '.'))
+		return 0;
+	memcpy(digits, host, len);
+	digits[len] = '\0';
+	host += len + 1;
+	len = strcspn(host, ".");
+	if (!len || len >= 72 || num_u64(digits, 65535, &n) < 0)
+		return 0;
+	memcpy(id, host, len);
+	id[len] = '\0';
+	return n;
+}
+
+uint64_t e2b_port(struct http_req *req)
+{
+	char id[72];
+
+	return aim(req, id);
+}
+
+static bool is_of_port(void *ctx, struct http_req *req)
+{
+	char id[72];
+	uint64_t port = aim(req, id);
+
+	(void)ctx;
+	return port && port != ENVD_PORT;
+}
+
 static bool is_of_door(void *ctx, struct http_req *req)
 {
 	const char *path = http_path(req);
+	char id[72];
 
 	(void)ctx;
-	return http_header(req, "E2b-Sandbox-Id") || http_header(req, "X-Access-Token") || str_eq(path, "/files") ||
-	       str_starts(path, "/process.Process/") || str_starts(path, "/filesystem.Filesystem/");
+	return aim(req, id) || http_header(req, "E2b-Sandbox-Id") || http_header(req, "X-Access-Token") ||
+	       str_eq(path, "/files") || str_starts(path, "/process.Process/") ||
+	       str_starts(path, "/filesystem.Filesystem/");
 }
 
 static bool is_of_control(void *ctx, struct http_req *req)
@@ -163,17 +212,45 @@ static int is_its_token(void *ctx, const struct hub_info *i)
 	return 1;
 }
 
+/* Does it go on when somebody asks for something? Only to be asked whether it runs wakes nobody. */
+static bool is_woken(struct e2b *e2b, struct http_req *req, const char *id)
+{
+	AUTO(json_free) struct json *memory = NULL;
+
+	return !str_eq(http_path(req), "/health") && e2b_memory(e2b, id, &memory, NULL) == 0 &&
+	       json_get_bool(memory, "autoResume", false);
+}
+
+static int wake(void *ctx, struct http_req *req, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct hub_info i;
+	int r = hub_find(e2b->hub, e2b_sandbox(req), &i, e);
+
+	if (r < 0 || i.state != SANDBOX_PAUSED)
+		return r;
+	r = hub_resume(e2b->hub, i.id, 0, e);
+	if (r == -EALREADY) { /* somebody else has woken it */
+		*e = ERR_NULL;
+		r = 0;
+	}
+	return r;
+}
+
 /* Which sandbox, and may he? One that is not there is 502, whatever token comes with it: clients tell so that it ended.
  */
 static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct err *e)
 {
 	struct e2b *e2b = ctx;
-	const char *id = http_header(req, "E2b-Sandbox-Id"), *token = http_header(req, "X-Access-Token");
-	const char *port = http_header(req, "E2b-Sandbox-Port");
+	const char *id = NULL, *token = http_header(req, "X-Access-Token");
+	char aimed[72];
+	uint64_t port = aim(req, aimed);
 	char right[E2B_TOKEN + 1];
 	struct hub_info i;
 
 	*ret = (struct http_who){ .id = "" };
+	if (aimed[0])
+		id = aimed;
 	if (!id && (token ? strlen(token) == E2B_TOKEN : http_query(req, "signature") != NULL)) {
 		struct by_token by = { .e2b = e2b, .req = req, .token = token, .id = ret->of };
 
@@ -181,11 +258,12 @@ static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct e
 			return err_set(e, -EKEYREJECTED, "bad-token", "invalid signature");
 		id = ret->of;
 	}
-	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || i.state != SANDBOX_RUNNING || !str_eq(i.id, id))
+	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || !str_eq(i.id, id) ||
+	    (i.state != SANDBOX_RUNNING && !(i.state == SANDBOX_PAUSED && is_woken(e2b, req, i.id))))
 		return err_set(e, -EPIPE, "sandbox-gone", "The sandbox was not found");
 	snprintf(ret->of, sizeof(ret->of), "%s", i.id);
-	if (port && !str_eq(port, "49983"))
-		return err_set(e, -ECONNREFUSED, "port-closed", "The sandbox is running but port is not open");
+	if (port && port != ENVD_PORT) /* whatever listens there asks for itself */
+		return 0;
 	if (str_eq(http_path(req), "/health") || str_eq(http_method(req), "OPTIONS"))
 		return 0;
 	if (e2b_token(e2b, i.id, right, e) < 0)
@@ -202,13 +280,15 @@ static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct e
 
 /* --- how it says no ----------------------------------------------------------------------------------------------- */
 
-static void put_plain(struct http_res *res, const char *message, const char *sandbox)
+static void put_plain(struct http_res *res, const char *message, const char *sandbox, uint64_t port)
 {
 	struct json_writer w = { .b = &res->body };
 
 	jw_open(&w, '{');
 	if (sandbox)
 		jw_kstr(&w, "sandboxId", sandbox);
+	if (port)
+		jw_ku64(&w, "port", port);
 	jw_ku64(&w, "code", (uint64_t)res->status);
 	jw_kstr(&w, "message", message);
 	jw_close(&w, '}');
@@ -218,7 +298,7 @@ static void control_error(void *ctx, struct http_req *req, struct http_res *res,
 {
 	(void)ctx;
 	(void)req;
-	put_plain(res, e->text, NULL);
+	put_plain(res, e->text, NULL, 0);
 }
 
 static bool is_call(struct http_req *req)
@@ -233,17 +313,21 @@ static void door_error(void *ctx, struct http_req *req, struct http_res *res, co
 {
 	struct json_writer w = { .b = &res->body };
 	const char *id = http_header(req, "E2b-Sandbox-Id"), *code;
+	uint64_t port;
 	int status;
 
 	(void)ctx;
 	if (str_eq(e->slug, "sandbox-gone") || str_eq(e->slug, "port-closed")) {
-		put_plain(res, e->text, id ? id : "");
+		char aimed[72];
+
+		port = aim(req, aimed);
+		put_plain(res, e->text, id ? id : aimed, str_eq(e->slug, "port-closed") ? port : 0);
 		return;
 	}
 	if (!is_call(req)) {
 		if (str_eq(e->slug, "unknown-user"))
 			res->status = 401;
-		put_plain(res, e->text, NULL);
+		put_plain(res, e->text, NULL, 0);
 		return;
 	}
 	code = e2b_code_of(e, &status);
@@ -264,9 +348,20 @@ static void dress(void *ctx, struct http_req *req, struct http_res *res)
 
 void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
 {
-	ret[0] = (struct http_front){ .routes = door, .n = ARRAY_LEN(door), .ctx = e, .is_mine = is_of_door,
-				      .admit = admit, .put_error = door_error, .dress = dress, .lenient = true };
-	ret[1] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
+	static const struct http_route any = { "*", "/*", e2b_proxy, 0, NULL };
+
+	ret[0] = (struct http_front){ .routes = &any, .n = 1, .ctx = e, .is_mine = is_of_port, .admit = admit,
+				      .prepare = wake, .put_error = door_error, .fallback = &any, .lenient = true };
+	ret[1] = (struct http_front){ .routes = door,
+				      .n = ARRAY_LEN(door),
+				      .ctx = e,
+				      .is_mine = is_of_door,
+				      .admit = admit,
+				      .prepare = wake,
+				      .put_error = door_error,
+				      .dress = dress,
+				      .lenient = true };
+	ret[2] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
 				      .put_error = control_error, .lenient = true };
 }
 

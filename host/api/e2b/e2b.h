@@ -22,6 +22,7 @@ struct e2b {
 	struct loop *loop;
 	struct http *http;
 	char *spool_dir; /* for long files; e2b_fini() frees it */
+	uint64_t body_max_b;
 	struct lock lock;
 	struct list procs; /* of struct proc, that somebody started or joined; guarded by lock, as the next */
 	struct map gone; /* tokens of sandboxes that are no more, for a while: id by token */
@@ -33,7 +34,7 @@ struct e2b {
 
 /** e2b_init() - @e has hub and loop. e2b_fronts() - the two sets of routes, the sandboxes' first. */
 void e2b_init(struct e2b *e);
-enum { E2B_FRONTS = 2 };
+enum { E2B_FRONTS = 3 };
 void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS]);
 /** e2b_end() - whoever follows a process hears the end. Any thread, before http_stop(). e2b_fini() - after it. */
 void e2b_end(struct e2b *e);
@@ -63,6 +64,9 @@ int e2b_token(struct e2b *e2b, const char *id, char ret[E2B_TOKEN + 1], struct e
 void e2b_time(struct json_writer *w, const char *key, int64_t ns);
 /* What is remembered of it for this door, "{}" at least; json_free() it. */
 int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e) MUST_CHECK;
+/* Other ports: proxy.c. */
+http_handler e2b_proxy;
+uint64_t e2b_port(struct http_req *req);
 /* The sandbox of a request on a sandbox's door. */
 const char *e2b_sandbox(struct http_req *req);
 /* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/api/e2b/gunzip.h"
 #include "host/api/e2b/multipart.h"
 #include "wire/frame.h"
 #include "wire/wire.h"
@@ -164,7 +165,7 @@ static int call(struct e2b *e2b, struct http_req *req, struct msg_PLACE_DO *m, s
 	for (is.more = 1; r == 0 && is.more;) {
 		r = talk_next(&t, &f, e);
 		if (r == 0)
-			r = msg_decode((enum msg_type)f.type, f.payload, &is, e);
+			r = frame_as(&f, MSG_PLACE_IS, &is, e);
 		while (r == 0 && msg_rec_next(&is.entries, MSG_PLACE_ENTRY, &en)) {
 			if (!many)
 				jw_key(&w, "entry");
@@ -252,7 +253,7 @@ static int take_data(struct e2b *e2b, struct talk *t, struct buf *small, int *sp
 		r = talk_next(t, &f, e);
 		if (r < 0 || f.type == MSG_PLACE_END)
 			return r;
-		r = msg_decode((enum msg_type)f.type, f.payload, &m, e);
+		r = frame_as(&f, MSG_PLACE_DATA, &m, e);
 		if (r == 0 && *spool < 0 && *ret_n + m.data.len > IN_MEMORY) {
 			*spool = open(e2b->spool_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 			r = *spool < 0 ? -errno : io_write_full(*spool, buf_span(small).p, buf_len(small));
@@ -282,7 +283,7 @@ static int look(struct e2b *e2b, struct http_req *req, struct http_res *res, str
 	if (r == 0)
 		r = talk_next(&t, &f, e);
 	if (r == 0)
-		r = msg_decode((enum msg_type)f.type, f.payload, &is, e);
+		r = frame_as(&f, MSG_PLACE_IS, &is, e);
 	if (r == 0 && !msg_rec_next(&is.entries, MSG_PLACE_ENTRY, &en))
 		r = err_set(e, -EPROTO, "bad-message", "an answer without an entry");
 	if (r == 0 && !S_ISREG(en.mode))
@@ -394,13 +395,15 @@ static int put_file(struct e2b *e2b, struct http_req *req, const char *path, str
 	if (r == 0 || (r == -EPIPE && !e->code)) /* it may have said why it hung up */
 		r = talk_next(&t, &f, e);
 	if (r == 0)
-		r = msg_decode((enum msg_type)f.type, f.payload, &is, e);
+		r = frame_as(&f, MSG_PLACE_IS, &is, e);
 	if (r == 0 && msg_rec_next(&is.entries, MSG_PLACE_ENTRY, &en)) {
 		AUTO(str_free) char *where = span_dup(en.path);
+		const char *slash;
 
 		jw_open(w, '{');
 		jw_kstr(w, "path", where);
-		jw_kstr(w, "name", strrchr(where, '/') + 1);
+		slash = strrchr(where, '/');
+		jw_kstr(w, "name", slash ? slash + 1 : where);
 		jw_kstr(w, "type", "file");
 		if (has_meta(en.meta))
 			put_meta(w, en.meta);
@@ -447,6 +450,29 @@ static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, co
 	return r;
 }
 
+/* What a packed body stands for, in a file without a name. */
+static int unpacked(struct e2b *e2b, const char *coding, struct span body, int fd, uint64_t size, int *ret_fd,
+		    uint64_t *ret_size, struct err *e)
+{
+	AUTO(fd_close) int to = -1;
+	void *map = MAP_FAILED;
+	int r;
+
+	if (strcasecmp(coding, "gzip") != 0)
+		return err_set(e, -EINVAL, "bad-request", "Content-Encoding is gzip or identity");
+	to = open(e2b->spool_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (to >= 0 && fd >= 0)
+		map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (to < 0 || (fd >= 0 && map == MAP_FAILED))
+		return err_sys(e, -errno, "the body");
+	r = gunzip_to(to, fd >= 0 ? SPAN(map, size) : body, e2b->body_max_b, ret_size, e);
+	if (fd >= 0)
+		munmap(map, size);
+	if (r == 0)
+		*ret_fd = fd_take(&to);
+	return r;
+}
+
 int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct json_writer w = { .b = &res->body };
@@ -457,9 +483,16 @@ int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct e
 	struct span body = http_body(req, &fd, &size);
 	void *map = MAP_FAILED;
 
-	if (coding && !str_eq(coding, "identity"))
-		return err_set(e, -EINVAL, "not-built", "berth does not have this yet: Content-Encoding %.40s", coding);
-	if (fd >= 0) {
+	AUTO(fd_close) int plain = -1;
+
+	if (coding && !str_eq(coding, "identity")) {
+		r = unpacked(ctx, coding, body, fd, size, &plain, &size, e);
+		if (r < 0)
+			return r;
+		fd = plain;
+		body = SPAN_NULL;
+	}
+	if (fd >= 0 && size) {
 		map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (map == MAP_FAILED)
 			return err_sys(e, -errno, "the body");

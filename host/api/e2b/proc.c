@@ -293,6 +293,11 @@ static void on_frame(void *ctx, const struct frame *f)
 		agent_over(p);
 		return;
 	}
+	if (f->type != MSG_STARTED && f->type != MSG_OUTPUT && f->type != MSG_STDIN_ACK && f->type != MSG_EXIT) {
+		err_set(&p->why, -EPROTO, "bad-message", "%s has no place here", msg_name(f->type));
+		agent_over(p);
+		return;
+	}
 	if (msg_decode((enum msg_type)f->type, f->payload, &m, &p->why) < 0) {
 		agent_over(p);
 		return;

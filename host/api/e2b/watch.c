@@ -83,9 +83,9 @@ static void on_frame(void *ctx, const struct frame *f)
 	} else if (f->type == MSG_ERROR) {
 		(void)!frame_refused(f, &e);
 		over(w, &e);
-	} else if (msg_decode((enum msg_type)f->type, f->payload, &m, &e) < 0) {
+	} else if (frame_as(f, MSG_PLACE_EVENT, &m, &e) < 0) {
 		over(w, &e);
-	} else if (f->type == MSG_PLACE_EVENT && m.kind) {
+	} else if (m.kind) {
 		tell(w, &m);
 	}
 }

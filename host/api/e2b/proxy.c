@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What listens on a port inside of a sandbox, through a tunnel. A request goes on as HTTP/1.0 with "Connection: close",
+ * so that the end of the answer is the end of the connection and nothing has to be decoded; one that upgrades
+ * (WebSocket) goes on as it is, and both ends are joined. The request's body was taken whole before; the answer's
+ * flows.
+ */
+#include "host/api/e2b/pump.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/str.h"
+#include "host/api/e2b/e2b.h"
+#include "loop/relay.h"
+#include "wire/frame.h"
+#include "wire/wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+	DIAL_MS = 10000,
+	OPEN_MS = 2000,
+	OPEN_TRIES = 5,
+	AGAIN_MS = 100,
+	HEAD_MS = 600000,
+	SEND_MS = 60000,
+	HEAD_MAX = 65536
+};
+
+/* --- a connection to the port ------------------------------------------------------------------------------------- */
+
+static int open_once(struct e2b *e2b, const char *sandbox, uint64_t port, int *ret_fd, struct err *e)
+{
+	AUTO(fd_close) int fd = -1;
+	struct msg_TUNNEL_OPEN m = { .port = port, .timeout_ms = OPEN_MS };
+	struct frame f;
+	struct buf in;
+	int r = hub_dial_as(e2b->hub, sandbox, WIRE_TUNNEL, clock_after_ms(DIAL_MS), &fd, e);
+
+	if (r < 0)
+		return r;
+	buf_init(&in, FRAME_MAX + FRAME_HEADER);
+	r = frame_send(fd, MSG_TUNNEL_OPEN, &m, clock_after_ms(DIAL_MS));
+	if (r == 0)
+		r = frame_recv_one(fd, &in, &f, clock_after_ms(DIAL_MS), e);
+	if (r == 0 && f.type == MSG_ERROR) {
+		(void)!frame_refused(&f, e);
+		*e = ERR_NULL;
+		r = err_set(e, -ECONNREFUSED, "port-closed", "The sandbox is running but port is not open");
+	} else if (r == 0 && f.type != MSG_TUNNEL_OPENED) {
+		r = -EBADMSG;
+	}
+	buf_fini(&in);
+	if (r < 0)
+		return e->code ? r : err_sys(e, r, "opening port %u", (unsigned)port);
+	return pump_start(e2b->loop, fd_take(&fd), ret_fd, e);
+}
+
+/* A server that was just started may need a moment. */
+static int open_port(struct e2b *e2b, const char *sandbox, uint64_t port, int *ret_fd, struct err *e)
+{
+	int r, n;
+
+	for (n = 1;; n++) {
+		r = open_once(e2b, sandbox, port, ret_fd, e);
+		if (r != -ECONNREFUSED || n == OPEN_TRIES)
+			return r;
+		*e = ERR_NULL;
+		(void)!poll(NULL, 0, AGAIN_MS);
+	}
+}
+
+static int send_all(int fd, const void *p, size_t len)
+{
+	const char *s = p;
+
+	while (len) {
+		ssize_t n = send(fd, s, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		struct pollfd w = { .fd = fd, .events = POLLOUT };
+
+		if (n < 0 && errno == EAGAIN && poll(&w, 1, SEND_MS) > 0)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		s += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* --- the request -------------------------------------------------------------------------------------------------- */
+
+struct head {
+	struct buf *b;
+	bool upgrades;
+};
+
+/* What concerns this hop alone, or is ours. */
+static int put_header(void *ctx, const char *name, const char *value)
+{
+	static const char *const ours[] = { "Connection",	"Keep-Alive",	    "Proxy-Connection", "TE",
+					    "Trailer",		"Transfer-Encoding", "Content-Length",	"Upgrade",
+					    "E2b-Sandbox-Id",	"E2b-Sandbox-Port", "X-Access-Token",	"Expect",
+					    "e2b-traffic-access-token" };
+	struct head *h = ctx;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(ours); i++)
+		if (strcasecmp(name, ours[i]) == 0)
+			return 0;
+	return buf_printf(h->b, "%s: %s\r\n", name, value);
+}
+
+static int send_request(struct http_req *req, int to, bool upgrades, struct err *e)
+{
+	uint64_t size;
+	int fd, r;
+	struct span body = http_body(req, &fd, &size);
+	const char *upgrade = http_header(req, "Upgrade"), *query = http_raw_query(req);
+	struct buf b;
+	struct head h = { .b = &b };
+	char piece[8192];
+	ssize_t n;
+
+	buf_init(&b, HEAD_MAX);
+	buf_printf(&b, "%s %s%s%s HTTP/1.%d\r\n", http_method(req), http_path(req), query[0] ? "?" : "", query,
+		   upgrades);
+	r = http_each_header(req, put_header, &h);
+	if (upgrades)
+		buf_printf(&b, "Connection: Upgrade\r\nUpgrade: %s\r\n", upgrade);
+	else
+		buf_printf(&b, "Connection: close\r\n");
+	if (size || str_eq(http_method(req), "POST") || str_eq(http_method(req), "PUT"))
+		buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)size);
+	buf_append(&b, "\r\n", 2);
+	r = b.failed ? -E2BIG : r < 0 ? r : send_all(to, buf_span(&b).p, buf_len(&b));
+	buf_fini(&b);
+	if (r == 0 && fd < 0)
+		r = send_all(to, body.p, body.len);
+	while (r == 0 && fd >= 0 && (n = read(fd, piece, sizeof(piece))) != 0)
+		r = n < 0 ? -errno : send_all(to, piece, (size_t)n);
+	return r < 0 ? err_set(e, r, "upstream", "the server on this port does not take the request: %s", err_name(r))
+		     : 0;
+}
+
+/* --- the answer --------------------------------------------------------------------------------------------------- */
+
+struct body {
+	struct loop *loop;
+	int fd;
+	void *connection;
+	struct buf first; /* came with the head */
+	struct loop_watch *watch;
+};
+
+static void on_readable(void *ctx, int fd, unsigned events)
+{
+	struct body *b = ctx;
+
+	(void)fd;
+	(void)events;
+	loop_unwatch(&b->watch);
+	http_resume(b->connection);
+}
+
+static void await(void *ctx)
+{
+	struct body *b = ctx;
+
+	if (loop_watch(b->loop, b->fd, LOOP_READ, on_readable, b, &b->watch) < 0)
+		http_resume(b->connection);
+}
+
+static ssize_t body_read(void *ctx, uint64_t at, void *to, size_t max)
+{
+	struct body *b = ctx;
+	ssize_t n = (ssize_t)MIN(max, buf_len(&b->first));
+
+	(void)at;
+	if (n) {
+		memcpy(to, buf_span(&b->first).p, (size_t)n);
+		buf_consume(&b->first, (size_t)n);
+		return n;
+	}
+	n = recv(b->fd, to, max, MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN) {
+		http_suspend(b->connection);
+		loop_post(b->loop, await, b);
+		return -EAGAIN;
+	}
+	return n < 0 ? -errno : n;
+}
+
+static void body_free(void *ctx)
+{
+	struct body *b = ctx;
+
+	loop_unwatch(&b->watch);
+	fd_close(&b->fd);
+	buf_fini(&b->first);
+	free(b);
+}
+
+static void body_end(void *ctx)
+{
+	struct body *b = ctx;
+
+	loop_post(b->loop, body_free, b);
+}
+
+/* Until the empty line. Return: bytes of the head; -errno. */
+static ssize_t recv_head(int fd, struct buf *b)
+{
+	uint64_t until = clock_after_ms(HEAD_MS);
+
+	for (;;) {
+		struct pollfd w = { .fd = fd, .events = POLLIN };
+		struct span s = buf_span(b);
+		const char *end = s.len ? memmem(s.p, s.len, "\r\n\r\n", 4) : NULL;
+		void *room;
+		ssize_t n;
+
+		if (end)
+			return end + 4 - (const char *)s.p;
+		room = buf_room(b) ? buf_reserve(b, MIN(buf_room(b), (size_t)8192)) : NULL;
+		if (!room)
+			return -EBADMSG;
+		n = recv(fd, room, MIN(buf_room(b), (size_t)8192), MSG_DONTWAIT);
+		if (n > 0)
+			buf_commit(b, (size_t)n);
+		else if (n == 0)
+			return -EPIPE;
+		else if (errno != EAGAIN)
+			return -errno;
+		else if (clock_now() >= until || poll(&w, 1, 1000) < 0)
+			return -ETIMEDOUT;
+	}
+}
+
+static bool is_hop(const char *name)
+{
+	return strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Keep-Alive") == 0 ||
+	       strcasecmp(name, "Transfer-Encoding") == 0 || strcasecmp(name, "Content-Length") == 0 ||
+	       strcasecmp(name, "Upgrade") == 0 || strcasecmp(name, "Date") == 0;
+}
+
+/* Status and headers; *@ret_size: how long it is, or unknown. */
+static int take_head(char *head, struct http_res *res, uint64_t *ret_size)
+{
+	char *line, *save = NULL;
+	uint64_t status = 0;
+
+	*ret_size = HTTP_SIZE_UNKNOWN;
+	line = strtok_r(head, "\r\n", &save);
+	if (!line || !str_starts(line, "HTTP/1.") || strlen(line) < 12)
+		return -EBADMSG;
+	line[12] = '\0';
+	if (num_u64(line + 9, 599, &status) < 0 || status < 101)
+		return -EBADMSG;
+	res->status = (int)status;
+	res->type = NULL;
+	while ((line = strtok_r(NULL, "\r\n", &save))) {
+		char *value = strchr(line, ':');
+
+		if (!value)
+			return -EBADMSG;
+		*value++ = '\0';
+		value += strspn(value, " \t");
+		if (strcasecmp(line, "Content-Length") == 0 && num_u64(value, INT64_MAX, ret_size) < 0)
+			return -EBADMSG;
+		if (strcasecmp(line, "Transfer-Encoding") == 0) /* to a request of HTTP/1.0 */
+			return -EBADMSG;
+		if (!is_hop(line))
+			http_answer_header(res, line, value);
+	}
+	return 0;
+}
+
+/* --- joined ------------------------------------------------------------------------------------------------------- */
+
+struct joined {
+	struct loop *loop;
+	int fd;
+	void *handle;
+	struct buf first; /* of the server, behind its head */
+};
+
+static void joined_free(struct joined *j)
+{
+	fd_close(&j->fd);
+	buf_fini(&j->first);
+	free(j);
+}
+
+static void joined_over(void *ctx)
+{
+	struct joined *j = ctx;
+
+	http_upgrade_end(j->handle);
+	joined_free(j);
+}
+
+static void joined_drop(void *ctx)
+{
+	joined_free(ctx);
+}
+
+static void joined_begin(void *ctx, int fd, struct span first, void *handle)
+{
+	struct joined *j = ctx;
+
+	j->handle = handle;
+	if (buf_len(&j->first))
+		(void)!send(fd, buf_span(&j->first).p, buf_len(&j->first), MSG_NOSIGNAL | MSG_DONTWAIT);
+	relay_start(j->loop, fd, j->fd, first.p, first.len, joined_over, j);
+}
+
+int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	const char *upgrade = http_header(req, "Upgrade");
+	AUTO(fd_close) int fd = -1;
+	AUTO(str_free) char *head = NULL;
+	AUTO(buf_fini) struct buf in;
+	struct span s;
+	uint64_t size;
+	ssize_t n;
+	int r;
+
+	buf_init(&in, HEAD_MAX);
+	r = open_port(e2b, e2b_sandbox(req), e2b_port(req), &fd, e);
+	if (r == 0)
+		r = send_request(req, fd, upgrade != NULL, e);
+	if (r < 0)
+		return r;
+	n = recv_head(fd, &in);
+	if (n > 0) {
+		head = span_dup(SPAN(buf_span(&in).p, (size_t)n));
+		r = take_head(head, res, &size);
+	}
+	if (n < 0 || r < 0)
+		return err_set(e, -EPIPE, "upstream", "the server on this port broke off: %s",
+			       err_name(n < 0 ? (int)n : r));
+	buf_consume(&in, (size_t)n);
+	s = buf_span(&in);
+	if (res->status == 101) {
+		struct joined *j = NEW(struct joined);
+
+		j->loop = e2b->loop;
+		j->fd = fd_take(&fd);
+		buf_init(&j->first, HEAD_MAX);
+		buf_append(&j->first, s.p, s.len);
+		res->upgrade_to = "websocket";
+		res->upgrade = joined_begin;
+		res->upgrade_drop = joined_drop;
+		res->ctx = j;
+	} else if (res->status != 204 && res->status != 304 && size) {
+		struct body *b = NEW(struct body);
+
+		b->loop = e2b->loop;
+		b->fd = fd_take(&fd);
+		b->connection = http_connection(req);
+		buf_init(&b->first, HEAD_MAX);
+		buf_append(&b->first, s.p, s.len);
+		res->read = body_read;
+		res->read_end = body_end;
+		res->size = size;
+		res->ctx = b;
+	}
+	return 0;
+}

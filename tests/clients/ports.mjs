@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Other ports of a sandbox: node ports.mjs PACKAGE. A server in it answers, streams, takes a body, and is upgraded to.
+import assert from 'node:assert'
+import http from 'node:http'
+
+const { Sandbox } = await import(process.argv[2])
+const SERVER = `
+import http.server, socketserver, time, sys
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): pass
+    def do_GET(self):
+        if self.headers.get("Upgrade"):
+            self.send_response(101); self.send_header("Upgrade", "websocket"); self.send_header("Connection", "Upgrade"); self.end_headers()
+            self.wfile.write(b"hello;"); self.wfile.flush()
+            while (b := self.connection.recv(4096)):
+                self.connection.sendall(b.upper())
+            self.close_connection = True
+            return
+        if self.path.startswith("/events"):
+            self.send_response(200); self.send_header("Content-Type", "text/event-stream"); self.end_headers()
+            for i in range(3):
+                self.wfile.write(b"data: %d\\n\\n" % i); self.wfile.flush(); time.sleep(0.3)
+            self.close_connection = True
+            return
+        body = (self.path + "|" + self.headers["Host"] + "|" + str(self.headers.get("E2b-Sandbox-Id"))).encode()
+        self.send_response(203); self.send_header("X-Seen", "yes"); self.send_header("Set-Cookie", "a=1"); self.send_header("Set-Cookie", "b=2")
+        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def do_POST(self):
+        n, left = 0, int(self.headers["Content-Length"])
+        while left:
+            part = self.rfile.read(min(left, 65536)); n += sum(part) & 0xff; left -= len(part)
+        body = b"z" * int(self.headers["Content-Length"])
+        self.send_response(200); self.end_headers(); self.wfile.write(body); self.close_connection = True
+class S(socketserver.ThreadingMixIn, http.server.HTTPServer): daemon_threads = True
+S(("127.0.0.1", 8000), H).serve_forever()
+`
+const base = new URL(process.env.E2B_SANDBOX_URL)
+const s = await Sandbox.create('base', { timeoutMs: 120_000 })
+const to = { 'E2b-Sandbox-Id': s.sandboxId, 'E2b-Sandbox-Port': '8000' }
+const at = (path, options = {}) => fetch(new URL(path, base), { ...options, headers: { ...to, ...options.headers } })
+try {
+  const closed = await at('/')
+  assert.deepEqual([closed.status, await closed.json()],
+    [502, { sandboxId: s.sandboxId, message: 'The sandbox is running but port is not open', port: 8000, code: 502 }])
+  await s.files.write('/workspace/server.py', SERVER)
+  await s.commands.run('python3 /workspace/server.py', { background: true, timeoutMs: 0 })
+  let a
+  for (let i = 0; i < 50; i++) if ((a = await at('/x/y?q=1&r=a%20b')).status !== 502) break
+  assert.equal(a.status, 203)
+  assert.deepEqual([a.headers.get('x-seen'), a.headers.getSetCookie()], ['yes', ['a=1', 'b=2']])
+  assert.equal(await a.text(), `/x/y?q=1&r=a%20b|${base.host}|None`)
+  const big = new Uint8Array(20_000_000).fill(3)
+  const back = await (await at('/up', { method: 'POST', body: big })).arrayBuffer()
+  assert.equal(back.byteLength, big.length)
+  const times = []
+  for await (const piece of (await at('/events')).body) times.push([Date.now(), Buffer.from(piece).toString()])
+  assert.equal(times.map((t) => t[1]).join(''), 'data: 0\n\ndata: 1\n\ndata: 2\n\n')
+  assert(times.length >= 3, 'the events came in one piece')
+  // By the name of the host, and upgraded.
+  const said = await new Promise((done, fail) => {
+    let text = ''
+    const r = http.request({ host: base.hostname, port: base.port, path: '/ws',
+      headers: { Host: `8000-${s.sandboxId}.sandbox.test`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': 'eA==' } })
+    r.on('upgrade', (res, socket, head) => {
+      const add = (d) => {
+        text += d
+        if (text.endsWith(';') && text.length < 10) socket.write('shout')
+        if (text.endsWith('SHOUT')) socket.end()
+      }
+      add(head.toString())
+      socket.on('data', add)
+      socket.on('close', () => done(text))
+    })
+    r.on('response', (res) => fail(new Error(`not upgraded: ${res.statusCode}`)))
+    r.on('error', fail)
+    r.end()
+  })
+  assert.equal(said, 'hello;SHOUT')
+  // Its end cuts what is open.
+  const stream = at('/events').then((r) => r.text()).catch((e) => e)
+  await s.kill()
+  await stream
+  assert.equal((await at('/')).status, 502)
+} catch (e) {
+  console.error(e)
+  process.exit(1)
+}
+process.exit(0)
