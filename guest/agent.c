@@ -255,7 +255,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 		files_attach(&a->files, p->conn);
 	} else if (p->kind == WIRE_SHIP) {
 		replace(&a->shipping, p);
-		ship_attach(a->ship, p->conn);
+		ship_attach(a->ship, p->conn, p->generation);
 	} else if (p->kind == WIRE_FILL) {
 		p->fill = fill_new(a->o.tree, p->conn, a->control ? a->watch : NULL);
 	} else if (p->kind == WIRE_PLACE) {

@@ -62,26 +62,20 @@ struct blocks *blocks_new(uint64_t fid, uint64_t ship, size_t n)
 	return b;
 }
 
-struct blocks *blocks_get(struct blocks_store *s, uint64_t fid)
+struct blocks *blocks_take(struct blocks_store *s, uint64_t fid)
 {
-	struct blocks *b = map_get_u64(&s->by_fid, fid);
+	struct blocks *b = map_remove_u64(&s->by_fid, fid);
 
 	if (b) {
 		list_remove(&b->node);
-		list_append(&s->lru, &b->node);
+		s->total -= b->n;
 	}
 	return b;
 }
 
 void blocks_forget(struct blocks_store *s, uint64_t fid)
 {
-	struct blocks *b = map_remove_u64(&s->by_fid, fid);
-
-	if (!b)
-		return;
-	list_remove(&b->node);
-	s->total -= b->n;
-	free(b);
+	free(blocks_take(s, fid));
 }
 
 void blocks_put(struct blocks_store *s, struct blocks *b)

@@ -29,8 +29,8 @@ void blocks_fini(struct blocks_store *s);
 uint64_t blocks_hash(const struct blocks_store *s, const void *p, size_t len);
 /** blocks_new() - an empty table for @n blocks; NULL when it is larger than all tables together may be. */
 struct blocks *blocks_new(uint64_t fid, uint64_t ship, size_t n);
-/** blocks_get() - the table of the last acknowledged shipment; borrowed until the next blocks_put(). */
-struct blocks *blocks_get(struct blocks_store *s, uint64_t fid);
+/** blocks_take() - the table of the last acknowledged shipment, no longer kept: yours, or to be put back. NULL. */
+struct blocks *blocks_take(struct blocks_store *s, uint64_t fid);
 /** blocks_put() - keep a table, instead of an older one of the file; drops others that were not used for long. */
 void blocks_put(struct blocks_store *s, struct blocks *b);
 void blocks_forget(struct blocks_store *s, uint64_t fid);

@@ -15,6 +15,7 @@ struct dir {
 	char *name;
 	unsigned round; /* of the last full scan that has listed it */
 	int wd;		/* inotify's watch, -1 when there is none */
+	bool queued;	/* it is going to be listed */
 	bool stale;	/* an entry could not be looked at: list it when it is found again */
 	bool relist;	/* it was moved, and what is in it may be kept in another way: list all of it when it is met */
 	bool away;	/* its name is gone; it may be met under another */

@@ -3,6 +3,10 @@
  * Theory. Events are hints and state is truth, so of any number of events of a name one mark is enough. The order of
  * first changes is kept: a directory is found before what was made in it. Ordinals tell a barrier when all that was
  * marked before it has been told: a name that is marked again keeps its early place and is then told with later state.
+ *
+ * The set is bounded. A burst that does not fit costs the listing of the directories in which it was, not of the
+ * whole tree: there are always far less of them, and a tree that is listed while a burst goes on would have to be
+ * listed again.
  */
 #include "guest/dirty.h"
 
@@ -44,24 +48,11 @@ void dirty_fini(struct dirty *d)
 	dirty_clear(d);
 }
 
-struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags)
+static struct mark *add(struct dirty *d, uint64_t parent, struct span name, unsigned flags)
 {
+	struct mark *m = must_calloc(1, sizeof(*m) + name.len + 1);
 	struct key k;
-	struct mark *m;
 
-	if (name.len > 255)
-		return NULL;
-	m = map_get(&d->by_name, key_of(&k, parent, name));
-	if (m) {
-		m->flags |= flags;
-		return m;
-	}
-	if (d->by_name.len >= d->max) {
-		dirty_clear(d);
-		d->overflowed = true;
-		return NULL;
-	}
-	m = must_calloc(1, sizeof(*m) + name.len + 1);
 	m->ord = ++d->ord;
 	m->parent = parent;
 	m->flags = flags;
@@ -72,6 +63,35 @@ struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsi
 	list_append(&d->marks, &m->node);
 	map_put(&d->by_name, key_of(&k, parent, name), m);
 	return m;
+}
+
+struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags)
+{
+	bool full = d->by_name.len >= d->max;
+	struct key k;
+	struct mark *m;
+
+	if (name.len > 255)
+		return NULL;
+	m = map_get(&d->by_name, key_of(&k, parent, name));
+	if (m) {
+		m->flags |= flags;
+		return m;
+	}
+	if (!full)
+		return add(d, parent, name, flags);
+	m = map_get(&d->by_name, key_of(&k, parent, SPAN_NULL));
+	if (!m && d->by_name.len < d->max + d->max / 4)
+		m = add(d, parent, SPAN_NULL, 0);
+	if (m && name.len) {
+		m->flags |= DIRTY_LIST;
+		d->crowded = true;
+	}
+	if (!m) {
+		dirty_clear(d);
+		d->overflowed = true;
+	}
+	return name.len ? NULL : m;
 }
 
 struct mark *dirty_first(const struct dirty *d)

@@ -14,6 +14,7 @@ enum {
 	/* Its content may have changed. A rename sets it, too: the mark of the old name may have been looked at when
 	 * another file had that name already, and what was written is then only known of the wrong one. */
 	DIRTY_WRITTEN = 4,
+	DIRTY_LIST = 8, /* of a directory itself: names in it changed for which there was no room: list it */
 };
 
 enum { DIRTY_MAX = 262144 };
@@ -36,13 +37,15 @@ struct dirty {
 	struct map by_name;
 	uint64_t ord;	 /* of the newest mark */
 	size_t max;
-	bool overflowed; /* more than max: all were dropped, a full scan is due */
+	bool crowded;	 /* there was no room for a name, and its directory is to be listed */
+	bool overflowed; /* nor for that: all were dropped, a full scan is due */
 };
 
 void dirty_init(struct dirty *d, size_t max);
 void dirty_fini(struct dirty *d);
-/** dirty_mark() - add flags to a name. Past the limit everything is dropped and overflowed is set.
- * Return: the mark, borrowed; NULL when it was dropped. */
+/** dirty_mark() - add flags to a name. Past the limit its directory is marked with DIRTY_LIST instead; when there are
+ * too many of these, too, everything is dropped and overflowed is set.
+ * Return: the mark, borrowed; NULL when the name has none. */
 struct mark *dirty_mark(struct dirty *d, uint64_t parent, struct span name, unsigned flags);
 /** dirty_first() - borrow the oldest; NULL when there is none. */
 struct mark *dirty_first(const struct dirty *d);

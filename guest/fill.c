@@ -5,9 +5,9 @@
  * works in the workspace yet, and still no path leaves it.
  *
  * In a workspace that is in use ("over") everything but a directory is made under another name and renamed when it is
- * whole. What has the name gives way if it is of the same kind, and a link to a file; nothing is followed. The end is
- * answered when the host has acknowledged the names. Where what the workload made is to be respected ("keep"), what has
- * the name stays, and what became of the way to a name counts, too.
+ * whole; until then the host is told nothing of it. What has the name gives way if it is of the same kind, and a link
+ * to a file; nothing is followed. The end is answered when the host has acknowledged the names. Where what the workload
+ * made is to be respected ("keep"), what has the name stays, and what became of the way to a name counts, too.
  */
 #include "guest/fill.h"
 
@@ -53,6 +53,15 @@ struct fill *fill_new(const struct tree *tree, struct conn *conn, struct watch *
 	return f;
 }
 
+static void forget_temp(struct fill *f)
+{
+	if (!f->temp[0])
+		return;
+	unlinkat(f->dirfd, f->temp, 0);
+	kept_show(watch_kept(f->watch), f->temp);
+	f->temp[0] = '\0';
+}
+
 void fill_free(struct fill **slot)
 {
 	struct fill *f = take(slot);
@@ -60,8 +69,7 @@ void fill_free(struct fill **slot)
 	if (!f)
 		return;
 	watch_unbarrier(&f->barrier);
-	if (f->temp[0])
-		unlinkat(f->dirfd, f->temp, 0);
+	forget_temp(f);
 	fd_close(&f->dirfd);
 	fd_close(&f->file);
 	str_free(&f->dir);
@@ -80,6 +88,7 @@ static const char *first_name(struct fill *f, const char *name)
 		return name;
 	(void)!getrandom(&salt, sizeof(salt), 0);
 	snprintf(f->temp, sizeof(f->temp), ".berth-%016llx", (unsigned long long)salt);
+	kept_hide(watch_kept(f->watch), f->temp);
 	return f->temp;
 }
 
@@ -91,8 +100,7 @@ static int name_it(struct fill *f, const char *name)
 	if (!f->temp[0])
 		return 0;
 	r = renameat2(f->dirfd, f->temp, f->dirfd, name, f->keep ? RENAME_NOREPLACE : 0) < 0 ? -errno : 0;
-	unlinkat(f->dirfd, f->temp, 0);
-	f->temp[0] = '\0';
+	forget_temp(f);
 	return r;
 }
 

@@ -25,6 +25,9 @@ void kept_fini(struct kept *k)
 	keep_free(&k->rules);
 	buf_fini(&k->path);
 	vec_fini(&k->away);
+	while (k->hidden.len)
+		free(k->hidden.v[--k->hidden.len]);
+	vec_fini(&k->hidden);
 }
 
 int kept_set(struct kept *k, struct span text, struct err *e)
@@ -55,12 +58,39 @@ static bool path_of(struct kept *k, uint64_t fid)
 	return true;
 }
 
+static size_t hidden_at(const struct kept *k, struct span name)
+{
+	size_t i;
+
+	for (i = 0; i < k->hidden.len; i++)
+		if (span_eq(span_str(k->hidden.v[i]), name))
+			break;
+	return i;
+}
+
+void kept_hide(struct kept *k, const char *name)
+{
+	vec_push(&k->hidden, must_strdup(name));
+}
+
+void kept_show(struct kept *k, const char *name)
+{
+	size_t i = hidden_at(k, span_str(name));
+
+	if (i == k->hidden.len)
+		return;
+	free(k->hidden.v[i]);
+	k->hidden.v[i] = k->hidden.v[--k->hidden.len];
+}
+
 enum keep_class kept_class(struct kept *k, uint64_t parent, struct span name, bool is_dir)
 {
 	struct dir *dir;
 	enum keep_class c;
 	size_t len;
 
+	if (k->hidden.len && !is_dir && hidden_at(k, name) < k->hidden.len)
+		return KEEP_NONE;
 	if (!k->rules)
 		return KEEP_FULL;
 	dir = dirs_get(k->dirs, parent);

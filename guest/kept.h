@@ -15,6 +15,7 @@ struct kept {
 	unsigned moved;
 	struct buf path;
 	VEC(uint64_t) away; /* directories whose name is gone */
+	VEC(char *) hidden; /* names that nothing is told of; owned */
 };
 
 void kept_init(struct kept *k, struct dirs *dirs);
@@ -31,6 +32,10 @@ enum keep_class kept_class(struct kept *k, uint64_t parent, struct span name, bo
 /** kept_most() - of a file with several names: the highest of those that are known, and of @than. */
 enum keep_class kept_most(struct kept *k, const struct links *links, uint64_t fid, enum keep_class than);
 
+/** kept_hide() - a file of this name is not kept anywhere, until kept_show(): one that is not whole and has another
+ * name later. The name is one that nobody else has. */
+void kept_hide(struct kept *k, const char *name);
+void kept_show(struct kept *k, const char *name);
 /** kept_made() - a directory was made; it is known from now on, if it is kept. */
 void kept_made(struct kept *k, uint64_t fid, uint64_t parent, struct span name);
 /** kept_moved() - a directory that is known is at this place now: it is forgotten, or marked to be listed anew when

@@ -29,12 +29,18 @@ struct dent { /* as getdents64(2) has it */
 
 void scan_stop(struct scan *s)
 {
+	while (s->todo.len) {
+		struct dir *dir = dirs_get(s->dirs, s->todo.v[--s->todo.len].fid);
+
+		if (dir)
+			dir->queued = false;
+	}
 	vec_fini(&s->todo);
 	fd_close(&s->fd);
 	free(s->room);
 	s->room = NULL;
 	s->at = s->len = 0;
-	s->running = s->full = s->fresh = s->known = false;
+	s->running = s->full = s->fresh = s->known = s->lossy = false;
 }
 
 void scan_fini(struct scan *s)
@@ -51,6 +57,9 @@ void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news)
 		return;
 	dir->round = s->dirs->round;
 	dir->stale = dir->relist = false;
+	if (dir->queued && !deep && !news)
+		return;
+	dir->queued = true;
 	vec_push(&s->todo, ((struct scan_job){ .fid = fid, .deep = deep, .news = news }));
 	s->running = true;
 }
@@ -62,6 +71,15 @@ void scan_full(struct scan *s, enum scan_for what)
 	s->full = s->fresh = true;
 	s->known = what == SCAN_KNOWN;
 	scan_dir(s, s->dirs->tree->fid, true, what == SCAN_NEWS);
+}
+
+void scan_lossy(struct scan *s)
+{
+	if (!s->lossy) {
+		tell_flush(s->tell, 0);
+		tell_flush(s->tell, WIRE_CHG_OVERFLOW);
+	}
+	s->lossy = true;
 }
 
 void scan_lost(struct scan *s, struct dir *dir, bool deep)
@@ -99,6 +117,8 @@ static void begin(struct scan *s)
 	s->fresh = false;
 	s->now = s->todo.v[--s->todo.len];
 	dir = dirs_get(s->dirs, s->now.fid);
+	if (dir)
+		dir->queued = false;
 	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;
 	if (dir && (fd == -ESTALE || fd == -ENOENT))
 		scan_lost(s, dir, s->now.deep);

@@ -32,6 +32,7 @@ struct scan {
 	char *room;
 	size_t at, len;
 	bool running, full;
+	bool lossy; /* because events were lost, and the host knows it */
 	bool known; /* full, and the host has laid out what is there: a directory that is new to us is none to it */
 	bool fresh; /* full, and the root is still to come */
 	struct node scratch;
@@ -42,6 +43,8 @@ enum scan_for { SCAN_COMPARE, SCAN_NEWS, SCAN_KNOWN };
 
 /** scan_full() - list the whole tree anew, for a host that compares it with what it has, has nothing, or knows all. */
 void scan_full(struct scan *s, enum scan_for what);
+/** scan_lossy() - tell the host that events were lost, once until the end of what there is to list. */
+void scan_lossy(struct scan *s);
 /** scan_dir() - list one directory as soon as possible. */
 void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news);
 /** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */

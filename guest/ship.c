@@ -8,16 +8,18 @@
  * and the file waits, longer each time. A file that never rests is shipped as it is after some tries: its growth when
  * it only grew, whatever was read when even that does not hold; and is requested again.
  *
+ * A large file may have to wait for credit: the host keeps it back while somebody looks into other workspaces. It
+ * leaves some credit to others all the same, and when one of those is ready it rests until they are through
+ * (SHIP_ASIDE). When it is found to have changed while it waited, it is given up at once.
+ *
  * Large dense files are read in whole blocks, hashed, and compared with the table of the last acknowledged shipment;
  * sparse files by ranges of data. A turn of the loop moves a bounded number of bytes, and the host's credit bounds what
  * is in the air.
  */
-#include "guest/ship.h"
+#include "guest/ship-inside.h"
 
 #include "base/clock.h"
 #include "base/io.h"
-#include "guest/ahead.h"
-#include "guest/blocks.h"
 #include "wire/wire.h"
 
 #include <errno.h>
@@ -26,7 +28,6 @@
 #include <unistd.h>
 
 enum {
-	QUEUE_MAX = 262144,
 	SENT_MAX = 1024,
 	TURN = 1024 * 1024,
 	DENSE_MIN = 1024 * 1024,
@@ -39,167 +40,7 @@ enum {
 	TRIES_GONE = 2,
 };
 
-struct request {
-	struct list node;
-	uint64_t ord, fid, parent;
-	char *name, *path; /* last known; from a FETCH, may be NULL */
-	uint64_t not_before;
-	unsigned tries;
-	bool hinted; /* see ahead.h */
-	bool shrank; /* changed in another way than growing, in some try */
-};
-
-struct sent {
-	struct list node;
-	uint64_t ship;
-	struct request *req;
-	struct blocks *blocks; /* of what was sent; may be NULL */
-};
-
-struct under_way {
-	struct request *req; /* NULL: nothing is */
-	int fd;
-	uint64_t ship, at, data_end;
-	struct node before;
-	struct blocks *blocks, *base; /* base: borrowed from the store */
-	bool dense, broken;
-	bool full; /* it has as many blocks as bytes: perhaps there is no hole in it */
-};
-
-struct ship {
-	struct loop *loop;	 /* borrowed, like the next three */
-	const struct tree *tree;
-	struct dirs *dirs;
-	struct conn *conn;
-	ship_progress_fn *progress;
-	void *ctx;
-	struct map by_fid; /* queued requests */
-	struct map in_air;  /* fids of `sent`: the host knows one shipment of a file, so one at a time may be a base */
-	struct list queue, sent;
-	size_t n_sent;
-	uint64_t ord, ships, credit;
-	struct under_way now;
-	struct blocks_store store;
-	struct ahead ahead;
-	struct loop_timer *turn;
-	uint8_t *room;
-};
-
-/* --- the queue --------------------------------------------------------------------------------------------------- */
-
-static void request_free(struct request **slot)
-{
-	struct request *r = take(slot);
-
-	if (!r)
-		return;
-	free(r->name);
-	free(r->path);
-	free(r);
-}
-
-static void name_set(struct request *r, uint64_t parent, struct span name)
-{
-	if (r->parent == parent && r->name && span_eq(span_str(r->name), name))
-		return;
-	free(r->name);
-	r->name = span_dup(name);
-	r->parent = parent;
-}
-
-/* Back into the queue; joined with a newer request for the same file. */
-static void requeue(struct ship *s, struct request *r)
-{
-	struct request *other = map_get_u64(&s->by_fid, r->fid);
-
-	if (other) {
-		other->ord = MIN(other->ord, r->ord);
-		other->tries = MAX(other->tries, r->tries);
-		other->not_before = MAX(other->not_before, r->not_before);
-		request_free(&r);
-		return;
-	}
-	r->hinted = false;
-	map_put_u64(&s->by_fid, r->fid, r);
-	list_append(&s->queue, &r->node);
-}
-
-static struct request *request_new(struct ship *s, uint64_t fid)
-{
-	struct request *r = NEW(struct request);
-
-	*r = (struct request){ .ord = ++s->ord, .fid = fid };
-	list_init(&r->node);
-	requeue(s, r);
-	return r;
-}
-
-bool ship_add(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
-{
-	struct request *r = map_get_u64(&s->by_fid, fid);
-
-	if (!r && s->by_fid.len >= QUEUE_MAX)
-		return false;
-	if (!r)
-		r = request_new(s, fid);
-	name_set(r, parent, name);
-	ship_go_on(s);
-	return true;
-}
-
-void ship_seen(struct ship *s, uint64_t parent, struct span name, uint64_t fid)
-{
-	struct request *r = map_get_u64(&s->by_fid, fid);
-	struct sent *sent = map_get_u64(&s->in_air, fid);
-
-	if (r)
-		name_set(r, parent, name);
-	if (s->now.req && s->now.req->fid == fid)
-		name_set(s->now.req, parent, name);
-	if (sent)
-		name_set(sent->req, parent, name);
-}
-
-void ship_fetch(struct ship *s, uint64_t fid, struct span path)
-{
-	struct request *r = map_get_u64(&s->by_fid, fid);
-
-	if (!r && s->by_fid.len >= QUEUE_MAX)
-		return;
-	if (!r)
-		r = request_new(s, fid);
-	free(r->path);
-	r->path = span_dup(path);
-	r->not_before = 0;
-	list_remove(&r->node);
-	list_prepend(&s->queue, &r->node);
-	ship_go_on(s);
-}
-
-uint64_t ship_ticket(const struct ship *s)
-{
-	return s->ord;
-}
-
-bool ship_settled(const struct ship *s, uint64_t ticket)
-{
-	struct list *node;
-
-	if (s->now.req && s->now.req->ord <= ticket)
-		return false;
-	list_each(node, &s->queue)
-		if (list_entry(node, struct request, node)->ord <= ticket)
-			return false;
-	list_each(node, &s->sent)
-		if (list_entry(node, struct sent, node)->req->ord <= ticket)
-			return false;
-	return true;
-}
-
-size_t ship_backlog(const struct ship *s)
-{
-	return s->by_fid.len + s->n_sent + (s->now.req != NULL);
-}
+static const struct under_way nothing = { .fd = -1 };
 
 /* --- one file ---------------------------------------------------------------------------------------------------- */
 
@@ -302,7 +143,7 @@ static void no_file(struct ship *s, struct request *r, int why)
 
 	if (r->tries < TRIES_GONE) {
 		wait_longer(r);
-		requeue(s, r);
+		ship_requeue(s, r);
 		return;
 	}
 	memset(&n->st, 0, sizeof(n->st));
@@ -313,9 +154,23 @@ static void no_file(struct ship *s, struct request *r, int why)
 	settle(s, r);
 }
 
+static bool is_large(const struct under_way *u)
+{
+	return u->before.st.st_size > WIRE_SHIP_LARGE;
+}
+
+/* It was not sent: what the host has is still what it was. */
+static void drop_tables(struct ship *s, struct under_way *u)
+{
+	if (u->base)
+		blocks_put(&s->store, take(&u->base));
+	mem_free(&u->blocks);
+}
+
 static void begin(struct ship *s, struct request *r)
 {
 	struct under_way *u = &s->now;
+	struct list *behind = r->node.next;
 	uint64_t size;
 
 	list_remove(&r->node);
@@ -325,13 +180,20 @@ static void begin(struct ship *s, struct request *r)
 		no_file(s, r, u->fd);
 		return;
 	}
+	r->is_large = s->aside.req && is_large(u);
+	if (r->is_large) {
+		fd_close(&u->fd);
+		map_put_u64(&s->by_fid, r->fid, r);
+		list_append(behind, &r->node);
+		return;
+	}
 	size = (uint64_t)u->before.st.st_size;
 	u->req = r;
 	u->at = u->data_end = 0;
-	u->broken = false;
+	u->broken = u->waited = false;
 	u->full = size <= FULL_MAX && (uint64_t)u->before.st.st_blocks * 512 >= size;
 	u->dense = size > DENSE_MIN && (uint64_t)u->before.st.st_blocks * 512 >= size / 4 * 3;
-	u->base = u->dense ? blocks_get(&s->store, r->fid) : NULL;
+	u->base = u->dense ? blocks_take(&s->store, r->fid) : NULL;
 	if (!u->dense)
 		blocks_forget(&s->store, r->fid);
 	send_head(s, u->base ? u->base->ship : 0, &u->before);
@@ -388,25 +250,36 @@ static void finish(struct ship *s)
 			list_init(&again->node);
 		}
 		wait_longer(again);
-		requeue(s, again);
+		ship_requeue(s, again);
 	}
-	if (ok)
+	if (ok) {
 		remember_sent(s, r);
-	mem_free(&u->blocks);
-	u->base = NULL;
+		mem_free(&u->base);
+	}
+	drop_tables(s, u);
+}
+
+static bool is_gone(const struct under_way *u)
+{
+	struct stat st;
+
+	return u->req && fstat(u->fd, &st) == 0 && st.st_nlink == 0;
 }
 
 void ship_lost(struct ship *s)
 {
 	struct under_way *u = &s->now;
-	struct stat st;
 
-	if (!u->req || fstat(u->fd, &st) < 0 || st.st_nlink > 0)
+	if (is_gone(&s->aside)) { /* the host hears of it in its turn */
+		fd_close(&s->aside.fd);
+		s->aside.broken = true;
+		ship_go_on(s);
+	}
+	if (!is_gone(u))
 		return;
 	fd_close(&u->fd);
 	send_end(s, false, true);
-	mem_free(&u->blocks);
-	u->base = NULL;
+	drop_tables(s, u);
 	settle(s, take(&u->req));
 	ship_go_on(s);
 }
@@ -428,6 +301,7 @@ static size_t read_at(struct ship *s, size_t len)
 			break;
 		got += (size_t)n;
 	}
+	s->progress_n += got;
 	if (got < len)
 		s->now.broken = true; /* it became shorter, or the disk failed */
 	return got;
@@ -441,13 +315,19 @@ static void send_data(struct ship *s, size_t len)
 		s->credit -= MIN(s->credit, (uint64_t)len);
 }
 
+/* Credit that a large file does not touch: what waits behind it is small, and must not wait. */
+static uint64_t left_to_others(const struct under_way *u)
+{
+	return is_large(u) ? WIRE_SHIP_LARGE : 0;
+}
+
 static enum step step_dense(struct ship *s)
 {
 	struct under_way *u = &s->now;
 	size_t i = u->at / BLOCK, len = MIN((uint64_t)BLOCK, (uint64_t)u->before.st.st_size - u->at);
 	uint64_t h;
 
-	if (s->credit < len)
+	if (s->credit < len + left_to_others(u))
 		return STEP_WAIT;
 	if (read_at(s, len) < len)
 		return STEP_DONE;
@@ -507,7 +387,7 @@ static enum step step_sparse(struct ship *s)
 			return STEP_DONE;
 	}
 	len = MIN((uint64_t)BLOCK, u->data_end - u->at);
-	if (s->credit < len)
+	if (s->credit < len + left_to_others(u))
 		return STEP_WAIT;
 	len = read_at(s, len);
 	send_data(s, len);
@@ -517,8 +397,15 @@ static enum step step_sparse(struct ship *s)
 
 static enum step step(struct ship *s)
 {
-	if (s->now.at >= (uint64_t)s->now.before.st.st_size)
+	bool grew;
+
+	if (s->now.broken || s->now.at >= (uint64_t)s->now.before.st.st_size)
 		return STEP_DONE;
+	if (s->now.waited && s->now.req->tries < TRIES_GROWING && !at_rest(&s->now, &grew)) {
+		s->now.at = (uint64_t)s->now.before.st.st_size; /* all of it would be void */
+		return STEP_DONE;
+	}
+	s->now.waited = false;
 	return s->now.dense ? step_dense(s) : step_sparse(s);
 }
 
@@ -533,12 +420,64 @@ static struct request *choose(struct ship *s)
 
 		if (map_get_u64(&s->in_air, r->fid))
 			continue; /* its acknowledgement brings us back */
+		if (s->aside.req && (r->is_large || r->fid == s->aside.req->fid))
+			continue; /* behind that one */
 		if (r->not_before <= now)
 			return r;
 		first = MIN(first, r->not_before);
 	}
 	loop_rearm(s->turn, first);
 	return NULL;
+}
+
+static void say_aside(struct ship *s, uint64_t ship)
+{
+	(void)!conn_send(s->conn, MSG_SHIP_ASIDE, &(struct msg_SHIP_ASIDE){ .ship = ship });
+}
+
+/* The one under way lacks credit. Return: true when another one goes first. */
+static bool overtake(struct ship *s)
+{
+	struct request *r;
+
+	if (s->aside.req || !s->can_rest || !is_large(&s->now))
+		return false;
+	s->aside = s->now; /* so that choose() knows */
+	r = choose(s);
+	if (!r) {
+		s->aside = nothing;
+		return false;
+	}
+	say_aside(s, 0);
+	s->now = nothing;
+	begin(s, r);
+	return true;
+}
+
+/* Nothing is under way. Return: true when the one that rests goes on: it can, or nobody else is ready. */
+static bool go_on_aside(struct ship *s, bool idle)
+{
+	if (!s->aside.req || !(idle || s->aside.broken || s->credit >= WIRE_SHIP_LARGE + BLOCK))
+		return false;
+	say_aside(s, s->aside.ship);
+	s->now = s->aside;
+	s->aside = nothing;
+	return true;
+}
+
+/* Return: false when there is nothing to do. */
+static bool next(struct ship *s)
+{
+	struct request *r;
+
+	if (go_on_aside(s, false))
+		return true;
+	r = choose(s);
+	if (!r)
+		return go_on_aside(s, true);
+	look_ahead(s, r);
+	begin(s, r);
+	return true;
 }
 
 static void turn(struct ship *s)
@@ -550,18 +489,19 @@ static void turn(struct ship *s)
 		enum step did;
 
 		if (!s->now.req) {
-			struct request *r = choose(s);
-
-			if (!r)
+			if (!next(s))
 				return;
-			look_ahead(s, r);
-			begin(s, r);
 			moved += 4096;
 			continue;
 		}
 		did = step(s);
-		if (did == STEP_WAIT)
-			return;
+		if (did == STEP_WAIT) {
+			s->now.waited = true;
+			if (!overtake(s))
+				return;
+			moved += 4096;
+			continue;
+		}
 		moved += s->now.at - at;
 		if (did == STEP_DONE)
 			finish(s);
@@ -614,11 +554,12 @@ static void on_ack(struct ship *s, const struct msg_SHIP_ACK *m)
 	list_remove(&sent->node);
 	map_remove_u64(&s->in_air, r->fid);
 	s->n_sent--;
+	s->progress_n++;
 	if (m->ok) {
 		settle(s, r);
 	} else {
 		blocks_forget(&s->store, r->fid);
-		requeue(s, r);
+		ship_requeue(s, r);
 	}
 	mem_free(&sent->blocks);
 	free(sent);
@@ -647,22 +588,27 @@ int ship_frame(struct ship *s, const struct frame *f)
 	return r;
 }
 
+static void give_up(struct ship *s, struct under_way *u)
+{
+	if (!u->req)
+		return;
+	fd_close(&u->fd);
+	drop_tables(s, u);
+	ship_requeue(s, take(&u->req));
+}
+
 void ship_detach(struct ship *s)
 {
 	struct list *node;
 
 	s->conn = NULL;
-	if (s->now.req) {
-		fd_close(&s->now.fd);
-		mem_free(&s->now.blocks);
-		s->now.base = NULL;
-		requeue(s, take(&s->now.req));
-	}
+	give_up(s, &s->now);
+	give_up(s, &s->aside);
 	while ((node = list_shift(&s->sent))) {
 		struct sent *sent = list_entry(node, struct sent, node);
 
 		blocks_forget(&s->store, sent->req->fid);
-		requeue(s, take(&sent->req));
+		ship_requeue(s, take(&sent->req));
 		mem_free(&sent->blocks);
 		free(sent);
 	}
@@ -670,10 +616,11 @@ void ship_detach(struct ship *s)
 	s->n_sent = 0;
 }
 
-void ship_attach(struct ship *s, struct conn *conn)
+void ship_attach(struct ship *s, struct conn *conn, unsigned generation)
 {
 	ship_detach(s);
 	s->conn = conn;
+	s->can_rest = generation >= wire_since(MSG_SHIP_ASIDE);
 	s->credit = WIRE_SHIP_WINDOW;
 	ship_go_on(s);
 }
@@ -686,7 +633,7 @@ struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *d
 
 	(void)!getrandom(&seed, sizeof(seed), GRND_NONBLOCK);
 	*s = (struct ship){ .loop = loop, .tree = tree, .dirs = dirs, .progress = progress, .ctx = ctx };
-	s->now.fd = -1;
+	s->now = s->aside = nothing;
 	list_init(&s->queue);
 	list_init(&s->sent);
 	blocks_init(&s->store, seed);

@@ -16,8 +16,9 @@ typedef void ship_progress_fn(void *ctx);
 struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, ship_progress_fn *progress,
 		      void *ctx);
 void ship_free(struct ship **slot);
-/** ship_attach() - a connection to ship on; what was not acknowledged on the last one is queued again. */
-void ship_attach(struct ship *s, struct conn *conn);
+/** ship_attach() - a connection to ship on, to a host that speaks @generation; what was not acknowledged on the last
+ * one is queued again. */
+void ship_attach(struct ship *s, struct conn *conn, unsigned generation);
 void ship_detach(struct ship *s);
 /** ship_add() - a file was written. Return: false when the queue is full. */
 bool ship_add(struct ship *s, uint64_t parent, struct span name, uint64_t fid);
@@ -36,6 +37,9 @@ void ship_go_on(struct ship *s);
 uint64_t ship_ticket(const struct ship *s);
 /** ship_settled() - true when all requests up to @ticket are stored by the host, or void. */
 bool ship_settled(const struct ship *s, uint64_t ticket);
+/** ship_moved() - bytes that were read to be shipped, and shipments that were acknowledged: it goes up while things
+ * come along. */
+uint64_t ship_moved(const struct ship *s);
 /** ship_backlog() - files queued or not acknowledged. */
 size_t ship_backlog(const struct ship *s);
 

@@ -165,8 +165,12 @@ static void on_event(struct source_sink *k, const struct event *ev)
 		return;
 	}
 	m = mark_entry(k, &ev->at, flags | (ev->mask & FAN_CREATE ? (unsigned)DIRTY_CREATED : 0U));
-	if (m && (ev->mask & FAN_CREATE) && map_get_u64(&k->counted, ev->target))
-		m->tag = ev->target;
+	if ((ev->mask & FAN_CREATE) && map_get_u64(&k->counted, ev->target)) {
+		if (m)
+			m->tag = ev->target;
+		else /* its other names are found by listing everything */
+			k->dirty->overflowed = true;
+	}
 	if (on_dir && ev->target && (ev->mask & FAN_CREATE))
 		kept_made(k->kept, ev->target, ev->at.fid, ev->at.name);
 	if (on_dir && ev->target && (ev->mask & FAN_DELETE))

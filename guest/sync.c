@@ -2,7 +2,8 @@
 /*
  * Theory. A sync is a census of what no event tells (stores into shared mappings), a barrier for names, and then
  * waiting until every request to ship that existed by then is settled. It has one deadline for all of it, because the
- * host may never come back with a connection to ship on.
+ * host may never come back with a connection to ship on; that counts from the last thing the host has acknowledged or
+ * taken, for a backlog may be large.
  */
 #include "guest/agent.h"
 
@@ -20,7 +21,7 @@ enum { SYNC_MS = 60000, SOON_MS = 2, SYNCS_MAX = 64 };
 struct sync {
 	struct list node;
 	struct agent *agent;
-	uint64_t call, ticket, until;
+	uint64_t call, ticket, until, seen;
 	bool told;
 	struct barrier *barrier;
 	struct loop_timer *deadline;
@@ -76,18 +77,28 @@ static void on_told(void *ctx)
 	struct sync *s = ctx;
 
 	s->barrier = NULL;
-	if (clock_now() >= s->until) {
-		sync_end(s, false);
-		return;
-	}
 	s->told = true;
 	s->ticket = ship_ticket(s->agent->ship);
 	syncs_check(s->agent);
 }
 
+static uint64_t so_far(const struct agent *a)
+{
+	return watch_acked(a->watch) + ship_moved(a->ship);
+}
+
 static void on_late(void *ctx)
 {
-	sync_end(ctx, false);
+	struct sync *s = ctx;
+	uint64_t now = so_far(s->agent);
+
+	if (now == s->seen) {
+		sync_end(s, false);
+		return;
+	}
+	s->seen = now;
+	s->until = clock_after_ms(SYNC_MS);
+	loop_rearm(s->deadline, s->until);
 }
 
 void sync_start(struct agent *a, uint64_t call)
@@ -109,7 +120,7 @@ void sync_start(struct agent *a, uint64_t call)
 	}
 	census(a);
 	s = NEW(struct sync);
-	*s = (struct sync){ .agent = a, .call = call, .until = clock_after_ms(SYNC_MS) };
+	*s = (struct sync){ .agent = a, .call = call, .until = clock_after_ms(SYNC_MS), .seen = so_far(a) };
 	list_init(&s->node);
 	list_append(&a->syncs, &s->node);
 	s->deadline = loop_timer(a->loop, s->until, on_late, s);

@@ -258,6 +258,8 @@ static void look(struct watch *w, const struct mark *m, bool again)
 	if (!m->len) {
 		if (node_look(fd, "", n) == 0)
 			tell_entry(&w->tell, 0, 0, 0, SPAN_NULL, n);
+		if (m->flags & DIRTY_LIST)
+			scan_dir(&w->scan, m->parent, false, false);
 		return;
 	}
 	r = node_look(fd, m->name, n);
@@ -374,9 +376,12 @@ static void pump(struct watch *w)
 	w->later.overflowed = false;
 	if (w->dirty.overflowed && w->tell.on) {
 		w->dirty.overflowed = false;
-		tell_flush(&w->tell, 0);
-		tell_flush(&w->tell, WIRE_CHG_OVERFLOW);
 		scan_full(&w->scan, SCAN_COMPARE);
+		scan_lossy(&w->scan);
+	}
+	if ((w->dirty.crowded || w->later.crowded) && w->tell.on) {
+		w->dirty.crowded = w->later.crowded = false;
+		scan_lossy(&w->scan);
 	}
 	if (w->scan.fresh)
 		scan_step(&w->scan, 1, on_dropped, w); /* the root is the first that a host hears of */
@@ -569,6 +574,11 @@ struct dirs *watch_dirs(struct watch *w)
 size_t watch_dirty(const struct watch *w)
 {
 	return dirty_len(&w->dirty);
+}
+
+uint64_t watch_acked(const struct watch *w)
+{
+	return w->tell.acked;
 }
 
 bool watch_on(const struct watch *w)

@@ -50,6 +50,8 @@ static const struct option options[] = {
 	  "how long an open waits for content" },
 	{ "mount", "takeover", KIND_TIME, AT(takeover), 0, 3600000, "30s", NULL,
 	  "how long the mount waits for another daemon when this one is gone; 0: it goes at once" },
+	{ "mount", "calm-rate", KIND_SIZE, AT(calm_rate), 0, GIB, "1M", NULL,
+	  "bytes a second, for each processor, of large files of a sandbox while others are looked into; 0: all" },
 	{ "mount", "threads", KIND_NUMBER, AT(fuse_threads), 1, 64, "8", NULL, "handler threads of the mount" },
 	{ "sandbox", "box", KIND_WORD, AT(box), 0, 0, "oci", "oci|fake", "where commands run; fake is for tests only" },
 	{ "sandbox", "at-stop", KIND_WORD, AT(at_stop), 0, 0, "leave", "leave|kill",

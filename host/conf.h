@@ -23,7 +23,7 @@ struct conf {
 	char box[CONF_TEXT_MAX], at_stop[CONF_TEXT_MAX], cgroup_parent[CONF_TEXT_MAX];
 	uint64_t sandboxes, memory, memory_max, workspace, workspace_max, cpu, pids, timeout, bases, bases_size;
 	uint64_t ids_first;
-	uint64_t open_timeout, fuse_threads, takeover;
+	uint64_t open_timeout, fuse_threads, takeover, calm_rate;
 	char api_listen[CONF_TEXT_MAX];
 	uint64_t body_max, connections, failures, api_threads, head_timeout;
 	uint64_t map_size, disk_low, disk_stop;

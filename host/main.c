@@ -346,6 +346,7 @@ static void bring_up(void *ctx)
 		.log_commands = str_eq(c->log_commands, "off")	? WS_LOG_OFF
 				: str_eq(c->log_commands, "name") ? WS_LOG_NAME
 								   : WS_LOG_FULL,
+		.calm_rate = c->calm_rate * (uint64_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L),
 		.dial = b->dial,
 		.api = b->api,
 		.priv = b->priv,

@@ -141,6 +141,18 @@ static void await_init(struct fs *fs)
 		(void)!poll(NULL, 0, 1);
 }
 
+/* Somebody looks: other workspaces keep quiet for a moment. */
+static void looked(struct fs *fs, const struct fuse_in_header *h)
+{
+	struct fs_inode *i;
+
+	if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET || h->opcode == FUSE_INTERRUPT)
+		return; /* nobody waits for these */
+	i = inode_of(fs, h->nodeid);
+	if (i)
+		ws_looked(i->ws);
+}
+
 static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 {
 	struct fs *fs = ctx;
@@ -171,6 +183,7 @@ static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 	fs_unique = h.unique;
 	if (!fs->table.head->init_len)
 		keep_init(fs, to, (size_t)n);
+	looked(fs, &h);
 	return n;
 }
 

@@ -432,6 +432,11 @@ void link_send(struct link *l, enum msg_type type, const void *msg)
 	loop_post(l->loop, call_on_loop, call_new(l, type, msg));
 }
 
+bool link_speaks(const struct link *l, enum msg_type type)
+{
+	return __atomic_load_n(&l->generation, __ATOMIC_RELAXED) >= wire_since(type);
+}
+
 void link_send_ship(struct link *l, enum msg_type type, const void *msg)
 {
 	struct call *c = call_new(l, type, msg);

@@ -62,6 +62,8 @@ void link_call(struct link *link, enum msg_type type, void *msg, uint64_t until,
 void link_send(struct link *link, enum msg_type type, const void *msg);
 /** link_send_ship() - a frame on the ship connection (WINDOW, SHIP_ACK). */
 void link_send_ship(struct link *link, enum msg_type type, const void *msg);
+/** link_speaks() - does the agent that answered last know this message? Any thread. */
+bool link_speaks(const struct link *link, enum msg_type type);
 /** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
 void link_pause(struct link *link, bool on);
 

@@ -397,12 +397,12 @@ int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_f
 	return hub_dial_as(hub, id_or_name, WIRE_EXEC, until, ret_fd, e);
 }
 
-int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e)
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	int r = hub_ws(hub, id_or_name, &ws, e);
 
-	return r < 0 ? r : ws_sync(ws, until, e);
+	return r < 0 ? r : ws_sync_all(ws, quiet_ms, NULL, e);
 }
 
 /* hub.lock is held. */

@@ -76,6 +76,7 @@ struct hub_conf {
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
+	uint64_t calm_rate; /* as in struct ws_conf */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -211,8 +212,8 @@ struct hub_stats {
 };
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
-/** hub_sync() - all that was written before is durable. */
-int hub_sync(struct hub *hub, const char *id_or_name, uint64_t until, struct err *e) MUST_CHECK;
+/** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */
+int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct err *e) MUST_CHECK;
 
 /* --- snapshots (docs/snapshots.md) -------------------------------------------------------------------------------- */
 

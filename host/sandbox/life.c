@@ -292,7 +292,7 @@ int life_start(struct sandbox *s, struct err *e)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands
+		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
 	};
 	char address[sizeof(((struct box_started *)NULL)->address)];
 	struct ws *ws = NULL;
@@ -380,7 +380,7 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 	if (r == 0 && !paused)
 		r = link_wait(link, MSG_STOP, &stop, clock_after_ms(grace_ms + 10000), NULL, NULL, &lost);
 	if (r == 0 && !paused)
-		r = ws_sync(s->ws, clock_after_ms(HUB_SYNC_MS), &lost);
+		r = ws_sync_all(s->ws, HUB_SYNC_MS, NULL, &lost);
 	if (r == 0 && ws_mode(s->ws) == WS_STOPPED) /* by died(): the agent did not live to say all */
 		r = err_set(&lost, -EPIPE, "agent-gone", "the agent ended meanwhile");
 	life_unwatch(s);

@@ -25,8 +25,7 @@ enum {
 	NAME_TRIES = 100,
 	STILL_MS = 20000,
 	HOLD_MS = 10000,
-	PUT_DIAL_MS = 10000,
-	SYNC_PIECE_MS = 5000
+	PUT_DIAL_MS = 10000
 };
 
 static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
@@ -89,10 +88,19 @@ static void thaw(struct sandbox *s)
 		log_error("sandbox", "not thawed", "id=%s why=%s", s->info.id, e.text);
 }
 
-/* What the guest wrote before this is here and durable. */
-static int come_home(struct sandbox *s, uint64_t ms, struct err *e)
+/* What the guest wrote before this is here and durable, however much it is; who wants to end the sandbox does not
+ * wait. */
+static int come_home(struct sandbox *s, struct err *e)
 {
-	return runs(s) ? ws_sync(s->ws, clock_after_ms(ms), e) : 0;
+	int r = runs(s) ? ws_sync_all(s->ws, HUB_SYNC_MS, &s->is_wanted, e) : 0;
+
+	return r == -ECANCELED && e ? err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id) : r;
+}
+
+/* The same while the workload stands still: most of it came before. */
+static int come_soon(struct sandbox *s, struct err *e)
+{
+	return runs(s) ? ws_sync(s->ws, clock_after_ms(STILL_MS), e) : 0;
 }
 
 static int seal(struct sandbox *s, unsigned flags, struct digest *ret, struct err *e)
@@ -177,7 +185,7 @@ static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snaps
 	uint32_t flags = (runs(s) ? SNAPSHOT_LIVE : 0) | (unfrozen && runs(s) ? SNAPSHOT_UNFROZEN : 0);
 	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
 	struct digest root;
-	int r = come_home(s, unfrozen ? HUB_SYNC_MS : STILL_MS, e);
+	int r = unfrozen ? come_home(s, e) : come_soon(s, e);
 
 	if (r == 0)
 		r = seal(s, old, &root, e);
@@ -198,7 +206,7 @@ int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool
 	stand = runs(s) && !unfrozen;
 	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
 	if (stand)
-		r = come_home(s, HUB_SYNC_MS, e);
+		r = come_home(s, e);
 	if (r == 0 && stand)
 		r = freeze(s, true, e);
 	if (r == 0)
@@ -266,7 +274,7 @@ static int find(struct sandbox *s, const char *name, struct snapshot *ret, struc
 static int present(struct sandbox *s, struct snapshot *ret, struct err *e)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
-	int r = come_home(s, HUB_SYNC_MS, e);
+	int r = come_home(s, e);
 
 	*ret = (struct snapshot){ .created_ns = clock_wall() };
 	if (r == 0)
@@ -322,14 +330,14 @@ static int restore_stored(struct sandbox *s, const struct digest *to, const char
 static int restore_live(struct sandbox *s, const struct digest *to, const char *path, struct err *e)
 {
 	struct digest now;
-	int r = come_home(s, STILL_MS, e);
+	int r = come_soon(s, e);
 
 	if (r == 0)
 		r = seal(s, SEAL_OLD_CONTENT, &now, e);
 	if (r == 0)
 		r = ws_restore_live(s->ws, &now, to, path, &s->is_wanted, e);
 	if (r == 0)
-		r = come_home(s, STILL_MS, e);
+		r = come_soon(s, e);
 	return r;
 }
 
@@ -404,7 +412,7 @@ static int plant(struct sandbox *s, const struct snapshot *of, struct err *e)
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands
+		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
 	};
 	struct journal_row row = { .kind = JOURNAL_NOTE, .wall_ns = clock_wall(), .name = span_str(s->info.why) };
 	struct ws *ws = NULL;
@@ -607,20 +615,6 @@ static int place_of(struct sandbox *s, const struct hub_put *what, const struct 
 	return r < 0 ? err_sys(e, r, "/workspace/%s", dir) : 0;
 }
 
-/* As ws_sync(), in pieces: whoever waits for the sandbox does not wait for an agent that never answers. */
-static int sync_held(struct sandbox *s, struct err *e)
-{
-	uint64_t until = clock_after_ms(HUB_SYNC_MS);
-	int r;
-
-	do {
-		*e = ERR_NULL;
-		r = __atomic_load_n(&s->is_wanted, __ATOMIC_RELAXED) ? -ECANCELED
-								     : ws_sync(s->ws, clock_after_ms(SYNC_PIECE_MS), e);
-	} while (r == -ETIMEDOUT && clock_now() < until);
-	return r;
-}
-
 static int put_live(struct sandbox *s, const struct hub_put *what, const struct ws_import *io, bool keep,
 		    struct err *e)
 {
@@ -631,7 +625,7 @@ static int put_live(struct sandbox *s, const struct hub_put *what, const struct 
 		r = ws_fill(&(struct ws_fill){ .store = s->hub->conf.store, .root = &io->tree, .fd = fd, .over = true,
 					       .below = what->path, .keep_top = keep,.stop = &s->is_wanted }, e);
 	if (r == 0) /* the archive is let go of: its bytes must be here by way of the files */
-		r = sync_held(s, e);
+		r = come_home(s, e);
 	if (r == -ECANCELED) {
 		*e = ERR_NULL;
 		return err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);

@@ -36,7 +36,7 @@ static void load_one(struct hub *hub, const char *id)
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
-		.watchers = c->watchers, .log_commands = c->log_commands
+		.watchers = c->watchers, .log_commands = c->log_commands, .calm_rate = c->calm_rate
 	};
 	struct sandbox *s = NEW(struct sandbox);
 	struct err e = ERR_NULL;

@@ -277,6 +277,7 @@ void suspects_free(struct ws *ws)
 		free(s);
 	}
 	ws->suspect_n = 0;
+	ws->is_lossy = false;
 }
 
 static void not_suspect(struct ws *ws, uint64_t parent, struct span name)
@@ -335,7 +336,7 @@ static int scan_end(struct ws_pass *p, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "counting names");
 	total = c.names - (uint64_t)c.names_more;
-	if (ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
+	if (!ws->is_lossy && ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
 		return err_set(e, -EIO, "replication-halted",
 			       "%llu of %llu entries vanished at once; nothing was removed here",
 			       (unsigned long long)ws->suspect_n, (unsigned long long)total);
@@ -406,7 +407,7 @@ static void note_overflow(struct ws *ws)
 	uint64_t n = __atomic_add_fetch(&ws->counts.overflows, 1, __ATOMIC_RELAXED);
 
 	if ((n & (n - 1)) == 0)
-		log_info("ws", "events were lost inside, a full scan follows", "id=%s times=%llu", ws->id,
+		log_info("ws", "events were lost inside, a scan follows", "id=%s times=%llu", ws->id,
 			 (unsigned long long)n);
 }
 
@@ -417,8 +418,10 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 	struct msg_CHANGE c;
 	int r = 0;
 
-	if (m->flags & WIRE_CHG_OVERFLOW)
+	if (m->flags & WIRE_CHG_OVERFLOW) {
 		note_overflow(p->ws);
+		p->ws->is_lossy = true;
+	}
 	while (r == 0 && msg_rec_next(&records, MSG_CHANGE, &c)) {
 		r = apply_one(p, &c, scan, e);
 		__atomic_add_fetch(&p->ws->counts.records, 1, __ATOMIC_RELAXED);

@@ -11,6 +11,10 @@ static void tick_stop(void *ctx)
 
 	loop_untimer(&ws->tick);
 	loop_untimer(&ws->lazy);
+	loop_untimer(&ws->pace);
+	lock_take(&ws->lock);
+	ws->is_pacing = false;
+	lock_drop(&ws->lock);
 }
 
 void ws_refuse_changes(struct ws *ws, bool on)

@@ -251,6 +251,7 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 		return;
 	}
 	link_send(link, MSG_FETCH, &m);
+	ship_hurry(ws);
 }
 
 bool ws_is_told(struct ws *ws)

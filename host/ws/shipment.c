@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Contents as they arrive. One shipment is open at a time; its bytes go to a content writer, whose chunks travel to the
- * store's writer thread while more come in. What is complete is collected in the pass and becomes visible in its
- * transaction, after store_settle(): content is durable before an inode names it.
+ * Contents as they arrive. One shipment is open at a time, and one may rest; its bytes go to a content writer, whose
+ * chunks travel to the store's writer thread while more come in. What is complete is collected in the pass and becomes
+ * visible in its transaction, after store_settle(): content is durable before an inode names it.
  */
 #include "base/clock.h"
 #include "host/ws/state.h"
@@ -11,14 +11,97 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { SHIP_MAX_B = 1 << 30 }; /* credit is given in steps of at most this */
+/* It is over, for good or bad. */
+static void ship_drop(struct ws *ws, struct ws_ship *s)
+{
+	if (s->writer)
+		ws->stored_b += content_writer_new_b(s->writer);
+	content_writer_free(&s->writer);
+	memset(s, 0, sizeof(*s));
+}
 
 void ship_reset(struct ws *ws)
 {
-	if (ws->ship.writer)
-		ws->stored_b += content_writer_new_b(ws->ship.writer);
-	content_writer_free(&ws->ship.writer);
-	memset(&ws->ship, 0, sizeof(ws->ship));
+	ship_drop(ws, &ws->ship);
+	ship_drop(ws, &ws->aside);
+	lock_take(&ws->lock);
+	ws->calm.owed = 0; /* a new connection begins with all its credit */
+	lock_drop(&ws->lock);
+}
+
+/* --- how fast ----------------------------------------------------------------------------------------------------- */
+
+static struct looks looks; /* of this process: its processors are what there is to share */
+
+void ws_looked(struct ws *ws)
+{
+	looks_note(&looks, ws->tag, clock_now());
+}
+
+/* Large files are to wait: others look, and nobody waits for contents of this one. ws.lock is held. */
+static bool is_calm(const struct ws *ws, uint64_t now)
+{
+	return !ws->hurry && !ws->waiting && looks_by_others(&looks, ws->tag, now);
+}
+
+static void give(struct ws *ws, uint64_t bytes)
+{
+	struct msg_WINDOW credit = { .stream = WIRE_IN, .bytes = bytes };
+
+	if (bytes)
+		link_send_ship(ws->link, MSG_WINDOW, &credit);
+}
+
+void ship_pace(void *ctx)
+{
+	struct ws *ws = ctx;
+	uint64_t now = clock_now(), b, next;
+
+	lock_take(&ws->lock);
+	b = calm_due(&ws->calm, now, is_calm(ws, now));
+	next = calm_next(&ws->calm);
+	ws->is_pacing = next != CLOCK_NEVER && ws->pace;
+	lock_drop(&ws->lock);
+	give(ws, b);
+	if (ws->pace)
+		loop_rearm(ws->pace, next == CLOCK_NEVER ? next : MIN(next, now + CALM_LOOK_MS * CLOCK_MS));
+}
+
+void ship_hurry(struct ws *ws)
+{
+	uint64_t b;
+
+	lock_take(&ws->lock);
+	b = calm_due(&ws->calm, 0, false);
+	lock_drop(&ws->lock);
+	if (ws->link)
+		give(ws, b);
+}
+
+/* So much has come: its credit goes back, of a large file perhaps later. */
+static void came(struct ws *ws, uint64_t b)
+{
+	bool large = ws->ship.node.size > WIRE_SHIP_LARGE && link_speaks(ws->link, MSG_SHIP_ASIDE), arm = false;
+	uint64_t now;
+
+	if (large) {
+		lock_take(&ws->lock);
+		now = clock_now();
+		b = calm_came(&ws->calm, now, b, is_calm(ws, now));
+		arm = ws->calm.owed && !ws->is_pacing;
+		ws->is_pacing |= arm;
+		lock_drop(&ws->lock);
+	}
+	give(ws, b);
+	if (arm)
+		loop_post(ws->conf.loop, ship_pace, ws);
+}
+
+/* --- frames ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t new_b(const struct ws_ship *s)
+{
+	return s->writer ? content_writer_new_b(s->writer) : 0;
 }
 
 /*
@@ -27,7 +110,7 @@ void ship_reset(struct ws *ws)
  */
 static int check_quota(struct ws *ws, struct err *e)
 {
-	uint64_t b = ws->stored_b + (ws->ship.writer ? content_writer_new_b(ws->ship.writer) : 0);
+	uint64_t b = ws->stored_b + new_b(&ws->ship) + new_b(&ws->aside);
 
 	if (!ws->size_b || b / WS_STORED_TIMES <= ws->size_b)
 		return 0;
@@ -74,7 +157,6 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 
 	if (ws->ship.is_open || !msg_rec_next(&list, MSG_NODE, &told))
 		return err_set(e, -EBADMSG, "bad-message", "a shipment out of order or of no inode");
-	ship_reset(ws);
 	ws->ship.is_open = true;
 	ws->ship.ship = m->ship;
 	node_from_msg(&told, &ws->ship.node);
@@ -100,15 +182,13 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct err *e)
 {
 	struct ws *ws = p->ws;
-	struct msg_WINDOW credit = { .stream = WIRE_IN, .bytes = MIN(m->data.len, (size_t)SHIP_MAX_B) };
 	uint64_t end;
 	int r;
 
 	if (!ws->ship.is_open || __builtin_add_overflow(m->offset, m->data.len, &end) || end > ws->ship.node.size)
 		return err_set(e, -EBADMSG, "bad-message", "bytes outside a shipment");
 	__atomic_add_fetch(&ws->counts.ship_b, m->data.len, __ATOMIC_RELAXED);
-	if (credit.bytes)
-		link_send_ship(ws->link, MSG_WINDOW, &credit);
+	came(ws, m->data.len);
 	if (ws->ship.is_bad)
 		return 0;
 	r = check_quota(ws, e);
@@ -135,8 +215,21 @@ static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err 
 		vec_push(&p->ships, done);
 	else if (m->gone)
 		vec_push(&p->gone, done.node.fid);
-	ship_reset(ws);
+	ship_drop(ws, &ws->ship);
 	return r < 0 ? not_stored(r, e) : 0;
+}
+
+/* A large one makes room for others, or goes on. */
+static int ship_aside(struct ws *ws, const struct msg_SHIP_ASIDE *m, struct err *e)
+{
+	bool rests = m->ship == 0;
+	struct ws_ship *from = rests ? &ws->ship : &ws->aside, *to = rests ? &ws->aside : &ws->ship;
+
+	if (!from->is_open || to->is_open || (!rests && from->ship != m->ship))
+		return err_set(e, -EBADMSG, "bad-message", "a shipment that cannot rest or go on");
+	*to = *from;
+	memset(from, 0, sizeof(*from));
+	return 0;
 }
 
 int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e)
@@ -145,6 +238,7 @@ int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err
 		struct msg_SHIP begin;
 		struct msg_SHIP_DATA data;
 		struct msg_SHIP_END end;
+		struct msg_SHIP_ASIDE aside;
 	} m;
 	int r = msg_decode((enum msg_type)type, payload, &m, e);
 
@@ -154,6 +248,8 @@ int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err
 		return ship_begin(p, &m.begin, e);
 	if (type == MSG_SHIP_DATA)
 		return ship_data(p, &m.data, e);
+	if (type == MSG_SHIP_ASIDE)
+		return ship_aside(p->ws, &m.aside, e);
 	return ship_end(p, &m.end, e);
 }
 

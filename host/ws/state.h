@@ -7,6 +7,7 @@
 #include "base/lock.h"
 #include "base/map.h"
 #include "base/vec.h"
+#include "host/ws/calm.h"
 #include "host/ws/ws.h"
 
 enum {
@@ -115,6 +116,10 @@ struct ws {
 	struct list waiters;
 	unsigned waiting; /* how many these are */
 	struct loop_timer *lazy; /* for commands that began or ended; armed while live */
+	struct loop_timer *pace; /* credit that was withheld; armed while some is */
+	struct calm calm;
+	unsigned hurry; /* syncs that wait for contents */
+	bool is_pacing; /* the timer is armed, or will be */
 	struct loop_timer *tick; /* deadlines of waiters, retry after trouble; armed while live */
 	struct ws_stats stats; /* without the counts */
 	uint64_t trouble_at; /* clock_now() of the last trouble, 0: none yet */
@@ -128,17 +133,25 @@ struct ws {
 
 	/* the strand's own */
 	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
+	struct { /* pull.c: contents that are asked for a few at a time; the strand's, but for what is atomic */
+		bool is_on;	 /* atomic */
+		bool again;	 /* one more round: something was put off that lies behind @at */
+		uint64_t at;	 /* fid of the last that was asked for */
+		size_t open;	 /* asked for and not come */
+		uint64_t put_off; /* atomic: how often something was not asked for at once */
+		uint64_t seen;	 /* by the tick, on the loop: counts.ships */
+	} pull;
 	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
 	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
-	struct {
+	bool is_lossy; /* a scan after lost events: however much of the workspace vanishes, somebody removed it */
+	struct ws_ship {
 		bool is_open, is_bad;
 		uint64_t ship;
 		struct node node;
 		struct content_writer *writer;
-		uint64_t at;
-	} ship;
+	} ship, aside; /* aside: one that rests while others come */
 	struct {
 		bool is_loaded, is_changed, in_list;
 		VEC(struct ws_command) v;
@@ -161,6 +174,19 @@ void ws_schedule(struct ws *ws);
 int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 
+/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
+ * time. */
+bool ws_in_trouble(const struct ws *ws);
+/* pull.c: ask the agent for contents. pull_pass(): for what this pass wants; on the strand, behind its commit.
+ * pull_all(): for everything that is pending, any thread. pull_mark(): a number that is another one when something
+ * was put off since. pull_reset(): another connection. pull_tick(): once a second, on the loop. */
+struct ws_pass;
+void pull_pass(struct ws_pass *p);
+void pull_all(struct ws *ws);
+uint64_t pull_mark(const struct ws *ws);
+bool pull_is_on(const struct ws *ws);
+void pull_reset(struct ws *ws);
+void pull_tick(struct ws *ws);
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
  * answer of the agent must not be overtaken. */
 void ws_run_behind(struct ws *ws, pool_job_fn *fn, void *ctx);
@@ -206,6 +232,12 @@ void ship_reset(struct ws *ws);
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);
+
+/* shipment.c: how fast large files come (docs/workspace.md, "Calm"). What was withheld is given back now: somebody
+ * waits for contents. Any thread; ws.lock is not held. */
+void ship_hurry(struct ws *ws);
+/* The timer's. On the loop. */
+void ship_pace(void *ctx);
 
 /* fill.c: a directory's listing begins; an entry of it, whose content may be here (Return: true: it is, @n was
  * changed); the scan is over. */

@@ -15,8 +15,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { FETCH_AT_ONCE = 1024, COMMANDS_MS = 50 };
-enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60, SYNC_TRIES = 3 };
+enum { COMMANDS_MS = 50 };
+enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
@@ -44,6 +44,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	memcpy(&ws->tag, d.b, sizeof(ws->tag));
 	ws->tag = (ws->tag & 0x7fffffff) | 1;
 	ws->conf = *conf;
+	ws->calm.rate = conf->calm_rate;
 	ws->db = db;
 	ws->work = strand_new(conf->work);
 	ws->notify = strand_new(conf->notify);
@@ -152,9 +153,7 @@ void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx)
 	ws->listener_ctx = ctx;
 }
 
-/* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
- * time. */
-static bool in_trouble(const struct ws *ws)
+bool ws_in_trouble(const struct ws *ws)
 {
 	return ws->trouble_at && clock_now() - ws->trouble_at < TROUBLE_SHOWN_S * CLOCK_S;
 }
@@ -164,11 +163,12 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 	lock_take(&ws->lock);
 	*ret = ws->stats;
 	ret->queued_b = ws->queue_b;
+	ret->held_b = ws->calm.held_b;
 	ret->batches = __atomic_load_n(&ws->counts.batches, __ATOMIC_RELAXED);
 	ret->records = __atomic_load_n(&ws->counts.records, __ATOMIC_RELAXED);
 	ret->ships = __atomic_load_n(&ws->counts.ships, __ATOMIC_RELAXED);
 	ret->ship_b = __atomic_load_n(&ws->counts.ship_b, __ATOMIC_RELAXED);
-	if (ret->is_up && !ret->halted && !in_trouble(ws))
+	if (ret->is_up && !ret->halted && !ws_in_trouble(ws))
 		ret->why[0] = '\0';
 	lock_drop(&ws->lock);
 }
@@ -304,26 +304,6 @@ static void pass_after(void *ctx)
 	free(a);
 }
 
-static void fetch_all(struct ws *ws, const ws_fids *fids)
-{
-	struct link *link = ws_link(ws);
-	AUTO(txn_abort) struct txn *t = NULL;
-	size_t i;
-
-	if (!link || !fids->len || txn_read(ws->db, &t, NULL) < 0)
-		return;
-	for (i = 0; i < fids->len; i++) {
-		AUTO(str_free) char *path = NULL;
-		struct msg_FETCH m = { .fid = fids->v[i] };
-		struct node n;
-
-		if (node_get(t, m.fid, &n) != 0 || !(n.flags & NODE_PENDING) || node_path(t, m.fid, &path) != 0)
-			continue;
-		m.path = span_str(path);
-		link_send(link, MSG_FETCH, &m);
-	}
-}
-
 static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e)
 {
 	struct span payload = SPAN(f->bytes, f->len);
@@ -455,7 +435,7 @@ static void drain(void *ctx)
 		p.gone.v = NULL;
 		if (p.scan_done)
 			told(ws);
-		fetch_all(ws, &p.fetch); /* before anybody can ask for a sync, which would wait for these */
+		pull_pass(&p); /* before anybody can ask for a sync, which would wait for these */
 		ws_tell(ws, &p.changes, pass_after, a);
 		if (p.want_scan)
 			want_scan(ws);
@@ -495,7 +475,7 @@ static void on_frame(void *ctx, unsigned type, struct span payload)
 	bool pause = false;
 
 	if (type != MSG_CHANGES && type != MSG_SHIP && type != MSG_SHIP_DATA && type != MSG_SHIP_END &&
-	    type != MSG_COMMANDS)
+	    type != MSG_SHIP_ASIDE && type != MSG_COMMANDS)
 		return;
 	if (type == MSG_COMMANDS && ws->conf.log_commands == WS_LOG_OFF)
 		return;
@@ -552,6 +532,7 @@ static void begin(void *ctx)
 
 	ship_reset(j->ws);
 	suspects_free(j->ws);
+	pull_reset(j->ws);
 	r = j->disk && j->disk != j->ws->disk ? ws_same_disk(j->ws, j->disk, &e) : 0;
 	j->ws->boot = j->boot;
 	j->ws->is_broken = r < 0;
@@ -575,7 +556,7 @@ static void on_up(void *ctx, uint64_t boot, uint64_t disk)
 	j->disk = disk;
 	lock_take(&ws->lock);
 	ws->stats.is_up = true;
-	if (!ws->stats.halted && !in_trouble(ws))
+	if (!ws->stats.halted && !ws_in_trouble(ws))
 		ws->stats.why[0] = '\0';
 	lock_drop(&ws->lock);
 	strand_run(ws->work, begin, j);
@@ -587,7 +568,7 @@ static void on_down(void *ctx, const char *why)
 
 	lock_take(&ws->lock);
 	ws->stats.is_up = false;
-	if (!ws->stats.halted && !in_trouble(ws))
+	if (!ws->stats.halted && !ws_in_trouble(ws))
 		snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	queue_clear(ws, &ws->queue);
 	ws->queue_b = 0;
@@ -605,7 +586,7 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 		 why);
 	lock_take(&ws->lock);
 	full = str_eq(slug, "store-full") || str_eq(slug, "workspace-full");
-	ws->troubles = full && in_trouble(ws) ? MIN(ws->troubles + 1, (unsigned)TROUBLE_STEPS) : 0;
+	ws->troubles = full && ws_in_trouble(ws) ? MIN(ws->troubles + 1, (unsigned)TROUBLE_STEPS) : 0;
 	ws->trouble_at = clock_now();
 	ws->is_stuck = full || str_eq(slug, "eio");
 	delay_ms = (unsigned)TROUBLE_MS << ws->troubles;
@@ -625,6 +606,7 @@ static void tick(void *ctx)
 	struct ws *ws = ctx;
 
 	waiters_wake(ws, NULL, 0, false, -ETIMEDOUT);
+	pull_tick(ws);
 	loop_rearm(ws->tick, clock_after_ms(1000));
 }
 
@@ -634,6 +616,7 @@ static void tick_start(void *ctx)
 
 	ws->tick = loop_timer(ws->conf.loop, clock_after_ms(1000), tick, ws);
 	ws->lazy = loop_timer(ws->conf.loop, CLOCK_NEVER, on_lazy, ws);
+	ws->pace = loop_timer(ws->conf.loop, CLOCK_NEVER, ship_pace, ws);
 }
 
 void ws_start(struct ws *ws, const char *address, const void *token)
@@ -666,129 +649,5 @@ int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e)
 	else if (!ws->is_ready)
 		r = err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
 	lock_drop(&ws->lock);
-	return r;
-}
-
-/* A version of a file that was told and not brought when a sync began. */
-struct missing {
-	uint64_t fid;
-	int64_t ctime_ns;
-};
-
-typedef VEC(struct missing) missing_list;
-
-static int missing_note(struct ws *ws, missing_list *list)
-{
-	AUTO(txn_abort) struct txn *t = NULL;
-	struct node n = { .fid = 0 };
-	int r = txn_read(ws->db, &t, NULL);
-
-	while (r == 0 && (r = node_next_pending(t, n.fid, &n)) == 0) {
-		struct missing one = { .fid = n.fid, .ctime_ns = n.ctime_ns };
-
-		vec_push(list, one);
-	}
-	return MIN(r, 0);
-}
-
-/* Forget those that came, were replaced by something newer that came, or are no more. Return: 0 or -errno. */
-static int missing_look(struct ws *ws, missing_list *list)
-{
-	AUTO(txn_abort) struct txn *t = NULL;
-	size_t i, left = 0;
-	struct node n;
-	int r = txn_read(ws->db, &t, NULL);
-
-	for (i = 0; r >= 0 && i < list->len; i++) {
-		r = node_get(t, list->v[i].fid, &n);
-		if (r == 0 && (n.flags & NODE_PENDING) && n.content_ctime_ns < list->v[i].ctime_ns)
-			list->v[left++] = list->v[i];
-	}
-	if (r >= 0)
-		list->len = left;
-	return MIN(r, 0);
-}
-
-static void missing_fetch(struct ws *ws, const missing_list *list)
-{
-	ws_fids fids = { 0 };
-	size_t i;
-
-	for (i = 0; i < list->len && i < FETCH_AT_ONCE; i++)
-		vec_push(&fids, list->v[i].fid);
-	fetch_all(ws, &fids);
-	vec_fini(&fids);
-}
-
-/*
- * The agent has said that all is shipped. It cannot know of a file that it takes for acknowledged, or of a request
- * to fetch that it never got: so what was missing before the sync is asked for again and awaited.
- */
-static int missing_await(struct ws *ws, missing_list *list, uint64_t until, struct err *e)
-{
-	unsigned round;
-	int r = missing_look(ws, list);
-
-	for (round = 0; r == 0 && list->len; round++) {
-		if (!ws_link(ws))
-			return err_set(e, -EPIPE, "agent-gone", "the workspace was stopped");
-		if (clock_now() >= until)
-			return err_set(e, -ETIMEDOUT, "content-missing", "the contents of %zu files did not come",
-				       list->len);
-		if (round % 50 == 0)
-			missing_fetch(ws, list);
-		lock_take(&ws->lock);
-		(void)!lock_wait(&ws->lock, &ws->cond, clock_after_ms(20));
-		lock_drop(&ws->lock);
-		r = missing_look(ws, list);
-	}
-	return r < 0 ? err_sys(e, r, "looking for contents that are missing") : 0;
-}
-
-/* The store takes nothing: whoever waits is told so now, not when all dials have been in vain. */
-static bool is_stuck(struct ws *ws)
-{
-	bool stuck;
-
-	lock_take(&ws->lock);
-	stuck = ws->is_stuck && in_trouble(ws);
-	lock_drop(&ws->lock);
-	return stuck;
-}
-
-int ws_sync(struct ws *ws, uint64_t until, struct err *e)
-{
-	missing_list missing = { 0 };
-	struct msg_SYNC m = { .call = 0 };
-	struct link *link = ws_link(ws);
-	struct ws_stats stats;
-	int r, tries;
-
-	if (!link)
-		return 0;
-	ws_stat(ws, &stats);
-	if (stats.halted)
-		return err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
-	r = missing_note(ws, &missing);
-	if (r < 0)
-		err_sys(e, r, "looking for contents that are missing");
-	else
-		r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
-	/* A connection that breaks in between is made anew and all is told again: that is worth asking again, too. */
-	for (tries = 0; r == -EPIPE && tries < SYNC_TRIES && !is_stuck(ws) && ws_mode(ws) == WS_LIVE; tries++) {
-		r = link_wait_up(link, until, e);
-		if (r == 0)
-			r = link_wait(link, MSG_SYNC, &m, until, NULL, NULL, e);
-	}
-	if (r == 0)
-		r = missing_await(ws, &missing, until, e);
-	if (r == 0)
-		ws_flush(ws, until);
-	vec_fini(&missing);
-	ws_stat(ws, &stats);
-	if (r < 0 && !stats.halted && stats.why[0])
-		err_set(e, r, "not-durable", "not everything could be made durable: %s", stats.why);
-	if (r == 0 && stats.halted)
-		r = err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
 	return r;
 }

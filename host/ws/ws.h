@@ -57,6 +57,7 @@ struct ws_conf {
 	struct pool *dial;   /* connects to agents: may block for seconds on one that does not answer */
 	struct follow *watchers; /* of the journal, by the id of the workspace; may be NULL */
 	enum ws_log log_commands;
+	uint64_t calm_rate; /* bytes a second of large files while somebody looks into others; 0: as fast as it can */
 };
 
 /** ws_open() - the workspace @id of the store, stopped; @create makes it. Return: 0; as wsdb_open(). */
@@ -109,6 +110,10 @@ int ws_wait_ready(struct ws *ws, uint64_t until, struct err *e);
  * gone);
  * -EIO slug "replication-halted". */
 int ws_sync(struct ws *ws, uint64_t until, struct err *e);
+/** ws_sync_all() - the same, for as long as something comes: until @quiet_ms have passed without, but no longer than
+ * WS_SYNC_TIMES as long, and not after @stop (atomic, may be NULL) was set: then -ECANCELED. */
+int ws_sync_all(struct ws *ws, uint64_t quiet_ms, const bool *stop, struct err *e);
+enum { WS_SYNC_TIMES = 10 };
 /** ws_stop() - leave the agent; what was acknowledged stays. Waiters fail. Blocking; the workspace is stopped then. */
 void ws_stop(struct ws *ws);
 /** ws_pause() - leave the agent until the next ws_start(). Call it after ws_sync(), while nothing can change inside:
@@ -120,8 +125,12 @@ void ws_pause(struct ws *ws);
 void ws_refuse_changes(struct ws *ws, bool on);
 struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
 
+/** ws_looked() - the kernel has asked something about it: others keep quiet for a moment (docs/workspace.md, "Calm").
+ * Any thread, at every request. */
+void ws_looked(struct ws *ws);
+
 struct ws_stats {
-	uint64_t batches, records, ships, ship_b, pending, queued_b;
+	uint64_t batches, records, ships, ship_b, pending, queued_b, held_b;
 	bool halted, is_up;
 	char why[120]; /* why it halted or is down */
 };

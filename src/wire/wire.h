@@ -42,6 +42,7 @@ enum { WIRE_ENT_GONE = 1, WIRE_ENT_WRITTEN = 2, WIRE_ENT_ONLY = 4, WIRE_ENT_NAME
 enum {
 	WIRE_STDIN_WINDOW = 256 * 1024, /* standard input under way beyond what was acknowledged */
 	WIRE_SHIP_WINDOW = 4 * 1024 * 1024,
+	WIRE_SHIP_LARGE = 1024 * 1024, /* a longer file may wait for its credit, and leaves so much of it to others */
 	WIRE_UMASK_SET = 01000,
 	WIRE_TUNNEL_WINDOW = 256 * 1024, /* data of a tunnel under way, each direction */
 	WIRE_RING = 256 * 1024, /* output kept for replay, per stream */
@@ -51,7 +52,7 @@ enum {
 /** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
 static inline unsigned wire_since(unsigned type)
 {
-	if (type >= 0x7a && type <= 0x7e)
+	if (type == 0x54 || (type >= 0x7a && type <= 0x7e))
 		return 4;
 	return type == 0x79 ? 3 : (type >= 0x60 && type < 0x80) || type == 0x2e ? 2 : 1;
 }

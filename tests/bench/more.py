@@ -231,38 +231,84 @@ class Podman:
             raise RuntimeError(f"podman {argv[0]}: status {r.returncode}: {open(self.log.name, encoding='utf-8').read()[-300:]}")
 
 
+class Docker:
+    """A daemon of our own, without a network, that ends with us."""
+    rootfs = ["--network", "none", "base"]
+
+    def __init__(self, lower):
+        top = os.environ["TOP"] + "/docker"
+        os.mkdir(top)
+        self.log, host = open(top + "/log", "w", encoding="utf-8"), f"unix://{top}/d.sock"
+        self.argv, self.env = [shutil.which("docker"), "-H", host], dict(os.environ, DOCKER_CONFIG=top)
+        self.daemon = subprocess.Popen([shutil.which("dockerd") or "dockerd", "-H", host, "--data-root", top + "/data", "--exec-root", top + "/exec", "--pidfile",
+                                        top + "/pid", "--bridge=none", "--iptables=false"], stdin=DEVNULL, stdout=self.log, stderr=self.log)
+        until = time.monotonic() + 30
+        while subprocess.run(self.argv + ["version"], env=self.env, stdout=DEVNULL, stderr=DEVNULL, check=False).returncode != 0:
+            if self.daemon.poll() is not None or time.monotonic() > until:
+                self.end()
+                raise RuntimeError(f"dockerd: {open(self.log.name, encoding='utf-8').read()[-300:]}")
+            time.sleep(0.05)
+        try:
+            with subprocess.Popen(["tar", "-C", lower, "-c", "."], stdout=subprocess.PIPE) as tar:
+                subprocess.run(self.argv + ["import", "-", "base"], env=self.env, stdin=tar.stdout, stdout=self.log, stderr=self.log, check=True)
+        except subprocess.CalledProcessError as e:
+            self.end()
+            raise RuntimeError(f"docker import: status {e.returncode}") from e
+
+    def __call__(self, *argv):
+        r = subprocess.run(self.argv + list(argv), env=self.env, stdout=self.log, stderr=self.log, stdin=subprocess.PIPE, check=False)
+        if r.returncode != 0:
+            raise RuntimeError(f"docker {argv[0]}: status {r.returncode}: {open(self.log.name, encoding='utf-8').read()[-300:]}")
+
+    def end(self):
+        self.daemon.terminate()
+        self.daemon.wait()
+
+
+def peer_made(make, lower):
+    """The peer, after a first container; or None and why."""
+    one = None
+    try:
+        one = make(lower)
+        one("run", "--rm", *one.rootfs, "echo", "hello")
+        return one, ""
+    except (RuntimeError, TypeError, OSError) as e:
+        if one and hasattr(one, "end"):
+            one.end()
+        note(f"peer missing: {make.__name__.lower()}: {e}")
+        return None, f"; peer missing: {make.__name__.lower()}: {e}"
+
+
 def bench_cycle(box, _):
-    note("a life beside podman")
+    note("a life beside podman and docker")
     cli, env = program()
+    words = {"first": "create, then a first command with output; whole processes of the command line", "exec": "a command in a running one",
+             "stop": "ours also makes its files durable"}
 
     def berth(*argv):
         return subprocess.run(cli + list(argv), env=env, stdout=subprocess.PIPE, stdin=DEVNULL, check=True, text=True).stdout.strip()
 
-    podman = why = None
-    try:
-        podman = Podman(f"{os.environ['STATE']}/templates/base/root")
-        podman("run", "--rm", *podman.rootfs, "echo", "hello")
-    except (RuntimeError, TypeError, OSError) as e:
-        podman, why = None, f"podman: {e}"
-        note(f"peer missing: {why}")
-    times = {k: ([], []) for k in ("first", "exec", "stop")}
+    peers = {p.__name__.lower(): peer_made(p, f"{os.environ['STATE']}/templates/base/root") for p in (Podman, Docker)}
+    ours, theirs = {k: [] for k in words}, {p: {k: [] for k in words} for p in peers}
     for i in range(12):
         one = []
-        times["first"][0].append(spent(lambda: (one.append(berth("create")), berth("run", one[0], "--", "echo", "hello"))))
-        times["exec"][0].append(spent(berth, "run", one[0], "--", "true"))
-        times["stop"][0].append(spent(berth, "kill", "--grace", "0", one[0]))
+        ours["first"].append(spent(lambda: (one.append(berth("create")), berth("run", one[0], "--", "echo", "hello"))))
+        ours["exec"].append(spent(berth, "run", one[0], "--", "true"))
+        ours["stop"].append(spent(berth, "kill", "--grace", "0", one[0]))
         berth("rm", one[0])
-        if podman:
-            name = f"c{i}"
-            times["first"][1].append(spent(lambda: (podman("run", "-d", "--name", name, *podman.rootfs, "sleep", "1000"),
-                                                    podman("exec", name, "echo", "hello"))))
-            times["exec"][1].append(spent(podman, "exec", name, "true"))
-            times["stop"][1].append(spent(podman, "stop", "-t", "0", name))
-            podman("rm", "-f", name)
-    words = {"first": "create, then a first command with output; whole processes of the command line", "exec": "a command in a running one",
-             "stop": "ours also makes its files durable"}
-    for k, (a, b) in times.items():
-        report(f"cycle_{k}", "-", "ms", a, "podman, same template below an overlay, no network", b, words[k] + ("" if podman else f"; peer missing: {why}"))
+        for name, (peer, _) in peers.items():
+            if not peer:
+                continue
+            took = theirs[name]
+            took["first"].append(spent(lambda: (peer("run", "-d", "--name", f"c{i}", *peer.rootfs, "sleep", "1000"), peer("exec", f"c{i}", "echo", "hello"))))
+            took["exec"].append(spent(peer, "exec", f"c{i}", "true"))
+            took["stop"].append(spent(peer, "stop", "-t", "0", f"c{i}"))
+            peer("rm", "-f", f"c{i}")
+    if peers["docker"][0]:
+        peers["docker"][0].end()
+    for name, what in (("podman", "podman, same template below an overlay, no network"), ("docker", "docker, the same as an image, no network")):
+        for k in words:
+            report(f"cycle_{k}" + ("" if name == "podman" else "_to_docker"), "-", "ms", ours[k], what, theirs[name][k], words[k] + peers[name][1])
 
 
 PARTS = dict(tunnels=bench_tunnels, reconnect=bench_reconnect, cycle=bench_cycle)

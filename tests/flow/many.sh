@@ -12,7 +12,7 @@ else
 	export RUNNING=60 STORED=200
 fi
 IDS_FIRST=$((65536 * (49100 + 600 * ($$ % 18)))) IDS_COUNT=$((RUNNING + 16)) # beyond those of all other tests
-start_daemon --set "sandbox.max=$IDS_COUNT" --set sandbox.workspace=64M --set sandbox.memory=64M --set store.map-size=4G
+start_daemon --set "sandbox.max=$IDS_COUNT" --set sandbox.workspace=64M --set sandbox.memory=64M --set store.map-size=4G --set mount.calm-rate=0 # the neighbour is to be loud
 DAEMON_PID=$DAEMON
 export DAEMON_PID
 python3 "$SRC/tests/lib/many.py"

@@ -36,8 +36,7 @@ static void PRINTF(1, 2) die(const char *fmt, ...)
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
-	printf("\n");
-	exit(1);
+	exit(puts("") < 0 ? 2 : 1);
 }
 
 #define must(cond, ...)                   \
@@ -528,8 +527,7 @@ static void many_lost_connections(void)
 struct file {
 	uint64_t parent, fid, shipped;
 	char name[64];
-	struct buf data;
-	struct buf fresh;
+	struct buf data, fresh;
 	bool has_data, here;
 };
 
@@ -537,8 +535,8 @@ static struct {
 	struct link *link;
 	struct file files[256]; /* entries first seen as a name; contents by fid */
 	size_t n, changes, ships;
-	uint64_t root, ship, base;
-	struct file *now;
+	uint64_t root, ship, aside_ship, base;
+	struct file *now, *aside; /* aside: one that rests */
 } model;
 
 static struct file *file_of(uint64_t parent, struct span name)
@@ -615,6 +613,18 @@ static void on_ship_data(struct span payload)
 	memcpy(b->p + b->start + m.offset, m.data.p, m.data.len);
 }
 
+static void on_ship_aside(struct span payload)
+{
+	struct file *rests = model.now;
+	struct msg_SHIP_ASIDE m;
+
+	must(msg_decode(MSG_SHIP_ASIDE, payload, &m, NULL) == 0 && (!m.ship || m.ship == model.aside_ship), "bad");
+	model.aside_ship = model.ship;
+	model.ship = m.ship;
+	model.now = model.aside;
+	model.aside = rests;
+}
+
 static void on_ship_end(struct span payload)
 {
 	struct msg_SHIP_END m;
@@ -637,14 +647,13 @@ static void on_ship_end(struct span payload)
 static void on_link_frame(void *ctx, unsigned type, struct span payload)
 {
 	(void)ctx;
-	if (type == MSG_CHANGES)
-		on_changes(payload);
-	else if (type == MSG_SHIP)
-		on_ship(payload);
-	else if (type == MSG_SHIP_DATA)
-		on_ship_data(payload);
-	else if (type == MSG_SHIP_END)
-		on_ship_end(payload);
+	switch (type) {
+	case MSG_CHANGES: on_changes(payload); break;
+	case MSG_SHIP: on_ship(payload); break;
+	case MSG_SHIP_DATA: on_ship_data(payload); break;
+	case MSG_SHIP_ASIDE: on_ship_aside(payload); break;
+	case MSG_SHIP_END: on_ship_end(payload); break;
+	}
 }
 
 static void on_up(void *ctx, uint64_t boot, uint64_t disk)

@@ -144,9 +144,13 @@ const char *lab_path(const struct lab *l, const char *name)
 
 /* --- connections ------------------------------------------------------------------------------------------------- */
 
+unsigned lab_generation;
+
 bool wire_dial(const struct lab *l, struct wire *w, enum wire_kind kind, const uint8_t *token)
 {
-	struct msg_HELLO m = { .generation = WIRE_GENERATION, .kind = kind, .token = SPAN(token, WIRE_TOKEN_LEN),
+	struct msg_HELLO m = { .generation = lab_generation ? lab_generation : WIRE_GENERATION,
+			       .kind = kind,
+			       .token = SPAN(token, WIRE_TOKEN_LEN),
 			       .id = span_str("lab"), .wall_ns = clock_wall() };
 	union {
 		struct msg_HELLO hello;
@@ -225,7 +229,7 @@ static struct span entry_key(uint64_t parent, struct span name, char room[264])
 	return SPAN(room, 8 + name.len);
 }
 
-static struct inode *inode_put(struct host *h, const struct msg_NODE *n)
+struct inode *inode_put(struct host *h, const struct msg_NODE *n)
 {
 	struct inode *i = map_get_u64(&h->inodes, n->fid);
 
@@ -403,70 +407,6 @@ static void on_control(struct host *h)
 		snprintf(h->slug, sizeof(h->slug), "%.*s", (int)m.error.slug.len, (const char *)m.error.slug.p);
 }
 
-static void ship_begin(struct host *h, const struct msg_SHIP *m)
-{
-	struct span nodes = m->node;
-	struct inode *i;
-
-	h->now = *m;
-	cr_assert(msg_rec_next(&nodes, MSG_NODE, &h->now_node));
-	free(h->now_data);
-	h->now_data = calloc(1, h->now_node.size + 1);
-	if (!m->base)
-		return;
-	h->deltas++;
-	i = map_get_u64(&h->inodes, h->now_node.fid);
-	cr_assert(i && i->has_data && i->shipped == m->base);
-	memcpy(h->now_data, i->data, MIN(i->data_len, h->now_node.size));
-}
-
-static void ship_end(struct host *h, const struct msg_SHIP_END *m)
-{
-	struct inode *i;
-
-	h->gone += m->gone;
-	if (!m->ok)
-		return;
-	i = map_get_u64(&h->inodes, h->now_node.fid);
-	if (!i)
-		i = inode_put(h, &h->now_node);
-	free(i->data);
-	i->data = h->now_data;
-	h->now_data = NULL;
-	i->data_len = h->now_node.size;
-	i->shipped = h->now.ship;
-	i->has_data = true;
-	i->absent = false;
-	h->ships++;
-	wire_send(&h->ship, MSG_SHIP_ACK, &(struct msg_SHIP_ACK){ .ship = h->now.ship, .ok = 1 });
-}
-
-static void on_ship(struct host *h)
-{
-	union {
-		struct msg_SHIP ship;
-		struct msg_SHIP_DATA data;
-		struct msg_SHIP_END end;
-		char room[512];
-	} m;
-	unsigned type = wire_next(&h->ship, &m);
-
-	cr_assert_neq(type, 0, "the ship connection was closed");
-	if (type == MSG_SHIP) {
-		ship_begin(h, &m.ship);
-	} else if (type == MSG_SHIP_DATA) {
-		cr_assert_leq(m.data.offset + m.data.data.len, h->now_node.size);
-		memcpy(h->now_data + m.data.offset, m.data.data.p, m.data.data.len);
-		h->ship_bytes += m.data.data.len;
-		if (!h->hold_credit)
-			wire_send(&h->ship, MSG_WINDOW,
-				  &(struct msg_WINDOW){ .stream = 0, .bytes = m.data.data.len });
-	} else {
-		cr_assert_eq(type, MSG_SHIP_END);
-		ship_end(h, &m.end);
-	}
-}
-
 void host_serve(struct host *h, int ms)
 {
 	struct pollfd p[2] = { { .fd = h->control.fd, .events = POLLIN }, { .fd = h->ship.fd, .events = POLLIN } };
@@ -481,7 +421,7 @@ void host_serve(struct host *h, int ms)
 			any = true;
 		}
 		if (h->ship.fd >= 0 && wire_ready(&h->ship, 0)) {
-			on_ship(h);
+			host_on_ship(h);
 			any = true;
 		}
 	}
@@ -536,6 +476,8 @@ void host_reopen(struct host *h)
 	wire_close(&h->control);
 	if (ship)
 		wire_close(&h->ship);
+	h->now.is_open = h->aside.is_open = false;
+	h->owed = 0;
 	dial_all(h, ship);
 	while (h->scans == scans)
 		host_serve(h, 100);
@@ -556,7 +498,8 @@ void host_close(struct host *h)
 	}
 	map_fini(&h->entries);
 	map_fini(&h->inodes);
-	free(h->now_data);
+	free(h->now.data);
+	free(h->aside.data);
 }
 
 static void differ(unsigned *n, const char *path, const char *what, uint64_t told, uint64_t is)

@@ -29,6 +29,9 @@ void lab_stop(struct lab *l);
 /** lab_path() - a path in the workspace; static storage, four at a time. */
 const char *lab_path(const struct lab *l, const char *name);
 
+/** What the host's end says to speak; 0: the newest. */
+extern unsigned lab_generation;
+
 struct wire {
 	int fd;
 	struct buf in;
@@ -70,9 +73,14 @@ struct host {
 	uint64_t root, seq, calls, boot;
 	unsigned scans, overflows, deltas, gone, ships;
 	uint64_t ship_bytes; /* of SHIP_DATA */
-	struct msg_SHIP now;
-	struct msg_NODE now_node;
-	uint8_t *now_data;
+	struct shipment {
+		struct msg_SHIP ship;
+		struct msg_NODE node;
+		uint8_t *data;
+		bool is_open;
+	} now, aside; /* aside: one that rests */
+	unsigned asides, voids; /* how often one did; how many came to nothing */
+	uint64_t owed;	 /* credit that was not given */
 	bool hold_acks; /* do not acknowledge changes */
 	bool hold_credit; /* nor give credit for what is shipped */
 	unsigned reply; /* type of the last answer to a call, and the call */
@@ -92,6 +100,15 @@ void host_reopen(struct host *h);
 void host_serve(struct host *h, int ms);
 /** host_call() - send a call (its first member is the id, set here) and serve until its answer. Return: its type. */
 unsigned host_call(struct host *h, enum msg_type type, void *m);
+/** inode_put() - the model's, made or changed; host_on_ship() - the next frame about contents. For the lab itself. */
+struct inode *inode_put(struct host *h, const struct msg_NODE *n);
+void host_on_ship(struct host *h);
+/** host_sync() - fetch what was not brought, and sync. Return: the answer's type. */
+unsigned host_sync(struct host *h);
+/** lab_fill() - bytes that depend on @byte into a file, made where there is none. */
+void lab_fill(const char *path, uint64_t at, size_t len, int byte);
+/** host_pay() - give credit that is owed, at most so much. */
+void host_pay(struct host *h, uint64_t bytes);
 /** host_check() - compare the model with the disk. Return: number of differences; the first are printed. */
 unsigned host_check(struct host *h, bool contents);
 

@@ -53,6 +53,7 @@ Test(blocks, hash_sees_every_byte_and_the_store_is_bounded)
 {
 	static uint8_t data[BLOCK];
 	struct blocks_store s;
+	struct blocks *used;
 	uint64_t h;
 	size_t i;
 
@@ -69,12 +70,16 @@ Test(blocks, hash_sees_every_byte_and_the_store_is_bounded)
 	for (i = 1; i <= 10; i++)
 		blocks_put(&s, blocks_new(i, i, BLOCKS_MAX / 4));
 	cr_assert_leq(s.total, BLOCKS_MAX);
-	cr_assert_null(blocks_get(&s, 1));
-	cr_assert_not_null(blocks_get(&s, 10));
-	cr_assert_not_null(blocks_get(&s, 7)); /* used: now younger than the others */
+	cr_assert_null(blocks_take(&s, 1));
+	used = blocks_take(&s, 7);
+	cr_assert_not_null(used);
+	cr_assert_null(blocks_take(&s, 7));
+	blocks_put(&s, used); /* now younger than the others */
 	blocks_put(&s, blocks_new(11, 11, BLOCKS_MAX / 4));
-	cr_assert_not_null(blocks_get(&s, 7));
-	cr_assert_null(blocks_get(&s, 8));
+	used = blocks_take(&s, 7);
+	cr_assert_not_null(used);
+	cr_assert_null(blocks_take(&s, 8));
+	free(used);
 	blocks_fini(&s);
 }
 
@@ -168,11 +173,22 @@ Test(dirty, coalesces_in_order_and_overflows)
 	cr_assert_str_eq(dirty_first(&d)->name, "b");
 	dirty_mark(&d, 1, span_str("a"), 0);
 	cr_assert_eq(dirty_len(&d), 3);
-	for (i = 0; i <= DIRTY_MAX; i++) {
+	for (i = 0; i <= DIRTY_MAX; i++) { /* what does not fit is found by listing its directory */
 		snprintf(name, sizeof(name), "n%u", i);
 		dirty_mark(&d, 3, span_str(name), 0);
 	}
-	cr_assert(d.overflowed);
+	cr_assert_not(d.overflowed);
+	cr_assert(d.crowded);
+	cr_assert_eq(dirty_len(&d), DIRTY_MAX + 1);
+	m = dirty_mark(&d, 3, SPAN_NULL, 0);
+	cr_assert_eq(m->flags, DIRTY_LIST);
+	cr_assert_null(dirty_mark(&d, 1, span_str("c"), 0));
+	cr_assert_eq(dirty_mark(&d, 1, SPAN_NULL, 0)->flags, DIRTY_LIST);
+	cr_assert_not_null(dirty_mark(&d, 4, SPAN_NULL, 0));
+	for (i = 5; !d.overflowed; i++) { /* and these have a bound, too */
+		cr_assert_lt(i, DIRTY_MAX);
+		dirty_mark(&d, i, span_str("n"), 0);
+	}
 	cr_assert_lt(dirty_len(&d), 10);
 	dirty_fini(&d);
 }

@@ -6,6 +6,7 @@
 #include "guest/ahead.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -122,6 +123,79 @@ Test(ship, what_was_dropped_is_asked_for_ahead)
 	host_open(&h, &l, true);
 	cr_assert_eq(sync_all(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
+	host_close(&h);
+	lab_stop(&l);
+}
+
+static void lay(struct wire *w, const char *path, uint64_t size)
+{
+	struct msg_FILL_ENTRY en = { .path = span_str(path), .mode = S_IFREG | 0644, .size = size };
+	struct msg_FILL m = { .over = 1 };
+	struct msg_list list;
+
+	msg_list_init(&list, FRAME_MAX);
+	cr_assert_eq(msg_list_rec(&list, MSG_FILL_ENTRY, &en), 0);
+	m.entries = msg_list_span(&list);
+	wire_send(w, MSG_FILL, &m);
+	msg_list_fini(&list);
+}
+
+/* The size of what is being laid out, under whatever name it has until it is whole. */
+static off_t laid(const struct lab *l)
+{
+	DIR *d = opendir(lab_path(l, ""));
+	struct dirent *e;
+	struct stat st = { .st_size = 0 };
+
+	while ((e = readdir(d)))
+		if (strncmp(e->d_name, ".berth-", 7) == 0)
+			(void)!fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW);
+	closedir(d);
+	return st.st_size;
+}
+
+/* A large file that is laid out is told and shipped when it is whole, and once. */
+Test(ship, nothing_is_told_of_a_file_that_is_not_whole)
+{
+	static uint8_t piece[200000];
+	struct msg_FILL_DATA more = { .data = SPAN(piece, sizeof(piece)) };
+	uint64_t end = clock_after_ms(20000);
+	struct msg_FILLED filled;
+	size_t names;
+	struct host h;
+	struct wire w;
+	struct run r;
+	struct lab l;
+
+	if (!lab_start(&l, "fanotify")) {
+		cr_skip_test("no loop device or no fanotify here");
+		return;
+	}
+	memset(piece, 'p', sizeof(piece));
+	host_open(&h, &l, true);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	names = h.entries.len;
+	cr_assert(wire_dial(&l, &w, WIRE_FILL, l.token));
+	lay(&w, "large", 2 * sizeof(piece));
+	wire_send(&w, MSG_FILL_DATA, &more);
+	while (laid(&l) != sizeof(piece))
+		cr_assert_lt(clock_now(), end);
+	r = run_it(&l, &h, &(struct spec){ .credit = 1 << 20 }, (const char *const[]){ "true", NULL });
+	run_fini(&r);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(h.entries.len, names);
+	cr_assert_eq(h.ships, 0);
+	more.offset = sizeof(piece);
+	wire_send(&w, MSG_FILL_DATA, &more);
+	wire_send(&w, MSG_FILL_END, &(struct msg_FILL_END){ 0 });
+	while (!wire_ready(&w, 1) && clock_now() < end)
+		host_serve(&h, 10);
+	cr_assert_eq(wire_next(&w, &filled), MSG_FILLED);
+	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_check(&h, true), 0);
+	cr_assert_eq(h.ships, 1);
+	cr_assert_eq(h.ship_bytes, 2 * sizeof(piece));
+	wire_close(&w);
 	host_close(&h);
 	lab_stop(&l);
 }

@@ -133,56 +133,6 @@ static void barrier(const struct lab *l, struct host *h)
 	run_fini(&r);
 }
 
-/* The path of an inode as the model has it; false when it has no name. */
-static bool path_of(struct host *h, uint64_t fid, char *to, size_t size)
-{
-	struct map_slot *slot;
-	size_t pos = 0, len;
-
-	if (fid == h->root) {
-		to[0] = '\0';
-		return true;
-	}
-	while ((slot = map_next(&h->entries, &pos))) {
-		struct entry *e = slot->value;
-
-		if (e->fid != fid || !path_of(h, e->parent, to, size))
-			continue;
-		len = strlen(to);
-		snprintf(to + len, size - len, "%s%s", len ? "/" : "", e->name);
-		return true;
-	}
-	return false;
-}
-
-/* What a host owes: an inode that a scan told without a mark, and whose content it lacks, is asked for. */
-static void fetch_missing(struct host *h)
-{
-	struct map_slot *slot;
-	size_t pos = 0;
-
-	while ((slot = map_next(&h->inodes, &pos))) {
-		struct inode *i = slot->value;
-		char path[4096];
-		struct msg_FETCH m = { .fid = i->node.fid };
-
-		if (!S_ISREG(i->node.mode) || i->node.size == 0 || i->names ||
-		    (i->has_data && !i->absent && i->data_len == i->node.size) ||
-		    !path_of(h, m.fid, path, sizeof(path)))
-			continue;
-		m.path = span_str(path);
-		wire_send(&h->control, MSG_FETCH, &m);
-	}
-}
-
-static unsigned sync_all(struct host *h)
-{
-	struct msg_SYNC m = { 0 };
-
-	fetch_missing(h);
-	return host_call(h, MSG_SYNC, &m);
-}
-
 static void model_check(const char *watcher, unsigned rounds, const char *keep)
 {
 	struct dice d = { .state = 0x9e3779b97f4a7c15ULL, .no_links = *keep };
@@ -207,7 +157,7 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 		cr_assert_eq(host_check(&h, false), 0, "round %u\n%s", i, d.log);
 		d.log_len = 0;
 		if (i % 50 == 49) {
-			cr_assert_eq(sync_all(&h), MSG_OK);
+			cr_assert_eq(host_sync(&h), MSG_OK);
 			cr_assert_eq(host_check(&h, true), 0, "contents, round %u", i);
 		}
 		if (i % 70 == 69)
@@ -280,7 +230,7 @@ static void commands(const char *watcher)
 	r = RUN(&l, &h, SPEC(0), "sh", "-c", l.fan >= 0 ? "rm m/b" : "rm -r m");
 	run_fini(&r);
 	cr_assert_eq(host_check(&h, false), 0);
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	host_close(&h);
 	lab_stop(&l);
@@ -333,7 +283,7 @@ static void crowd(const char *watcher)
 		wire_close(&w[i]);
 	}
 	cr_assert_eq(host_check(&h, false), 0);
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	host_close(&h);
 	lab_stop(&l);
@@ -377,185 +327,6 @@ Test(watch, exit_comes_after_the_acknowledgement)
 	run_fini(&r);
 	wire_close(&w);
 	host_close(&h);
-	lab_stop(&l);
-}
-
-static void fill(const char *path, uint64_t at, size_t len, int byte)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	uint8_t *data = malloc(len);
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		data[i] = (uint8_t)(byte + (int)(i * 31 >> 3));
-	cr_assert_eq(pwrite(fd, data, len, (off_t)at), (ssize_t)len);
-	close(fd);
-	free(data);
-}
-
-Test(ship, whole_sparse_delta_and_fetch)
-{
-	struct msg_FETCH fetch = { .path = span_str("large") };
-	struct inode *i;
-	struct host h;
-	struct lab l;
-	uint64_t bytes;
-
-	cr_assert(lab_start(&l, "inotify"));
-	host_open(&h, &l, true);
-	fill(lab_path(&l, "large"), 0, 6 << 20, 1);
-	fill(lab_path(&l, "sparse"), 30 << 20, 5000, 2);
-	fill(lab_path(&l, "small"), 0, 10, 3);
-	close(open(lab_path(&l, "empty"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	cr_assert_lt(h.ship_bytes, 30 << 20);
-	bytes = h.ship_bytes;
-	fill(lab_path(&l, "large"), 2 << 20, 100, 9);
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	cr_assert_geq(h.deltas, 1);
-	cr_assert_leq(h.ship_bytes - bytes, h.deltas * 2 * 262144);
-	cr_assert_eq(truncate(lab_path(&l, "large"), (5 << 20) + 77), 0); /* shorter, and grown by a hole */
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(truncate(lab_path(&l, "large"), 7 << 20), 0);
-	fill(lab_path(&l, "large"), (6 << 20) + 5, 3, 7);
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	/* a FETCH ships again, also what nobody wrote */
-	i = NULL;
-	for (size_t pos = 0; !i || i->node.size != 7 << 20;)
-		i = map_next(&h.inodes, &pos)->value;
-	bytes = h.ships;
-	fetch.fid = i->node.fid;
-	wire_send(&h.control, MSG_FETCH, &fetch);
-	while (h.ships == bytes)
-		host_serve(&h, 100);
-	fetch.fid = 12345;
-	wire_send(&h.control, MSG_FETCH, &fetch);
-	while (!h.gone)
-		host_serve(&h, 100);
-	cr_assert_eq(host_check(&h, true), 0);
-	host_close(&h);
-	lab_stop(&l);
-}
-
-/* A store into a shared mapping has no event: the census of a sync finds it. */
-Test(ship, sync_sees_shared_mappings)
-{
-	struct host h;
-	struct lab l;
-	char *map;
-	int fd;
-
-	cr_assert(lab_start(&l, "inotify"));
-	fill(lab_path(&l, "mapped"), 0, 8192, 1);
-	host_open(&h, &l, true);
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	fd = open(lab_path(&l, "mapped"), O_RDWR | O_CLOEXEC);
-	map = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	cr_assert_neq(map, MAP_FAILED);
-	close(fd);
-	map[5000] = 'Z';
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	map[5001] = 'Y';
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	munmap(map, 8192);
-	host_close(&h);
-	lab_stop(&l);
-}
-
-/* A file that is written all the time is shipped nevertheless, and settles when the writer ends. */
-Test(ship, a_file_that_never_rests)
-{
-	struct run r = { .slug = "" };
-	struct host h;
-	struct wire w;
-	struct lab l;
-	char room[512];
-
-	cr_assert(lab_start(&l, "inotify"));
-	host_open(&h, &l, true);
-	exec_send(&l, &w, SPEC(.id = "writer"),
-		  (const char *const[]){ "sh", "-c", "while [ ! -e stop ]; do echo some more text >>log; done", NULL });
-	cr_assert_eq(wire_next(&w, room), MSG_STARTED);
-	while (h.ships < 2)
-		host_serve(&h, 100);
-	close(open(lab_path(&l, "stop"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-	exec_finish(&w, &h, SPEC(0), &r);
-	cr_assert_eq(r.how, WIRE_EXITED);
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	cr_assert_eq(host_check(&h, true), 0);
-	run_fini(&r);
-	wire_close(&w);
-	host_close(&h);
-	lab_stop(&l);
-}
-
-/* Whether a process holds a file open that has no name any more. */
-static bool holds_deleted(pid_t pid)
-{
-	char dir[64], path[400], target[4096];
-	bool found = false;
-	struct dirent *d;
-	DIR *fds;
-	ssize_t n;
-
-	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
-	fds = opendir(dir);
-	cr_assert_not_null(fds);
-	while ((d = readdir(fds))) {
-		snprintf(path, sizeof(path), "%s/%s", dir, d->d_name);
-		n = readlink(path, target, sizeof(target) - 1);
-		target[MAX(n, 0)] = '\0';
-		found |= strstr(target, "big (deleted)") != NULL;
-	}
-	closedir(fds);
-	return found;
-}
-
-Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
-{
-	struct host h;
-	struct lab l;
-	struct run r;
-
-	cr_assert(lab_start(&l, "inotify"));
-	host_open(&h, &l, true);
-	h.hold_credit = true; /* so it stays under way */
-	r = RUN(&l, &h, SPEC(0), "dd", "if=/dev/zero", "of=big", "bs=1M", "count=16");
-	cr_assert_eq(r.code, 0);
-	run_fini(&r);
-	while (!h.ship_bytes)
-		host_serve(&h, 100);
-	r = RUN(&l, &h, SPEC(0), "rm", "big");
-	cr_assert_eq(r.code, 0);
-	cr_assert_not(holds_deleted(l.pid));
-	cr_assert_eq(sync_all(&h), MSG_OK);
-	run_fini(&r);
-	host_close(&h);
-	lab_stop(&l);
-}
-
-Test(ship, sync_without_replication_or_shipping_says_so)
-{
-	struct msg_SYNC m = { .call = 7 };
-	union {
-		struct msg_ERROR error;
-		char room[512];
-	} got;
-	struct wire w;
-	struct lab l;
-
-	cr_assert(lab_start(&l, "inotify"));
-	cr_assert(wire_dial(&l, &w, WIRE_CONTROL, l.token));
-	wire_send(&w, MSG_SYNC, &m);
-	cr_assert_eq(wire_next(&w, &got), MSG_ERROR);
-	cr_assert(span_eq(got.error.slug, span_str("not-replicating")));
-	wire_close(&w);
 	lab_stop(&l);
 }
 
@@ -651,13 +422,13 @@ static void what_is_kept(const char *watcher)
 	cr_assert_eq(watches(&l), before - (before > 0));
 	cr_assert_eq(host_check(&h, false), 0);
 	inside(&l, &h, "mv node_modules/lib src/lib");
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	inside(&l, &h, "mv src/lib tmp/x; mv node_modules/7 src/seven");
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	inside(&l, &h, "mv tmp/x src/node_modules/x; mv src/node_modules src/was; mv src/was tmp/");
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	/* A file where a directory was, and the other way round: only directories of this name are not kept. */
 	inside(&l, &h, "rm -rf node_modules; echo file >node_modules");
@@ -725,7 +496,7 @@ Test(watch, names_alone_are_told_and_contents_fetched)
 	cr_assert_eq(inode_at(&h, "big.bin")->node.size, 3000005);
 	cr_assert_eq(h.ships, ships + 1); /* c.txt */
 	inside(&l, &h, "mv big.bin big.txt");
-	cr_assert_eq(sync_all(&h), MSG_OK);
+	cr_assert_eq(host_sync(&h), MSG_OK);
 	cr_assert_eq(host_check(&h, true), 0);
 	host_close(&h);
 	lab_stop(&l);

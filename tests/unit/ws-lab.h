@@ -16,6 +16,10 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
+#ifndef LAB_CALM_RATE
+#define LAB_CALM_RATE 0
+#endif
+
 enum { LAB_ROOT = 2, LAB_MS = 10000, LAB_QUIET_MS = 300 };
 
 struct lab {
@@ -30,6 +34,7 @@ struct lab {
 	struct buf control_in, ship_in;
 	uint64_t seq, replicate; /* call of the REPLICATE that was heard last */
 	uint64_t disk;		 /* what HELLO names */
+	unsigned generation;	 /* that it speaks; 0: the newest */
 	struct msg_list records;
 };
 
@@ -42,7 +47,7 @@ static inline void *lab_loop(void *ctx)
 static inline struct ws_conf lab_conf(struct lab *l)
 {
 	return (struct ws_conf){ .store = l->place.store, .loop = l->loop, .work = l->work, .notify = l->notify,
-				 .dial = l->dial };
+				 .dial = l->dial, .calm_rate = LAB_CALM_RATE };
 }
 
 static inline void lab_make(struct lab *l)
@@ -94,6 +99,8 @@ static inline void lab_greet(struct lab *l, int *ret_fd, struct buf *in, unsigne
 	cr_assert_eq(m.kind, kind);
 	m.boot = boot;
 	m.disk = l->disk;
+	if (l->generation)
+		m.generation = l->generation;
 	cr_assert_eq(frame_send(fd, MSG_HELLO, &m, clock_after_ms(LAB_MS)), 0);
 	frame_consume(in, &f);
 	*ret_fd = fd;

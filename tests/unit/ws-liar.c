@@ -227,6 +227,52 @@ Test(ws_liar, shipments_out_of_order)
 	works_still("g", 76, false);
 }
 
+static void rest(uint64_t ship)
+{
+	lab_send_ship(&l, MSG_SHIP_ASIDE, &(struct msg_SHIP_ASIDE){ .ship = ship });
+}
+
+Test(ws_liar, shipments_that_cannot_rest_or_go_on)
+{
+	struct msg_NODE told = lab_node(12, S_IFREG | 0644, 100, 6);
+
+	lab_file(&l, "f", 12, 100, 6);
+	lab_batch(&l, 0);
+	rest(0);
+	expect_refused("cannot rest", "a", 70);
+	rest(1);
+	expect_refused("cannot rest", "b", 71);
+	lab_ship_begin(&l, 1, 0, &told);
+	rest(0);
+	lab_ship_begin(&l, 2, 0, &told);
+	rest(0);
+	expect_refused("cannot rest", "c", 72);
+	lab_ship_begin(&l, 3, 0, &told);
+	rest(0);
+	lab_ship_begin(&l, 4, 0, &told);
+	rest(3);
+	expect_refused("cannot rest", "d", 73);
+	lab_ship_begin(&l, 5, 0, &told);
+	rest(0);
+	rest(6);
+	expect_refused("cannot rest", "e", 74);
+	lab_ship_begin(&l, 7, 0, &told);
+	rest(0);
+	lab_ship_data(&l, 0, SPAN("x", 1));
+	expect_refused("outside a shipment", "f2", 75);
+	/* the same file twice at once, and a connection that is lost while one rests */
+	lab_ship_begin(&l, 8, 0, &told);
+	lab_ship_data(&l, 0, SPAN("old", 3));
+	rest(0);
+	lab_ship_begin(&l, 9, 0, &told);
+	lab_ship_end(&l, true, false);
+	rest(8);
+	lab_ship_end(&l, true, false);
+	lab_ship_begin(&l, 10, 0, &told);
+	rest(0);
+	works_still("g", 76, false);
+}
+
 /* The same bytes twice, backwards, and in each other: what was said last, or a refusal. */
 Test(ws_liar, offsets_that_go_back)
 {

@@ -92,6 +92,7 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_ku64(w, "shipments", i->ws.ships);
 	jw_ku64(w, "shipped_b", i->ws.ship_b);
 	jw_ku64(w, "queued_b", i->ws.queued_b);
+	jw_ku64(w, "held_b", i->ws.held_b);
 	jw_close(w, '}');
 	jw_close(w, '}');
 }
@@ -307,7 +308,7 @@ int v1_sandbox_sync(void *ctx, struct http_req *req, struct http_res *res, struc
 	uint64_t ms;
 	int r = v1_query_u64(req, "timeout_ms", 120000, &ms, e);
 
-	return r < 0 ? r : reply_ok(res, hub_sync(api->hub, http_segment(req, 0), clock_after_ms(ms), e));
+	return r < 0 ? r : reply_ok(res, hub_sync(api->hub, http_segment(req, 0), ms, e));
 }
 
 /* --- health of the store ------------------------------------------------------------------------------------------ */
