@@ -14,44 +14,18 @@
  * transaction of the old one: what was committed is there, the commit that failed is not, and readers go on although
  * the disk may still refuse every write.
  */
-#include "host/store/db.h"
+#include "host/store/db-inside.h"
 #include "host/store/pace.h"
 
 #include "base/clock.h"
-#include "base/lock.h"
 
 #include <errno.h>
-#include <lmdb.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 
-enum { DB_IDLE_MAX = 32, DB_REOPEN_MS = 2000 };
+enum { DB_REOPEN_MS = 2000 };
 
-struct db {
-	MDB_env *env;
-	MDB_dbi tables[DB_TABLES_MAX];
-	size_t n_tables;
-	bool read_only;
-	char *path;
-	struct db_conf conf;
-	struct lock lock; /* what follows */
-	unsigned live;	  /* transactions that are not idle */
-	bool is_broken;
-	struct db_txn *idle[DB_IDLE_MAX];
-	size_t n_idle;
-};
-
-struct db_txn {
-	struct db *db; /* borrowed */
-	MDB_txn *txn;
-	bool write;
-	int code; /* sticky */
-	MDB_cursor *cursors[DB_TABLES_MAX];
-	bool bound[DB_TABLES_MAX]; /* the cursor belongs to this life of the transaction */
-};
-
-static int translate(int r)
+int db_translate(int r)
 {
 	switch (r) {
 	case 0:
@@ -96,10 +70,10 @@ static int open_tables(struct db *db)
 	if (r) {
 		if (txn)
 			mdb_txn_abort(txn);
-		return r == MDB_NOTFOUND ? -EPROTO : translate(r);
+		return r == MDB_NOTFOUND ? -EPROTO : db_translate(r);
 	}
 	db->n_tables = conf->n_tables;
-	return translate(mdb_txn_commit(txn));
+	return db_translate(mdb_txn_commit(txn));
 }
 
 static int env_open(struct db *db)
@@ -117,7 +91,7 @@ static int env_open(struct db *db)
 		r = mdb_env_open(db->env, db->path, flags, 0640);
 	if (r == 0)
 		r = mdb_reader_check(db->env, &dead);
-	return translate(r);
+	return db_translate(r);
 }
 
 int db_open(const struct db_conf *conf, struct db **ret, struct err *e)
@@ -128,9 +102,14 @@ int db_open(const struct db_conf *conf, struct db **ret, struct err *e)
 	if (conf->n_tables > DB_TABLES_MAX)
 		return err_set(e, -EINVAL, "einval", "too many tables");
 	lock_init(&db->lock, "db", LOCK_LEAF);
+	lock_init(&db->sync_lock, "db-sync", conf->first ? LOCK_STORE_SYNC_WS : LOCK_STORE_SYNC);
+	lock_init(&db->commit_lock, "db-commit", LOCK_STORE_COMMIT);
 	db->read_only = conf->read_only;
 	db->conf = *conf;
 	db->path = must_strdup(conf->path);
+	r = back_recover(conf->path, conf->read_only, e);
+	if (r)
+		return r;
 	r = env_open(db);
 	if (r)
 		return err_sys(e, r, "open %s", conf->path);
@@ -157,6 +136,9 @@ static void env_close(struct db *db)
 {
 	while (db->n_idle)
 		txn_destroy(db->idle[--db->n_idle]);
+	if (db->pin)
+		mdb_txn_abort(db->pin);
+	db->pin = NULL;
 	if (db->env)
 		mdb_env_close(db->env);
 	db->env = NULL;
@@ -168,7 +150,14 @@ void db_close(struct db **slot)
 
 	if (!db)
 		return;
+	if (db->is_lagging)
+		(void)!db_calm(db); /* else whoever opens it next has to */
 	env_close(db);
+	if (db->must_go_back)
+		(void)!back_go(db->back);
+	back_close(&db->back);
+	lock_fini(&db->commit_lock);
+	lock_fini(&db->sync_lock);
 	lock_fini(&db->lock);
 	free(db->path);
 	free(db);
@@ -177,22 +166,26 @@ void db_close(struct db **slot)
 /* One try to open the environment anew; the lock is held. Return: 0; -EBUSY, somebody is in a transaction; -errno. */
 static int reopen(struct db *db)
 {
-	int r;
+	int r = 0;
 
 	if (!db->is_broken)
 		return 0;
 	if (db->live)
 		return -EBUSY;
 	env_close(db);
-	r = env_open(db);
+	if (db->must_go_back)
+		r = back_go(db->back);
+	if (r == 0)
+		r = env_open(db);
 	if (r == 0)
 		r = open_tables(db);
+	if (r == 0 && db->must_go_back)
+		r = db_pin_noted(db);
 	db->is_broken = r != 0;
 	return r;
 }
 
-/* Join the transactions of the environment. Return: 0; -EIO when it is broken and could not be opened anew. */
-static int enter(struct db *db)
+int db_enter(struct db *db)
 {
 	const struct timespec nap = { .tv_nsec = 1000000 };
 	uint64_t until = clock_after_ms(DB_REOPEN_MS);
@@ -210,7 +203,7 @@ static int enter(struct db *db)
 	}
 }
 
-static void leave(struct db *db, bool broken)
+void db_leave(struct db *db, bool broken)
 {
 	lock_take(&db->lock);
 	db->live--;
@@ -250,7 +243,7 @@ int db_begin(struct db *db, bool write, struct db_txn **ret, struct err *e)
 
 	if (write && db->read_only)
 		return err_set(e, -EROFS, "erofs", "the store is open for reading only");
-	r = enter(db);
+	r = db_enter(db);
 	t = r || write ? NULL : reuse(db);
 	if (t) {
 		*ret = t;
@@ -262,17 +255,18 @@ int db_begin(struct db *db, bool write, struct db_txn **ret, struct err *e)
 	t->db = db;
 	t->write = write;
 	for (tries = 0; (r = begin_once(db, write, &t->txn)) == MDB_PANIC && tries < 2; tries++) {
-		leave(db, true);
-		r = enter(db);
+		db_give_up(db);
+		db_leave(db, true);
+		r = db_enter(db);
 		if (r) {
 			free(t);
 			return err_sys(e, r, "begin a transaction");
 		}
 	}
 	if (r) {
-		leave(db, false);
+		db_leave(db, false);
 		free(t);
-		return err_sys(e, translate(r), "begin a transaction");
+		return err_sys(e, db_translate(r), "begin a transaction");
 	}
 	*ret = t;
 	return 0;
@@ -295,7 +289,7 @@ static void end_read(struct db_txn *t)
 	lock_drop(&db->lock);
 	if (!kept) {
 		txn_destroy(t);
-		leave(db, false);
+		db_leave(db, false);
 	}
 }
 
@@ -309,48 +303,10 @@ void db_abort(struct db_txn **slot)
 		struct db *db = t->db;
 
 		txn_destroy(t);
-		leave(db, false);
+		db_leave(db, false);
 	} else {
 		end_read(t);
 	}
-}
-
-/* LMDB calls a short write EIO; on a full disk the first failing write is a short one. */
-static int name_full_disk(struct db *db, int r)
-{
-	enum { NEARLY_NOTHING = 1 << 20 };
-	struct statvfs st;
-	int fd;
-
-	if (r == -EIO && mdb_env_get_fd(db->env, &fd) == 0 && fstatvfs(fd, &st) == 0 &&
-	    st.f_bavail * st.f_frsize < NEARLY_NOTHING)
-		return -ENOSPC;
-	return r;
-}
-
-int db_commit(struct db_txn **slot)
-{
-	struct db_txn *t = take(slot);
-	struct db *db = t->db;
-	size_t i;
-	int r = t->code;
-
-	if (r || !t->write) {
-		db_abort(&t);
-		return r;
-	}
-	for (i = 0; i < DB_TABLES_MAX; i++) {
-		if (t->cursors[i])
-			mdb_cursor_close(t->cursors[i]);
-		t->cursors[i] = NULL;
-	}
-	pace_begin();
-	r = mdb_txn_commit(t->txn);
-	pace_end();
-	r = name_full_disk(db, translate(r));
-	free(t);
-	leave(db, false); /* a broken environment shows itself to the next one that begins */
-	return r;
 }
 
 int db_fail(struct db_txn *t, int code)
@@ -377,7 +333,7 @@ int db_get(struct db_txn *t, size_t table, struct span key, struct span *ret)
 
 	if (t->code)
 		return t->code;
-	r = translate(mdb_get(t->txn, t->db->tables[table], &k, &v));
+	r = db_translate(mdb_get(t->txn, t->db->tables[table], &k, &v));
 	if (r == 0)
 		*ret = SPAN(v.mv_data, v.mv_size);
 	return r < 0 ? db_fail(t, r) : r;
@@ -394,7 +350,7 @@ int db_put(struct db_txn *t, size_t table, struct span key, struct span value, e
 	if (t->code)
 		return t->code;
 	pace_begin(); /* a transaction that has become large writes pages before its end */
-	r = translate(mdb_put(t->txn, t->db->tables[table], &k, &v, flags[how]));
+	r = db_translate(mdb_put(t->txn, t->db->tables[table], &k, &v, flags[how]));
 	pace_end();
 	if (r == DB_E_EXISTS && how == DB_PUT_APPEND)
 		r = -EIO;
@@ -408,7 +364,7 @@ int db_del(struct db_txn *t, size_t table, struct span key)
 
 	if (t->code)
 		return t->code;
-	r = translate(mdb_del(t->txn, t->db->tables[table], &k, NULL));
+	r = db_translate(mdb_del(t->txn, t->db->tables[table], &k, NULL));
 	return r < 0 ? db_fail(t, r) : r;
 }
 
@@ -423,7 +379,7 @@ static int bind_cursor(struct db_txn *t, size_t table)
 	else
 		r = mdb_cursor_open(t->txn, t->db->tables[table], &t->cursors[table]);
 	t->bound[table] = r == 0;
-	return translate(r);
+	return db_translate(r);
 }
 
 int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from, struct span *ret_key,
@@ -442,7 +398,7 @@ int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from,
 	if (op == MDB_SET_RANGE && from.len == 0)
 		op = MDB_FIRST;
 	if (r == 0)
-		r = translate(mdb_cursor_get(t->cursors[table], &k, &v, op));
+		r = db_translate(mdb_cursor_get(t->cursors[table], &k, &v, op));
 	if (r == 0) {
 		*ret_key = SPAN(k.mv_data, k.mv_size);
 		*ret_value = SPAN(v.mv_data, v.mv_size);
@@ -453,7 +409,7 @@ int db_walk(struct db_txn *t, size_t table, enum db_step step, struct span from,
 int db_count(struct db_txn *t, size_t table, uint64_t *ret)
 {
 	MDB_stat st;
-	int r = translate(mdb_stat(t->txn, t->db->tables[table], &st));
+	int r = db_translate(mdb_stat(t->txn, t->db->tables[table], &st));
 
 	if (r == 0)
 		*ret = st.ms_entries;
@@ -477,7 +433,7 @@ static int free_pages(MDB_txn *txn, uint64_t *ret)
 	if (c)
 		mdb_cursor_close(c);
 	if (r != MDB_NOTFOUND)
-		return translate(r);
+		return db_translate(r);
 	*ret = n;
 	return 0;
 }
@@ -491,9 +447,9 @@ int db_usage(struct db *db, uint64_t *ret_file_b, uint64_t *ret_used_b)
 	int r = db_begin(db, false, &t, NULL);
 
 	if (r == 0)
-		r = translate(mdb_env_info(db->env, &info));
+		r = db_translate(mdb_env_info(db->env, &info));
 	if (r == 0)
-		r = translate(mdb_env_stat(db->env, &st));
+		r = db_translate(mdb_env_stat(db->env, &st));
 	if (r == 0)
 		r = free_pages(t->txn, &spare);
 	if (r)
@@ -505,12 +461,12 @@ int db_usage(struct db *db, uint64_t *ret_file_b, uint64_t *ret_used_b)
 
 int db_copy(struct db *db, int fd)
 {
-	int r = enter(db);
+	int r = db_enter(db);
 
 	if (r)
 		return r;
-	r = translate(mdb_env_copyfd2(db->env, fd, 0));
-	leave(db, false);
+	r = db_translate(mdb_env_copyfd2(db->env, fd, 0));
+	db_leave(db, false);
 	return r;
 }
 

@@ -3,7 +3,8 @@
 #define HOST_STORE_DB_H
 
 /*
- * LMDB's door. An environment with a fixed list of tables, transactions with a sticky error, and LMDB's codes
+ * LMDB's door: db.c, and db-late.c for commits. An environment with a fixed list of tables, transactions with a sticky
+ * error, and LMDB's codes
  * translated into ours; nobody else includes <lmdb.h>. Bytes that come out borrow from the transaction.
  */
 #include "base/buf.h"
@@ -23,6 +24,10 @@ struct db_conf {
 	const char *const *tables; /* names; a table is called by its index */
 	size_t n_tables;
 	bool read_only;
+	/* Before a state of this environment becomes durable: make durable what it names elsewhere. May be NULL.
+	 * Return: 0 or -errno. */
+	int (*first)(void *ctx);
+	void *first_ctx;
 };
 
 /** db_open() - open and map an environment, make missing tables, clear readers that died.
@@ -37,6 +42,23 @@ void db_close(struct db **db);
 int db_begin(struct db *db, bool write, struct db_txn **ret, struct err *e) MUST_CHECK;
 /** db_commit() - durable when it returns 0; the slot is nulled in any case. Return: 0; -ENOSPC; the sticky error. */
 int db_commit(struct db_txn **txn) MUST_CHECK;
+/** db_commit_soon() - the same, but durable only after db_sync() or a db_commit() of this environment. All see it at
+ * once, and the death of this process loses nothing. After a power loss the environment is as it was at the last sync.
+ * Where that cannot be had it is durable when it returns. */
+int db_commit_soon(struct db_txn **txn) MUST_CHECK;
+/** db_sync() - whatever was committed is durable. May block for the disk. No locks above LOCK_STORE_SYNC. Return: 0;
+ * -errno: then it is void, and the environment as it was at the last sync. */
+int db_sync(struct db *db) MUST_CHECK;
+/** db_commits() - how many commits there were while it lagged, and how many of them are durable or void. db_lag() - how
+ * many are not. db_is_lagging() - is that so now, or was it a while ago? */
+uint64_t db_commits(struct db *db, uint64_t *ret_durable);
+uint64_t db_lag(struct db *db);
+bool db_is_lagging(struct db *db);
+/** db_calm() - db_sync(), and from now on commits are synced one by one until the next db_commit_soon(). */
+int db_calm(struct db *db) MUST_CHECK;
+/** db_give_up() - what is not durable is void, as if a sync had failed. db_went_back() - how often that was so. */
+void db_give_up(struct db *db);
+uint64_t db_went_back(struct db *db);
 /** db_abort() - destructor of a transaction. */
 void db_abort(struct db_txn **txn);
 /** db_fail() - make the transaction fail with @code (negative) unless it already has; returns the sticky code. */

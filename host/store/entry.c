@@ -47,7 +47,9 @@ void entry_put(struct txn *t, uint64_t parent, struct span name, uint64_t fid)
 	r = entry_get(t, parent, name, &old);
 	if (r < 0)
 		txn_fail(t, r);
-	if (r == 0 && old != fid)
+	if (r == 0 && old == fid) /* no page is written for what is there */
+		return;
+	if (r == 0)
 		unname(t, old, parent, name);
 	key_entry(&k, parent, name);
 	put_u64(v, fid);

@@ -216,6 +216,9 @@ int store_gc(struct store *store, unsigned flags, struct gc_stats *ret, struct e
 		r = mark(&run, e);
 	st->mark_ms = (clock_now() - began) / CLOCK_MS;
 	st->memory_b = gc_set_bytes(&store->gc->nodes) + gc_set_bytes(&store->gc->chunks);
+	/* What nothing refers to now, what is durable may refer to still: it would be back after a power loss. */
+	if (r == 0)
+		r = store_sync(store, e);
 	if (r == 0)
 		r = gc_sweep(&run, flags, e);
 	st->took_ms = (clock_now() - began) / CLOCK_MS;

@@ -17,6 +17,8 @@ struct store {
 	struct db *content;
 	struct writer *writer; /* NULL when the store is read-only */
 	struct gc *gc;
+	struct late *late;     /* likewise */
+	struct lock tell_lock; /* whoever is told that something is void */
 	struct lock lock;      /* workspaces and what is mapped */
 	struct map workspaces; /* id -> struct wsdb, while somebody has it open or it is mapped */
 	struct list removed;   /* of struct wsdb: removed, and somebody has it open still */
@@ -26,6 +28,7 @@ struct store {
 
 struct txn {
 	struct wsdb *ws; /* borrowed: whoever began it has it open */
+	struct db *db; /* borrowed: mapped for the transaction */
 	struct db_txn *t;
 	bool write;
 	unsigned use; /* of a write: gc_use_begin() */
@@ -71,6 +74,22 @@ struct store *wsdb_store(struct wsdb *ws);
 /** wsdb_map() - map the environment when it is not and keep it mapped until wsdb_unmap(). Return: 0 or -errno. */
 int wsdb_map(struct wsdb *ws, struct db **ret, struct err *e) MUST_CHECK;
 void wsdb_unmap(struct wsdb *ws);
+/** wsdb_mapped() - those that are mapped, at most @room: opened for the caller. Return: how many. */
+size_t wsdb_mapped(struct store *store, struct wsdb **to, size_t room);
+/** wsdb_settle() - as wsdb_sync(), for nobody. @calm: as db_calm(). Return: 0 or -errno. */
+int wsdb_settle(struct wsdb *ws, bool calm) MUST_CHECK;
+/** wsdb_begins() - a write transaction begins: when all that is there is durable, no contents that are named are void.
+ */
+void wsdb_begins(struct wsdb *ws, struct db *db);
+/** wsdb_look() - when something became void, tell whoever changes it. No locks from LOCK_STORE on. */
+void wsdb_look(struct wsdb *ws, struct db *db);
+/** store_sync_contents() - all contents that were handed over and committed are durable. Return: 0; -errno: void. */
+int store_sync_contents(struct store *store) MUST_CHECK;
+/** late.c: the thread that makes durable what was committed "soon". late_tell(): there is something; @now: much. */
+struct late;
+int late_start(struct store *store, struct late **ret, struct err *e) MUST_CHECK;
+void late_stop(struct late **late);
+void late_tell(struct late *late, bool now);
 /** wsdb_close_all() - close what is mapped but not open; asserts that nobody has one open. */
 void wsdb_close_all(struct store *store);
 /** txn_fail() - stick @code to the transaction. */

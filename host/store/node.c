@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 
 enum { META_MAX = 65536 };
+/* Commits that are not durable: so many are seen to at once, of so many more the next one waits. */
+enum { LAG_MUCH = 128, LAG_MOST = 1024 };
 
 static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *e)
 {
@@ -24,12 +26,15 @@ static int txn_begin(struct wsdb *ws, bool write, struct txn **ret, struct err *
 	if (!t)
 		abort();
 	t->ws = ws;
+	t->db = db;
 	t->write = write;
 	t->journal_seq = 0;
 	t->is_at = false;
 	if (write)
 		t->use = gc_use_begin(wsdb_store(ws)->gc);
 	r = db_begin(db, write, &t->t, e);
+	if (r == 0 && write)
+		wsdb_begins(ws, db);
 	if (r == 0) {
 		r = count_begin(t);
 		if (r)
@@ -64,7 +69,20 @@ static void txn_end(struct txn *t)
 	free(t);
 }
 
-int txn_commit(struct txn **slot, struct err *e)
+/* It is committed and not durable: soon it will be. Who is faster than the disk waits for it. */
+static int see_to(struct txn *t)
+{
+	uint64_t lag = db_lag(t->db);
+
+	if (lag > LAG_MOST)
+		return db_sync(t->db);
+	if (lag)
+		late_tell(wsdb_store(t->ws)->late, lag > LAG_MUCH);
+	return 0;
+}
+
+/* @soon: as txn_commit_soon(). */
+static int commit(struct txn **slot, bool soon, struct err *e)
 {
 	struct txn *t = take(slot);
 	struct store *store;
@@ -74,7 +92,11 @@ int txn_commit(struct txn **slot, struct err *e)
 	journal_facts(t);
 	if (t->write)
 		count_facts(t);
-	r = db_commit(&t->t);
+	r = soon ? db_commit_soon(&t->t) : db_commit(&t->t);
+	if (r == 0 && soon)
+		r = see_to(t);
+	if (r && t->write)
+		wsdb_look(t->ws, t->db);
 	dead_b = r == 0 && t->write ? t->dead_b : 0;
 	store = wsdb_store(t->ws);
 	txn_end(t);
@@ -83,6 +105,16 @@ int txn_commit(struct txn **slot, struct err *e)
 	if (r == -ENOSPC)
 		return err_set(e, r, "workspace-full", "the workspace's environment or its disk is full");
 	return r ? err_sys(e, r, "commit to the workspace") : 0;
+}
+
+int txn_commit(struct txn **slot, struct err *e)
+{
+	return commit(slot, false, e);
+}
+
+int txn_commit_soon(struct txn **slot, struct err *e)
+{
+	return commit(slot, true, e);
 }
 
 void txn_abort(struct txn **slot)
@@ -119,6 +151,7 @@ int node_get(struct txn *t, uint64_t fid, struct node *ret)
 void node_put(struct txn *t, const struct node *n)
 {
 	uint8_t rec[NODE_REC_MAX];
+	struct span is, has;
 	struct node was;
 	struct key k;
 
@@ -127,10 +160,15 @@ void node_put(struct txn *t, const struct node *n)
 		return;
 	}
 	key_u64(&k, n->fid);
-	if (S_ISREG(n->mode) && node_get(t, n->fid, &was) == 0 && was.content.depth &&
-	    !digest_eq(&was.content.root, &n->content.root))
-		t->dead_b += was.content.size;
-	db_put(t->t, WT_NODE, key_span(&k), SPAN(rec, node_pack(n, rec)), DB_PUT_SET);
+	is = SPAN(rec, node_pack(n, rec));
+	if (db_get(t->t, WT_NODE, key_span(&k), &has) == 0) {
+		if (span_eq(is, has)) /* an echo of what the host did: no page is written for it */
+			return;
+		if (S_ISREG(n->mode) && node_unpack(has, n->fid, &was) == 0 && was.content.depth &&
+		    !digest_eq(&was.content.root, &n->content.root))
+			t->dead_b += was.content.size;
+	}
+	db_put(t->t, WT_NODE, key_span(&k), is, DB_PUT_SET);
 	if (!S_ISDIR(n->mode) && n->nlink > 1)
 		db_put(t->t, WT_LINKED, key_span(&k), SPAN_NULL, DB_PUT_SET);
 	else
@@ -240,6 +278,7 @@ void node_set_xattrs(struct txn *t, struct node *n, struct span packed)
 	n->flags &= ~(uint32_t)NODE_XATTRS;
 	n->flags |= packed.len ? NODE_XATTRS : 0;
 	node_put(t, n);
+	txn_mark(t, n->fid); /* the record may be as it was */
 }
 
 int meta_get(struct txn *t, const char *key, struct span *ret)

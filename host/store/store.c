@@ -157,12 +157,14 @@ static void sweep(struct store *s)
 	while (dir && (d = readdir(dir))) {
 		AUTO(str_free) char *data = str_printf("%s/%s/data.mdb", path, d->d_name);
 		AUTO(str_free) char *lock = str_printf("%s/%s/lock.mdb", path, d->d_name);
+		AUTO(str_free) char *back = str_printf("%s/%s/back", path, d->d_name);
 
 		if (d->d_name[0] != '.' || str_eq(d->d_name, ".") || str_eq(d->d_name, "..") ||
 		    store_is_view(d->d_name))
 			continue;
 		unlink(data);
 		unlink(lock);
+		unlink(back);
 		unlinkat(dirfd(dir), d->d_name, AT_REMOVEDIR);
 	}
 	if (dir)
@@ -184,7 +186,8 @@ static int open_all(struct store *s, struct err *e)
 	if (r || s->conf.read_only)
 		return r;
 	sweep(s);
-	return writer_start(s->content, &s->writer, e);
+	r = writer_start(s->content, &s->writer, e);
+	return r ? r : late_start(s, &s->late, e);
 }
 
 int store_open(const char *dir, const struct store_conf *conf, struct store **ret, struct err *e)
@@ -201,6 +204,7 @@ int store_open(const char *dir, const struct store_conf *conf, struct store **re
 		s->conf.map_size_b = map_default;
 	s->dir_fd = s->lock_fd = -1;
 	lock_init(&s->lock, "store-workspaces", LOCK_STORE_WS);
+	lock_init(&s->tell_lock, "store-tell", LOCK_STORE);
 	list_init(&s->removed);
 	gc_init(s);
 	r = open_all(s, e);
@@ -218,6 +222,7 @@ void store_close(struct store **slot)
 
 	if (!s)
 		return;
+	late_stop(&s->late);
 	wsdb_close_all(s);
 	writer_stop(&s->writer);
 	gc_fini(s);
@@ -225,18 +230,38 @@ void store_close(struct store **slot)
 	fd_close(&s->lock_fd);
 	fd_close(&s->dir_fd);
 	map_fini(&s->workspaces);
+	lock_fini(&s->tell_lock);
 	lock_fini(&s->lock);
 	str_free(&s->dir);
 	free(s);
 }
 
-int store_settle(struct store *store, struct err *e)
+int store_sync_contents(struct store *store)
 {
-	int r = store->writer ? writer_settle(store->writer) : 0;
+	return db_sync(store->content);
+}
 
+static int settle(struct store *store, bool soon, struct err *e)
+{
+	int r = store->writer ? writer_settle(store->writer, soon) : 0;
+
+	if (r == 0 && store->writer && !soon)
+		r = store_sync_contents(store); /* others of before may have settled "soon" */
+	if (r == 0 && soon && db_lag(store->content))
+		late_tell(store->late, false);
 	if (r == -ENOSPC)
 		return err_set(e, r, "store-full", "the content environment or its disk is full");
 	return r ? err_sys(e, r, "write contents") : 0;
+}
+
+int store_settle(struct store *store, struct err *e)
+{
+	return settle(store, false, e);
+}
+
+int store_settle_soon(struct store *store, struct err *e)
+{
+	return settle(store, true, e);
 }
 
 static int each(struct store *store, bool (*is)(const char *name), int (*fn)(void *ctx, const char *id), void *ctx)

@@ -78,6 +78,11 @@ int content_finish(struct content_writer *w, struct content *ret) MUST_CHECK;
  * Return: 0; -ENOSPC slug "store-full"; -EIO: something failed, of whomever, since this thread finished the first of
  * the contents that it settles: nobody is told "durable" wrongly, and nobody hears of older failures. */
 int store_settle(struct store *store, struct err *e) MUST_CHECK;
+/** store_settle_soon() - the same, but only committed: for who commits what names it with txn_commit_soon(). */
+int store_settle_soon(struct store *store, struct err *e) MUST_CHECK;
+/** store_sync() - all that was committed "soon" is durable, in all workspaces. No locks may be held. Return: 0 or
+ * -errno. */
+int store_sync(struct store *store, struct err *e) MUST_CHECK;
 /** content_read() - Return: bytes copied (fewer only at the end of the content); -EIO slug-less when a chunk is missing
  * or damaged (its hash is checked when @verify). Any thread. */
 ssize_t content_read(struct store *store, const struct content *c, uint64_t offset, void *to, size_t len, bool verify);
@@ -164,6 +169,23 @@ int txn_write(struct wsdb *db, struct txn **ret, struct err *e) MUST_CHECK;
 /** txn_commit() - durable when it returns 0. The slot is nulled in any case.
  * Return: 0; -ENOSPC slug "workspace-full" (map or disk full); -EIO; the sticky error. */
 int txn_commit(struct txn **txn, struct err *e) MUST_CHECK;
+/** txn_commit_soon() - as txn_commit(), but durable within a bounded time (some 100 ms), or with wsdb_sync(), or with
+ * the next txn_commit() to this workspace. All see it at once, and the death of this process loses nothing. After a
+ * power loss the workspace is as it was at one of these moments. */
+int txn_commit_soon(struct txn **txn, struct err *e) MUST_CHECK;
+/** wsdb_sync() - all that was committed to it is durable. No locks may be held. Return: 0; -EIO: what was not durable
+ * is void, and it is as it was when it was durable last (each time that happens one who asks is told). */
+int wsdb_sync(struct wsdb *db, struct err *e) MUST_CHECK;
+/* Of commits "soon" since it was mapped: how many there were, how many are durable; and how often some became void. */
+struct wsdb_late {
+	uint64_t commits, durable, voided;
+};
+void wsdb_late(struct wsdb *db, struct wsdb_late *ret);
+/** wsdb_is_lagging() - was something committed "soon" a short while ago? */
+bool wsdb_is_lagging(struct wsdb *db);
+/** wsdb_on_void() - call @fn when what was not durable has become void, from any thread; it must not block and not come
+ * back here. NULL: nobody; then it is not running any more. */
+void wsdb_on_void(struct wsdb *db, void (*fn)(void *ctx), void *ctx);
 /** txn_abort() - destructor: forget a write, end a read; NULL is fine. */
 void txn_abort(struct txn **txn);
 

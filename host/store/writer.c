@@ -8,6 +8,8 @@
  * draws a ticket and blocks, so that a flood has one object waiting for room and everybody else stands right behind it.
  * settle waits for what was handed over before and for nothing that came later: never more than a queue and a group.
  *
+ * Who settles "soon" waits for the commit only: a group for which nobody else waits is not synced (db_commit_soon()).
+ *
  * A group that fails (map or disk full) takes the queue with it: its later objects may be lists of the parts that were
  * lost. The epoch is counted up; a content begun in an older epoch can hand nothing more over, a thread that finished
  * one in an older epoch is told when it settles, and the store goes on. Objects stay findable until they are durable,
@@ -25,7 +27,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { QUEUE_B = 16 << 20, GROUP_B = 8 << 20, EAGER_B = 2 << 20 };
+enum { QUEUE_B = 16 << 20, GROUP_B = 8 << 20, EAGER_B = 2 << 20, SOON_B = 64 << 20 };
 
 struct object {
 	struct list link;
@@ -43,12 +45,15 @@ struct writer {
 	struct list queue;  /* of struct object, in order of number */
 	struct map objects; /* queued or being written; borrowed: queue or the thread */
 	uint64_t queued_b;
+	uint64_t void_known; /* how often the environment went back, as far as the epoch says */
+	uint64_t void_queue; /* the same when the first in the queue came */
+	uint64_t soon_b; /* of groups since all was durable */
 	uint64_t number_in, number_out; /* of the last object handed over; of the last one decided */
 	uint64_t ticket_next, ticket_now;
 	uint64_t epoch;
 	int code;	  /* of the last failure */
 	struct map since; /* thread -> the epoch, plus one, in which it finished its first content since it settled */
-	unsigned settlers;
+	unsigned settlers, soon; /* who waits in settle; how many of these only for the commit */
 	bool stop;
 };
 
@@ -65,25 +70,59 @@ static void object_free(struct object *o)
 }
 
 /* Up to GROUP_B from the front of the queue; they stay in the map. */
-static size_t gather(struct writer *w, struct list *group)
+static void gather(struct writer *w, struct list *group)
 {
 	size_t b = 0;
 
+	if (!db_lag(w->db))
+		w->soon_b = 0;
 	while (!list_empty(&w->queue) && b < GROUP_B) {
 		struct list *node = list_shift(&w->queue);
 
 		list_append(group, node);
 		b += list_entry(node, struct object, link)->len;
 	}
-	return b;
+	w->soon_b += b;
 }
 
-static int write_group(struct writer *w, struct list *group)
+/* Under the lock, before the epoch is looked at: when the environment went back, what was committed and not durable is
+ * void, and an epoch ends. */
+static void look_void(struct writer *w)
+{
+	uint64_t voided = db_went_back(w->db);
+
+	if (w->void_known == voided)
+		return;
+	w->void_known = voided;
+	w->epoch++;
+	w->code = -EIO;
+	if (!w->objects.len)
+		w->void_queue = voided;
+}
+
+/* Has the environment gone back since the queue was begun? It cannot any more while we are in a transaction of it. */
+static bool is_behind(struct writer *w)
+{
+	bool is;
+
+	lock_take(&w->lock);
+	look_void(w);
+	is = w->void_queue != w->void_known;
+	w->void_queue = w->void_known;
+	lock_drop(&w->lock);
+	return is;
+}
+
+static int write_group(struct writer *w, struct list *group, bool soon)
 {
 	struct db_txn *t = NULL;
 	struct list *pos;
 	int r = db_begin(w->db, true, &t, NULL);
 
+	if (r == 0 && is_behind(w)) { /* it may be lists of parts that are void */
+		db_abort(&t);
+		r = -EIO;
+	}
 	if (r)
 		return r;
 	list_each(pos, group) {
@@ -93,7 +132,7 @@ static int write_group(struct writer *w, struct list *group)
 		if (r < 0)
 			break;
 	}
-	return db_commit(&t);
+	return soon ? db_commit_soon(&t) : db_commit(&t);
 }
 
 /* Under the lock: everything in @group is decided. */
@@ -115,6 +154,7 @@ static void *writer_main(void *ctx)
 {
 	struct writer *w = ctx;
 	struct list group;
+	bool soon;
 	int r;
 
 	list_init(&group);
@@ -125,8 +165,10 @@ static void *writer_main(void *ctx)
 		if (list_empty(&w->queue))
 			break;
 		gather(w, &group);
+		/* Nobody waits for the disk. But what is not durable is bounded. */
+		soon = w->settlers && w->settlers == w->soon && w->soon_b < SOON_B;
 		lock_drop(&w->lock);
-		r = write_group(w, &group);
+		r = write_group(w, &group, soon);
 		lock_take(&w->lock);
 		if (r) {
 			w->epoch++;
@@ -188,6 +230,7 @@ uint64_t writer_epoch(struct writer *w)
 	uint64_t epoch;
 
 	lock_take(&w->lock);
+	look_void(w);
 	epoch = w->epoch;
 	lock_drop(&w->lock);
 	return epoch;
@@ -199,6 +242,7 @@ int writer_check(struct writer *w, uint64_t epoch)
 	int r;
 
 	lock_take(&w->lock);
+	look_void(w);
 	r = w->epoch == epoch ? 0 : w->code;
 	if (r == 0 && !map_get_u64(&w->since, thread))
 		map_put_u64(&w->since, thread, (void *)(uintptr_t)(epoch + 1));
@@ -224,6 +268,7 @@ static int enqueue(struct writer *w, const uint8_t *key, struct span data, uint6
 	struct span name = SPAN(key, 1 + DIGEST_LEN);
 	struct object *o;
 
+	look_void(w);
 	if (w->epoch == epoch && map_get(&w->objects, name))
 		return 0;
 	if (w->queued_b >= QUEUE_B || w->ticket_next != w->ticket_now)
@@ -275,11 +320,12 @@ static int tell(struct writer *w)
 {
 	uint64_t thread = (uint64_t)gettid(), since = (uint64_t)(uintptr_t)map_get_u64(&w->since, thread);
 
+	look_void(w);
 	map_remove_u64(&w->since, thread);
 	return since && since != w->epoch + 1 ? w->code : 0;
 }
 
-int writer_settle(struct writer *w)
+int writer_settle(struct writer *w, bool soon)
 {
 	uint64_t mine;
 	int r;
@@ -287,11 +333,13 @@ int writer_settle(struct writer *w)
 	lock_take(&w->lock);
 	mine = w->number_in;
 	w->settlers++;
+	w->soon += soon;
 	if (w->number_out < mine)
 		pthread_cond_signal(&w->work);
 	while (w->number_out < mine)
 		lock_wait(&w->lock, &w->done, CLOCK_NEVER);
 	w->settlers--;
+	w->soon -= soon;
 	r = tell(w);
 	lock_drop(&w->lock);
 	return r;

@@ -21,9 +21,10 @@ int writer_check(struct writer *w, uint64_t epoch) MUST_CHECK;
  * @ret_new: whether it was not there yet; may be NULL. Return: 0; the code of the failure when @epoch has passed. */
 int writer_submit(struct writer *w, enum content_table table, const struct digest *d, struct span data, uint64_t epoch,
 		  bool *ret_new) MUST_CHECK;
-/** writer_settle() - wait for all that was submitted before. Return: 0; the code of a failure since this thread's first
- * successful writer_check() after its last call. */
-int writer_settle(struct writer *w) MUST_CHECK;
+/** writer_settle() - wait until all that was submitted before is durable; with @soon, until it is committed and will be
+ * durable soon, or at the next db_sync(). Return: 0; the code of a failure since this thread's first successful
+ * writer_check() after its last call. */
+int writer_settle(struct writer *w, bool soon) MUST_CHECK;
 /** writer_find() - a copy of an object that is still queued. Return: 0 and *@ret is yours (mem_free()); DB_E_NONE. */
 int writer_find(struct writer *w, enum content_table table, const struct digest *d, void **ret,
 		size_t *ret_len) MUST_CHECK;

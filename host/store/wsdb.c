@@ -30,6 +30,12 @@ struct wsdb {
 	struct lock lock;   /* busy, db against eviction */
 	struct db *db;	    /* NULL: not mapped */
 	unsigned busy;	    /* transactions under way */
+	uint64_t void_seen;    /* lock: how often it went back and whoever changes it was told */
+	uint64_t void_told;    /* lock: and on_void was called */
+	uint64_t
+		content_void; /* lock: how often the contents had gone back when the first was named that may be void */
+	void (*on_void)(void *ctx); /* store->tell_lock, like the next */
+	void *on_void_ctx;
 	bool removed;	    /* store->lock: its files are gone and it is in no table, somebody still has it open */
 	struct list node;   /* store->lock: of those */
 };
@@ -46,13 +52,45 @@ static int check_id(const char *id, struct err *e)
 		       : err_set(e, -EINVAL, "bad-workspace-id", "not an id of a workspace");
 }
 
-static int open_env(struct store *store, const char *name, bool fresh, struct db **ret, struct err *e)
+/* What is not durable yet names contents that may not be either: these come first. When they went back, so must this.
+ */
+static int contents_first(void *ctx)
+{
+	struct wsdb *ws = ctx;
+	uint64_t voided;
+	int r = store_sync_contents(ws->store);
+
+	voided = db_went_back(ws->store->content);
+	lock_take(&ws->lock);
+	if (r == 0 && voided != ws->content_void)
+		r = -EIO;
+	ws->content_void = voided;
+	lock_drop(&ws->lock);
+	return r;
+}
+
+void wsdb_begins(struct wsdb *ws, struct db *db)
+{
+	uint64_t voided;
+
+	if (db_lag(db))
+		return;
+	voided = db_went_back(ws->store->content);
+	lock_take(&ws->lock);
+	ws->content_void = voided;
+	lock_drop(&ws->lock);
+}
+
+/* @ws: NULL while it is being made. */
+static int open_env(struct store *store, const char *name, struct wsdb *ws, struct db **ret, struct err *e)
 {
 	AUTO(str_free) char *path = store_ws_dir(store, name);
 	struct db_conf conf = { .path = path,
 				.map_size_b = store->conf.map_size_b,
 				.tables = ws_tables,
 				.n_tables = WT_TABLES,
+				.first = ws && store->writer ? contents_first : NULL,
+				.first_ctx = ws,
 				.read_only = store->conf.read_only };
 	AUTO(db_close) struct db *db = NULL;
 	AUTO(db_abort) struct db_txn *t = NULL;
@@ -63,7 +101,7 @@ static int open_env(struct store *store, const char *name, bool fresh, struct db
 	r = db_open(&conf, &db, e);
 	if (r)
 		return r;
-	if (fresh) {
+	if (!ws) {
 		r = db_begin(db, true, &t, e);
 		if (r)
 			return r;
@@ -102,7 +140,7 @@ static int create(struct store *store, const char *id, struct err *e)
 		return err_set(e, -EEXIST, "workspace-exists", "there is a workspace %s", id);
 	if (mkdir(from, 0750) < 0 && errno != EEXIST)
 		return err_sys(e, -errno, "make workspace %s", id);
-	r = open_env(store, temp, true, &db, e);
+	r = open_env(store, temp, NULL, &db, e);
 	db_close(&db);
 	if (r)
 		return r;
@@ -161,6 +199,7 @@ static bool evict(struct store *store)
 /* Under store->lock. */
 static int map_env(struct wsdb *ws, struct err *e)
 {
+	uint64_t voided;
 	struct db *db;
 	int r;
 
@@ -169,13 +208,16 @@ static int map_env(struct wsdb *ws, struct err *e)
 	while (ws->store->mapped >= MAPPED_MAX)
 		if (!evict(ws->store))
 			return err_set(e, -EMFILE, "too-many-workspaces", "%d workspaces are busy at once", MAPPED_MAX);
-	r = open_env(ws->store, ws->id, false, &db, e);
+	r = open_env(ws->store, ws->id, ws, &db, e);
 	if (r)
 		return r;
+	voided = db_went_back(ws->store->content);
 	ws->store->mapped++;
 	ws->last_open = ++ws->store->uses;
 	lock_take(&ws->lock);
 	ws->db = db;
+	ws->void_seen = ws->void_told = 0;
+	ws->content_void = voided;
 	lock_drop(&ws->lock);
 	return 0;
 }
@@ -285,6 +327,116 @@ void wsdb_close(struct wsdb **slot)
 	lock_drop(&store->lock);
 }
 
+size_t wsdb_mapped(struct store *store, struct wsdb **to, size_t room)
+{
+	struct map_slot *slot;
+	size_t pos = 0, n = 0;
+	struct db *db;
+
+	lock_take(&store->lock);
+	while (n < room && (slot = map_next(&store->workspaces, &pos))) {
+		struct wsdb *ws = slot->value;
+
+		if (map_fast(ws, &db)) {
+			wsdb_unmap(ws);
+			ws->refs++;
+			to[n++] = ws;
+		}
+	}
+	lock_drop(&store->lock);
+	return n;
+}
+
+/* Was something void that nobody was told of yet? */
+static bool was_void(struct wsdb *ws, struct db *db)
+{
+	uint64_t voided = db_went_back(db);
+	bool was;
+
+	lock_take(&ws->lock);
+	was = ws->void_seen != voided;
+	ws->void_seen = voided;
+	lock_drop(&ws->lock);
+	return was;
+}
+
+void wsdb_look(struct wsdb *ws, struct db *db)
+{
+	uint64_t voided = db_went_back(db);
+	bool is_new;
+
+	lock_take(&ws->lock);
+	is_new = ws->void_told != voided;
+	ws->void_told = voided;
+	lock_drop(&ws->lock);
+	if (!is_new)
+		return;
+	lock_take(&ws->store->tell_lock);
+	if (ws->on_void)
+		ws->on_void(ws->on_void_ctx);
+	lock_drop(&ws->store->tell_lock);
+}
+
+int wsdb_sync(struct wsdb *ws, struct err *e)
+{
+	struct db *db;
+	int r = wsdb_map(ws, &db, e);
+
+	if (r)
+		return r;
+	r = db_sync(db);
+	if (was_void(ws, db))
+		r = -EIO;
+	wsdb_look(ws, db);
+	wsdb_unmap(ws);
+	return r ? err_sys(e, r, "make workspace %s durable; what was not is void", ws->id) : 0;
+}
+
+bool wsdb_is_lagging(struct wsdb *ws)
+{
+	struct db *db;
+	bool is;
+
+	if (!map_fast(ws, &db)) /* one that is not mapped is durable */
+		return false;
+	is = db_is_lagging(db);
+	wsdb_unmap(ws);
+	return is;
+}
+
+void wsdb_late(struct wsdb *ws, struct wsdb_late *ret)
+{
+	struct db *db;
+
+	*ret = (struct wsdb_late){ .commits = 0 };
+	if (!map_fast(ws, &db))
+		return;
+	ret->voided = db_went_back(db);
+	ret->commits = db_commits(db, &ret->durable);
+	wsdb_unmap(ws);
+}
+
+int wsdb_settle(struct wsdb *ws, bool calm)
+{
+	struct db *db;
+	int r;
+
+	if (!map_fast(ws, &db))
+		return 0;
+	r = calm ? db_calm(db) : db_sync(db);
+	wsdb_look(ws, db);
+	wsdb_unmap(ws);
+	return r;
+}
+
+void wsdb_on_void(struct wsdb *ws, void (*fn)(void *ctx), void *ctx)
+{
+	lock_take(&ws->store->tell_lock);
+	ws->on_void = fn;
+	ws->on_void_ctx = ctx;
+	lock_drop(&ws->store->tell_lock);
+}
+
 struct wsdb *wsdb_removed(struct store *store, struct wsdb *after)
 {
 	struct list *next;
@@ -319,6 +471,7 @@ static int remove_locked(struct store *store, const char *id, struct err *e)
 	AUTO(str_free) char *temp = str_printf("%s/ws/.old-%s", store->dir, id);
 	AUTO(str_free) char *data = str_printf("%s/data.mdb", temp);
 	AUTO(str_free) char *lock = str_printf("%s/lock.mdb", temp);
+	AUTO(str_free) char *back = str_printf("%s/back", temp);
 	struct wsdb *ws = map_get(&store->workspaces, span_str(id));
 	int r;
 
@@ -340,6 +493,7 @@ static int remove_locked(struct store *store, const char *id, struct err *e)
 	/* What fails from here on is swept when the store is opened again. */
 	unlink(data);
 	unlink(lock);
+	unlink(back);
 	rmdir(temp);
 	return 0;
 }

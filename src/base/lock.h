@@ -21,6 +21,9 @@ enum lock_rank {
 	LOCK_STORE_GC = 59,/* what a collection must not take away */
 	LOCK_STORE = 60,   /* the writer's queue */
 	LOCK_STORE_WS = 61,/* the table of open workspace environments */
+	LOCK_STORE_SYNC_WS = 62,/* somebody makes a workspace's environment durable: held while the disk works */
+	LOCK_STORE_SYNC = 63,  /* the same of the contents */
+	LOCK_STORE_COMMIT = 64,/* somebody commits to an environment */
 	LOCK_PRIV = 70,    /* one request at a time to the privileged process */
 	LOCK_LOOP = 80,    /* the mail box of a loop */
 	LOCK_POOL = 81,    /* a work pool's queue */
