@@ -368,21 +368,55 @@ static void synced(void *ctx, int result, const struct node *n)
 	fuse_reply_err(ctx, result < 0 ? -result : 0);
 }
 
-/* Every write was answered after its record was durable; what may be missing is the content that the agent ships back.
- */
+struct syncing {
+	fuse_req_t req;
+	struct ws *ws; /* a reference */
+};
+
+/* Its content is here; what was changed through the mount is durable only now. */
+static void content_here(void *ctx, int result, const struct node *n)
+{
+	struct syncing *s = ctx;
+
+	(void)n;
+	if (result < 0)
+		synced(s->req, result, NULL);
+	else
+		ws_settle(s->ws, synced, s->req);
+	ws_unref(&s->ws);
+	free(s);
+}
+
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct fs_inode *i = inode_of(fs_of(req), ino);
+	struct syncing *s;
 	struct node n;
 
 	(void)datasync;
 	(void)fi;
-	if (!i)
+	if (!i) {
 		fuse_reply_err(req, EINVAL);
-	else if (ws_getattr(i->ws, i->fid, &n) == 0 && content_is_elsewhere(&n.content) && !(n.flags & NODE_PENDING))
-		fuse_reply_err(req, 0); /* it is kept inside, where it was written */
+	} else if (ws_getattr(i->ws, i->fid, &n) == 0 && content_is_elsewhere(&n.content) &&
+		   !(n.flags & NODE_PENDING)) {
+		ws_settle(i->ws, synced, req); /* its bytes are kept inside, where they were written */
+	} else {
+		s = NEW(struct syncing);
+		*s = (struct syncing){ .req = req, .ws = ws_ref(i->ws) };
+		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), content_here, s);
+	}
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs_inode *i = inode_of(fs_of(req), ino);
+
+	(void)datasync;
+	(void)fi;
+	if (i)
+		ws_settle(i->ws, synced, req);
 	else
-		ws_open_content(i->ws, i->fid, clock_after_ms(fs_of(req)->conf.open_ms), synced, req);
+		fuse_reply_err(req, 0); /* the root of the mount */
 }
 
 /* --- statfs ------------------------------------------------------------------------------------------------------- */

@@ -59,6 +59,7 @@ static const struct fuse_lowlevel_ops ops = {
 	/* No flush: after one ENOSYS the kernel never asks again, and a close never waits for us. */
 	.release = op_release,
 	.fsync = op_fsync,
+	.fsyncdir = op_fsyncdir,
 	.opendir = op_opendir,
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,

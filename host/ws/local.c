@@ -323,7 +323,7 @@ static int rewrite(struct ws_pass *p, struct node *n, uint64_t offset, struct sp
 		r = ship_charge(p, w);
 	content_writer_free(&w);
 	if (r == 0)
-		r = store_settle(p->ws->conf.store, NULL);
+		r = pass_settle(p, NULL);
 	if (r < 0)
 		return r;
 	rewritten(p, n, before, blocks_in(p, &n->content, from, to));

@@ -64,7 +64,7 @@ static int overlay_end(struct ws_pass *p, struct content_writer **w, int r, stru
 	n->flags &= ~(uint32_t)NODE_PENDING;
 	n->content_ctime_ns = n->ctime_ns;
 	n->content_ship = 0;
-	return store_settle(p->ws->conf.store, NULL);
+	return pass_settle(p, NULL);
 }
 
 /* Nothing to lay anything over. */
@@ -102,7 +102,7 @@ int op_allocate(struct ws_pass *p, const struct op *op, struct content *c, uint6
 	if (r == 0)
 		r = ship_charge(p, w);
 	content_writer_free(&w);
-	return r < 0 ? r : store_settle(p->ws->conf.store, NULL);
+	return r < 0 ? r : pass_settle(p, NULL);
 }
 
 static int overlay_alloc(struct ws_pass *p, struct op *op, const struct node *old, struct node *n)
@@ -312,6 +312,7 @@ static void op_run(void *ctx)
 	bool when_told;
 
 	p.is_shown = op->is_shown;
+	p.is_soon = op->is_soon;
 	store_gc_yield(op->ws->conf.store);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
@@ -326,7 +327,7 @@ static void op_run(void *ctx)
 	if (r == 0) {
 		story_tell(&p);
 		ws_announce(op->ws, &p.changes);
-		r = txn_commit(&p.txn, NULL);
+		r = pass_commit(&p, NULL);
 		if (r < 0)
 			ws_retract(op->ws, &p.changes);
 	}
@@ -537,6 +538,7 @@ static struct op *op_new(struct ws *ws, enum op_kind kind, ws_done_fn *fn, void 
 	op->ws = ws_ref(ws);
 	op->fn = fn;
 	op->ctx = ctx;
+	op->is_soon = fn != ws_wait_done;
 	return op;
 }
 

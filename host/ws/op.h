@@ -14,6 +14,7 @@ struct op {
 	uint32_t mode, flags;
 	bool append, live; /* live: the agent has performed it */
 	bool is_shown;	   /* by who asks: WS_SHOWN */
+	bool is_soon;	   /* who asks does not wait for the disk */
 	bool is_gone;	   /* an extended attribute: it is to be taken away */
 	char *name, *to_name; /* owned */
 	char *xattr;	      /* owned: the name of one, a user's; @data is its value, @flags those of setxattr(2) */

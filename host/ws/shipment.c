@@ -298,7 +298,7 @@ int ship_commit(struct ws_pass *p, struct err *e)
 
 	if (!p->ships.len)
 		return 0;
-	r = store_settle(p->ws->conf.store, e);
+	r = pass_settle(p, e);
 	for (i = 0; r == 0 && i < p->ships.len; i++) {
 		if (!p->ships.v[i].is_known)
 			continue;

@@ -82,6 +82,8 @@ struct ws_pass {
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	bool scan_done, want_scan, has_changes;
 	bool is_shown; /* the kernel has the bytes of this change already */
+	bool is_soon;  /* what is made of it need not be durable yet: pass_settle(), pass_commit() */
+	uint64_t commit; /* then: its number, for late_await() */
 };
 
 /* Names of a directory that a running scan has not told again yet. */
@@ -99,6 +101,7 @@ struct ws {
 	uint64_t size_b; /* const after start */
 	struct wsdb *db;
 	struct strand *work, *notify;
+	struct strand *acks; /* late.c: of passes that are durable soon */
 	struct keep *rules; /* const after start, like the next; NULL: none */
 	char *rules_text;
 	const struct ws_listener *listener; /* const after start */
@@ -132,6 +135,11 @@ struct ws {
 	} counts;
 
 	/* the strand's own */
+	struct { /* late.c: what may become void still: what was committed up to @upto, and behind it */
+		ws_changes old, young;
+		uint64_t upto, voided;
+		uint64_t acked_at; /* the acks strand's own */
+	} late;
 	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
 	struct { /* pull.c: contents that are asked for a few at a time; the strand's, but for what is atomic */
 		bool is_on;	 /* atomic */
@@ -173,6 +181,16 @@ void ws_schedule(struct ws *ws);
  * is named is the one. On the strand. Return: 0; -EIO with slug "replication-halted"; -errno. */
 int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
+
+/* late.c: contents that the pass names are in the store; and the pass is. Durable when they return, or soon
+ * (p->is_soon). */
+int pass_settle(struct ws_pass *p, struct err *e);
+int pass_commit(struct ws_pass *p, struct err *e);
+/* What became void (store.h: wsdb_on_void()): @ctx is the workspace. */
+void late_void(void *ctx);
+void late_fini(struct ws *ws);
+/* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void. */
+int late_await(struct ws *ws, uint64_t commit);
 
 /* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
  * time. */

@@ -196,7 +196,7 @@ static int sync_for(struct ws *ws, struct patience *p, struct err *e)
 	int r, tries;
 
 	if (!link)
-		return 0;
+		return wsdb_sync(ws->db, e);
 	ws_stat(ws, &stats);
 	if (stats.halted)
 		return err_set(e, -EIO, "replication-halted", "replication halted: %s", stats.why);
@@ -216,8 +216,10 @@ static int sync_for(struct ws *ws, struct patience *p, struct err *e)
 	}
 	if (r == 0)
 		r = missing_await(ws, &missing, p, e);
-	if (r == 0)
+	if (r == 0) {
 		ws_flush(ws, p->until);
+		r = wsdb_sync(ws->db, e);
+	}
 	vec_fini(&missing);
 	if (r < 0 && is_stopped(p)) {
 		*e = ERR_NULL;

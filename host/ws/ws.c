@@ -48,12 +48,14 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	ws->db = db;
 	ws->work = strand_new(conf->work);
 	ws->notify = strand_new(conf->notify);
+	ws->acks = strand_new(conf->work);
 	lock_init(&ws->lock, "ws", LOCK_WS);
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
 	ws->stored_b = ws->stored_known = stored_read(db);
 	kept_load(ws);
+	wsdb_on_void(db, late_void, ws);
 	*ret = ws;
 	return 0;
 }
@@ -72,13 +74,16 @@ void ws_unref(struct ws **slot)
 		return;
 	assert(ws->magic == WS_MAGIC);
 	ws_stop(ws);
+	wsdb_on_void(ws->db, NULL, NULL);
 	strand_free(&ws->work); /* before the link, which their jobs use */
 	strand_free(&ws->notify);
+	strand_free(&ws->acks);
 	link_close(&ws->link);
 	loop_sync(ws->conf.loop);
 	queue_clear(ws, &ws->queue);
 	ship_reset(ws);
 	suspects_free(ws);
+	late_fini(ws);
 	expect_end(ws);
 	map_fini(&ws->suspects);
 	commands_forget(ws);
@@ -268,10 +273,23 @@ struct after {
 	uint64_t ack;
 	ws_ships ships;
 	ws_fids gone;
-	bool scan_done;
+	bool scan_done, is_soon, is_void;
+	uint64_t commit;
 };
 
-/* The kernel shows the new state: acknowledge, wake. On the notify strand. */
+static void pass_after(void *ctx);
+
+/* It is acknowledged when it is durable, and neither the passes behind it nor what the kernel is told wait for that. */
+static void pass_durable(void *ctx)
+{
+	struct after *a = ctx;
+
+	a->is_void = late_await(a->ws, a->commit) < 0;
+	a->is_soon = false;
+	pass_after(a);
+}
+
+/* The kernel shows the new state: acknowledge, wake. On the notify strand, or on the one of acks. */
 static void pass_after(void *ctx)
 {
 	struct after *a = ctx;
@@ -279,6 +297,12 @@ static void pass_after(void *ctx)
 	struct link *link = ws_link(ws);
 	size_t i;
 
+	if (a->is_soon) {
+		strand_run(ws->acks, pass_durable, a);
+		return;
+	}
+	if (a->is_void) /* the connection is made anew: late.c */
+		link = NULL;
 	if (link && a->ack) {
 		struct msg_CHANGES_ACK ack = { .seq = a->ack };
 
@@ -328,6 +352,8 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	int r;
 
 	store_gc_yield(p->ws->conf.store);
+	/* While the host writes, echoes come between its changes, which must not wait for the disk. */
+	p->is_soon = wsdb_is_lagging(p->ws->db);
 	r = txn_write(p->ws->db, &p->txn, e);
 	list_each(pos, frames) {
 		if (r == 0)
@@ -346,7 +372,7 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		commands_finish(p);
 		stored = p->ws->stored_b;
 		ws_announce(p->ws, &p->changes);
-		r = txn_commit(&p->txn, e);
+		r = pass_commit(p, e);
 		if (r < 0)
 			ws_retract(p->ws, &p->changes);
 	}
@@ -427,6 +453,8 @@ static void drain(void *ctx)
 		struct after *a = NEW(struct after);
 
 		*a = (struct after){ .ws = ws, .ack = p.ack, .scan_done = p.scan_done };
+		a->is_soon = p.is_soon;
+		a->commit = p.commit;
 		a->ships.v = p.ships.v;
 		a->ships.len = p.ships.len;
 		p.ships.v = NULL;

@@ -172,7 +172,12 @@ int ws_next_hole(struct ws *ws, const struct content *c, uint64_t offset, uint64
 
 /* --- waiting and writing: any thread, answered on some other thread, exactly once --------------------------------- */
 
+/* A change is answered when all can see it. It is durable then when ws_wait_done() is asked to be called, who blocks;
+ * else (the mount) soon, or with ws_settle(). */
 typedef void ws_done_fn(void *ctx, int result, const struct node *node);
+
+/** ws_settle() - answer when all that was changed before is durable. -EIO: something is void (docs/decisions/009). */
+void ws_settle(struct ws *ws, ws_done_fn *fn, void *ctx);
 
 /** ws_open_content() - yield the inode when its content is whole: at once (from the caller's thread), or when it has
  * arrived; -ETIMEDOUT at @until. One that is elsewhere is fetched; it cannot be when nobody lives there (-ENODATA) or

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes that are not durable yet (docs/decisions/009): those from the mount, and what the agent tells meanwhile. When
+ * their sync fails they are void, and the kernel shows what is not any more: so they are listed until they are durable.
+ * Nothing is listed for long: a commit that is not durable after so many waits for the disk (host/store/node.c).
+ */
+#include "host/ws/state.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+
+enum { ACK_EVERY_NS = 4000000 };
+
+int pass_settle(struct ws_pass *p, struct err *e)
+{
+	struct store *store = p->ws->conf.store;
+
+	return p->is_soon ? store_settle_soon(store, e) : store_settle(store, e);
+}
+
+void late_fini(struct ws *ws)
+{
+	changes_free(&ws->late.old);
+	changes_free(&ws->late.young);
+}
+
+static void list_late(struct ws *ws, const ws_changes *changes)
+{
+	size_t i;
+
+	for (i = 0; i < changes->len; i++) {
+		const struct ws_change *c = &changes->v[i];
+		struct span name = c->name ? span_str(c->name) : SPAN_NULL;
+
+		changes_add(&ws->late.young, c->parent, name, c->fid, c->parent != 0, true);
+	}
+}
+
+static void tell(struct ws *ws, ws_changes *list)
+{
+	ws_announce(ws, list);
+	if (list->len)
+		ws_tell(ws, list, NULL, NULL);
+}
+
+/* On the strand: what was durable since is forgotten, what became void is told. Return: whether there was such. */
+static bool look_late(struct ws *ws)
+{
+	struct wsdb_late now;
+	bool is_void;
+
+	wsdb_late(ws->db, &now);
+	is_void = now.voided != ws->late.voided;
+	ws->late.voided = now.voided;
+	if (is_void) {
+		tell(ws, &ws->late.old);
+		tell(ws, &ws->late.young);
+	} else if (now.commits == now.durable) {
+		late_fini(ws);
+	} else if (now.durable >= ws->late.upto) {
+		changes_free(&ws->late.old);
+		ws->late.old = ws->late.young;
+		ws->late.young = (ws_changes){ .len = 0 };
+		ws->late.upto = now.commits;
+	}
+	return is_void;
+}
+
+int pass_commit(struct ws_pass *p, struct err *e)
+{
+	struct wsdb_late now;
+	int r;
+
+	if (!p->is_soon)
+		return txn_commit(&p->txn, e);
+	look_late(p->ws);
+	r = txn_commit_soon(&p->txn, e);
+	if (r < 0)
+		return r;
+	list_late(p->ws, &p->changes);
+	wsdb_late(p->ws->db, &now);
+	p->commit = now.commits;
+	return 0;
+}
+
+/* A sync makes everything durable that is committed; the next one can wait until there is more than one pass. */
+int late_await(struct ws *ws, uint64_t commit)
+{
+	const struct timespec nap = { .tv_nsec = (long)ACK_EVERY_NS };
+	struct wsdb_late now;
+
+	wsdb_late(ws->db, &now);
+	if (now.durable >= commit && now.voided == ws->late.voided)
+		return 0;
+	if (clock_now() < ws->late.acked_at + ACK_EVERY_NS)
+		nanosleep(&nap, NULL);
+	ws->late.acked_at = clock_now();
+	return wsdb_sync(ws->db, NULL);
+}
+
+static void void_told(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	look_late(ws);
+	ws_trouble(ws, "eio", "the store could not be made durable; the last changes are void", false);
+}
+
+void late_void(void *ctx)
+{
+	struct ws *ws = ctx;
+
+	strand_run(ws->work, void_told, ws);
+}
+
+struct settling {
+	struct ws *ws; /* a reference */
+	ws_done_fn *fn;
+	void *ctx;
+};
+
+static void settle(void *ctx)
+{
+	struct settling *s = ctx;
+
+	s->fn(s->ctx, wsdb_sync(s->ws->db, NULL), NULL);
+	ws_unref(&s->ws);
+	free(s);
+}
+
+void ws_settle(struct ws *ws, ws_done_fn *fn, void *ctx)
+{
+	struct settling *s = NEW(struct settling);
+
+	*s = (struct settling){ .ws = ws_ref(ws), .fn = fn, .ctx = ctx };
+	pool_run(ws->conf.work, settle, s);
+}
