@@ -28,6 +28,7 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 
 enum { SOON_MS = 1, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
@@ -447,9 +448,10 @@ static void on_recheck(void *ctx)
 
 	while ((m = dirty_first(&w->recent))) {
 		int fd = dirs_open(&w->dirs, m->parent);
+		struct stat st;
 
 		m = dirty_take(&w->recent, m);
-		if (fd >= 0 && node_at(fd, m->name, &w->scratch) == 0 && times_of(&w->scratch.st) != m->tag)
+		if (fd >= 0 && fstatat(fd, m->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && times_of(&st) != m->tag)
 			dirty_mark(&w->dirty, m->parent, SPAN(m->name, m->len), DIRTY_WRITTEN);
 		free(m);
 	}
