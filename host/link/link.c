@@ -32,7 +32,7 @@ struct call {
 	struct loop_timer *timer;
 	struct buf frame;
 	unsigned since; /* generation of the message */
-	bool to_ship;
+	bool to_ship, several;
 };
 
 /* What an agent's hello says. */
@@ -366,6 +366,19 @@ static void on_frame(void *ctx, const struct frame *f)
 
 /* --- frames out --------------------------------------------------------------------------------------------------- */
 
+/* Frames that go out together. */
+static void several(struct conn *conn, struct buf *frames)
+{
+	struct frame f;
+
+	conn_hold(conn);
+	while (frame_parse(frames, &f, NULL) == 0) {
+		(void)!conn_send_frame(conn, SPAN(buf_span(frames).p, FRAME_HEADER + f.payload.len));
+		frame_consume(frames, &f);
+	}
+	conn_let_go(conn);
+}
+
 static void call_on_loop(void *ctx)
 {
 	struct call *c = ctx;
@@ -375,8 +388,10 @@ static void call_on_loop(void *ctx)
 	if (!c->fn) {
 		struct conn *conn = c->to_ship ? l->ship : l->control;
 
-		if (l->state == LINK_UP && conn && c->since <= l->generation &&
-		    conn_send_frame(conn, buf_span(&c->frame)) < 0)
+		if (c->several && l->state == LINK_UP && conn)
+			several(conn, &c->frame);
+		else if (!c->several && l->state == LINK_UP && conn && c->since <= l->generation &&
+			 conn_send_frame(conn, buf_span(&c->frame)) < 0)
 			log_debug("link", "a frame was dropped", "id=%s", l->id);
 		call_free(c);
 		return;
@@ -435,6 +450,15 @@ void link_send(struct link *l, enum msg_type type, const void *msg)
 bool link_speaks(const struct link *l, enum msg_type type)
 {
 	return __atomic_load_n(&l->generation, __ATOMIC_RELAXED) >= wire_since(type);
+}
+
+void link_send_ships(struct link *l, struct buf *frames)
+{
+	struct call *c = NEW(struct call);
+
+	*c = (struct call){ .link = l, .to_ship = true, .several = true, .frame = *frames };
+	buf_init(frames, frames->limit);
+	loop_post(l->loop, call_on_loop, c);
 }
 
 void link_send_ship(struct link *l, enum msg_type type, const void *msg)

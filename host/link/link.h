@@ -64,6 +64,8 @@ void link_send(struct link *link, enum msg_type type, const void *msg);
 void link_send_ship(struct link *link, enum msg_type type, const void *msg);
 /** link_speaks() - does the agent that answered last know this message? Any thread. */
 bool link_speaks(const struct link *link, enum msg_type type);
+/** link_send_ships() - whole frames for it, of the first generation; @frames is empty afterwards. */
+void link_send_ships(struct link *link, struct buf *frames);
 /** link_pause() - stop or go on reading what the agent tells (replies to calls wait too): backpressure. Loop thread. */
 void link_pause(struct link *link, bool on);
 

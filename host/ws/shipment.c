@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+enum { SMALL_GIVEN_B = 64 * 1024 };
+
 /* It is over, for good or bad. */
 static void ship_drop(struct ws *ws, struct ws_ship *s)
 {
@@ -26,6 +28,7 @@ void ship_reset(struct ws *ws)
 	ship_drop(ws, &ws->aside);
 	lock_take(&ws->lock);
 	ws->calm.owed = 0; /* a new connection begins with all its credit */
+	ws->small_b = 0;
 	lock_drop(&ws->lock);
 }
 
@@ -92,9 +95,21 @@ static void came(struct ws *ws, uint64_t b)
 		ws->is_pacing |= arm;
 		lock_drop(&ws->lock);
 	}
+	if (!large) { /* small ones come many at a time, and their credit goes back together */
+		ws->small_b += b;
+		b = ws->small_b >= SMALL_GIVEN_B ? ws->small_b : 0;
+		ws->small_b -= b;
+	}
 	give(ws, b);
 	if (arm)
 		loop_post(ws->conf.loop, ship_pace, ws);
+}
+
+void ship_given(struct ws *ws)
+{
+	if (ws->small_b && ws->link)
+		give(ws, ws->small_b);
+	ws->small_b = 0;
 }
 
 /* --- frames ------------------------------------------------------------------------------------------------------- */

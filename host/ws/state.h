@@ -153,6 +153,7 @@ struct ws {
 	uint64_t stored_known; /* what the meta says */
 	struct map suspects; /* parent fid -> ws_suspects */
 	uint64_t suspect_n;
+	uint64_t small_b; /* credit of small files that is still to be given back */
 	bool is_lossy; /* a scan after lost events: however much of the workspace vanishes, somebody removed it */
 	struct ws_ship {
 		bool is_open, is_bad;
@@ -254,6 +255,8 @@ int ship_charge(struct ws_pass *p, const struct content_writer *w);
 /* shipment.c: how fast large files come (docs/workspace.md, "Calm"). What was withheld is given back now: somebody
  * waits for contents. Any thread; ws.lock is not held. */
 void ship_hurry(struct ws *ws);
+/* The credit of small files that was not given back one by one; at the end of a pass. */
+void ship_given(struct ws *ws);
 /* The timer's. On the loop. */
 void ship_pace(void *ctx);
 

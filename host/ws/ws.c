@@ -9,13 +9,14 @@
 #include "base/str.h"
 #include "host/ws/state.h"
 #include "seal/digest.h"
+#include "wire/frame.h"
 #include "wire/wire.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
-enum { COMMANDS_MS = 50 };
+enum { COMMANDS_MS = 50, ACKS_B = 16384 };
 enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -295,6 +296,7 @@ static void pass_after(void *ctx)
 	struct after *a = ctx;
 	struct ws *ws = a->ws;
 	struct link *link = ws_link(ws);
+	struct buf acks;
 	size_t i;
 
 	if (a->is_soon) {
@@ -308,14 +310,17 @@ static void pass_after(void *ctx)
 
 		link_send(link, MSG_CHANGES_ACK, &ack);
 	}
+	buf_init(&acks, ACKS_B + FRAME_HEADER + FRAME_MAX);
 	for (i = 0; i < a->ships.len; i++) {
 		struct msg_SHIP_ACK ack = { .ship = a->ships.v[i].ship, .ok = a->ships.v[i].is_known };
 		uint64_t fid = a->ships.v[i].node.fid;
 
-		if (link)
-			link_send_ship(link, MSG_SHIP_ACK, &ack);
+		(void)!frame_put(&acks, MSG_SHIP_ACK, &ack);
+		if (link && (i + 1 == a->ships.len || buf_len(&acks) >= ACKS_B))
+			link_send_ships(link, &acks);
 		waiters_wake(ws, &fid, 1, false, 0);
 	}
+	buf_fini(&acks);
 	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
 	vec_fini(&a->gone);
 	if (a->scan_done) {
@@ -359,6 +364,8 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		if (r == 0)
 			r = pass_frame(p, list_entry(pos, struct ws_frame, node), e);
 	}
+	if (r == 0)
+		ship_given(p->ws);
 	if (r == 0) {
 		apply_orphans(p);
 		r = apply_count(p, e);

@@ -184,3 +184,46 @@ Test(sync, after_lost_events_most_may_vanish)
 	lab_wait_why(&l, "vanished", true);
 	lab_free(&l);
 }
+
+/* Many small files: each is acknowledged, and all credit comes back, in whatever pieces. */
+Test(sync, the_credit_of_small_files_comes_back)
+{
+	uint64_t credit = 0;
+	unsigned i, acks = 0;
+	char name[16];
+	struct lab l;
+
+	lab_make(&l);
+	lab_start(&l);
+	for (i = 0; i < 100; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		lab_file(&l, name, FIRST + i, 4, 1000);
+	}
+	lab_batch(&l, 0);
+	for (i = 0; i < 100; i++) {
+		struct msg_NODE n = file_of(i);
+
+		lab_ship_begin(&l, i + 1, 0, &n);
+		lab_ship_data(&l, 0, span_str("data"));
+		lab_ship_end(&l, true, false);
+	}
+	while (acks < 100 || credit < 400) {
+		struct frame f = lab_recv(l.ship, &l.ship_in);
+		struct msg_WINDOW win;
+		struct msg_SHIP_ACK ack;
+
+		if (f.type == MSG_WINDOW) {
+			cr_assert_eq(msg_decode(f.type, f.payload, &win, NULL), 0);
+			credit += win.bytes;
+		} else {
+			cr_assert_eq(f.type, MSG_SHIP_ACK);
+			cr_assert_eq(msg_decode(f.type, f.payload, &ack, NULL), 0);
+			cr_assert_eq(ack.ship, ++acks);
+			cr_assert(ack.ok);
+		}
+		frame_consume(&l.ship_in, &f);
+	}
+	cr_assert_eq(credit, 400);
+	cr_assert_eq(pending(&l), 0);
+	lab_free(&l);
+}
