@@ -385,6 +385,10 @@ static const struct watch_events watch_events = { .written = on_written, .seen =
 
 static void on_progress(void *ctx)
 {
+	struct agent *a = ctx;
+
+	if (ship_backlog(a->ship) == 0)
+		watch_trim(a->watch);
 	syncs_check(ctx);
 }
 

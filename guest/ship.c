@@ -38,6 +38,7 @@ enum {
 	TRIES_GROWING = 4,
 	TRIES_ANY = 8,
 	TRIES_GONE = 2,
+	CAP_KEPT = 1024,
 };
 
 static const struct under_way nothing = { .fd = -1 };
@@ -175,6 +176,8 @@ static void begin(struct ship *s, struct request *r)
 
 	list_remove(&r->node);
 	map_remove_u64(&s->by_fid, r->fid);
+	if (!s->by_fid.len && s->by_fid.cap > CAP_KEPT)
+		map_fini(&s->by_fid); /* a burst leaves nothing behind */
 	u->fd = open_file(s, r, &u->before);
 	if (u->fd < 0) {
 		no_file(s, r, u->fd);

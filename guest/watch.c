@@ -53,6 +53,7 @@ struct watch {
 	struct loop_timer *lazy, *turn, *recheck, *trim;
 	uint64_t looked_at; /* when events were read last */
 	size_t looked; /* names since memory was last given back */
+	size_t held;   /* the same, since what they made to be shipped was shipped */
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
 	unsigned passed_on; /* flags that mark_again() gives */
@@ -393,6 +394,7 @@ static void pump(struct watch *w)
 		left--;
 	}
 	w->looked += TURN - left;
+	w->held += TURN - left;
 	if (w->looked > TRIM_AFTER)
 		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
 	pump_later(w);
@@ -576,6 +578,13 @@ struct dirs *watch_dirs(struct watch *w)
 size_t watch_dirty(const struct watch *w)
 {
 	return dirty_len(&w->dirty);
+}
+
+void watch_trim(struct watch *w)
+{
+	if (w->held > TRIM_AFTER)
+		loop_rearm(w->trim, clock_after_ms(TRIM_MS));
+	w->held = 0;
 }
 
 uint64_t watch_acked(const struct watch *w)

@@ -42,6 +42,8 @@ struct dirs *watch_dirs(struct watch *w);
 struct kept *watch_kept(struct watch *w);
 /** watch_dirty() - names seen and not yet told. */
 size_t watch_dirty(const struct watch *w);
+/** watch_trim() - contents of files that were told have been shipped, too: what all that needed is given back, soon. */
+void watch_trim(struct watch *w);
 /** watch_acked() - batches that hosts have acknowledged: it goes up while things come along. */
 uint64_t watch_acked(const struct watch *w);
 /** watch_on() - true when a host has asked for changes in the agent's life: then barriers wait. */
