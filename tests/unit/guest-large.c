@@ -162,15 +162,20 @@ Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
 	lab_stop(&l);
 }
 
+/* Seen when it is whole: what was begun before has used up credit that never comes back, or was not large yet. */
+static void lay_whole(struct lab *l, const char *name, size_t len, int byte)
+{
+	lab_fill(lab_path(l, "../made"), 0, len, byte);
+	cr_assert_eq(rename(lab_path(l, "../made"), lab_path(l, name)), 0);
+}
+
 /* A large file that lacks credit: it waits. */
 static void hold_large(struct host *h, struct lab *l)
 {
 	cr_assert(lab_start(l, "inotify"));
 	host_open(h, l, true);
 	h->hold_credit = true;
-	/* Seen when it is whole: what was begun before has used up credit that never comes back. */
-	lab_fill(lab_path(l, "../made"), 0, 16 << 20, 1);
-	cr_assert_eq(rename(lab_path(l, "../made"), lab_path(l, "large")), 0);
+	lay_whole(l, "large", 16 << 20, 1);
 	while (h->ship_bytes + WIRE_SHIP_LARGE < WIRE_SHIP_WINDOW || h->now.node.size < 16 << 20)
 		host_serve(h, 100);
 	h->ships = h->voids = 0; /* of it while it was made */
@@ -193,12 +198,12 @@ Test(ship, small_files_pass_a_large_one_that_lacks_credit)
 	unsigned i;
 
 	hold_large(&h, &l);
-	lab_fill(lab_path(&l, "large2"), 0, 8 << 20, 4);
+	lay_whole(&l, "large2", 8 << 20, 4);
 	for (i = 0; i < 40; i++) {
 		char name[16];
 
 		snprintf(name, sizeof(name), "small%u", i);
-		lab_fill(lab_path(&l, name), 0, 1000, 2);
+		lay_whole(&l, name, 1000, 2);
 	}
 	while (h.ships < 40)
 		host_serve(&h, 100);
