@@ -78,7 +78,8 @@ for w in "$id" "$live"; do
 	if [ "$w" = "$id" ]; then
 		shown() { case $(cat "$MNT/$id/first" 2>/dev/null) in durable) [ ! -e "$MNT/$id/second" ] ;; *) false ;; esac; }
 	else
-		shown() { [ "$(cat "$MNT/$live/second" 2>/dev/null)" = "never durable" ]; }
+		inside=$(berth run "$live" -- cat second)
+		shown() { [ "$(cat "$MNT/$live/first" "$MNT/$live/second" 2>/dev/null)" = "not durable$inside" ]; }
 	fi
 	wait_for 30 "the mount of $w to show what there is" shown
 	echo again >"$MNT/$w/third"
