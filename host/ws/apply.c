@@ -225,6 +225,7 @@ void apply_gone(struct ws_pass *p, uint64_t parent, struct span name)
 {
 	uint64_t fid;
 
+	suspects_gone(p->ws, parent, name);
 	if (entry_get(p->txn, parent, name, &fid) != 0)
 		return;
 	story_lost(p, parent, name, fid, false);
@@ -238,6 +239,7 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 	uint64_t was;
 	int r = entry_get(p->txn, parent, name, &was);
 
+	suspects_told(p->ws, parent, name);
 	if (r == 0 && was == n->fid)
 		return;
 	if (S_ISDIR(n->mode)) {
@@ -250,6 +252,7 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 
 			changes_add(&p->changes, old_parent, kept, 0, true, false);
 			story_lost(p, old_parent, kept, n->fid, false);
+			suspects_gone(p->ws, old_parent, kept);
 			entry_del(p->txn, old_parent, kept);
 		}
 	}
@@ -265,39 +268,10 @@ void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct no
 
 /* --- scans -------------------------------------------------------------------------------------------------------- */
 
-void suspects_free(struct ws *ws)
-{
-	struct ws_suspects *s;
-	void *name;
-
-	while ((s = map_take_any(&ws->suspects))) {
-		while ((name = map_take_any(&s->names)))
-			free(name);
-		map_fini(&s->names);
-		free(s);
-	}
-	ws->suspect_n = 0;
-	ws->is_lossy = false;
-}
-
-static void not_suspect(struct ws *ws, uint64_t parent, struct span name)
-{
-	struct ws_suspects *s = map_get_u64(&ws->suspects, parent);
-	void *was = s ? map_remove(&s->names, name) : NULL;
-
-	if (was)
-		ws->suspect_n--;
-	free(was);
-}
-
 /* A directory's listing begins: whatever it has here is suspect. The first directory ever told is the root. */
 static int scan_dir(struct ws_pass *p, const struct msg_CHANGE *c, const struct msg_NODE *told, struct err *e)
 {
-	struct ws_suspects *s;
 	struct node n;
-	struct span name = SPAN_NULL;
-	AUTO(str_free) char *last = NULL;
-	uint64_t fid;
 	int r;
 
 	if (told->fid != c->parent || !S_ISDIR(told->mode))
@@ -308,27 +282,17 @@ static int scan_dir(struct ws_pass *p, const struct msg_CHANGE *c, const struct 
 		return err_set(e, -EBADMSG, "bad-message", "a listing of an unknown directory");
 	expect_dir(p->ws, told->fid, told->fid == txn_root(p->txn));
 	r = apply_node(p, told, APPLY_SCAN, &n, e);
-	if (r < 0 || map_get_u64(&p->ws->suspects, c->parent))
+	if (r < 0)
 		return r;
-	s = NEW(struct ws_suspects);
-	s->parent = c->parent;
-	while ((r = entry_next(p->txn, c->parent, name, &name, &fid)) == 0) {
-		str_free(&last);
-		last = span_dup(name);
-		name = SPAN(last, name.len);
-		map_put(&s->names, name, must_strdup(last));
-		p->ws->suspect_n++;
-	}
-	map_put_u64(&p->ws->suspects, c->parent, s);
+	r = suspects_dir(p, c->parent);
 	return r < 0 ? err_sys(e, r, "listing a directory") : 0;
 }
 
-/* The scan is complete: what was not told again is gone, unless that would be most of the workspace. */
+/* The scan is complete: what was not told again is gone; unless that would be most of the workspace, and it is the
+ * first scan of a connection: later ones are of the same disk, and somebody removed what is not there. */
 static int scan_end(struct ws_pass *p, struct err *e)
 {
 	struct ws *ws = p->ws;
-	struct map_slot *slot;
-	size_t pos = 0;
 	struct txn_counts c;
 	uint64_t total;
 	int r = txn_counts(p->txn, &c);
@@ -336,19 +300,12 @@ static int scan_end(struct ws_pass *p, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "counting names");
 	total = c.names - (uint64_t)c.names_more;
-	if (!ws->is_lossy && ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
+	if (ws->is_first && ws->suspect_n >= HALT_MIN && ws->suspect_n > total / 2 && total)
 		return err_set(e, -EIO, "replication-halted",
 			       "%llu of %llu entries vanished at once; nothing was removed here",
 			       (unsigned long long)ws->suspect_n, (unsigned long long)total);
-	while ((slot = map_next(&ws->suspects, &pos))) {
-		struct ws_suspects *s = slot->value;
-		struct map_slot *name;
-		size_t at = 0;
-
-		while ((name = map_next(&s->names, &at)))
-			apply_gone(p, s->parent, SPAN(name->key, name->num));
-	}
-	suspects_free(ws);
+	suspects_end(p);
+	ws->is_first = false;
 	expect_end(ws);
 	p->scan_done = true;
 	return 0;
@@ -377,7 +334,6 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 	}
 	if (!path_name_ok(c->name))
 		return err_set(e, -EBADMSG, "bad-message", "an impossible name");
-	not_suspect(p->ws, c->parent, c->name);
 	if (c->flags & WIRE_ENT_GONE) {
 		apply_gone(p, c->parent, c->name);
 		return 0;
@@ -418,10 +374,8 @@ int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e)
 	struct msg_CHANGE c;
 	int r = 0;
 
-	if (m->flags & WIRE_CHG_OVERFLOW) {
+	if (m->flags & WIRE_CHG_OVERFLOW)
 		note_overflow(p->ws);
-		p->ws->is_lossy = true;
-	}
 	while (r == 0 && msg_rec_next(&records, MSG_CHANGE, &c)) {
 		r = apply_one(p, &c, scan, e);
 		__atomic_add_fetch(&p->ws->counts.records, 1, __ATOMIC_RELAXED);
@@ -446,6 +400,7 @@ void apply_orphans(struct ws_pass *p)
 		if (at == txn_root(p->txn) || entry_of(p->txn, at, 0, SPAN_NULL, &parent, &name) != STORE_E_NONE ||
 		    node_get(p->txn, at, &n) != 0)
 			continue;
+		suspects_drop(p->ws, at);
 		while (S_ISDIR(n.mode) && entry_next(p->txn, at, SPAN_NULL, &name, &kid) == 0) {
 			AUTO(str_free) char *copy = span_dup(name);
 

@@ -86,12 +86,6 @@ struct ws_pass {
 	uint64_t commit; /* then: its number, for late_await() */
 };
 
-/* Names of a directory that a running scan has not told again yet. */
-struct ws_suspects {
-	uint64_t parent;
-	struct map names; /* name -> itself */
-};
-
 struct ws {
 	uint32_t magic;
 	int refs; /* atomic */
@@ -151,10 +145,10 @@ struct ws {
 	} pull;
 	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
 	uint64_t stored_known; /* what the meta says */
-	struct map suspects; /* parent fid -> ws_suspects */
+	struct map suspects; /* of a running scan, suspect.c: fid of a directory -> what it has listed of it */
 	uint64_t suspect_n;
 	uint64_t small_b; /* credit of small files that is still to be given back */
-	bool is_lossy; /* a scan after lost events: however much of the workspace vanishes, somebody removed it */
+	bool is_first; /* no scan of this connection has ended yet: who knows what disk it is */
 	struct ws_ship {
 		bool is_open, is_bad;
 		uint64_t ship;
@@ -230,6 +224,16 @@ int apply_count(struct ws_pass *p, struct err *e);
 void apply_entry(struct ws_pass *p, uint64_t parent, struct span name, struct node *n);
 void apply_gone(struct ws_pass *p, uint64_t parent, struct span name);
 void node_from_msg(const struct msg_NODE *m, struct node *ret);
+
+/* suspect.c: names that a running scan has not told again yet; on the strand. suspects_dir(): the listing of a
+ * directory begins, maybe anew. Return: 0, -errno. suspects_told(), suspects_gone(): what a name is now is known.
+ * suspects_drop(): the directory is gone itself. suspects_end(): what is suspect still is gone. suspects_free():
+ * forget all. */
+int suspects_dir(struct ws_pass *p, uint64_t dir);
+void suspects_told(struct ws *ws, uint64_t dir, struct span name);
+void suspects_gone(struct ws *ws, uint64_t dir, struct span name);
+void suspects_drop(struct ws *ws, uint64_t dir);
+void suspects_end(struct ws_pass *p);
 void suspects_free(struct ws *ws);
 
 /* held.c: a file that lost its last name: keep it, if somebody on the host has it open. Return: whether it is kept. */

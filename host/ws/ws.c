@@ -567,6 +567,7 @@ static void begin(void *ctx)
 
 	ship_reset(j->ws);
 	suspects_free(j->ws);
+	j->ws->is_first = true;
 	pull_reset(j->ws);
 	r = j->disk && j->disk != j->ws->disk ? ws_same_disk(j->ws, j->disk, &e) : 0;
 	j->ws->boot = j->boot;

@@ -158,33 +158,6 @@ Test(sync, lasts_as_long_as_something_comes_and_not_for_ever)
 	lab_free(&l);
 }
 
-/* A guest that removes most of what it has while events are lost is no guest whose disk was lost. */
-Test(sync, after_lost_events_most_may_vanish)
-{
-	struct span name;
-	struct txn *t = NULL;
-	struct ws_stats stats;
-	uint64_t fid;
-	struct lab l;
-
-	lab_make(&l);
-	lab_start(&l);
-	tell_files(&l);
-	lab_batch(&l, WIRE_CHG_OVERFLOW);
-	lab_root(&l);
-	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
-	ws_stat(l.ws, &stats);
-	cr_assert_not(stats.halted);
-	cr_assert_eq(txn_read(ws_db(l.ws), &t, NULL), 0);
-	cr_assert_neq(entry_next(t, LAB_ROOT, SPAN_NULL, &name, &fid), 0);
-	txn_abort(&t);
-	tell_files(&l);
-	lab_root(&l); /* and without, it is one */
-	lab_tell(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
-	lab_wait_why(&l, "vanished", true);
-	lab_free(&l);
-}
-
 /* Many small files: each is acknowledged, and all credit comes back, in whatever pieces. */
 Test(sync, the_credit_of_small_files_comes_back)
 {

@@ -139,6 +139,9 @@ Test(ws, most_of_it_vanished_halts)
 		lab_file(&l, name, 100 + i, 0, 6);
 	}
 	lab_batch(&l, 0);
+	lab_hangup(&l);
+	lab_accept(&l, 1);
+	lab_ok(&l, l.replicate);
 	lab_root(&l);
 	lab_tell(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
 	lab_wait_why(&l, "vanished", true);
