@@ -43,10 +43,10 @@ with_deaths() {
 	wait "$player"
 }
 
-# daemon_with AGENT
+# daemon_with AGENT: one of tests/lib. What is played says so to its plan, and is played again with the same.
 daemon_with() {
-	stop_daemon
-	arguments=(--set "daemon.agent=$1")
+	[ -z "$DAEMON" ] || stop_daemon
+	arguments=(--set "daemon.agent=$BERTH_BUILD/tests/lib/$1")
 	start_daemon "${arguments[@]}"
 }
 
@@ -54,12 +54,14 @@ lost() { grep -c 'events were lost inside' "$LOG" || :; }
 
 arguments=()
 [ -z "${BERTH_LONG:-}" ] || arguments=(--set sandbox.workspace=8G) # room for the inodes of the burst
-start_daemon "${arguments[@]}"
 if [ -n "${BERTH_PLAY:-}" ]; then
+	with=$(compare with "$BERTH_PLAY")
+	if [ -n "$with" ]; then daemon_with "$with"; else start_daemon "${arguments[@]}"; fi
 	with_deaths play "$BERTH_PLAY" "$MNT" || fail "the sides differ"
 	say ok
 	exit
 fi
+start_daemon "${arguments[@]}"
 sequence "$seed" 0 0 --scenes "$files" & # half of it is waiting
 scenes=$!
 for ((i = 0; i < seeds; i++)); do
@@ -84,15 +86,15 @@ fi
 say "$(grep '^shrunk' "$TOP/shrunk")"
 
 # An agent that marks few names, and one with the kernel's bounded queue, on which more is thrown than it holds.
-daemon_with "$BERTH_BUILD/tests/lib/agent-small"
+daemon_with agent-small
 for ((i = 0; i < (seeds + 1) / 2; i++)); do
-	sequence $((seed + 2000 + i)) "$rounds" "$count" --host
+	sequence $((seed + 2000 + i)) "$rounds" "$count" --host --with agent-small
 done
 [ "$(lost)" -gt 0 ] || fail "no event was lost"
 before=$(lost)
-daemon_with "$BERTH_BUILD/tests/lib/agent-inotify"
+daemon_with agent-inotify
 for ((i = 0; i < (seeds + 1) / 2; i++)); do
-	sequence $((seed + 3000 + i)) 1 "$count" --alone --flood $(($(cat /proc/sys/fs/inotify/max_queued_events) / 3 + 1000))
+	sequence $((seed + 3000 + i)) 1 "$count" --with agent-inotify --alone --flood $(($(cat /proc/sys/fs/inotify/max_queued_events) / 3 + 1000))
 done
 [ "$(lost)" -gt "$before" ] || fail "the kernel lost no event"
 say "events were lost $(lost) times"

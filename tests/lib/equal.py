@@ -4,11 +4,13 @@ compared: names, kinds, modes, times, links, targets, attributes, bytes, holes. 
 
 	equal.py TEMPLATE MOUNT SEED ROUNDS OPERATIONS [OPTIONS]
 	equal.py play FILE MOUNT [OPTIONS]
+	equal.py with FILE
 
 --host: somebody writes through the mount at the same time, in a directory of its own and in one that both use.
 --kill FILE: each round has somebody who dies; FILE is made with who ("daemon", "priv") and when (ms). Whoever sees it kills that
   one, starts another daemon, and removes FILE.
 --agent: the sandbox's agent dies in the end, behind the last comparison; else the sandbox is killed by the daemon.
+--with AGENT: the agent of the daemon, which the plan remembers ("with FILE" says it).
 --alone: nothing gets a second name. --keep: with rules of what is kept; the guest's side is what they keep.
 --in ID: one round in a sandbox that is there. --scenes FILES, --flood EVENTS: one round of that (equal_guest.py).
 --fault: both sides are taken to differ when two names begin with "fault"; an operation in each round makes one. Tries the shrinking.
@@ -62,6 +64,7 @@ def make_plan(template, seed, rounds, count, options):
     plan = {"template": template, "seed": seed, "rounds": []}
     for name in ("keep", "alone", "agent", "fault"):
         plan[name] = "--" + name in options
+    plan["with"] = options[options.index("--with") + 1] if "--with" in options else ""
     for _ in range(rounds):
         guest = [[r.choice(OPERATIONS), r.randrange(1 << 40)] for _ in range(count)]
         if "--fault" in options:
@@ -272,6 +275,10 @@ def shrunk(plan, mount, please):
 def main(argv):
     if argv == ["rules"]:
         sys.stdout.write(RULES)
+        return 0
+    if argv[0] == "with":
+        with open(argv[1], encoding="utf-8") as f:
+            print(json.load(f).get("with", ""))
         return 0
     please = argv[argv.index("--kill") + 1] if "--kill" in argv else None
     if argv[0] == "play":
