@@ -256,6 +256,32 @@ def change_in_large(box):
 APPEND = "f = open('/workspace/log', 'ab', 0)\nfor i in range(20000): f.write(b'%09d a line of a log, sixty-four bytes of it with its end, so.....\\n' % i)\n"
 
 
+def npm_tree(at):
+    """Node.js as this machine has it, and a project whose packages are in a cache beside it: nothing is fetched by who installs.
+    Return: the command, or None."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        return None
+    lib = os.path.dirname(os.path.dirname(os.path.realpath(npm)))
+    os.makedirs(f"{at}/app")
+    os.makedirs(f"{at}/lib")
+    shutil.copy(os.path.realpath(node), f"{at}/node")
+    shutil.copytree(lib, f"{at}/npm", symlinks=True)
+    for line in sh("ldd", f"{at}/node").splitlines():
+        if "libstdc++" in line or "libgcc_s" in line:
+            shutil.copy(line.split()[2], f"{at}/lib")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/clients/{name}", f"{at}/app")
+    cached = subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--cache", f"{at}/cache"], cwd=f"{at}/app",
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if cached.returncode:
+        note(f"npm ci is left out: the packages cannot be fetched: {cached.stdout[-200:]}")
+        return None
+    shutil.rmtree(f"{at}/app/node_modules")
+    return ["sh", "-c", "cd /workspace/js/app && exec env LD_LIBRARY_PATH=/workspace/js/lib HOME=/workspace/js /workspace/js/node "
+            "/workspace/js/npm/bin/npm-cli.js ci --offline --no-audit --no-fund --ignore-scripts --cache /workspace/js/cache >/dev/null"]
+
+
 def bench_watched(box, peer):
     note("cost of watching: a clone, a log, a tree that is copied")
     b = type(box)(workspace_b=3 * GIB)
@@ -263,14 +289,24 @@ def bench_watched(box, peer):
     shutil.copy(f"{TOP}/both.tar", peer.ws)
     for run in (b.run, peer.run):
         run("tar", "--no-same-owner", "-C", "/workspace", "-xf", "/workspace/both.tar")
+    npm = npm_tree(f"{TOP}/js")
+    if npm:
+        sh("tar", "-C", TOP, "-cf", f"{TOP}/js.tar", "js")
+        sh("berth", "cp", "--quiet", f"{TOP}/js.tar", f"{b.id}:js.tar")
+        shutil.copy(f"{TOP}/js.tar", peer.ws)
+        for run in (b.run, peer.run):
+            run("tar", "--no-same-owner", "-C", "/workspace", "-xf", "/workspace/js.tar")
     home = ["env", "GIT_CONFIG_GLOBAL=/workspace/gitconfig"]
     b.run("git", "config", "--file", "/workspace/gitconfig", "safe.directory", "*", user="root")
     peer.run("git", "config", "--file", "/workspace/gitconfig", "safe.directory", "*")
     b.sync()
     jobs = {"git_clone": ([*home, "git", "clone", "-q", "--no-local", "/workspace/repo", "/workspace/clone"], "<= 1.05", "/workspace/clone"),
             "cp_r": (["cp", "-r", "/workspace/tree", "/workspace/copy"], "-", "/workspace/copy"),
+            "npm_ci": (npm, "<= 1.05", "/workspace/js/app/node_modules"),
             "append_20000": (["python3", "-c", APPEND], "<= 1.10", "/workspace/log")}
     for name, (argv, goal, made) in jobs.items():
+        if not argv:
+            continue
         ours, theirs = [], []
         for turn in range(8):
             one = timed(b.run, *argv, user="root")
