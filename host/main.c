@@ -321,7 +321,9 @@ static int front_up(struct berthd *b, struct err *e)
 	routes = v1_routes(&n);
 	b->e2b = (struct e2b){ .hub = b->hub, .keys = b->keys, .loop = b->loop,
 				.spool_dir = must_strdup(tmp),
-				.body_max_b = c->body_max };
+				.body_max_b = c->body_max,
+				.threads = (unsigned)c->api_threads,
+				.pool = b->api };
 	e2b_init(&b->e2b);
 	e2b_fronts(&b->e2b, fronts);
 	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front };

@@ -111,6 +111,9 @@ struct http_front {
 	/* Called before each handler, on its thread: it may block. Other than 0: as if the handler had returned it.
 	 * NULL: nothing is to be done. */
 	int (*prepare)(void *ctx, struct http_req *req, struct err *e);
+	/* Called when prepare() returned 0 and the handler has returned; it must not look at the request. @of: as in
+	 * http_who. NULL: nothing. */
+	void (*finish)(void *ctx, const char *of);
 	/* The body of an answer that says no, in @res, whose status is set already and may be changed. NULL: ours. */
 	void (*put_error)(void *ctx, struct http_req *req, struct http_res *res, const struct err *e);
 	/* What every answer carries, errors too. NULL: nothing. */

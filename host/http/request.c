@@ -254,13 +254,20 @@ int http_range(struct http_req *req, struct http_res *res, uint64_t size, uint64
 static void run(void *ctx)
 {
 	struct http_req *req = ctx;
+	const struct http_front *front = req->front;
 	struct err e = ERR_NULL;
+	char of[sizeof(req->who.of)];
+	bool prepared;
 	int r;
 
+	memcpy(of, req->who.of, sizeof(of));
 	req->began = clock_now();
-	r = req->front->prepare ? req->front->prepare(req->front->ctx, req, &e) : 0;
+	r = front->prepare ? front->prepare(front->ctx, req, &e) : 0;
+	prepared = r == 0;
 	if (r == 0)
-		r = req->route->handler(req->front->ctx, req, &req->res, &e);
+		r = req->route->handler(front->ctx, req, &req->res, &e);
+	if (prepared && front->finish)
+		front->finish(front->ctx, of);
 	if (r != HTTP_LATER)
 		http_later(req, r, &e);
 }

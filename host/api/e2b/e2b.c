@@ -221,9 +221,39 @@ static bool is_woken(struct e2b *e2b, struct http_req *req, const char *id)
 	       json_get_bool(memory, "autoResume", false);
 }
 
-static int wake(void *ctx, struct http_req *req, struct err *e)
+/* An agent may be slow on purpose: it never has more than half of the threads, and all of them no more than three
+ * quarters, so that whoever ends them is always heard. */
+static int take_turn(struct e2b *e2b, const char *id, struct err *e)
+{
+	uintptr_t mine;
+	bool ok;
+
+	lock_take(&e2b->lock);
+	mine = (uintptr_t)map_get(&e2b->working_for, span_str(id));
+	ok = mine < MAX(e2b->threads / 2, 1U) && e2b->working < MAX(e2b->threads * 3 / 4, 1U);
+	if (ok) {
+		e2b->working++;
+		(void)map_put(&e2b->working_for, span_str(id), (void *)(mine + 1));
+	}
+	lock_drop(&e2b->lock);
+	return ok ? 0 : err_set(e, -EUSERS, "busy", "too many requests for this sandbox are under way");
+}
+
+static void end_turn(void *ctx, const char *id)
 {
 	struct e2b *e2b = ctx;
+	uintptr_t mine;
+
+	lock_take(&e2b->lock);
+	e2b->working--;
+	mine = (uintptr_t)map_remove(&e2b->working_for, span_str(id));
+	if (mine > 1)
+		(void)map_put(&e2b->working_for, span_str(id), (void *)(mine - 1));
+	lock_drop(&e2b->lock);
+}
+
+static int wake(struct e2b *e2b, struct http_req *req, struct err *e)
+{
 	struct hub_info i;
 	int r = hub_find(e2b->hub, e2b_sandbox(req), &i, e);
 
@@ -234,6 +264,18 @@ static int wake(void *ctx, struct http_req *req, struct err *e)
 		*e = ERR_NULL;
 		r = 0;
 	}
+	return r;
+}
+
+static int prepare(void *ctx, struct http_req *req, struct err *e)
+{
+	int r = take_turn(ctx, e2b_sandbox(req), e);
+
+	if (r < 0)
+		return r;
+	r = wake(ctx, req, e);
+	if (r < 0)
+		end_turn(ctx, e2b_sandbox(req));
 	return r;
 }
 
@@ -350,14 +392,22 @@ void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
 {
 	static const struct http_route any = { "*", "/*", e2b_proxy, 0, NULL };
 
-	ret[0] = (struct http_front){ .routes = &any, .n = 1, .ctx = e, .is_mine = is_of_port, .admit = admit,
-				      .prepare = wake, .put_error = door_error, .fallback = &any, .lenient = true };
+	ret[0] = (struct http_front){ .routes = &any,
+				      .n = 1,
+				      .ctx = e,
+				      .is_mine = is_of_port,
+				      .admit = admit,
+				      .prepare = prepare,
+				      .finish = end_turn,
+				      .put_error = door_error,
+				      .fallback = &any,
+				      .lenient = true };
 	ret[1] = (struct http_front){ .routes = door,
 				      .n = ARRAY_LEN(door),
 				      .ctx = e,
 				      .is_mine = is_of_door,
 				      .admit = admit,
-				      .prepare = wake,
+				      .prepare = prepare, .finish = end_turn,
 				      .put_error = door_error,
 				      .dress = dress,
 				      .lenient = true };
@@ -465,12 +515,13 @@ void e2b_init(struct e2b *e)
 {
 	lock_init(&e->lock, "e2b", LOCK_SANDBOX);
 	list_init(&e->procs);
+	list_init(&e->waiting);
 }
 
 void e2b_fini(struct e2b *e)
 {
 	loop_sync(e->loop); /* who followed a process is let go of there */
-	map_fini(&e->gone);
+	map_fini(&e->working_for);
 	str_free(&e->spool_dir);
 	lock_fini(&e->lock);
 }

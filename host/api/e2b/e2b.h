@@ -20,13 +20,17 @@ struct e2b {
 	struct hub *hub;
 	struct keys *keys;
 	struct loop *loop;
+	struct pool *pool; /* may block for a while */
 	struct http *http;
 	char *spool_dir; /* for long files; e2b_fini() frees it */
 	uint64_t body_max_b;
+	unsigned threads; /* of the API */
+	unsigned working; /* of them here; guarded by lock, as the next */
+	struct map working_for; /* the same for each sandbox: a number as a pointer */
 	struct lock lock;
 	struct list procs; /* of struct proc, that somebody started or joined; guarded by lock, as the next */
-	struct map gone; /* tokens of sandboxes that are no more, for a while: id by token */
-	bool ending; /* the loop's */
+	bool ending; /* the loop's, as the next */
+	struct list waiting; /* for answers of servers inside */
 };
 
 #define E2B_VERSION "0.6.13" /* of the part inside that their clients look for */
@@ -67,6 +71,7 @@ int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e
 /* Other ports: proxy.c. */
 http_handler e2b_proxy;
 uint64_t e2b_port(struct http_req *req);
+void e2b_proxy_end(struct e2b *e2b); /* on the loop */
 /* The sandbox of a request on a sandbox's door. */
 const char *e2b_sandbox(struct http_req *req);
 /* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */

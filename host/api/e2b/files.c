@@ -23,13 +23,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DIAL_MS = 10000, CALL_MS = 60000, PIECE = 262144, IN_MEMORY = 1024 * 1024, META_MAX = 64, META_MAX_B = 4096 };
+enum {
+	DIAL_MS = 10000,
+	CALL_MS = 60000,
+	RATE_B = 1000000,
+	PIECE = 262144,
+	IN_MEMORY = 1024 * 1024,
+	META_MAX = 64,
+	META_MAX_B = 4096
+};
 
 /* A connection on which one thing is done. */
 struct talk {
 	int fd;
 	struct buf in;
+	uint64_t until; /* for all of it: who brings each piece at the last moment does not take for ever */
 };
+
+/* So much has gone over it: it may take longer. */
+static void talk_moved(struct talk *t, uint64_t bytes)
+{
+	t->until += bytes * (CLOCK_S / RATE_B);
+}
 
 static void talk_end(struct talk *t)
 {
@@ -43,17 +58,18 @@ static int talk_begin(struct e2b *e2b, struct http_req *req, const struct msg_PL
 	int r;
 
 	t->fd = -1;
+	t->until = clock_after_ms(CALL_MS);
 	buf_init(&t->in, FRAME_MAX + 64);
 	r = hub_dial_as(e2b->hub, e2b_sandbox(req), WIRE_PLACE, clock_after_ms(DIAL_MS), &t->fd, e);
 	if (r == 0)
-		r = frame_send(t->fd, MSG_PLACE_DO, m, clock_after_ms(CALL_MS));
+		r = frame_send(t->fd, MSG_PLACE_DO, m, t->until);
 	return r < 0 && !e->code ? err_sys(e, r, "asking the sandbox") : r;
 }
 
 /* The next one, of type @type or ERROR; take it with frame_consume(). */
 static int talk_next(struct talk *t, struct frame *ret, struct err *e)
 {
-	int r = frame_recv(t->fd, &t->in, ret, clock_after_ms(CALL_MS), e);
+	int r = frame_recv(t->fd, &t->in, ret, t->until, e);
 
 	if (r < 0)
 		return e->code ? r : err_set(e, r == -ENODATA ? -EPIPE : r, "agent-gone", "the sandbox broke off");
@@ -264,6 +280,7 @@ static int take_data(struct e2b *e2b, struct talk *t, struct buf *small, int *sp
 				       : io_write_full(*spool, m.data.p, m.data.len);
 		if (r < 0)
 			return e->code ? r : err_sys(e, r, "reading a file");
+		talk_moved(t, m.data.len);
 		frame_consume(&t->in, &f);
 	}
 }
@@ -387,11 +404,12 @@ static int put_file(struct e2b *e2b, struct http_req *req, const char *path, str
 		struct msg_PLACE_DATA piece = { .data = SPAN((const char *)data.p + at,
 							     MIN(data.len - at, (size_t)PIECE)) };
 
-		r = frame_send(t.fd, MSG_PLACE_DATA, &piece, clock_after_ms(CALL_MS));
+		r = frame_send(t.fd, MSG_PLACE_DATA, &piece, t.until);
+		talk_moved(&t, piece.data.len);
 		at += piece.data.len;
 	}
 	if (r == 0)
-		r = frame_send(t.fd, MSG_PLACE_END, &end, clock_after_ms(CALL_MS));
+		r = frame_send(t.fd, MSG_PLACE_END, &end, t.until);
 	if (r == 0 || (r == -EPIPE && !e->code)) /* it may have said why it hung up */
 		r = talk_next(&t, &f, e);
 	if (r == 0)

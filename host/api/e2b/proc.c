@@ -538,6 +538,7 @@ static void end_all(void *ctx)
 	struct e2b *e2b = ctx;
 
 	e2b->ending = true;
+	e2b_proxy_end(e2b);
 	for (;;) {
 		struct proc *p = NULL;
 

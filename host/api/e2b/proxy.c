@@ -213,35 +213,6 @@ static void body_end(void *ctx)
 	loop_post(b->loop, body_free, b);
 }
 
-/* Until the empty line. Return: bytes of the head; -errno. */
-static ssize_t recv_head(int fd, struct buf *b)
-{
-	uint64_t until = clock_after_ms(HEAD_MS);
-
-	for (;;) {
-		struct pollfd w = { .fd = fd, .events = POLLIN };
-		struct span s = buf_span(b);
-		const char *end = s.len ? memmem(s.p, s.len, "\r\n\r\n", 4) : NULL;
-		void *room;
-		ssize_t n;
-
-		if (end)
-			return end + 4 - (const char *)s.p;
-		room = buf_room(b) ? buf_reserve(b, MIN(buf_room(b), (size_t)8192)) : NULL;
-		if (!room)
-			return -EBADMSG;
-		n = recv(fd, room, MIN(buf_room(b), (size_t)8192), MSG_DONTWAIT);
-		if (n > 0)
-			buf_commit(b, (size_t)n);
-		else if (n == 0)
-			return -EPIPE;
-		else if (errno != EAGAIN)
-			return -errno;
-		else if (clock_now() >= until || poll(&w, 1, 1000) < 0)
-			return -ETIMEDOUT;
-	}
-}
-
 static bool is_hop(const char *name)
 {
 	return strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Keep-Alive") == 0 ||
@@ -320,41 +291,41 @@ static void joined_begin(void *ctx, int fd, struct span first, void *handle)
 	relay_start(j->loop, fd, j->fd, first.p, first.len, joined_over, j);
 }
 
-int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
-{
-	struct e2b *e2b = ctx;
-	const char *upgrade = http_header(req, "Upgrade");
-	AUTO(fd_close) int fd = -1;
-	AUTO(str_free) char *head = NULL;
-	AUTO(buf_fini) struct buf in;
-	struct span s;
-	uint64_t size;
-	ssize_t n;
-	int r;
+/* --- waiting for the head ----------------------------------------------------------------------------------------- */
 
-	buf_init(&in, HEAD_MAX);
-	r = open_port(e2b, e2b_sandbox(req), e2b_port(req), &fd, e);
-	if (r == 0)
-		r = send_request(req, fd, upgrade != NULL, e);
+/* On the loop, so that a server that takes its time costs no thread. Whatever ends it comes to over(), once. */
+struct waiting {
+	struct list node; /* in e2b.waiting */
+	struct e2b *e2b;
+	struct http_req *req;
+	struct http_res *res;
+	int fd;
+	struct buf in;
+	size_t head; /* its length, when it is whole */
+	struct loop_watch *watch, *client;
+	struct loop_timer *late;
+	int r;
+};
+
+static int answer(struct waiting *w)
+{
+	AUTO(str_free) char *head = span_dup(SPAN(buf_span(&w->in).p, w->head));
+	struct http_res *res = w->res;
+	struct span rest;
+	uint64_t size;
+	int r = take_head(head, res, &size);
+
 	if (r < 0)
 		return r;
-	n = recv_head(fd, &in);
-	if (n > 0) {
-		head = span_dup(SPAN(buf_span(&in).p, (size_t)n));
-		r = take_head(head, res, &size);
-	}
-	if (n < 0 || r < 0)
-		return err_set(e, -EPIPE, "upstream", "the server on this port broke off: %s",
-			       err_name(n < 0 ? (int)n : r));
-	buf_consume(&in, (size_t)n);
-	s = buf_span(&in);
+	buf_consume(&w->in, w->head);
+	rest = buf_span(&w->in);
 	if (res->status == 101) {
 		struct joined *j = NEW(struct joined);
 
-		j->loop = e2b->loop;
-		j->fd = fd_take(&fd);
+		j->loop = w->e2b->loop;
+		j->fd = fd_take(&w->fd);
 		buf_init(&j->first, HEAD_MAX);
-		buf_append(&j->first, s.p, s.len);
+		buf_append(&j->first, rest.p, rest.len);
 		res->upgrade_to = "websocket";
 		res->upgrade = joined_begin;
 		res->upgrade_drop = joined_drop;
@@ -362,15 +333,117 @@ int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	} else if (res->status != 204 && res->status != 304 && size) {
 		struct body *b = NEW(struct body);
 
-		b->loop = e2b->loop;
-		b->fd = fd_take(&fd);
-		b->connection = http_connection(req);
+		b->loop = w->e2b->loop;
+		b->fd = fd_take(&w->fd);
+		b->connection = http_connection(w->req);
 		buf_init(&b->first, HEAD_MAX);
-		buf_append(&b->first, s.p, s.len);
+		buf_append(&b->first, rest.p, rest.len);
 		res->read = body_read;
 		res->read_end = body_end;
 		res->size = size;
 		res->ctx = b;
 	}
 	return 0;
+}
+
+static void finish(void *ctx)
+{
+	struct waiting *w = ctx;
+	struct err e = ERR_NULL;
+	int r = w->r == 0 ? answer(w) : w->r;
+
+	if (r < 0)
+		r = err_set(&e, r == -ETIMEDOUT || r == -ESHUTDOWN ? r : -EPIPE, "upstream",
+			    "the server on this port broke off: %s", err_name(r));
+	http_later(w->req, r, &e);
+	fd_close(&w->fd);
+	buf_fini(&w->in);
+	free(w);
+}
+
+static void over(struct waiting *w, int r)
+{
+	w->r = r;
+	list_remove(&w->node);
+	loop_unwatch(&w->watch);
+	loop_unwatch(&w->client);
+	loop_untimer(&w->late);
+	pool_run(w->e2b->pool, finish, w);
+}
+
+static void on_head(void *ctx, int fd, unsigned events)
+{
+	struct waiting *w = ctx;
+	struct span s;
+	const char *end;
+	void *room;
+	ssize_t n;
+
+	(void)events;
+	room = buf_room(&w->in) ? buf_reserve(&w->in, MIN(buf_room(&w->in), (size_t)8192)) : NULL;
+	n = room ? recv(fd, room, MIN(buf_room(&w->in), (size_t)8192), MSG_DONTWAIT) : -1;
+	if (n < 0 && room && errno == EAGAIN)
+		return;
+	if (n <= 0) {
+		over(w, !room ? -EBADMSG : n == 0 ? -EPIPE : -errno);
+		return;
+	}
+	buf_commit(&w->in, (size_t)n);
+	s = buf_span(&w->in);
+	end = memmem(s.p, s.len, "\r\n\r\n", 4);
+	if (end) {
+		w->head = (size_t)(end + 4 - (const char *)s.p);
+		over(w, 0);
+	}
+}
+
+static void on_late(void *ctx)
+{
+	over(ctx, -ETIMEDOUT);
+}
+
+static void on_client(void *ctx, int fd, unsigned events)
+{
+	(void)fd;
+	(void)events;
+	over(ctx, -ECONNRESET);
+}
+
+static void await_head(void *ctx)
+{
+	struct waiting *w = ctx;
+	struct loop *loop = w->e2b->loop;
+
+	if (w->e2b->ending || loop_watch(loop, w->fd, LOOP_READ, on_head, w, &w->watch) < 0) {
+		over(w, -ESHUTDOWN);
+		return;
+	}
+	w->late = loop_timer(loop, clock_after_ms(HEAD_MS), on_late, w);
+	(void)!loop_watch(loop, http_client(w->req), 0, on_client, w, &w->client);
+	list_append(&w->e2b->waiting, &w->node);
+}
+
+void e2b_proxy_end(struct e2b *e2b)
+{
+	while (!list_empty(&e2b->waiting))
+		over(list_entry(e2b->waiting.next, struct waiting, node), -ESHUTDOWN);
+}
+
+int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(fd_close) int fd = -1;
+	struct waiting *w;
+	int r = open_port(e2b, e2b_sandbox(req), e2b_port(req), &fd, e);
+
+	if (r == 0)
+		r = send_request(req, fd, http_header(req, "Upgrade") != NULL, e);
+	if (r < 0)
+		return r;
+	w = NEW(struct waiting);
+	*w = (struct waiting){ .e2b = e2b, .req = req, .res = res, .fd = fd_take(&fd) };
+	list_init(&w->node);
+	buf_init(&w->in, HEAD_MAX);
+	loop_post(e2b->loop, await_head, w);
+	return HTTP_LATER;
 }
