@@ -71,12 +71,18 @@ bool parse_route(const char *pattern, const char *path, struct parse_segments *r
 const char *parse_keep(struct parse_kept *k, const char *raw)
 {
 	char *s;
+	size_t i;
 
+	for (i = 0; i < k->n; i++)
+		if (k->raw[i] == raw)
+			return k->v[i];
 	if (k->n == ARRAY_LEN(k->v))
 		return NULL;
 	s = parse_decode(span_str(raw));
-	if (s)
-		k->v[k->n++] = s;
+	if (!s)
+		return NULL;
+	k->raw[k->n] = raw;
+	k->v[k->n++] = s;
 	return s;
 }
 

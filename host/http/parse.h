@@ -24,8 +24,9 @@ char *parse_decode(struct span raw);
 struct parse_kept {
 	size_t n;
 	char *v[16];
+	const char *raw[16]; /* what each was made of; borrowed */
 };
-/** parse_keep() - decode and keep; NULL when malformed or too many are kept. */
+/** parse_keep() - decode and keep; the same @raw again takes no more room. NULL when malformed or too many are kept. */
 const char *parse_keep(struct parse_kept *k, const char *raw);
 void parse_kept_fini(struct parse_kept *k);
 

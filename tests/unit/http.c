@@ -36,6 +36,25 @@ Test(parse, decodes_once)
 	free(s);
 }
 
+/* A name that is asked for again and again takes one place: else the last ones of a request would seem not to be there.
+ */
+Test(parse, keeps_each_once)
+{
+	static const char raw[] = "a%20b";
+	static const char others[20][2] = { "0", "1", "2", "3", "4", "5", "6", "7", "8", "9" };
+	struct parse_kept k = { .n = 0 };
+	const char *first = parse_keep(&k, raw);
+	int i;
+
+	cr_assert_str_eq(first, "a b");
+	for (i = 0; i < 100; i++)
+		cr_assert_eq(parse_keep(&k, raw), first);
+	for (i = 0; i < 20; i++)
+		cr_assert_eq(parse_keep(&k, others[i]) != NULL, i < 15);
+	cr_assert_eq(parse_keep(&k, raw), first);
+	parse_kept_fini(&k);
+}
+
 Test(parse, ranges)
 {
 	static const struct {
