@@ -21,11 +21,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -137,6 +139,8 @@ static int open_at(const char *path, int flags, mode_t mode)
 				.resolve = RESOLVE_NO_MAGICLINKS };
 	AUTO(fd_close) int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 	char proc[64], real[PATH_ROOM], own[32];
+	const char *at;
+	struct statfs fs;
 	ssize_t n;
 
 	if (fd < 0)
@@ -146,9 +150,15 @@ static int open_at(const char *path, int flags, mode_t mode)
 	if (n < 0)
 		return -errno;
 	real[n] = '\0';
-	snprintf(own, sizeof(own), "/proc/%d", (int)getpid());
-	if (strncmp(real, own, strlen(own)) == 0 && (real[strlen(own)] == '/' || !real[strlen(own)]))
-		return -EACCES;
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	if (fs.f_type != PROC_SUPER_MAGIC)
+		return fd_take(&fd);
+	/* Wherever it is mounted. */
+	snprintf(own, sizeof(own), "/%d", (int)getpid());
+	for (at = real; (at = strstr(at, own)); at += strlen(own))
+		if (at[strlen(own)] == '/' || !at[strlen(own)])
+			return -EACCES;
 	return fd_take(&fd);
 }
 
@@ -170,7 +180,8 @@ static int parent_of(const struct place *p, const char *path, bool make, const c
 		above = parent_of(p, dir, true, &name);
 		if (above < 0)
 			return above;
-		r = mkdirat(above, name, 0755) < 0 ? -errno : fchownat(above, name, p->who.uid, p->who.gid, 0);
+		r = mkdirat(above, name, 0755) < 0 ? -errno
+						   : fchownat(above, name, p->who.uid, p->who.gid, AT_SYMLINK_NOFOLLOW);
 		if (r < 0 && r != -EEXIST)
 			return r;
 		fd = open_at(dir, O_PATH | O_DIRECTORY, 0);
