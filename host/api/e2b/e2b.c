@@ -511,11 +511,27 @@ int e2b_missing(void *ctx, struct http_req *req, struct http_res *res, struct er
 		       http_method(req), http_path(req));
 }
 
+bool e2b_open_add(struct e2b *e2b, struct e2b_open *o)
+{
+	list_init(&o->node);
+	if (e2b->ending)
+		return false;
+	list_append(&e2b->opens, &o->node);
+	return true;
+}
+
+void e2b_open_remove(struct e2b_open *o)
+{
+	list_remove(&o->node);
+	list_init(&o->node);
+}
+
 void e2b_init(struct e2b *e)
 {
 	lock_init(&e->lock, "e2b", LOCK_SANDBOX);
 	list_init(&e->procs);
 	list_init(&e->waiting);
+	list_init(&e->opens);
 }
 
 void e2b_fini(struct e2b *e)

@@ -31,6 +31,7 @@ struct e2b {
 	struct list procs; /* of struct proc, that somebody started or joined; guarded by lock, as the next */
 	bool ending; /* the loop's, as the next */
 	struct list waiting; /* for answers of servers inside */
+	struct list opens; /* of struct e2b_open; the loop's */
 };
 
 #define E2B_VERSION "0.6.13" /* of the part inside that their clients look for */
@@ -43,6 +44,15 @@ void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS]);
 /** e2b_end() - whoever follows a process hears the end. Any thread, before http_stop(). e2b_fini() - after it. */
 void e2b_end(struct e2b *e);
 void e2b_fini(struct e2b *e);
+
+/* What an answer waits for on the loop, and is to end when the daemon does. */
+struct e2b_open {
+	struct list node;
+	void (*end)(struct e2b_open *o); /* may take it out of the list */
+};
+/* On the loop. Return: false: the daemon ends, and @o is in no list. */
+bool e2b_open_add(struct e2b *e2b, struct e2b_open *o);
+void e2b_open_remove(struct e2b_open *o);
 
 /* --- shared by the handlers; not for other rooms ------------------------------------------------------------------ */
 

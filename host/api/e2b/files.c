@@ -187,6 +187,8 @@ static int call(struct e2b *e2b, struct http_req *req, struct msg_PLACE_DO *m, s
 				jw_key(&w, "entry");
 			e2b_put_entry(&w, &en);
 		}
+		if (r == 0 && res->body.failed)
+			r = err_set(e, -E2BIG, "answer-too-large", "the answer is too large");
 		if (r == 0)
 			frame_consume(&t.in, &f);
 	}
@@ -270,6 +272,10 @@ static int take_data(struct e2b *e2b, struct talk *t, struct buf *small, int *sp
 		if (r < 0 || f.type == MSG_PLACE_END)
 			return r;
 		r = frame_as(&f, MSG_PLACE_DATA, &m, e);
+		if (r == 0 && *ret_n + m.data.len > e2b->body_max_b)
+			r = err_set(e, -EFBIG, "too-large",
+				    "the file has more than %llu bytes; parts of it may be asked for",
+				    (unsigned long long)e2b->body_max_b);
 		if (r == 0 && *spool < 0 && *ret_n + m.data.len > IN_MEMORY) {
 			*spool = open(e2b->spool_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 			r = *spool < 0 ? -errno : io_write_full(*spool, buf_span(small).p, buf_len(small));

@@ -434,6 +434,21 @@ void proc_follow(struct proc *p, struct http_req *req, struct http_res *res, uin
 
 /* --- in the table ------------------------------------------------------------------------------------------------- */
 
+bool proc_room(struct e2b *e2b, const char *sandbox, struct err *e)
+{
+	struct list *pos;
+	size_t n = 0;
+
+	lock_take(&e2b->lock);
+	list_each(pos, &e2b->procs)
+		n += str_eq(list_entry(pos, struct proc, node)->sandbox, sandbox);
+	lock_drop(&e2b->lock);
+	if (n >= PROCS_MAX)
+		(void)!err_set(e, -ENOSPC, "too-many-processes", "the sandbox has, or just had, %d processes",
+			       (int)PROCS_MAX);
+	return n < PROCS_MAX;
+}
+
 struct proc *proc_new(struct e2b *e2b, const char *sandbox, const char *id, int fd)
 {
 	struct proc *p = NEW(struct proc);
@@ -503,7 +518,7 @@ static void act(void *ctx)
 	struct msg_SIGNAL sig = { .signal = d->a };
 	struct msg_RESIZE size = { .cols = d->a, .rows = d->b };
 
-	if (p->is_ended || (!p->conn && p->fd < 0)) {
+	if (p->is_ended || !p->conn) {
 		d->r = err_set(&d->e, -ENOENT, "no-such-process", "the process has ended");
 		return;
 	}
@@ -539,6 +554,12 @@ static void end_all(void *ctx)
 
 	e2b->ending = true;
 	e2b_proxy_end(e2b);
+	while (!list_empty(&e2b->opens)) {
+		struct e2b_open *o = list_entry(e2b->opens.next, struct e2b_open, node);
+
+		e2b_open_remove(o);
+		o->end(o);
+	}
 	for (;;) {
 		struct proc *p = NULL;
 

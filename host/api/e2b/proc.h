@@ -7,7 +7,7 @@
 #include "wire/conn.h"
 #include "wire/wire.h"
 
-enum { PROC_DIAL_MS = 10000, PROC_CREDIT_B = 256 * 1024 };
+enum { PROC_DIAL_MS = 10000, PROC_CREDIT_B = 256 * 1024, PROCS_MAX = 1024 };
 
 /* One answer that follows a process. The loop's. */
 struct proc_reader {
@@ -42,6 +42,8 @@ struct proc {
 	bool in_ends, in_ended;
 };
 
+/** proc_room() - may there be one more in this sandbox? An agent that tells of no end would make us keep them all. */
+bool proc_room(struct e2b *e2b, const char *sandbox, struct err *e) MUST_CHECK;
 /** proc_new() - one that was asked for, or joined, on @fd (taken over). Not in the table; one reference is the
  * caller's, the others are taken by proc_enter(). */
 struct proc *proc_new(struct e2b *e2b, const char *sandbox, const char *id, int fd);

@@ -74,6 +74,7 @@ static void look(void *ctx, int result, unsigned type, const void *msg, const st
 			buf_init(&b, 65536);
 			w = (struct json_writer){ .b = &b };
 			put_argv(&w, proc.argv);
+			str_free(&f->config); /* an agent may say one twice */
 			f->config = span_dup(buf_span(&b));
 			buf_fini(&b);
 			snprintf(f->id, sizeof(f->id), "%s", id);
@@ -102,6 +103,8 @@ static int rejoin(struct e2b *e2b, const char *sandbox, uint64_t pid, struct pro
 
 	if (r == 0 && !f.id[0])
 		r = err_set(e, -ENOENT, "no-such-process", "process with pid %llu not found", (unsigned long long)pid);
+	if (r == 0 && !proc_room(e2b, sandbox, e))
+		r = -ENOSPC;
 	if (r == 0)
 		r = hub_dial(e2b->hub, sandbox, clock_after_ms(PROC_DIAL_MS), &fd, e);
 	m.id = span_str(f.id);
@@ -253,6 +256,8 @@ int e2b_proc_start(void *ctx, struct http_req *req, struct http_res *res, struct
 
 	if (r == 0 && !json_get_str(json_get(j, "process"), "cmd", NULL))
 		r = err_set(e, -EINVAL, "bad-request", "process.cmd is missing");
+	if (r == 0 && !proc_room(e2b, e2b_sandbox(req), e))
+		r = -ENOSPC;
 	if (r == 0)
 		r = hub_dial(e2b->hub, e2b_sandbox(req), clock_after_ms(PROC_DIAL_MS), &fd, e);
 	if (r < 0)

@@ -105,7 +105,8 @@ static int put_header(void *ctx, const char *name, const char *value)
 {
 	static const char *const ours[] = { "Connection",	"Keep-Alive",	    "Proxy-Connection", "TE",
 					    "Trailer",		"Transfer-Encoding", "Content-Length",	"Upgrade",
-					    "E2b-Sandbox-Id",	"E2b-Sandbox-Port", "X-Access-Token",	"Expect",
+					    "E2b-Sandbox-Id",	"E2b-Sandbox-Port", "X-Access-Token",	"X-API-Key",
+					    "Expect",
 					    "e2b-traffic-access-token" };
 	struct head *h = ctx;
 	size_t i;
@@ -151,6 +152,8 @@ static int send_request(struct http_req *req, int to, bool upgrades, struct err 
 /* --- the answer --------------------------------------------------------------------------------------------------- */
 
 struct body {
+	struct e2b_open open;
+	struct e2b *e2b;
 	struct loop *loop;
 	int fd;
 	void *connection;
@@ -200,10 +203,25 @@ static void body_free(void *ctx)
 {
 	struct body *b = ctx;
 
+	e2b_open_remove(&b->open);
 	loop_unwatch(&b->watch);
 	fd_close(&b->fd);
 	buf_fini(&b->first);
 	free(b);
+}
+
+/* Whoever waits for it reads its end. */
+static void body_cut(struct e2b_open *o)
+{
+	shutdown(((struct body *)o)->fd, SHUT_RDWR); /* its first member */
+}
+
+static void body_begin(void *ctx)
+{
+	struct body *b = ctx;
+
+	if (!e2b_open_add(b->e2b, &b->open))
+		body_cut(&b->open);
 }
 
 static void body_end(void *ctx)
@@ -218,6 +236,26 @@ static bool is_hop(const char *name)
 	return strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Keep-Alive") == 0 ||
 	       strcasecmp(name, "Transfer-Encoding") == 0 || strcasecmp(name, "Content-Length") == 0 ||
 	       strcasecmp(name, "Upgrade") == 0 || strcasecmp(name, "Date") == 0;
+}
+
+/* "Content-Length : 5" is a length to some and none to others, and " a: b" goes on with the line before. */
+static bool is_token(const char *name)
+{
+	static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+				    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+	return *name && !name[strspn(name, token)];
+}
+
+static int take_size(char *value, uint64_t *ret)
+{
+	uint64_t size;
+
+	value[strcspn(value, " \t")] = '\0';
+	if (num_u64(value, INT64_MAX, &size) < 0 || (*ret != HTTP_SIZE_UNKNOWN && *ret != size))
+		return -EBADMSG;
+	*ret = size;
+	return 0;
 }
 
 /* Status and headers; *@ret_size: how long it is, or unknown. */
@@ -242,7 +280,7 @@ static int take_head(char *head, struct http_res *res, uint64_t *ret_size)
 			return -EBADMSG;
 		*value++ = '\0';
 		value += strspn(value, " \t");
-		if (strcasecmp(line, "Content-Length") == 0 && num_u64(value, INT64_MAX, ret_size) < 0)
+		if (!is_token(line) || (strcasecmp(line, "Content-Length") == 0 && take_size(value, ret_size) < 0))
 			return -EBADMSG;
 		if (strcasecmp(line, "Transfer-Encoding") == 0) /* to a request of HTTP/1.0 */
 			return -EBADMSG;
@@ -315,6 +353,9 @@ static int answer(struct waiting *w)
 	uint64_t size;
 	int r = take_head(head, res, &size);
 
+	/* Who has not asked for it would take what comes behind a 101 for answers. */
+	if (r == 0 && res->status == 101 && !http_header(w->req, "Upgrade"))
+		r = -EBADMSG;
 	if (r < 0)
 		return r;
 	buf_consume(&w->in, w->head);
@@ -333,6 +374,9 @@ static int answer(struct waiting *w)
 	} else if (res->status != 204 && res->status != 304 && size) {
 		struct body *b = NEW(struct body);
 
+		b->open.end = body_cut;
+		list_init(&b->open.node);
+		b->e2b = w->e2b;
 		b->loop = w->e2b->loop;
 		b->fd = fd_take(&w->fd);
 		b->connection = http_connection(w->req);
@@ -342,6 +386,7 @@ static int answer(struct waiting *w)
 		res->read_end = body_end;
 		res->size = size;
 		res->ctx = b;
+		loop_post(b->loop, body_begin, b);
 	}
 	return 0;
 }
@@ -371,6 +416,14 @@ static void over(struct waiting *w, int r)
 	pool_run(w->e2b->pool, finish, w);
 }
 
+/* 1xx but 101: what comes before the answer is for this hop. */
+static bool is_interim(struct span head)
+{
+	const char *p = head.p;
+
+	return head.len > 12 && memcmp(p, "HTTP/1.", 7) == 0 && p[9] == '1' && memcmp(p + 9, "101", 3) != 0;
+}
+
 static void on_head(void *ctx, int fd, unsigned events)
 {
 	struct waiting *w = ctx;
@@ -389,12 +442,17 @@ static void on_head(void *ctx, int fd, unsigned events)
 		return;
 	}
 	buf_commit(&w->in, (size_t)n);
-	s = buf_span(&w->in);
-	end = memmem(s.p, s.len, "\r\n\r\n", 4);
-	if (end) {
+	for (;;) {
+		s = buf_span(&w->in);
+		end = memmem(s.p, s.len, "\r\n\r\n", 4);
+		if (!end)
+			return;
 		w->head = (size_t)(end + 4 - (const char *)s.p);
-		over(w, 0);
+		if (!is_interim(s))
+			break;
+		buf_consume(&w->in, w->head);
 	}
+	over(w, 0);
 }
 
 static void on_late(void *ctx)

@@ -17,6 +17,7 @@
 enum { DIAL_MS = 10000 };
 
 struct watching {
+	struct e2b_open open;
 	struct e2b *e2b;
 	struct e2b_stream *out;
 	int fd; /* until there is a connection */
@@ -63,7 +64,8 @@ static void tell(struct watching *w, const struct msg_PLACE_EVENT *m)
 	}
 	jw_close(&j, '}');
 	jw_close(&j, '}');
-	e2b_stream_give(w->out, buf_span(&b), false, NULL);
+	if (!b.failed)
+		e2b_stream_give(w->out, buf_span(&b), false, NULL);
 	buf_fini(&b);
 	if (e2b_stream_full(w->out) && !w->is_paused) {
 		conn_pause(w->conn);
@@ -116,13 +118,21 @@ static void on_deadline(void *ctx)
 	over(ctx, &e);
 }
 
+static void on_ending(struct e2b_open *o)
+{
+	struct err e = ERR_NULL;
+
+	err_set(&e, -ESHUTDOWN, "ending", "the daemon is ending");
+	over((struct watching *)o, &e); /* its first member */
+}
+
 static void begin(void *ctx)
 {
 	static const struct conn_events events = { .on_frame = on_frame, .on_close = on_close };
 	struct watching *w = ctx;
 	struct err e = ERR_NULL;
 
-	if (w->e2b->ending)
+	if (!e2b_open_add(w->e2b, &w->open))
 		err_set(&e, -ESHUTDOWN, "ending", "the daemon is ending");
 	else if (conn_new(w->e2b->loop, w->fd, 0, &events, w, &w->conn, &e) == 0)
 		w->fd = -1;
@@ -155,6 +165,7 @@ static void end(void *ctx)
 {
 	struct watching *w = ctx;
 
+	e2b_open_remove(&w->open);
 	over(w, NULL);
 	e2b_stream_free(&w->out);
 	free(w);
@@ -194,6 +205,8 @@ int e2b_watch_dir(void *ctx, struct http_req *req, struct http_res *res, struct 
 	}
 	w = NEW(struct watching);
 	w->e2b = e2b;
+	w->open.end = on_ending;
+	list_init(&w->open.node);
 	w->fd = fd;
 	w->keepalive_s = e2b_keepalive_s(req);
 	w->until = text && num_u64(text, (uint64_t)INT32_MAX * 1000, &ms) == 0 && ms
