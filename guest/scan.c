@@ -41,6 +41,7 @@ void scan_stop(struct scan *s)
 	s->room = NULL;
 	s->at = s->len = 0;
 	s->running = s->full = s->fresh = s->known = s->lossy = false;
+	s->broken = 0;
 }
 
 void scan_fini(struct scan *s)
@@ -109,6 +110,13 @@ void scan_retry(struct scan *s)
 	}
 }
 
+/* What a disk says that fails. A name that cannot be looked at for it is not gone, and neither is the rest of a
+ * directory: to say the end of the scan would have the host remove them. */
+static bool is_disk(int r)
+{
+	return r == -EIO || r == -EUCLEAN || r == -EBADMSG || r == -ENOMEM;
+}
+
 static void begin(struct scan *s)
 {
 	struct dir *dir;
@@ -129,7 +137,9 @@ static void begin(struct scan *s)
 		return;
 	if (s->source) /* before anything of it is looked at */
 		s->source->dir_found(s->source, dir, s->fd);
-	if (node_look(s->fd, "", &s->scratch) < 0) {
+	fd = node_look(s->fd, "", &s->scratch);
+	if (fd < 0) {
+		s->broken = is_disk(fd) ? fd : s->broken;
 		fd_close(&s->fd);
 		return;
 	}
@@ -157,9 +167,12 @@ static void one(struct scan *s, const char *name)
 	enum keep_class keep;
 	struct dir *dir;
 	bool is_new, is_dir;
+	int r = node_look(s->fd, name, &s->scratch);
 
-	if (node_look(s->fd, name, &s->scratch) < 0)
+	if (r < 0) {
+		s->broken = is_disk(r) ? r : s->broken;
 		return;
+	}
 	is_dir = S_ISDIR(s->scratch.st.st_mode);
 	keep = kept_class(s->kept, s->now.fid, span_str(name), is_dir);
 	if (keep == KEEP_NONE) {
@@ -188,6 +201,8 @@ static bool next(struct scan *s)
 	if (s->at >= s->len) {
 		long n = syscall(SYS_getdents64, s->fd, s->room, ROOM);
 
+		if (n < 0 && is_disk(-errno))
+			s->broken = -errno;
 		if (n <= 0)
 			return false;
 		s->at = 0;
@@ -215,7 +230,7 @@ static void finish(struct scan *s, void (*drop)(void *ctx, struct dir *dir), voi
 
 void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx)
 {
-	while (s->running && budget && tell_can(s->tell)) {
+	while (s->running && budget && !s->broken && tell_can(s->tell)) {
 		budget--;
 		if (s->fd >= 0) {
 			if (!next(s))

@@ -35,6 +35,7 @@ struct scan {
 	bool lossy; /* because events were lost, and the host knows it */
 	bool known; /* full, and the host has laid out what is there: a directory that is new to us is none to it */
 	bool fresh; /* full, and the root is still to come */
+	int broken; /* not 0: the disk does not say what is there, and why; nothing more is told, and no end */
 	struct node scratch;
 };
 

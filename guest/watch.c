@@ -22,6 +22,7 @@
 #include "guest/watch.h"
 
 #include "base/clock.h"
+#include "guest/agent.h"
 #include "guest/scan.h"
 #include "guest/search.h"
 #include "guest/tell.h"
@@ -368,6 +369,22 @@ static void pump_later(struct watch *w)
 	scan_retry(&w->scan);
 }
 
+/* The disk does not say what is there: the host keeps what it has, and comes back to ask again. */
+static void give_up(struct watch *w)
+{
+	struct conn *control = w->tell.control;
+	struct err e = ERR_NULL;
+
+	err_set(&e, w->scan.broken, "unreadable", "a directory of the workspace cannot be read: %s",
+		err_name(w->scan.broken));
+	tell_detach(&w->tell);
+	scan_stop(&w->scan);
+	if (!control)
+		return;
+	reply_error(control, 0, &e);
+	conn_finish(control);
+}
+
 static void pump(struct watch *w)
 {
 	unsigned left = TURN;
@@ -405,6 +422,10 @@ static void pump(struct watch *w)
 		search_run(&w->search, &w->dirs, mark_again, w);
 	scan_step(&w->scan, left, on_dropped, w);
 	dirs_uncache(&w->dirs);
+	if (w->scan.broken) {
+		give_up(w);
+		return;
+	}
 	tell_flush(&w->tell, 0);
 	barriers_check(w);
 	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running || dirty_len(&w->later)))

@@ -11,6 +11,11 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -68,6 +73,22 @@ static void agent_main(struct lab *l, const char *watcher, int token)
 	_exit(99);
 }
 
+bool lab_unreadable;
+
+static void no_listing(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getdents64, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { .len = ARRAY_LEN(code), .filter = code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+		_exit(99);
+}
+
 bool lab_start(struct lab *l, const char *watcher)
 {
 	uint64_t until = clock_after_ms(WAIT_MS);
@@ -97,6 +118,8 @@ bool lab_start(struct lab *l, const char *watcher)
 	cr_assert_eq(write(token[1], l->token, sizeof(l->token)), (ssize_t)sizeof(l->token));
 	close(token[1]);
 	l->pid = fork();
+	if (l->pid == 0 && lab_unreadable)
+		no_listing();
 	if (l->pid == 0)
 		agent_main(l, watcher, token[0]);
 	close(token[0]);

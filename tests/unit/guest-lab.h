@@ -29,6 +29,9 @@ void lab_stop(struct lab *l);
 /** lab_path() - a path in the workspace; static storage, four at a time. */
 const char *lab_path(const struct lab *l, const char *name);
 
+/** The agent's disk fails when a directory is listed (EIO). */
+extern bool lab_unreadable;
+
 /** What the host's end says to speak; 0: the newest. */
 extern unsigned lab_generation;
 

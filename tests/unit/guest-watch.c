@@ -168,6 +168,35 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 	lab_stop(&l);
 }
 
+/* A directory that cannot be read is not an empty one: the host hears of no end of the scan, so that it removes
+ * nothing. */
+Test(watch, a_disk_that_fails_is_not_empty)
+{
+	char room[512];
+	const struct msg_CHANGES *changes = (const void *)room;
+	const struct msg_ERROR *error = (const void *)room;
+	struct msg_REPLICATE ask = { .call = 1 };
+	bool said = false;
+	struct wire w;
+	struct lab l;
+	unsigned type;
+
+	lab_unreadable = true;
+	cr_assert(lab_start(&l, "inotify"));
+	lab_fill(lab_path(&l, "a"), 0, 100, 1);
+	cr_assert(wire_dial(&l, &w, WIRE_CONTROL, l.token));
+	wire_send(&w, MSG_REPLICATE, &ask);
+	while ((type = wire_next(&w, room))) {
+		if (type == MSG_CHANGES)
+			cr_expect(!(changes->flags & WIRE_CHG_SCAN_END), "the scan has an end");
+		if (type == MSG_ERROR && error->call == 0)
+			said = span_eq(error->slug, span_str("unreadable"));
+	}
+	cr_expect(said, "it hung up without a word");
+	wire_close(&w);
+	lab_stop(&l);
+}
+
 Test(watch, model_with_fanotify, .timeout = 200)
 {
 	model_check("fanotify", getenv("BERTH_LONG") ? 3000 : 150, "");
