@@ -117,12 +117,22 @@ static bool is_disk(int r)
 	return r == -EIO || r == -EUCLEAN || r == -EBADMSG || r == -ENOMEM;
 }
 
+bool scan_is_listed(const struct scan *s)
+{
+	return s->running && s->fd < 0 && !s->todo.len;
+}
+
+void scan_settle(struct scan *s)
+{
+	s->settled = true;
+}
+
 static void begin(struct scan *s)
 {
 	struct dir *dir;
 	int fd;
 
-	s->fresh = false;
+	s->fresh = s->settled = false;
 	s->now = s->todo.v[--s->todo.len];
 	dir = dirs_get(s->dirs, s->now.fid);
 	if (dir)
@@ -237,8 +247,10 @@ void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct d
 				fd_close(&s->fd);
 		} else if (s->todo.len) {
 			begin(s);
-		} else {
+		} else if (s->settled) {
 			finish(s, drop, ctx);
+		} else {
+			return;
 		}
 	}
 }

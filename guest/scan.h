@@ -35,6 +35,7 @@ struct scan {
 	bool lossy; /* because events were lost, and the host knows it */
 	bool known; /* full, and the host has laid out what is there: a directory that is new to us is none to it */
 	bool fresh; /* full, and the root is still to come */
+	bool settled; /* events up to the end of the last listing were drained: scan_settle() */
 	int broken; /* not 0: the disk does not say what is there, and why; nothing more is told, and no end */
 	struct node scratch;
 };
@@ -50,6 +51,11 @@ void scan_lossy(struct scan *s);
 void scan_dir(struct scan *s, uint64_t fid, bool deep, bool news);
 /** scan_step() - go on for about @budget entries, as long as tell_can(). @drop is told of directories that are gone. */
 void scan_step(struct scan *s, unsigned budget, void (*drop)(void *ctx, struct dir *dir), void *ctx);
+/** scan_is_listed() - all is listed, only the end is still to be told. A name that was renamed over while its directory
+ * was listed may be in no part of the listing: whoever drains the events calls scan_settle(), and looks at what they
+ * mark before the next scan_step(), which tells the end. */
+bool scan_is_listed(const struct scan *s);
+void scan_settle(struct scan *s);
 /** scan_lost() - a known directory could not be opened where it should be: note it, once. */
 void scan_lost(struct scan *s, struct dir *dir, bool deep);
 /** scan_retry() - list the lost ones that can be opened now. */

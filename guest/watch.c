@@ -426,6 +426,10 @@ static void pump(struct watch *w)
 		give_up(w);
 		return;
 	}
+	if (scan_is_listed(&w->scan) && !w->scan.settled) {
+		drain(w);
+		scan_settle(&w->scan);
+	}
 	tell_flush(&w->tell, 0);
 	barriers_check(w);
 	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running || dirty_len(&w->later)))
