@@ -52,7 +52,7 @@ static bool look_late(struct ws *ws)
 
 	wsdb_late(ws->db, &now);
 	is_void = now.voided != ws->late.voided;
-	ws->late.voided = now.voided;
+	__atomic_store_n(&ws->late.voided, now.voided, __ATOMIC_RELAXED);
 	if (is_void) {
 		tell(ws, &ws->late.old);
 		tell(ws, &ws->late.young);
@@ -91,7 +91,8 @@ int late_await(struct ws *ws, uint64_t commit)
 	struct wsdb_late now;
 
 	wsdb_late(ws->db, &now);
-	if (now.durable >= commit && now.voided == ws->late.voided)
+	/* Read beside the strand: the one of before costs a sync. */
+	if (now.durable >= commit && now.voided == __atomic_load_n(&ws->late.voided, __ATOMIC_RELAXED))
 		return 0;
 	if (clock_now() < ws->late.acked_at + ACK_EVERY_NS)
 		nanosleep(&nap, NULL);
