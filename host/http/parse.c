@@ -115,3 +115,15 @@ bool parse_range(const char *text, struct parsed_range *ret)
 		return false;
 	return !dash[1] || (number(dash + 1, s + strlen(s), &ret->last) && ret->last >= ret->first);
 }
+
+bool parse_is_token(struct span name)
+{
+	static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+				    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	const char *p = name.p;
+	size_t i;
+
+	for (i = 0; i < name.len && p[i] && strchr(token, p[i]);)
+		i++;
+	return name.len && i == name.len;
+}

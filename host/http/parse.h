@@ -17,6 +17,9 @@ struct parse_segments {
 bool parse_route(const char *pattern, const char *path, struct parse_segments *ret);
 void parse_segments_fini(struct parse_segments *s);
 
+/** parse_is_token() - may these bytes be the name of a header (RFC 9110, 5.6.2)? */
+bool parse_is_token(struct span name);
+
 /** parse_decode() - percent-decoding, on the heap; NULL when it is malformed or holds a NUL. */
 char *parse_decode(struct span raw);
 

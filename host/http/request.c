@@ -417,14 +417,12 @@ static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char 
 {
 	static const char *const once[] = { "Content-Length", "Transfer-Encoding", "Host", "X-API-Key",
 					    "Authorization" };
-	static const char token[] = "!#$%&'*+-.^_`|~0123456789"
-				    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	struct seen *s = cls;
 	size_t i;
 
 	(void)kind;
 	/* "Content-Length : 5" is a length to some and none to others. */
-	if (strspn(name, token) != name_len || (value && strlen(value) != value_len)) {
+	if (!parse_is_token(SPAN(name, name_len)) || (value && strlen(value) != value_len)) {
 		err_set(s->e, -EINVAL, "bad-request", "a header's name or value has what must not be in one");
 		return MHD_NO;
 	}

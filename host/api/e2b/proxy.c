@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "host/api/e2b/e2b.h"
+#include "host/http/parse.h"
 #include "loop/relay.h"
 #include "wire/frame.h"
 #include "wire/wire.h"
@@ -29,6 +30,8 @@ enum {
 	AGAIN_MS = 100,
 	HEAD_MS = 600000,
 	SEND_MS = 60000,
+	SEND_RATE_B = 1000000,
+	LOOK_MS = 1000,
 	HEAD_MAX = 65536
 };
 
@@ -75,7 +78,8 @@ static int open_port(struct e2b *e2b, const char *sandbox, uint64_t port, int *r
 	}
 }
 
-static int send_all(int fd, const void *p, size_t len)
+/* A second longer for each megabyte: who takes a byte a minute does not hold a thread for ever. */
+static int send_all(int fd, const void *p, size_t len, uint64_t *until)
 {
 	const char *s = p;
 
@@ -83,10 +87,11 @@ static int send_all(int fd, const void *p, size_t len)
 		ssize_t n = send(fd, s, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		struct pollfd w = { .fd = fd, .events = POLLOUT };
 
-		if (n < 0 && errno == EAGAIN && poll(&w, 1, SEND_MS) > 0)
+		if (n < 0 && errno == EAGAIN && clock_now() < *until && poll(&w, 1, LOOK_MS) >= 0)
 			continue;
 		if (n < 0)
 			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		*until += (uint64_t)n * (CLOCK_S / SEND_RATE_B);
 		s += n;
 		len -= (size_t)n;
 	}
@@ -94,11 +99,6 @@ static int send_all(int fd, const void *p, size_t len)
 }
 
 /* --- the request -------------------------------------------------------------------------------------------------- */
-
-struct head {
-	struct buf *b;
-	bool upgrades;
-};
 
 /* What concerns this hop alone, or is ours. */
 static int put_header(void *ctx, const char *name, const char *value)
@@ -108,30 +108,28 @@ static int put_header(void *ctx, const char *name, const char *value)
 					    "E2b-Sandbox-Id",	"E2b-Sandbox-Port", "X-Access-Token",	"X-API-Key",
 					    "Expect",
 					    "e2b-traffic-access-token" };
-	struct head *h = ctx;
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(ours); i++)
 		if (strcasecmp(name, ours[i]) == 0)
 			return 0;
-	return buf_printf(h->b, "%s: %s\r\n", name, value);
+	return buf_printf(ctx, "%s: %s\r\n", name, value);
 }
 
 static int send_request(struct http_req *req, int to, bool upgrades, struct err *e)
 {
-	uint64_t size;
+	uint64_t size, until = clock_after_ms(SEND_MS);
 	int fd, r;
 	struct span body = http_body(req, &fd, &size);
 	const char *upgrade = http_header(req, "Upgrade"), *query = http_raw_query(req);
 	struct buf b;
-	struct head h = { .b = &b };
 	char piece[8192];
 	ssize_t n;
 
 	buf_init(&b, HEAD_MAX);
 	buf_printf(&b, "%s %s%s%s HTTP/1.%d\r\n", http_method(req), http_path(req), query[0] ? "?" : "", query,
 		   upgrades);
-	r = http_each_header(req, put_header, &h);
+	r = http_each_header(req, put_header, &b);
 	if (upgrades)
 		buf_printf(&b, "Connection: Upgrade\r\nUpgrade: %s\r\n", upgrade);
 	else
@@ -139,12 +137,12 @@ static int send_request(struct http_req *req, int to, bool upgrades, struct err 
 	if (size || str_eq(http_method(req), "POST") || str_eq(http_method(req), "PUT"))
 		buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)size);
 	buf_append(&b, "\r\n", 2);
-	r = b.failed ? -E2BIG : r < 0 ? r : send_all(to, buf_span(&b).p, buf_len(&b));
+	r = b.failed ? -E2BIG : r < 0 ? r : send_all(to, buf_span(&b).p, buf_len(&b), &until);
 	buf_fini(&b);
 	if (r == 0 && fd < 0)
-		r = send_all(to, body.p, body.len);
+		r = send_all(to, body.p, body.len, &until);
 	while (r == 0 && fd >= 0 && (n = read(fd, piece, sizeof(piece))) != 0)
-		r = n < 0 ? -errno : send_all(to, piece, (size_t)n);
+		r = n < 0 ? -errno : send_all(to, piece, (size_t)n, &until);
 	return r < 0 ? err_set(e, r, "upstream", "the server on this port does not take the request: %s", err_name(r))
 		     : 0;
 }
@@ -238,15 +236,6 @@ static bool is_hop(const char *name)
 	       strcasecmp(name, "Upgrade") == 0 || strcasecmp(name, "Date") == 0;
 }
 
-/* "Content-Length : 5" is a length to some and none to others, and " a: b" goes on with the line before. */
-static bool is_token(const char *name)
-{
-	static const char token[] = "!#$%&'*+-.^_`|~0123456789"
-				    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-
-	return *name && !name[strspn(name, token)];
-}
-
 static int take_size(char *value, uint64_t *ret)
 {
 	uint64_t size;
@@ -280,7 +269,10 @@ static int take_head(char *head, struct http_res *res, uint64_t *ret_size)
 			return -EBADMSG;
 		*value++ = '\0';
 		value += strspn(value, " \t");
-		if (!is_token(line) || (strcasecmp(line, "Content-Length") == 0 && take_size(value, ret_size) < 0))
+		/* "Content-Length : 5" is a length to some and none to others, and " a: b" goes on with the line
+		 * before. */
+		if (!parse_is_token(span_str(line)) ||
+		    (strcasecmp(line, "Content-Length") == 0 && take_size(value, ret_size) < 0))
 			return -EBADMSG;
 		if (strcasecmp(line, "Transfer-Encoding") == 0) /* to a request of HTTP/1.0 */
 			return -EBADMSG;
