@@ -29,8 +29,7 @@ enum {
 	RATE_B = 1000000,
 	PIECE = 262144,
 	IN_MEMORY = 1024 * 1024,
-	META_MAX = 64,
-	META_MAX_B = 4096
+	PARTS_MAX = 1000, META_MAX_B = 4096
 };
 
 /* A connection on which one thing is done. */
@@ -460,6 +459,8 @@ static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, co
 		if (i < seen.len)
 			r = err_set(e, -EINVAL, "bad-request",
 				    "you cannot upload multiple files to the same path '%.160s'", to);
+		else if (seen.len == PARTS_MAX)
+			r = err_set(e, -EINVAL, "bad-request", "at most %d files in one request", PARTS_MAX);
 		else if (!*to)
 			r = err_set(e, -EINVAL, "bad-request", "a part without a path");
 		vec_push(&seen, must_strdup(to));

@@ -75,7 +75,7 @@ static void look(void *ctx, int result, unsigned type, const void *msg, const st
 			w = (struct json_writer){ .b = &b };
 			put_argv(&w, proc.argv);
 			str_free(&f->config); /* an agent may say one twice */
-			f->config = span_dup(buf_span(&b));
+			f->config = b.failed ? must_strdup("{}") : span_dup(buf_span(&b));
 			buf_fini(&b);
 			snprintf(f->id, sizeof(f->id), "%s", id);
 		}
@@ -183,7 +183,7 @@ static char *config_of(const struct json *c)
 	if (json_get_str(c, "cwd", NULL))
 		jw_kstr(&w, "cwd", json_get_str(c, "cwd", ""));
 	jw_close(&w, '}');
-	text = span_dup(buf_span(&b));
+	text = b.failed ? must_strdup("{}") : span_dup(buf_span(&b));
 	buf_fini(&b);
 	return text;
 }
