@@ -80,6 +80,17 @@ void base64_put(struct buf *to, struct span data, bool padded)
 	buf_commit(to, len - 1);
 }
 
+bool base64_plain(struct span text)
+{
+	const uint8_t *p = text.p;
+	uint8_t all = 0;
+	size_t i;
+
+	for (i = 0; i < text.len; i++)
+		all |= p[i];
+	return all < 0x80;
+}
+
 int base64_take(struct buf *to, struct span text)
 {
 	const char *s = text.p;
@@ -92,7 +103,8 @@ int base64_take(struct buf *to, struct span text)
 	p = buf_reserve(to, room);
 	if (!p)
 		return -E2BIG;
-	if (sodium_base642bin(p, room, s, text.len, NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
+	if (!base64_plain(text) ||
+	    sodium_base642bin(p, room, s, text.len, NULL, &len, NULL, sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)
 		return -EINVAL;
 	buf_commit(to, len);
 	return 0;

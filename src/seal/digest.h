@@ -28,6 +28,8 @@ void sha256_of(struct span data, uint8_t ret[32]);
 void base64_put(struct buf *to, struct span data, bool padded);
 /** base64_take() - append what @text stands for; padding may be missing. Return: 0; -EINVAL; -E2BIG. */
 int base64_take(struct buf *to, struct span text) MUST_CHECK;
+/** base64_plain() - whether no byte of @text is above 127: libsodium takes those for '+' or '/'. */
+bool base64_plain(struct span text);
 /** secret_eq() - constant-time comparison of @len bytes. */
 bool secret_eq(const void *a, const void *b, size_t len);
 
