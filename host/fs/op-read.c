@@ -212,6 +212,8 @@ int fs_handle_new(struct fs *fs, struct fs_inode *i, uint64_t ino, struct fuse_f
 		r = ws_getattr(i->ws, i->fid, &n);
 		if (r == 0 && memcmp(&n.content, c, sizeof(n.content)) == 0)
 			r = -EIO;
+		if (r == -ENOENT)
+			r = -ESTALE;
 		if (r < 0)
 			break;
 		handle_free(fs, fi->fh);
@@ -220,6 +222,13 @@ int fs_handle_new(struct fs *fs, struct fs_inode *i, uint64_t ino, struct fuse_f
 	if (r < 0)
 		handle_free(fs, fi->fh);
 	return r;
+}
+
+static bool is_gone(struct fs_inode *i)
+{
+	struct node n;
+
+	return ws_getattr(i->ws, i->fid, &n) == -ENOENT;
 }
 
 static void opened(void *ctx, int result, const struct node *n)
@@ -235,6 +244,9 @@ static void opened(void *ctx, int result, const struct node *n)
 		free(o); /* the next process is asked again */
 		return;
 	}
+	/* The name has been given to another file, which the kernel finds when it hears this. */
+	if (result == -ENOENT || (result == 0 && (o->fi.flags & O_ACCMODE) != O_RDONLY && is_gone(o->inode)))
+		result = -ESTALE;
 	if (result == 0) {
 		c = n->content;
 		result = fs_handle_new(fs, o->inode, table_node_id(&fs->table, o->inode->slot), &o->fi, &c);

@@ -408,8 +408,10 @@ void apply_orphans(struct ws_pass *p)
 			entry_del(p->txn, at, SPAN(copy, name.len));
 			name_lost(p, kid);
 		}
-		if (!held_keep(p, &n))
+		if (!held_keep(p, &n)) {
+			gone_note(p->ws, &n);
 			node_del(p->txn, at);
+		}
 	}
 }
 

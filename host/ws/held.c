@@ -35,13 +35,19 @@ static void held_put(struct txn *t, const struct held *h)
 	meta_put(t, "held", SPAN(h->fid, h->n * sizeof(uint64_t)));
 }
 
+/* Nothing of it was ever here: to keep it would be to show an empty file. */
+static bool never_came(const struct node *n)
+{
+	return (n->flags & NODE_PENDING) && n->content.size == 0;
+}
+
 bool held_keep(struct ws_pass *p, struct node *n)
 {
 	const struct ws_listener *l = p->ws->listener;
 	struct held h;
 	size_t i;
 
-	if (!S_ISREG(n->mode) || content_is_elsewhere(&n->content) || !l || !l->is_open ||
+	if (!S_ISREG(n->mode) || content_is_elsewhere(&n->content) || never_came(n) || !l || !l->is_open ||
 	    !l->is_open(p->ws->listener_ctx, p->ws, n->fid))
 		return false;
 	held_get(p->txn, &h);

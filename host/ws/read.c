@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+enum { RENEWED_MAX = 64 };
+
 uint64_t ws_root(struct ws *ws)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
@@ -205,33 +207,28 @@ static bool is_missing(const struct node *n)
 	return S_ISREG(n->mode) && ((n->flags & NODE_PENDING) || content_is_elsewhere(&n->content));
 }
 
-void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+void waiter_free(struct ws_waiter *w)
 {
-	AUTO(txn_abort) struct txn *t = NULL;
-	AUTO(str_free) char *path = NULL;
-	struct msg_FETCH m = { .fid = fid };
-	struct ws_waiter *w;
-	struct link *link = ws_link(ws);
+	str_free(&w->path);
+	free(w);
+}
+
+static void waiter_answer(struct ws_waiter *w, int result, const struct node *n)
+{
+	w->fn(w->ctx, result, n);
+	waiter_free(w);
+}
+
+/* Where it can be answered now it is, else it is listed. The waiter is listed before the state is looked at again, so
+ * that no wake between the two is missed. */
+static void waiter_wait(struct ws *ws, struct ws_waiter *w, struct link *link)
+{
+	AUTO(str_free) char *path = w->path ? must_strdup(w->path) : NULL;
+	struct msg_FETCH m = { .fid = w->fid, .path = path ? span_str(path) : SPAN_NULL };
+	uint64_t fid = w->fid;
 	struct node n;
 	bool live, room;
-	int r = txn_read(ws->db, &t, NULL);
 
-	if (r == 0)
-		r = none(node_get(t, fid, &n), -ENOENT);
-	if (r < 0 || !is_missing(&n) || !link) {
-		txn_abort(&t);
-		r = as_held(ws, r, &n);
-		if (r == 0 && content_is_elsewhere(&n.content))
-			r = ws_mode(ws) == WS_PAUSED ? -EBUSY : -ENODATA;
-		fn(ctx, r, r == 0 ? &n : NULL);
-		return;
-	}
-	w = NEW(struct ws_waiter);
-	*w = (struct ws_waiter){ .fid = fid, .until = until, .fn = fn, .ctx = ctx };
-	list_init(&w->node);
-	if (node_path(t, fid, &path) == 0)
-		m.path = span_str(path);
-	/* The waiter is listed before the state is looked at again, so that no wake between the two is missed. */
 	lock_take(&ws->lock);
 	live = ws->mode == WS_LIVE;
 	room = ws->waiting < WS_WAITERS_MAX;
@@ -240,10 +237,8 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 		ws->waiting++;
 	}
 	lock_drop(&ws->lock);
-	txn_abort(&t);
 	if (!live || !room) { /* it stopped just now: nobody would wake this one; or too many wait already */
-		free(w);
-		fn(ctx, live ? -EAGAIN : -EPIPE, NULL);
+		waiter_answer(w, live ? -EAGAIN : -EPIPE, NULL);
 		return;
 	}
 	if (ws_getattr(ws, fid, &n) == 0 && !is_missing(&n)) {
@@ -252,6 +247,52 @@ void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn
 	}
 	link_send(link, MSG_FETCH, &m);
 	ship_hurry(ws);
+}
+
+/*
+ * A file that is replaced all the time by rename may be gone before its bytes are here. Who opened it looks its name up
+ * once more when told so, and only once (the kernel does): so it is not told before what has the name then is whole.
+ */
+void waiter_again(struct ws *ws, struct ws_waiter *w, bool gone)
+{
+	AUTO(txn_abort) struct txn *t = NULL;
+	struct link *link = ws_link(ws);
+	struct node n;
+	int r = txn_read(ws->db, &t, NULL);
+
+	list_init(&w->node);
+	if (r == 0)
+		r = none(node_get(t, w->fid, &n), -ENOENT);
+	if (r == 0 && !w->path && is_missing(&n) && link)
+		(void)!node_path(t, w->fid, &w->path);
+	txn_abort(&t);
+	if (r == -ENOENT && !w->path && gone_get(ws, w->fid, &n)) {
+		r = 0;
+	} else if (r == -ENOENT || (r == 0 && gone && is_missing(&n))) {
+		r = w->path && w->renewed++ < RENEWED_MAX ? ws_resolve(ws, w->path, &n) : -ESTALE;
+		if (r == 0)
+			w->fid = n.fid;
+		if (r == -ENOENT || r == -ENOTDIR)
+			r = -ESTALE;
+	}
+	if (r < 0 || !is_missing(&n) || !link) {
+		r = as_held(ws, r, &n);
+		if (r == 0 && w->renewed)
+			r = -ESTALE;
+		if (r == 0 && content_is_elsewhere(&n.content))
+			r = ws_mode(ws) == WS_PAUSED ? -EBUSY : -ENODATA;
+		waiter_answer(w, r, r == 0 ? &n : NULL);
+		return;
+	}
+	waiter_wait(ws, w, link);
+}
+
+void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+{
+	struct ws_waiter *w = NEW(struct ws_waiter);
+
+	*w = (struct ws_waiter){ .fid = fid, .until = until, .fn = fn, .ctx = ctx };
+	waiter_again(ws, w, false);
 }
 
 bool ws_is_told(struct ws *ws)
@@ -289,8 +330,7 @@ static void cancelled(void *ctx)
 {
 	struct ws_waiter *w = ctx;
 
-	w->fn(w->ctx, -EINTR, NULL);
-	free(w);
+	waiter_answer(w, -EINTR, NULL);
 }
 
 void ws_open_cancel(struct ws *ws, void *ctx)

@@ -34,11 +34,15 @@ struct ws_frame {
 };
 
 /* Somebody who waits for a content, or (fid 0) for the first scan. */
+enum { GONE_MAX = 64 };
+
 struct ws_waiter {
 	struct list node;
 	uint64_t fid, until;
 	ws_done_fn *fn;
 	void *ctx;
+	char *path;	  /* by which the first inode was known; NULL: none is waited for */
+	unsigned renewed; /* so many inodes of that name went while it was waited for them */
 };
 
 /* A shipment that is complete but not committed. */
@@ -112,6 +116,8 @@ struct ws {
 	bool is_told; /* a scan was committed; the kernel may not know yet */
 	struct list waiters;
 	unsigned waiting; /* how many these are */
+	struct node gone[GONE_MAX]; /* a ring */
+	unsigned gone_at;
 	struct loop_timer *lazy; /* for commands that began or ended; armed while live */
 	struct loop_timer *pace; /* credit that was withheld; armed while some is */
 	struct calm calm;
@@ -238,6 +244,9 @@ void suspects_free(struct ws *ws);
 
 /* held.c: a file that lost its last name: keep it, if somebody on the host has it open. Return: whether it is kept. */
 bool held_keep(struct ws_pass *p, struct node *n);
+/** gone_note(), gone_get() - files without a name, for who looked one up a moment ago. */
+void gone_note(struct ws *ws, const struct node *n);
+bool gone_get(struct ws *ws, uint64_t fid, struct node *ret);
 /* Is it one of those? What is done to it is done in the store alone. */
 bool held_is(struct ws *ws, uint64_t fid);
 
@@ -309,5 +318,8 @@ void ws_retract(struct ws *ws, ws_changes *list);
 void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
 /* Answer those who wait for these inodes (all of them when @all), with @result. */
 void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result);
+void waiter_free(struct ws_waiter *w);
+/** waiter_again() - what @w waited for has come (@gone: has no name any more): answer it, or wait on. @w is taken over. */
+void waiter_again(struct ws *ws, struct ws_waiter *w, bool gone);
 
 #endif

@@ -259,11 +259,12 @@ void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int r
 	while ((pos = list_shift(&mine))) {
 		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
 
-		if (result == 0 && w->fid)
-			ws_open_content(ws, w->fid, w->until, w->fn, w->ctx);
-		else
-			w->fn(w->ctx, result, NULL);
-		free(w);
+		if ((result == 0 || result == -ENOENT) && w->fid) {
+			waiter_again(ws, w, result < 0);
+			continue;
+		}
+		w->fn(w->ctx, result, NULL);
+		waiter_free(w);
 	}
 }
 

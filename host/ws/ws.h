@@ -180,8 +180,9 @@ typedef void ws_done_fn(void *ctx, int result, const struct node *node);
 void ws_settle(struct ws *ws, ws_done_fn *fn, void *ctx);
 
 /** ws_open_content() - yield the inode when its content is whole: at once (from the caller's thread), or when it has
- * arrived; -ETIMEDOUT at @until. One that is elsewhere is fetched; it cannot be when nobody lives there (-ENODATA) or
- * while it is paused (-EBUSY). */
+ * arrived; -ETIMEDOUT at @until. -ESTALE: it has no name any more, and what has its name now is whole: look that up. Of
+ * one that went just now the last content is yielded. One that is elsewhere is fetched; it cannot be when nobody lives
+ * there (-ENODATA) or while it is paused (-EBUSY). */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
 
 /** ws_when_told() - answer when the store has all that the agent had to tell when we came: of a stopped workspace, or

@@ -5,9 +5,9 @@
 . "$(dirname "$0")/../lib/flow.sh"
 need_template mini
 start_daemon
-ask() { curl -sf --max-time 20 --unix-socket "$STATE/run/api.sock" "http://x$1" "${@:2}"; }
-# Slow, so that there is something to see: with a fiftieth of a processor.
-slow() { ask /v1/sandboxes -d "{\"from\": \"$id@all\", \"no_wait\": true, \"cpu_milli\": ${2:-20}, \"id\": \"$1\"${3:-}}" >"$TOP/$1.json"; }
+ask() { curl -sf --max-time 120 --unix-socket "$STATE/run/api.sock" "http://x$1" "${@:2}"; }
+# Slow, so that there is something to see: with a twentieth of a processor (less, and the start itself takes half a minute).
+slow() { ask /v1/sandboxes -d "{\"from\": \"$id@all\", \"no_wait\": true, \"cpu_milli\": ${2:-50}, \"id\": \"$1\"${3:-}}" >"$TOP/$1.json"; }
 is_filling() { ask "/v1/sandboxes/$1" | python3 -c 'import json, sys; f = json.load(sys.stdin).get("filling"); sys.exit(not f)'; }
 has_begun() { ask "/v1/sandboxes/$1" | python3 -c 'import json, sys; f = json.load(sys.stdin).get("filling"); sys.exit(not f or f["files"] <= 20)'; }
 is_filled() { ! ask "/v1/sandboxes/$1" | grep -q '"filling"'; }
@@ -73,7 +73,7 @@ for how in KILL TERM; do
 done
 
 # Paused at its time, and killed: broken off; it goes on when it goes on.
-slow three 20 ', "timeout_ms": 1500, "on_timeout": "pause"'
+slow three 50 ', "timeout_ms": 1500, "on_timeout": "pause"'
 is_paused() { equal_state three paused; }
 equal_state() { [ "$(ask "/v1/sandboxes/$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])')" = "$2" ]; }
 wait_for 60 "the pause" is_paused

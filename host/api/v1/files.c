@@ -161,13 +161,21 @@ static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, s
 	AUTO(str_free) char *path = NULL;
 	struct ws_wait *wait;
 	struct node n;
+	uint64_t until = clock_after_ms(OPEN_MS);
 	int r = find_file(api, req, ret_ws, &path, &n, e);
 
-	if (r < 0)
-		return r;
-	wait = ws_wait_new();
-	ws_open_content(*ret_ws, n.fid, clock_after_ms(OPEN_MS), ws_wait_done, wait);
-	r = ws_wait_end(&wait, &n);
+	while (r == 0) {
+		wait = ws_wait_new();
+		ws_open_content(*ret_ws, n.fid, until, ws_wait_done, wait);
+		r = ws_wait_end(&wait, &n);
+		if (r != -ESTALE || clock_now() > until)
+			break;
+		r = ws_resolve(*ret_ws, path, &n); /* it was replaced by another one */
+		if (r == 0 && !S_ISREG(n.mode))
+			r = -EISDIR;
+		if (r < 0)
+			break;
+	}
 	if (r == -ENODATA)
 		return no_bytes(path, e);
 	if (r < 0)
