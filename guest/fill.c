@@ -428,6 +428,7 @@ static int on_end(struct fill *f, struct err *e)
 
 int fill_frame(struct fill *f, const struct frame *frame, struct err *e)
 {
+	fill_wait();
 	switch (frame->type) {
 	case MSG_FILL:
 		return on_entries(f, frame, e);

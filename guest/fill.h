@@ -13,5 +13,7 @@ struct fill *fill_new(const struct tree *tree, struct conn *conn, struct watch *
 void fill_free(struct fill **f);
 /** fill_frame() - Return: 0; -errno with words: it ends. */
 int fill_frame(struct fill *f, const struct frame *frame, struct err *e) MUST_CHECK;
+/** fill_wait() - before each frame: nothing; in a file of its own, for agents of tests take their time. */
+void fill_wait(void);
 
 #endif

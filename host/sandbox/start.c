@@ -122,31 +122,32 @@ static void adopt(void *ctx)
 	}
 	(void)!record_save(s, NULL);
 	ws_refuse_changes(s->ws, false);
+	lock_take(&hub->lock);
+	hub->adopting--;
+	lock_drop(&hub->lock);
 	hub_job_done(s);
 }
 
-/* All at a time: one that does not answer must not keep the others waiting. */
+/* All at a time: one that does not answer must not keep the others waiting. What goes on behind an adoption, files that
+ * are still to come, is not waited for. */
 static void adopt_all(struct hub *hub)
 {
 	struct list *pos;
-	bool wait = true;
 
 	list_each(pos, &hub->list) {
 		struct sandbox *s = list_entry(pos, struct sandbox, node);
 
 		if (s->info.state >= SANDBOX_STOPPED)
 			continue;
-		s->jobs = 1;
+		lock_take(&hub->lock);
+		s->jobs++;
+		hub->adopting++;
+		lock_drop(&hub->lock);
 		pool_run(hub->conf.api, adopt, s);
 	}
 	lock_take(&hub->lock);
-	while (wait) {
-		wait = false;
-		list_each(pos, &hub->list)
-			wait |= list_entry(pos, struct sandbox, node)->jobs > 0;
-		if (wait)
-			(void)!lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
-	}
+	while (hub->adopting)
+		(void)!lock_wait(&hub->lock, &hub->cond, CLOCK_NEVER);
 	lock_drop(&hub->lock);
 }
 

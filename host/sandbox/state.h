@@ -55,6 +55,7 @@ struct hub {
 	struct map by_id, by_name;
 	bool *ranges; /* taken */
 	bool ending;
+	unsigned adopting; /* sandboxes that were found and are not yet ours */
 	char *state_dir;
 	struct lock view_lock;
 	struct map views; /* id -> struct view; guarded by view_lock */

@@ -319,7 +319,7 @@ void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
 /* Answer those who wait for these inodes (all of them when @all), with @result. */
 void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result);
 void waiter_free(struct ws_waiter *w);
-/** waiter_again() - what @w waited for has come (@gone: has no name any more): answer it, or wait on. @w is taken over. */
+/** waiter_again() - what @w waited for has come (@gone: has no name any more): answer it, or wait on. @w is taken. */
 void waiter_again(struct ws *ws, struct ws_waiter *w, bool gone);
 
 #endif
