@@ -4,5 +4,5 @@
 
 size_t dirty_max(void)
 {
-	return 300;
+	return 30;
 }
