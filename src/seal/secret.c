@@ -26,11 +26,14 @@ static atomic_bool unlocked; /* once a page could not be locked */
 
 int secret_process(void)
 {
-	struct rlimit none = { 0, 0 };
+	struct rlimit core;
 
 	if (sodium_init() < 0)
 		return -ENOSYS;
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || getrlimit(RLIMIT_CORE, &core) < 0)
+		return -errno;
+	core.rlim_cur = 0;
+	if (setrlimit(RLIMIT_CORE, &core) < 0)
 		return -errno;
 	return 0;
 }
