@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Building a content. The builder holds one open chunk and one open list a level, the path from the chunk to the root:
- * about 130 KiB whatever is written. Going to another chunk closes what is not on its path: a changed part is trimmed
- * of zeros at its end, hashed, handed over, and its digest set in the list above, which is then changed itself.
+ * about 130 KiB whatever is written; of a chunk only as much as there are bytes in it, since most files are small.
+ * Going to another chunk closes what is not on its path: a changed part is trimmed of zeros at its end, hashed, handed
+ * over, and its digest set in the list above, which is then changed itself.
  *
  * Invariant: when level n is open, all levels above it are open and on its path. So parts are closed from below and
  * opened from above, and the order in which they are handed over is children first.
@@ -18,7 +19,8 @@
 struct part {
 	uint64_t index; /* which part of its level */
 	bool open, changed;
-	uint8_t *data; /* CHUNK_LEN or LIST_LEN bytes, zeros past what is stored; allocated at first use */
+	uint8_t *data; /* a list: LIST_LEN bytes, zeros past what is stored; allocated at first use */
+	size_t fill, room; /* of a chunk: bytes of it that are there, the rest are zeros; bytes allocated */
 };
 
 struct content_writer {
@@ -103,7 +105,7 @@ static struct span part_value(struct content_writer *w, uint32_t level)
 	size_t len;
 
 	if (level == 0)
-		return SPAN(p->data, trimmed(p->data, CHUNK_LEN));
+		return SPAN(p->data, trimmed(p->data, p->fill));
 	len = trimmed(p->data + LIST_HEAD, LIST_LEN - LIST_HEAD);
 	if (len == 0)
 		return SPAN_NULL;
@@ -160,6 +162,22 @@ static int close_below(struct content_writer *w, uint32_t level)
 	return r;
 }
 
+/* A chunk has @fill bytes from now on; those that it had not are zeros unless they are written over: the caller's. */
+static void chunk_extend(struct part *p, size_t fill)
+{
+	if (fill > p->room) {
+		uint8_t *data = malloc(p->room = fill > CHUNK_LEN / 4 ? (size_t)CHUNK_LEN : fill);
+
+		if (!data)
+			abort();
+		if (p->fill)
+			memcpy(data, p->data, p->fill);
+		free(p->data);
+		p->data = data;
+	}
+	p->fill = MAX(p->fill, fill);
+}
+
 static int part_load(struct content_writer *w, uint32_t level, const struct digest *d)
 {
 	struct part *p = &w->parts[level];
@@ -177,12 +195,14 @@ static int part_load(struct content_writer *w, uint32_t level, const struct dige
 			r = list_check(value, level, &count);
 		if (r == 0 && value.len > part_len(level))
 			r = -EIO;
-		if (r == 0)
+		if (r == 0 && !level)
+			chunk_extend(p, value.len);
+		if (r == 0 && value.len)
 			memcpy(p->data, value.p, value.len);
 		view_end(&v);
 	}
-	if (r == 0)
-		memset(p->data + value.len, 0, part_len(level) - value.len);
+	if (r == 0 && level)
+		memset(p->data + value.len, 0, LIST_LEN - value.len);
 	return r;
 }
 
@@ -203,8 +223,9 @@ static int part_open(struct content_writer *w, uint32_t level, uint64_t index, b
 	}
 	if (r)
 		return r;
-	if (!p->data)
-		p->data = must_calloc(1, part_len(level));
+	if (level && !p->data)
+		p->data = must_calloc(1, LIST_LEN);
+	p->fill = 0;
 	if (!fresh)
 		r = part_load(w, level, &d);
 	p->open = r == 0;
@@ -244,11 +265,17 @@ static int grow(struct content_writer *w, uint64_t size)
 static int write_chunk(struct content_writer *w, uint64_t offset, struct span data)
 {
 	struct part *p = &w->parts[0];
+	size_t at, was;
 	int r = part_open(w, 0, offset / CHUNK_LEN, data.len == CHUNK_LEN);
 
 	if (r)
 		return r;
-	memcpy(p->data + offset % CHUNK_LEN, data.p, data.len);
+	at = offset % CHUNK_LEN;
+	was = p->fill;
+	chunk_extend(p, at + data.len);
+	if (was < at)
+		memset(p->data + was, 0, at - was);
+	memcpy(p->data + at, data.p, data.len);
 	p->changed = true;
 	return 0;
 }
@@ -334,7 +361,8 @@ static int clear_bytes(struct content_writer *w, uint64_t offset, size_t len)
 
 	if (r)
 		return r;
-	memset(p->data + offset % CHUNK_LEN, 0, len);
+	if (offset % CHUNK_LEN < p->fill)
+		memset(p->data + offset % CHUNK_LEN, 0, MIN(len, p->fill - offset % CHUNK_LEN));
 	p->changed = true;
 	return 0;
 }
