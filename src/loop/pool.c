@@ -27,6 +27,7 @@ struct pool {
 	struct list jobs;
 	bool ending;
 	unsigned busy; /* jobs that run */
+	unsigned guests; /* jobs of strands that run on threads of others */
 	VEC(pthread_t) threads;
 };
 
@@ -187,6 +188,33 @@ void strand_run(struct strand *s, pool_job_fn *fn, void *ctx)
 		queue_locked(p, job_new(strand_turn, s));
 	}
 	lock_drop(&p->lock);
+}
+
+bool strand_try(struct strand *s, pool_job_fn *fn, void *ctx)
+{
+	struct pool *p = s->pool;
+	bool may;
+
+	lock_take(&p->lock);
+	may = !s->queued && p->guests < (p->threads.len + 1) / 2;
+	if (may) {
+		s->queued = true;
+		p->guests++;
+	}
+	lock_drop(&p->lock);
+	if (!may)
+		return false;
+	fn(ctx);
+	assert(lock_held() == 0);
+	lock_take(&p->lock);
+	p->guests--;
+	s->queued = !list_empty(&s->jobs);
+	if (s->queued)
+		queue_locked(p, job_new(strand_turn, s));
+	else
+		pthread_cond_broadcast(&p->idle);
+	lock_drop(&p->lock);
+	return true;
 }
 
 void strand_free(struct strand **slot)

@@ -31,5 +31,9 @@ struct strand *strand_new(struct pool *pool);
 void strand_free(struct strand **strand);
 /** strand_run() - run @fn(@ctx) after everything queued before on this strand. Any thread. */
 void strand_run(struct strand *strand, pool_job_fn *fn, void *ctx);
+/** strand_try() - run @fn(@ctx) as a job of the strand on the caller's thread, which spares two changes of threads,
+ * when nothing of it is queued or runs. Half as many callers as the pool has threads may be in here at once, so that
+ * what blocks keeps no more of them than that. No lock may be held. Return: whether it has run. */
+bool strand_try(struct strand *strand, pool_job_fn *fn, void *ctx) MUST_CHECK;
 
 #endif

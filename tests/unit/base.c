@@ -14,6 +14,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/xattr.h>
@@ -216,6 +217,56 @@ Test(pool, a_strand_keeps_its_order)
 		cr_assert_eq(counts[k].next, 1000);
 		cr_assert_eq(counts[k].broken, 0);
 	}
+	pool_free(&pool);
+}
+
+struct trying {
+	struct strand *strand;
+	struct count *counts;
+	int *next; /* guarded by the strand */
+};
+
+static void next_run(void *ctx)
+{
+	struct trying *t = ctx;
+	struct step s = { t->counts, (*t->next)++ };
+
+	step_run(&s);
+}
+
+static void *try_often(void *ctx)
+{
+	struct trying *t = ctx;
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		if (!strand_try(t->strand, next_run, t))
+			strand_run(t->strand, next_run, t);
+	return NULL;
+}
+
+/* Threads of others do its jobs when it has none: one at a time, all of them. */
+Test(pool, a_strand_is_worked_on_by_who_asks)
+{
+	struct pool *pool = NULL;
+	struct count counts = { 0 };
+	pthread_t others[4];
+	struct strand *strand;
+	struct trying t;
+	int i, next = 0;
+
+	cr_assert_eq(pool_new("test", 4, &pool, NULL), 0);
+	strand = strand_new(pool);
+	t = (struct trying){ strand, &counts, &next };
+	cr_assert(strand_try(strand, next_run, &t));
+	cr_assert_eq(counts.next, 1);
+	for (i = 0; i < 4; i++)
+		pthread_create(&others[i], NULL, try_often, &t);
+	for (i = 0; i < 4; i++)
+		pthread_join(others[i], NULL);
+	strand_free(&strand);
+	cr_assert_eq(counts.next, 4001);
+	cr_assert_eq(counts.broken, 0);
 	pool_free(&pool);
 }
 
