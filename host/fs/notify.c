@@ -83,7 +83,18 @@ static void changed(void *ctx, struct ws *ws, const struct ws_change *changes, s
 	notes_send(notes);
 	map_fini(&dirs);
 	untold_drop(fs, ws, changes, n);
-	unshown_drop(fs, changes[0].ticket);
+	for (i = 0; i < n; i++) /* it may be made of several that were announced */
+		unshown_drop(fs, changes[i].ticket);
+}
+
+/* A listing that somebody is reading is as old as it was when it was begun. */
+static void known(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (changes[i].parent)
+			(void)inode_known(ctx, ws, changes[i].parent);
 }
 
 static uint64_t announce(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n)
@@ -99,7 +110,7 @@ static void retract(void *ctx, struct ws *ws, const struct ws_change *changes, s
 }
 
 const struct ws_listener fs_listener = {
-	.announce = announce, .retract = retract, .changed = changed, .is_open = inode_is_open,
+	.announce = announce, .retract = retract, .changed = changed, .known = known, .is_open = inode_is_open,
 };
 
 /* --- the root ----------------------------------------------------------------------------------------------------- */

@@ -74,11 +74,9 @@ static int see_to(struct txn *t)
 {
 	uint64_t lag = db_lag(t->db);
 
-	if (lag > LAG_MOST)
-		return db_sync(t->db);
-	if (lag)
-		late_tell(wsdb_store(t->ws)->late, lag > LAG_MUCH);
-	return 0;
+	/* Also when nothing is left to do: somebody may have synced it, and who waits for that moment is told. */
+	late_tell(wsdb_store(t->ws)->late, lag > LAG_MUCH);
+	return lag > LAG_MOST ? db_sync(t->db) : 0;
 }
 
 /* @soon: as txn_commit_soon(). */

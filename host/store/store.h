@@ -186,6 +186,9 @@ bool wsdb_is_lagging(struct wsdb *db);
 /** wsdb_on_void() - call @fn when what was not durable has become void, from any thread; it must not block and not come
  * back here. NULL: nobody; then it is not running any more. */
 void wsdb_on_void(struct wsdb *db, void (*fn)(void *ctx), void *ctx);
+/** wsdb_on_settled() - the same, when the store has seen to it that what was committed "soon" is durable: some time
+ * after each txn_commit_soon(), also when it failed or when there was nothing left to do. */
+void wsdb_on_settled(struct wsdb *db, void (*fn)(void *ctx), void *ctx);
 /** txn_abort() - destructor: forget a write, end a read; NULL is fine. */
 void txn_abort(struct txn **txn);
 

@@ -36,6 +36,8 @@ struct wsdb {
 		content_void; /* lock: how often the contents had gone back when the first was named that may be void */
 	void (*on_void)(void *ctx); /* store->tell_lock, like the next */
 	void *on_void_ctx;
+	void (*on_settled)(void *ctx);
+	void *on_settled_ctx;
 	bool removed;	    /* store->lock: its files are gone and it is in no table, somebody still has it open */
 	struct list node;   /* store->lock: of those */
 };
@@ -426,7 +428,19 @@ int wsdb_settle(struct wsdb *ws, bool calm)
 	r = calm ? db_calm(db) : db_sync(db);
 	wsdb_look(ws, db);
 	wsdb_unmap(ws);
+	lock_take(&ws->store->tell_lock);
+	if (ws->on_settled)
+		ws->on_settled(ws->on_settled_ctx);
+	lock_drop(&ws->store->tell_lock);
 	return r;
+}
+
+void wsdb_on_settled(struct wsdb *ws, void (*fn)(void *ctx), void *ctx)
+{
+	lock_take(&ws->store->tell_lock);
+	ws->on_settled = fn;
+	ws->on_settled_ctx = ctx;
+	lock_drop(&ws->store->tell_lock);
 }
 
 void wsdb_on_void(struct wsdb *ws, void (*fn)(void *ctx), void *ctx)

@@ -39,7 +39,7 @@ static void list_late(struct ws *ws, const ws_changes *changes)
 
 static void tell(struct ws *ws, ws_changes *list)
 {
-	ws_announce(ws, list);
+	ws_announce(ws, list->v, list->len);
 	if (list->len)
 		ws_tell(ws, list, NULL, NULL);
 }

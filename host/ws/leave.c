@@ -53,7 +53,7 @@ static void tell_held(struct ws *ws)
 		return;
 	while (node_next_pending(t, n.fid, &n) == 0)
 		changes_add(&list, 0, SPAN_NULL, n.fid, false, true);
-	ws_announce(ws, &list);
+	ws_announce(ws, list.v, list.len);
 	if (list.len)
 		ws_tell(ws, &list, NULL, NULL);
 }

@@ -46,7 +46,10 @@ static void op_release(void *ctx)
 static void op_answer(struct op *op)
 {
 	op->fn(op->ctx, op->result, op->result == 0 && op->has_node ? &op->node : NULL);
-	pool_run(op->ws->conf.work, op_release, op);
+	if (ws_unref_more(&op->ws))
+		op_free(op);
+	else
+		pool_run(op->ws->conf.work, op_release, op);
 }
 
 /* --- live: what the agent did becomes records --------------------------------------------------------------------- */
@@ -310,9 +313,10 @@ static void op_run(void *ctx)
 	struct ws_pass p = { .ws = op->ws, .by = JOURNAL_BY_HOST };
 	int r = op->result;
 	bool when_told;
+	size_t told = 0;
 
 	p.is_shown = op->is_shown;
-	p.is_soon = op->is_soon;
+	p.is_soon = op->is_own;
 	store_gc_yield(op->ws->conf.store);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
@@ -326,10 +330,12 @@ static void op_run(void *ctx)
 	}
 	if (r == 0) {
 		story_tell(&p);
-		ws_announce(op->ws, &p.changes);
+		told = known_part(&p, op);
+		ws_announce(op->ws, p.changes.v, told);
 		r = pass_commit(&p, NULL);
 		if (r < 0)
-			ws_retract(op->ws, &p.changes);
+			ws_retract(op->ws, p.changes.v, told);
+		known_drop(&p.changes, told);
 	}
 	txn_abort(&p.txn);
 	story_free(&p);
@@ -339,7 +345,7 @@ static void op_run(void *ctx)
 	/* Whoever asked for one of these looks at the mount when it is answered. Others may be the mount itself: the
 	 * kernel knows what it asked for, and would wait for us here. */
 	when_told = r == 0 && (op->kind == OP_RESTORE || op->kind == OP_GRAFT);
-	if (r == 0)
+	if (r == 0 && (told || when_told))
 		ws_tell(op->ws, &p.changes, when_told ? op_told : NULL, op);
 	changes_free(&p.changes);
 	vec_fini(&p.orphans);
@@ -526,8 +532,8 @@ static void op_start(struct op *op)
 	op->result = r;
 	if (r < 0)
 		op_answer(op);
-	else
-		strand_run(op->ws->work, op_run, op);
+	else if (!op->is_own || !strand_try(ws->work, op_run, op))
+		strand_run(ws->work, op_run, op);
 }
 
 static struct op *op_new(struct ws *ws, enum op_kind kind, ws_done_fn *fn, void *ctx)
@@ -538,7 +544,7 @@ static struct op *op_new(struct ws *ws, enum op_kind kind, ws_done_fn *fn, void 
 	op->ws = ws_ref(ws);
 	op->fn = fn;
 	op->ctx = ctx;
-	op->is_soon = fn != ws_wait_done;
+	op->is_own = fn != ws_wait_done;
 	return op;
 }
 

@@ -14,7 +14,7 @@ struct op {
 	uint32_t mode, flags;
 	bool append, live; /* live: the agent has performed it */
 	bool is_shown;	   /* by who asks: WS_SHOWN */
-	bool is_soon;	   /* who asks does not wait for the disk */
+	bool is_own;	   /* who asks is the mount: it does not wait for the disk, and knows what its change did */
 	bool is_gone;	   /* an extended attribute: it is to be taken away */
 	char *name, *to_name; /* owned */
 	char *xattr;	      /* owned: the name of one, a user's; @data is its value, @flags those of setxattr(2) */
@@ -39,6 +39,10 @@ struct op {
 
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
 int op_local(struct ws_pass *p, struct op *op);
+/* known.c: put those of the pass's changes first that the kernel has to be told; of the others, which it made itself,
+ * inodes are told once more later. Before the commit. Return: how many are first. known_drop(): forget the others. */
+size_t known_part(struct ws_pass *p, const struct op *op);
+void known_drop(ws_changes *list, size_t n);
 /* kept.c: may it be done to a live workspace? @other as op_ask() has it. Return: 0; -EPERM. */
 int kept_allow(const struct op *op, struct txn *t, const char *path, const char *other);
 /* Lay what fallocate() does over a content. @size: that of the file behind it. Return: as content_finish(). */

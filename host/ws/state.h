@@ -140,6 +140,11 @@ struct ws {
 		uint64_t upto, voided;
 		uint64_t acked_at; /* the acks strand's own */
 	} late;
+	struct { /* known.c: inodes that the kernel is told of once more; @any is atomic */
+		ws_changes list;
+		struct map fids; /* of those in it */
+		bool any;
+	} once_more;
 	bool is_broken; /* a frame of this connection was not applied: none behind it is, until the next one begins */
 	struct { /* pull.c: contents that are asked for a few at a time; the strand's, but for what is atomic */
 		bool is_on;	 /* atomic */
@@ -190,6 +195,11 @@ int pass_commit(struct ws_pass *p, struct err *e);
 /* What became void (store.h: wsdb_on_void()): @ctx is the workspace. */
 void late_void(void *ctx);
 void late_fini(struct ws *ws);
+/* known.c: what was changed from the mount is durable (wsdb_on_settled()), @ctx is the workspace. */
+void known_settled(void *ctx);
+void known_fini(struct ws *ws);
+/* A reference that is not the last one is given up: also on a strand. Return: whether it was so. */
+bool ws_unref_more(struct ws **slot);
 /* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void. */
 int late_await(struct ws *ws, uint64_t commit);
 
@@ -312,8 +322,8 @@ void story_free(struct ws_pass *p);
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data);
 void changes_free(ws_changes *list);
 /* Before the commit of a pass that changes something, and when that commit failed. */
-void ws_announce(struct ws *ws, ws_changes *list);
-void ws_retract(struct ws *ws, ws_changes *list);
+void ws_announce(struct ws *ws, struct ws_change *v, size_t n);
+void ws_retract(struct ws *ws, const struct ws_change *v, size_t n);
 /* Tell the listener and then run @then(@ctx), on the notify strand. Takes the list. */
 void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
 /* Answer those who wait for these inodes (all of them when @all), with @result. */

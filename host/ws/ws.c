@@ -57,6 +57,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	ws->stored_b = ws->stored_known = stored_read(db);
 	kept_load(ws);
 	wsdb_on_void(db, late_void, ws);
+	wsdb_on_settled(db, known_settled, ws);
 	*ret = ws;
 	return 0;
 }
@@ -65,6 +66,19 @@ struct ws *ws_ref(struct ws *ws)
 {
 	__atomic_add_fetch(&ws->refs, 1, __ATOMIC_RELAXED);
 	return ws;
+}
+
+bool ws_unref_more(struct ws **slot)
+{
+	int refs = __atomic_load_n(&(*slot)->refs, __ATOMIC_RELAXED);
+
+	while (refs > 1)
+		if (__atomic_compare_exchange_n(&(*slot)->refs, &refs, refs - 1, true, __ATOMIC_ACQ_REL,
+						__ATOMIC_RELAXED)) {
+			*slot = NULL;
+			return true;
+		}
+	return false;
 }
 
 void ws_unref(struct ws **slot)
@@ -76,6 +90,7 @@ void ws_unref(struct ws **slot)
 	assert(ws->magic == WS_MAGIC);
 	ws_stop(ws);
 	wsdb_on_void(ws->db, NULL, NULL);
+	wsdb_on_settled(ws->db, NULL, NULL);
 	strand_free(&ws->work); /* before the link, which their jobs use */
 	strand_free(&ws->notify);
 	strand_free(&ws->acks);
@@ -85,6 +100,7 @@ void ws_unref(struct ws **slot)
 	ship_reset(ws);
 	suspects_free(ws);
 	late_fini(ws);
+	known_fini(ws);
 	expect_end(ws);
 	map_fini(&ws->suspects);
 	commands_forget(ws);
@@ -215,16 +231,16 @@ void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx)
 	strand_run(ws->notify, tell_run, t);
 }
 
-void ws_announce(struct ws *ws, ws_changes *list)
+void ws_announce(struct ws *ws, struct ws_change *v, size_t n)
 {
-	if (ws->listener && list->len)
-		list->v[0].ticket = ws->listener->announce(ws->listener_ctx, ws, list->v, list->len);
+	if (ws->listener && n)
+		v[0].ticket = ws->listener->announce(ws->listener_ctx, ws, v, n);
 }
 
-void ws_retract(struct ws *ws, ws_changes *list)
+void ws_retract(struct ws *ws, const struct ws_change *v, size_t n)
 {
-	if (ws->listener && list->len)
-		ws->listener->retract(ws->listener_ctx, ws, list->v, list->len);
+	if (ws->listener && n)
+		ws->listener->retract(ws->listener_ctx, ws, v, n);
 }
 
 void ws_retell(struct ws *ws, struct ws_change *changes, size_t n)
@@ -379,10 +395,10 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		ship_tell(p);
 		commands_finish(p);
 		stored = p->ws->stored_b;
-		ws_announce(p->ws, &p->changes);
+		ws_announce(p->ws, p->changes.v, p->changes.len);
 		r = pass_commit(p, e);
 		if (r < 0)
-			ws_retract(p->ws, &p->changes);
+			ws_retract(p->ws, p->changes.v, p->changes.len);
 	}
 	if (r < 0)
 		commands_forget(p->ws);

@@ -29,7 +29,7 @@ struct ws_change {
 	uint64_t fid;	 /* the inode whose attributes or data changed, 0 with an entry that is gone */
 	bool data;	 /* its content too */
 	bool entry_new;  /* the name appeared, vanished or names another inode (else only attributes changed) */
-	uint64_t ticket; /* in the first of a list: what announce() yielded for it */
+	uint64_t ticket; /* in the first of a list that was announced: what announce() yielded for it */
 };
 
 /* Who is told of changes. Nothing of it may call back into writes of the same workspace. */
@@ -42,6 +42,8 @@ struct ws_listener {
 	/* On the workspace's notify strand, after the change is durable and readable; must return only when the kernel
 	 * shows nothing older, because the agent is told so then. */
 	void (*changed)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
+	/* What it knows by itself, since it asked for it; on the workspace's strand, before the commit. */
+	void (*known)(void *ctx, struct ws *ws, const struct ws_change *changes, size_t n);
 	/* On the workspace's strand: has somebody this file open? Then it is kept without a name until ws_let_go(). */
 	bool (*is_open)(void *ctx, struct ws *ws, uint64_t fid);
 };
