@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-enum { ACK_EVERY_NS = 4000000 };
+enum { ACK_EVERY_NS = 20000000 };
 
 int pass_settle(struct ws_pass *p, struct err *e)
 {
@@ -84,7 +84,8 @@ int pass_commit(struct ws_pass *p, struct err *e)
 	return 0;
 }
 
-/* A sync makes everything durable that is committed; the next one can wait until there is more than one pass. */
+/* A sync makes everything durable that is committed; the next one can wait until there is more than one pass. Only who
+ * comes soon after another waits: a stream of acknowledgements, while the host writes. */
 int late_await(struct ws *ws, uint64_t commit)
 {
 	const struct timespec nap = { .tv_nsec = (long)ACK_EVERY_NS };
