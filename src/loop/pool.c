@@ -10,9 +10,10 @@
 #include "base/vec.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdio.h>
 
-enum { STRAND_TURN = 16 };
+enum { STRAND_TURN = 16, STRAND_TRIES = 4 };
 
 struct job {
 	struct list node;
@@ -193,15 +194,21 @@ void strand_run(struct strand *s, pool_job_fn *fn, void *ctx)
 bool strand_try(struct strand *s, pool_job_fn *fn, void *ctx)
 {
 	struct pool *p = s->pool;
-	bool may;
+	bool may = false;
+	int i;
 
-	lock_take(&p->lock);
-	may = !s->queued && p->guests < (p->threads.len + 1) / 2;
-	if (may) {
-		s->queued = true;
-		p->guests++;
+	/* A job that has given its answer may be asked for the next one before it has ended. */
+	for (i = 0; !may && i < STRAND_TRIES; i++) {
+		if (i)
+			sched_yield();
+		lock_take(&p->lock);
+		may = !s->queued && p->guests < (p->threads.len + 1) / 2;
+		if (may) {
+			s->queued = true;
+			p->guests++;
+		}
+		lock_drop(&p->lock);
 	}
-	lock_drop(&p->lock);
 	if (!may)
 		return false;
 	fn(ctx);
