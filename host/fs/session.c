@@ -95,6 +95,7 @@ int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e)
 	fs->statfs_dir = must_strdup(conf->statfs_dir);
 	lock_init(&fs->lock, "fs", LOCK_FS);
 	lock_cond_init(&fs->cond);
+	gate_init(&fs->gate);
 	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
 	fuse_opt_free_args(&args);
 	if (!fs->se) {
@@ -158,6 +159,7 @@ static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 {
 	struct fs *fs = ctx;
 	struct fuse_in_header h;
+	bool waited;
 	ssize_t n;
 
 	if (fs_unique)
@@ -170,10 +172,12 @@ static ssize_t take_request(int fd, void *to, size_t size, void *ctx)
 	await_init(fs);
 	if (__atomic_load_n(&fs->is_paused, __ATOMIC_ACQUIRE))
 		wait_for_the_end();
-	n = read(fd, to, size);
+	n = gate_read(&fs->gate, fd, to, size, &waited);
 	if (n < (ssize_t)sizeof(h))
 		return n;
 	memcpy(&h, to, sizeof(h));
+	if (h.pid) /* closes and forgets are nobody's */
+		gate_feel(&fs->gate, waited, h.pid, h.opcode == FUSE_READ);
 	__atomic_add_fetch(&fs->working, 1, __ATOMIC_ACQ_REL);
 	/* After the count, so that fs_pause() either sees it or is seen. What was read stays unanswered: it comes
 	 * again. */
@@ -386,6 +390,7 @@ void fs_free(struct fs **slot)
 	map_fini(&fs->by_ws);
 	map_fini(&fs->spaces);
 	table_unmap(&fs->table);
+	gate_fini(&fs->gate);
 	pthread_cond_destroy(&fs->cond);
 	lock_fini(&fs->lock);
 	str_free(&fs->statfs_dir);

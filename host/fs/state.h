@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "host/fs/fs.h"
+#include "host/fs/gate.h"
 #include "host/fs/table.h"
 
 #include <fuse_lowlevel.h>
@@ -64,6 +65,7 @@ struct fs {
 	bool is_taken;	  /* an earlier process has served the mount */
 	bool is_paused;   /* atomic: what is read from now on is left to the next process */
 	unsigned working; /* atomic: threads that have a request */
+	struct gate gate;
 	uint64_t init_unique; /* of the first request, whose answer the kernel has had already; 0: none */
 	bool init_fed;
 	struct lock lock;
