@@ -12,6 +12,7 @@
 #include "guest/fill.h"
 #include "guest/place.h"
 #include "guest/tunnel.h"
+#include "guest/secret.h"
 #include "wire/xport.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ struct peer {
 	struct tunnel *tunnel;	     /* of a TUNNEL connection */
 	struct fill *fill;	     /* of a FILL connection */
 	struct place *place;	     /* of a PLACE connection */
+	struct secret_env *secrets;  /* that wait for the EXEC on this connection */
 };
 
 static bool token_ok(const struct agent *a, struct span given)
@@ -54,6 +56,7 @@ static void peer_retire(struct peer *p)
 	if (!p->kind && p->deadline)
 		a->n_strangers--;
 	loop_untimer(&p->deadline);
+	secret_env_free(&p->secrets);
 	if (a->control == p) {
 		a->control = NULL;
 		watch_detach(a->watch);
@@ -125,6 +128,32 @@ static void attach(struct peer *p, struct proc *proc, const struct msg_ATTACH *m
 	proc_attach(proc, p->conn, m);
 }
 
+/* With what came before it on this connection. */
+static int exec_with_secrets(struct peer *p, struct msg_EXEC *m, struct proc **ret, struct err *e)
+{
+	struct msg_list env = { .n = 0 };
+	int r = secret_merge(p->secrets, m->env, &env);
+
+	m->env = msg_list_span(&env);
+	r = r < 0 ? err_set(e, r, "bad-secret", "the environment is too long")
+		  : procs_start(&p->agent->procs, m, ret, e);
+	secret_wipe(&env);
+	secret_env_free(&p->secrets);
+	return r;
+}
+
+static int secret_first(struct peer *p, const struct frame *f, struct err *e)
+{
+	bool is_file = false;
+	int r = secret_take(&p->secrets, f, strcmp(p->agent->o.workspace, "/workspace") == 0, &is_file, e);
+
+	if (r == 0 && is_file) {
+		(void)!conn_send(p->conn, MSG_OK, &(struct msg_OK){ .call = 0 });
+		conn_finish(p->conn);
+	}
+	return r;
+}
+
 static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 {
 	struct agent *a = p->agent;
@@ -134,6 +163,8 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 
 	if (a->paused_at)
 		return err_set(e, -EBUSY, "paused", "the sandbox is paused");
+	if (f->type == MSG_SECRET)
+		return secret_first(p, f, e);
 	if (f->type == MSG_EXEC) {
 		struct msg_EXEC m;
 
@@ -141,7 +172,9 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 		if (r < 0)
 			return r;
 		proc = procs_find(&a->procs, m.id);
-		r = proc ? 0 : procs_start(&a->procs, &m, &proc, e);
+		r = proc	 ? 0
+		    : p->secrets ? exec_with_secrets(p, &m, &proc, e)
+				 : procs_start(&a->procs, &m, &proc, e);
 		if (r < 0)
 			return r;
 		at.credit = m.credit;

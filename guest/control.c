@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "guest/metrics.h"
 #include "guest/oom.h"
+#include "guest/secret.h"
 #include "guest/vm.h"
 
 #include <errno.h>
@@ -302,6 +303,20 @@ static int on_logs(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_secrets_drop(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_SECRETS_DROP *m = msg;
+	int r = secret_drop();
+
+	if (r < 0) {
+		err_sys(e, r, "removing files of secrets");
+		reply_error(agent_control(a), m->call, e);
+	} else {
+		reply_ok(a, m->call);
+	}
+	return 0;
+}
+
 static const struct {
 	unsigned type;
 	int (*fn)(struct agent *a, const void *m, struct err *e);
@@ -322,6 +337,7 @@ static const struct {
 	{ MSG_METRICS, on_metrics },
 	{ MSG_CLOCK, on_clock },
 	{ MSG_LOGS, on_logs },
+	{ MSG_SECRETS_DROP, on_secrets_drop },
 };
 
 int control_frame(struct agent *a, const struct frame *f, struct err *e)

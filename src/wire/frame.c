@@ -97,22 +97,39 @@ int frame_send(int fd, enum msg_type type, const void *m, uint64_t until)
 	return frame_send_unless(fd, type, m, until, NULL);
 }
 
+enum { SECRET_ROOM = 80 * 1024 };
+
+/* A frame on its way. */
+struct out {
+	struct buf b;
+	bool is_secret;
+};
+
+static void out_fini(struct out *o)
+{
+	if (o->is_secret && o->b.p)
+		explicit_bzero(o->b.p, o->b.cap);
+	buf_fini(&o->b);
+}
+
 int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until, const bool *stop)
 {
-	AUTO(buf_fini) struct buf out;
+	AUTO(out_fini) struct out o = { .is_secret = type == MSG_SECRET };
 	int r;
 
-	buf_init(&out, FRAME_HEADER + FRAME_MAX + FRAME_HEADER);
-	r = frame_put(&out, type, m);
+	buf_init(&o.b, FRAME_HEADER + FRAME_MAX + FRAME_HEADER);
+	if (o.is_secret && !buf_reserve(&o.b, SECRET_ROOM)) /* it is not moved, so all of it can be zeroed */
+		return -ENOMEM;
+	r = frame_put(&o.b, type, m);
 	if (r < 0)
 		return r;
-	trace_frame((unsigned)fd, '>', type, SPAN(out.p + FRAME_HEADER, buf_len(&out) - FRAME_HEADER));
-	while (buf_len(&out)) {
-		struct span s = buf_span(&out);
+	trace_frame((unsigned)fd, '>', type, SPAN(o.b.p + FRAME_HEADER, buf_len(&o.b) - FRAME_HEADER));
+	while (buf_len(&o.b)) {
+		struct span s = buf_span(&o.b);
 		ssize_t n = send(fd, s.p, s.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n > 0) {
-			buf_consume(&out, (size_t)n);
+			buf_consume(&o.b, (size_t)n);
 			continue;
 		}
 		if (n < 0 && errno == EINTR)

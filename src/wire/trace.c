@@ -48,16 +48,16 @@ static void put32(uint8_t *to, uint32_t v)
 	to[3] = (uint8_t)v;
 }
 
-/* The payload as it may be written: a HELLO loses its token. */
+/* The payload as it may be written: a HELLO loses its token, a SECRET all that is in it. */
 static struct span without_token(unsigned type, struct span payload, struct buf *scratch)
 {
 	static const uint8_t zero[64];
 	struct msg_HELLO m;
 	size_t i;
 
-	if (type != MSG_HELLO)
+	if (type != MSG_HELLO && type != MSG_SECRET)
 		return payload;
-	if (msg_decode(MSG_HELLO, payload, &m, NULL) == 0) {
+	if (type == MSG_HELLO && msg_decode(MSG_HELLO, payload, &m, NULL) == 0) {
 		m.token = SPAN(zero, MIN(m.token.len, sizeof(zero)));
 		if (msg_encode(scratch, MSG_HELLO, &m) == 0)
 			return buf_span(scratch);
