@@ -172,6 +172,53 @@ static int check_rules(struct check *c)
 	return r < 0 ? r : 0;
 }
 
+static int check_secrets(struct check *c)
+{
+	enum db_step step = DB_AT_LEAST;
+	struct span key, v;
+	int r = 0;
+
+	while (r == 0 && (r = db_walk(c->content, CT_META, step, span_str(secret_prefix), &key, &v)) == 0) {
+		if (key.len < SECRET_PREFIX || memcmp(key.p, secret_prefix, SECRET_PREFIX) != 0)
+			return 0;
+		if (!secret_row_ok(key, v))
+			check_say(c, "the row %.*s holds no secret", (int)MIN(key.len, (size_t)150),
+				  (const char *)key.p);
+		step = DB_NEXT;
+	}
+	return r < 0 ? r : 0;
+}
+
+/* Numbered without gaps, each chained to the one before; that of the oldest is gone. */
+static int check_audit(struct check *c)
+{
+	enum db_step step = DB_AT_LEAST;
+	struct digest before = { .b = { 0 } }, is;
+	struct audit_row row;
+	uint64_t last = 0;
+	struct span key, v;
+	int r = 0;
+
+	while (r == 0 && (r = db_walk(c->content, CT_META, step, span_str(audit_prefix), &key, &v)) == 0) {
+		if (key.len < AUDIT_PREFIX || memcmp(key.p, audit_prefix, AUDIT_PREFIX) != 0)
+			return 0;
+		step = DB_NEXT;
+		if (audit_unpack(key, v, &row) < 0) {
+			check_say(c, "the row %.*s of the audit has a form that is unknown",
+				  (int)MIN(key.len, (size_t)40), (const char *)key.p);
+			continue;
+		}
+		is = audit_link(&before, &row);
+		if (last && row.seq != last + 1)
+			check_say(c, "the audit lacks row %llu", (unsigned long long)last + 1);
+		else if ((last || row.seq == 1) && !digest_eq(&is, &row.link))
+			check_say(c, "row %llu of the audit is not what was chained", (unsigned long long)row.seq);
+		before = row.link;
+		last = row.seq;
+	}
+	return r < 0 ? r : 0;
+}
+
 static int check_content(struct check *c)
 {
 	int r = store_format_check(c->content, CT_META);
@@ -191,6 +238,10 @@ static int check_content(struct check *c)
 		r = check_access(c);
 	if (r == 0)
 		r = check_rules(c);
+	if (r == 0)
+		r = check_secrets(c);
+	if (r == 0)
+		r = check_audit(c);
 	return r;
 }
 

@@ -32,6 +32,8 @@ enum {
 	ACCESS_REC_HEAD = 64,
 	ACCESS_PREFIX = 7, /* of access_prefix */
 	RULES_PREFIX = 6, /* of rules_prefix */
+	SECRET_PREFIX = 7, /* of secret_prefix */
+	AUDIT_PREFIX = 6,
 	SNAPSHOT_REC = 64,
 };
 #define CONTENT_SIZE_MAX (UINT64_C(1) << 44)
@@ -135,6 +137,10 @@ extern const char access_prefix[];
 /* rules.c: rows "rules/TEMPLATE". */
 extern const char rules_prefix[];
 bool rules_row_ok(struct span key, struct span value);
+/* secret.c: rows "secret/NAME" and "audit/" with 16 hexadecimal digits. audit_unpack(): 0 or -EIO; the text borrows. */
+extern const char secret_prefix[], audit_prefix[];
+bool secret_row_ok(struct span key, struct span value);
+int audit_unpack(struct span key, struct span value, struct audit_row *ret) MUST_CHECK;
 size_t access_pack(const struct access_key *k, uint8_t *to);
 int access_unpack(struct span key, struct span value, struct access_key *ret) MUST_CHECK;
 

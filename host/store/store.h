@@ -120,6 +120,35 @@ int store_rules_put(struct store *store, const char *template_, struct span text
 /** store_rules_get() - append them, nothing when there are none. Return: 0; -E2BIG; -errno. */
 int store_rules_get(struct store *store, const char *template_, struct buf *to) MUST_CHECK;
 
+/* --- secrets, sealed, and the audit of what was done with them (docs/secrets.md) ---------------------------------- */
+
+enum {
+	STORE_SECRET_NAME_MAX = 128,
+	STORE_SECRET_MAX = 72 * 1024,
+	STORE_AUDIT_TEXT_MAX = 1024,
+	STORE_AUDIT_ROWS = 100000
+};
+
+struct audit_row {
+	uint64_t seq; /* from 1, without gaps; the oldest go */
+	int64_t time_ns;
+	struct span text; /* a JSON object */
+	struct digest link; /* over this row and the link of the row before: audit_link() */
+};
+
+/** audit_link() - the chain of @row, whose link is not looked at. */
+struct digest audit_link(const struct digest *before, const struct audit_row *row);
+/** store_secret_put() - a secret's record (@name NULL: none) and the row that tells of it, at once; durable when it
+ * returns 0. Records are never removed. Return: 0; -E2BIG; -errno. */
+int store_secret_put(struct store *store, const char *name, struct span record, const struct audit_row *row,
+		     struct err *e) MUST_CHECK;
+/** store_secret_get() - append the record. Return: 0; -ENOENT; -E2BIG. */
+int store_secret_get(struct store *store, const char *name, struct buf *to) MUST_CHECK;
+/** store_secret_each() / store_audit_each() - in the order of names; from a row on. They stop when @fn returns non-zero
+ * and return that. */
+int store_secret_each(struct store *store, int (*fn)(void *ctx, const char *name, struct span record), void *ctx);
+int store_audit_each(struct store *store, uint64_t from, int (*fn)(void *ctx, const struct audit_row *row), void *ctx);
+
 /* --- workspaces -------------------------------------------------------------------------------------------------- */
 
 /** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by

@@ -603,6 +603,69 @@ Test(fsck, api_keys)
 	cr_assert_eq(n, 2);
 }
 
+static int count_rows(void *ctx, const struct audit_row *row)
+{
+	cr_assert_eq(row->seq, (uint64_t)++*(int *)ctx);
+	return 0;
+}
+
+static void put_raw(const char *key, struct span value)
+{
+	struct db_txn *t = NULL;
+
+	cr_assert_eq(db_begin(place.store->content, true, &t, NULL), 0);
+	if (value.len)
+		db_put(t, CT_META, span_str(key), value, DB_PUT_SET);
+	else
+		db_del(t, CT_META, span_str(key));
+	cr_assert_eq(db_commit(&t), 0);
+}
+
+Test(fsck, audit_and_secrets)
+{
+	struct audit_row row = { .seq = 0 };
+	struct digest before = { .b = { 0 } };
+	struct db_txn *t = NULL;
+	uint8_t copy[256];
+	struct span v;
+	struct buf b;
+	int n = 0;
+
+	buf_init(&b, 0);
+	for (row.seq = 1; row.seq <= 5; row.seq++) {
+		row.text = span_str("{\"what\":\"added\"}");
+		row.link = audit_link(&before, &row);
+		before = row.link;
+		cr_assert_eq(
+			store_secret_put(place.store, row.seq == 3 ? "TOKEN" : NULL, span_str("sealed"), &row, NULL),
+			0);
+	}
+	expect(NULL);
+	cr_assert_eq(store_audit_each(place.store, 0, count_rows, &n), 0);
+	cr_assert_eq(n, 5);
+	cr_assert_eq(store_secret_get(place.store, "TOKEN", &b), 0);
+	cr_assert(span_eq(buf_span(&b), span_str("sealed")));
+	cr_assert_eq(store_secret_get(place.store, "TOKE", &b), -ENOENT);
+	cr_assert_eq(db_begin(place.store->content, false, &t, NULL), 0);
+	cr_assert_eq(db_get(t, CT_META, span_str("audit/0000000000000003"), &v), 0);
+	memcpy(copy, v.p, v.len);
+	db_abort(&t);
+	copy[v.len - 3] ^= 1; /* one letter of what was told */
+	put_raw("audit/0000000000000003", SPAN(copy, v.len));
+	expect("row 3 of the audit");
+	put_raw("audit/0000000000000003", SPAN_NULL);
+	expect("lacks row 3");
+	copy[v.len - 3] ^= 1;
+	put_raw("audit/0000000000000003", SPAN(copy, v.len));
+	expect(NULL);
+	put_raw("audit/3", SPAN(copy, v.len));
+	expect("a form that is unknown");
+	put_raw("audit/3", SPAN_NULL);
+	put_raw("secret/", span_str("x"));
+	expect("holds no secret");
+	buf_fini(&b);
+}
+
 Test(fsck, wrong_root)
 {
 	uint8_t v[8];
