@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policies are in memory, sealed files in the store: one is opened when it is delivered, and then only. The record of a
+ * secret also knows the digests of the files that it had before and when the newest was sealed; both stay when it is
+ * removed, so that an old value does not come back.
+ *
+ * Changes and rows of the audit are made one after the other (busy), because a row is chained to the one before; nobody
+ * holds the lock while the disk works.
+ */
+#include "host/secret/secret.h"
+
+#include "base/clock.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "json/json.h"
+#include "seal/digest.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+struct entry {
+	struct seal_policy policy;
+	uint32_t number;
+	int64_t added_ns;
+	uint64_t newest_ms; /* when the newest that ever was here was sealed */
+	size_t n_past;
+	struct digest past[SECRETS_PAST_MAX]; /* oldest first; the present one is the last */
+	bool is_here, is_signed;
+};
+
+struct secrets {
+	struct store *store;
+	struct seal_key *key;
+	struct lock lock;
+	pthread_cond_t cond;
+	bool busy;		    /* guarded by lock, as all below */
+	VEC(struct entry *) all;    /* in the order of names */
+	uint64_t seq;
+	struct digest link;
+};
+
+/* Record: version 1, number (4), added (8), newest (8), how many digests (1), digests, the sealed file (none: removed).
+ */
+enum { RECORD_HEAD = 1 + 4 + 8 + 8 + 1 };
+
+static void put_be(uint8_t *p, uint64_t v, int n)
+{
+	while (n--) {
+		p[n] = (uint8_t)v;
+		v >>= 8;
+	}
+}
+
+static uint64_t get_be(const uint8_t *p, int n)
+{
+	uint64_t v = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+		v = v << 8 | p[i];
+	return v;
+}
+
+static void record_pack(const struct entry *x, struct span sealed, struct buf *to)
+{
+	uint8_t head[RECORD_HEAD] = { 1 };
+	size_t i;
+
+	put_be(head + 1, x->number, 4);
+	put_be(head + 5, (uint64_t)x->added_ns, 8);
+	put_be(head + 13, x->newest_ms, 8);
+	head[21] = (uint8_t)x->n_past;
+	buf_append(to, head, sizeof(head));
+	for (i = 0; i < x->n_past; i++)
+		buf_append(to, x->past[i].b, DIGEST_LEN);
+	buf_append(to, sealed.p, sealed.len);
+}
+
+static int record_unpack(struct span record, struct entry *x, struct span *ret_sealed)
+{
+	const uint8_t *p = record.p;
+	size_t head;
+
+	if (record.len < RECORD_HEAD || p[0] != 1 || p[21] > SECRETS_PAST_MAX)
+		return -EIO;
+	x->n_past = p[21];
+	head = RECORD_HEAD + x->n_past * DIGEST_LEN;
+	if (record.len < head)
+		return -EIO;
+	x->number = (uint32_t)get_be(p + 1, 4);
+	x->added_ns = (int64_t)get_be(p + 5, 8);
+	x->newest_ms = get_be(p + 13, 8);
+	memcpy(x->past, p + RECORD_HEAD, x->n_past * DIGEST_LEN);
+	*ret_sealed = SPAN(p + head, record.len - head);
+	return 0;
+}
+
+static void entry_free(struct entry **slot)
+{
+	struct entry *x = *slot;
+
+	if (!x)
+		return;
+	*slot = NULL;
+	seal_policy_fini(&x->policy);
+	free(x);
+}
+
+static struct entry *find(struct secrets *s, const char *name, size_t *ret_at)
+{
+	size_t i;
+
+	for (i = 0; i < s->all.len && strcmp(s->all.v[i]->policy.name, name) < 0;)
+		i++;
+	if (ret_at)
+		*ret_at = i;
+	return i < s->all.len && str_eq(s->all.v[i]->policy.name, name) ? s->all.v[i] : NULL;
+}
+
+/* In its order. Held, or nobody else is there. */
+static void put_entry(struct secrets *s, struct entry *x)
+{
+	size_t at, i;
+	struct entry *old = find(s, x->policy.name, &at);
+
+	if (old) {
+		entry_free(&s->all.v[at]);
+		s->all.v[at] = x;
+		return;
+	}
+	vec_push(&s->all, x);
+	for (i = s->all.len - 1; i > at; i--)
+		s->all.v[i] = s->all.v[i - 1];
+	s->all.v[at] = x;
+}
+
+static int load_one(void *ctx, const char *name, struct span record)
+{
+	AUTO(sealed_close) struct sealed *f = NULL;
+	AUTO(entry_free) struct entry *x = NEW(struct entry);
+	struct span sealed;
+	struct secrets *s = ctx;
+
+	if (record_unpack(record, x, &sealed) < 0 || str_copy(x->policy.name, sizeof(x->policy.name), name) < 0)
+		return 0; /* fsck tells */
+	if (sealed.len) {
+		if (sealed_open(seal_source_span(&sealed), &f, NULL) < 0 || !str_eq(sealed_policy(f)->name, name))
+			return 0;
+		seal_policy_copy(&x->policy, sealed_policy(f));
+		x->is_signed = sealed_signer(f) != NULL;
+		x->is_here = true;
+	}
+	put_entry(s, take(&x));
+	return 0;
+}
+
+static int load_last(void *ctx, const struct audit_row *row)
+{
+	struct secrets *s = ctx;
+
+	s->seq = row->seq;
+	s->link = row->link;
+	return 0;
+}
+
+int secrets_new(struct store *store, struct seal_key **key, struct secrets **ret, struct err *e)
+{
+	AUTO(secrets_free) struct secrets *s = NEW(struct secrets);
+	int r;
+
+	s->store = store;
+	s->key = take(key);
+	lock_init(&s->lock, "secrets", LOCK_LEAF);
+	lock_cond_init(&s->cond);
+	r = store_secret_each(store, load_one, s);
+	if (r == 0)
+		r = store_audit_each(store, 0, load_last, s);
+	if (r < 0)
+		return err_sys(e, r, "reading the secrets");
+	*ret = take(&s);
+	return 0;
+}
+
+void secrets_free(struct secrets **slot)
+{
+	struct secrets *s = take(slot);
+	size_t i;
+
+	if (!s)
+		return;
+	for (i = 0; i < s->all.len; i++)
+		entry_free(&s->all.v[i]);
+	vec_fini(&s->all);
+	seal_key_free(&s->key);
+	pthread_cond_destroy(&s->cond);
+	lock_fini(&s->lock);
+	free(s);
+}
+
+void secrets_pub(const struct secrets *s, struct buf *to, char id[SEAL_ID_TEXT])
+{
+	struct seal_id the_id = seal_pub_id(seal_key_pub(s->key));
+
+	seal_pub_text(seal_key_pub(s->key), to);
+	seal_id_text(&the_id, id);
+}
+
+/* --- one after the other ------------------------------------------------------------------------------------------ */
+
+static void begin(struct secrets *s)
+{
+	lock_take(&s->lock);
+	while (s->busy)
+		lock_wait(&s->lock, &s->cond, CLOCK_NEVER);
+	s->busy = true;
+	lock_drop(&s->lock);
+}
+
+static void end(struct secrets *s)
+{
+	lock_take(&s->lock);
+	s->busy = false;
+	pthread_cond_broadcast(&s->cond);
+	lock_drop(&s->lock);
+}
+
+/* What is told of it; never a value. */
+struct told {
+	const char *what; /* added, rotated, removed, delivered, refused */
+	const char *name, *who, *sandbox, *command, *why;
+	const char *how; /* it was delivered */
+	uint32_t number;
+};
+
+static void put_told(struct buf *b, const struct told *t)
+{
+	struct json_writer w = { .b = b };
+	char command[200], name[SEAL_NAME_MAX + 1];
+
+	snprintf(command, sizeof(command), "%s", t->command ? t->command : "");
+	snprintf(name, sizeof(name), "%s", t->name);
+	jw_open(&w, '{');
+	jw_kstr(&w, "what", t->what);
+	jw_kstr(&w, "secret", name);
+	jw_kstr(&w, "key", t->who && *t->who ? t->who : "socket");
+	if (t->number)
+		jw_ku64(&w, "number", t->number);
+	if (t->sandbox)
+		jw_kstr(&w, "sandbox", t->sandbox);
+	if (command[0])
+		jw_kstr(&w, "command", command);
+	if (t->how)
+		jw_kstr(&w, "delivery", t->how);
+	if (t->why)
+		jw_kstr(&w, "why", t->why);
+	jw_close(&w, '}');
+}
+
+/* Busy is ours. @name NULL: only the row. */
+static int keep(struct secrets *s, const char *name, struct span record, const struct told *t, struct err *e)
+{
+	AUTO(buf_fini) struct buf text;
+	struct audit_row row = { .seq = s->seq + 1, .time_ns = clock_wall() };
+	int r;
+
+	buf_init(&text, STORE_AUDIT_TEXT_MAX);
+	put_told(&text, t);
+	row.text = buf_span(&text);
+	row.link = audit_link(&s->link, &row);
+	r = store_secret_put(s->store, name, record, &row, e);
+	if (r == 0) {
+		s->seq = row.seq;
+		s->link = row.link;
+		log_info("secret", t->what, "name=%s key=%s sandbox=%s%s%s", t->name,
+			 t->who && *t->who ? t->who : "socket", t->sandbox ? t->sandbox : "-", t->why ? " why=" : "",
+			 t->why ? t->why : "");
+	}
+	return r;
+}
+
+/* --- changes ------------------------------------------------------------------------------------------------------ */
+
+/* What is wrong with a file is wrong with the request. */
+static int reword(struct err *e)
+{
+	bool has_word = e && (e->code == -ENOKEY || e->code == -EKEYEXPIRED);
+
+	if (e)
+		e->code = -EINVAL;
+	if (e && !has_word)
+		snprintf(e->slug, sizeof(e->slug), "bad-secret");
+	return -EINVAL;
+}
+
+/* What came, as an entry: it is whole, it is for us, and it has not expired. */
+static int inspect(struct secrets *s, struct span sealed, struct entry **ret, struct err *e)
+{
+	AUTO(sealed_close) struct sealed *f = NULL;
+	AUTO(secret_free) struct secret *value = NULL;
+	AUTO(entry_free) struct entry *x = NEW(struct entry);
+	struct seal_use use = { .any = true, .now_ms = (uint64_t)(clock_wall() / 1000000) };
+	struct span left = sealed;
+	int r = sealed.len > SECRETS_SEALED_MAX ? -E2BIG : sealed_open(seal_source_span(&left), &f, e);
+
+	if (r == -E2BIG)
+		return err_set(e, -EINVAL, "bad-secret", "a sealed file of at most %d bytes is wanted",
+			       SECRETS_SEALED_MAX);
+	if (r == 0)
+		r = seal_policy_allows(sealed_policy(f), &use, e);
+	if (r == 0)
+		r = sealed_value(f, s->key, SECRETS_VALUE_MAX, &value, e);
+	if (r < 0 && r != -ENOMEM)
+		return reword(e);
+	if (r < 0)
+		return r;
+	seal_policy_copy(&x->policy, sealed_policy(f));
+	x->is_signed = sealed_signer(f) != NULL;
+	x->is_here = true;
+	x->newest_ms = x->policy.created_ms;
+	x->added_ns = clock_wall();
+	*ret = take(&x);
+	return 0;
+}
+
+/* The new one goes on from what was there under its name. Busy is ours. */
+static int succeed(struct entry *x, const struct entry *old, const struct digest *d, struct err *e)
+{
+	size_t i, skip;
+
+	for (i = 0; old && i < old->n_past; i++)
+		if (digest_eq(&old->past[i], d))
+			return err_set(e, -EEXIST, "old-secret", "this file was here before");
+	if (old && x->newest_ms <= old->newest_ms)
+		return err_set(e, -EEXIST, "old-secret", "it was not sealed later than the one that is or was here");
+	skip = old && old->n_past == SECRETS_PAST_MAX;
+	if (old) {
+		x->n_past = old->n_past - skip;
+		memcpy(x->past, old->past + skip, x->n_past * sizeof(x->past[0]));
+	}
+	x->past[x->n_past++] = *d;
+	x->number = (old ? old->number : 0) + 1;
+	return 0;
+}
+
+static size_t count_here(struct secrets *s)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < s->all.len; i++)
+		n += s->all.v[i]->is_here;
+	return n;
+}
+
+static int replace(struct secrets *s, struct span sealed, struct entry **slot, bool is_new, const char *who,
+		   struct err *e)
+{
+	AUTO(buf_fini) struct buf record;
+	struct entry *x = *slot, *old = find(s, x->policy.name, NULL);
+	struct digest d = digest_of("sealed", sealed);
+	struct told t = { .what = is_new ? "added" : "rotated", .name = x->policy.name, .who = who };
+	int r;
+
+	buf_init(&record, STORE_SECRET_MAX);
+	if (is_new && old && old->is_here)
+		return err_set(e, -EEXIST, "secret-exists", "a secret called %s exists: rotate it", x->policy.name);
+	if (!is_new && (!old || !old->is_here))
+		return err_set(e, -ENOENT, "no-such-secret", "no secret is called %s", x->policy.name);
+	if (is_new && (count_here(s) >= SECRETS_MAX || s->all.len >= 10 * SECRETS_MAX))
+		return err_set(e, -EUSERS, "too-many-secrets", "there are %d secrets, which is the limit", SECRETS_MAX);
+	r = succeed(x, old, &d, e);
+	if (r < 0) {
+		t.what = "refused";
+		t.why = "old-secret";
+		(void)!keep(s, NULL, SPAN_NULL, &t, NULL);
+		return r;
+	}
+	t.number = x->number;
+	record_pack(x, sealed, &record);
+	r = record.failed ? err_set(e, -E2BIG, "bad-secret", "it is too long")
+			  : keep(s, x->policy.name, buf_span(&record), &t, e);
+	if (r == 0) {
+		lock_take(&s->lock);
+		put_entry(s, take(slot));
+		lock_drop(&s->lock);
+	}
+	return r;
+}
+
+int secrets_add(struct secrets *s, struct span sealed, const char *who, struct err *e)
+{
+	AUTO(entry_free) struct entry *x = NULL;
+	int r = inspect(s, sealed, &x, e);
+
+	if (r < 0)
+		return r;
+	begin(s);
+	r = replace(s, sealed, &x, true, who, e);
+	end(s);
+	return r;
+}
+
+int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *who, struct err *e)
+{
+	AUTO(entry_free) struct entry *x = NULL;
+	int r = inspect(s, sealed, &x, e);
+
+	if (r < 0)
+		return r;
+	if (!str_eq(x->policy.name, name))
+		return err_set(e, -EINVAL, "wrong-name", "it was sealed as %s, not as %.100s", x->policy.name, name);
+	begin(s);
+	r = replace(s, sealed, &x, false, who, e);
+	end(s);
+	return r;
+}
+
+int secrets_remove(struct secrets *s, const char *name, const char *who, struct err *e)
+{
+	AUTO(buf_fini) struct buf record;
+	struct told t = { .what = "removed", .name = name, .who = who };
+	struct entry *x;
+	int r;
+
+	buf_init(&record, STORE_SECRET_MAX);
+	begin(s);
+	x = find(s, name, NULL);
+	if (!x || !x->is_here) {
+		r = err_set(e, -ENOENT, "no-such-secret", "no secret is called \"%.100s\"", name);
+	} else {
+		record_pack(x, SPAN_NULL, &record);
+		r = keep(s, name, buf_span(&record), &t, e);
+	}
+	if (r == 0) {
+		lock_take(&s->lock);
+		x->is_here = false;
+		lock_drop(&s->lock);
+	}
+	end(s);
+	return r;
+}
+
+int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_info *info), void *ctx)
+{
+	size_t i;
+	int r = 0;
+
+	lock_take(&s->lock);
+	for (i = 0; r == 0 && i < s->all.len; i++) {
+		struct entry *x = s->all.v[i];
+		struct secrets_info info = { &x->policy, x->number, x->added_ns, x->is_signed };
+
+		if (x->is_here)
+			r = fn(ctx, &info);
+	}
+	lock_drop(&s->lock);
+	return r;
+}
+
+int secrets_audit(struct secrets *s, uint64_t from, int (*fn)(void *ctx, const struct audit_row *row), void *ctx)
+{
+	return store_audit_each(s->store, from, fn, ctx);
+}
+
+/* --- delivery ----------------------------------------------------------------------------------------------------- */
+
+static int refuse(struct secrets *s, const struct secrets_wish *w, struct err *e)
+{
+	struct told t = { .what = "refused",
+			  .name = w->name,
+			  .who = w->who,
+			  .sandbox = w->sandbox,
+			  .command = w->command,
+			  .why = e->slug };
+	int r = e->code;
+
+	if (!seal_name_ok(w->name))
+		return r; /* nobody's words go into the audit unchecked */
+	begin(s);
+	(void)!keep(s, NULL, SPAN_NULL, &t, NULL);
+	end(s);
+	return r;
+}
+
+static int look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret,
+		char owner[SEAL_OWNER_MAX + 1], struct err *e)
+{
+	struct seal_use use = { .name = w->name, .template = w->template_, .sandbox = w->sandbox,
+				.now_ms = (uint64_t)(clock_wall() / 1000000) };
+	struct seal_policy p = { .name = "" };
+	struct entry *x;
+	bool here;
+	int r;
+
+	lock_take(&s->lock);
+	x = find(s, w->name, NULL);
+	here = x && x->is_here;
+	if (here)
+		seal_policy_copy(&p, &x->policy);
+	lock_drop(&s->lock);
+	if (!here)
+		return err_set(e, -ENOENT, "no-such-secret", "no secret is called \"%.100s\"", w->name);
+	*ret = p.delivery;
+	memcpy(owner, p.owner, sizeof(p.owner));
+	while (p.hosts.n) /* the broker asks about hosts, request by request */
+		str_free(&p.hosts.v[--p.hosts.n]);
+	r = seal_policy_allows(&p, &use, e);
+	seal_policy_fini(&p);
+	if (r < 0) {
+		e->code = -EACCES;
+		err_wrap(e, "secret %s", w->name);
+		return -EACCES;
+	}
+	return 0;
+}
+
+int secrets_look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret, struct err *e)
+{
+	char owner[SEAL_OWNER_MAX + 1];
+	struct err why = ERR_NULL;
+	int r = look(s, w, ret, owner, &why);
+
+	if (r < 0)
+		refuse(s, w, &why);
+	if (r < 0 && e)
+		*e = why;
+	return r;
+}
+
+/* Opened here, from the store. */
+static int open_kept(struct secrets *s, const char *name, struct secret **ret, struct err *e)
+{
+	AUTO(sealed_close) struct sealed *f = NULL;
+	AUTO(buf_fini) struct buf record;
+	struct entry x;
+	struct span sealed;
+	int r;
+
+	buf_init(&record, STORE_SECRET_MAX);
+	r = store_secret_get(s->store, name, &record);
+	if (r == 0)
+		r = record_unpack(buf_span(&record), &x, &sealed);
+	if (r < 0)
+		return err_sys(e, r, "reading the secret %s", name);
+	r = sealed_open(seal_source_span(&sealed), &f, e);
+	if (r == 0 && !str_eq(sealed_policy(f)->name, name))
+		r = err_set(e, -EBADMSG, "damaged", "the secret %s is another one", name);
+	return r < 0 ? r : sealed_value(f, s->key, SECRETS_VALUE_MAX, ret, e);
+}
+
+int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_delivery how, struct secret **ret,
+		    char owner[SEAL_OWNER_MAX + 1], struct err *e)
+{
+	AUTO(secret_free) struct secret *value = NULL;
+	struct told t = { .what = "delivered",
+			  .name = w->name,
+			  .who = w->who,
+			  .sandbox = w->sandbox,
+			  .command = w->command,
+			  .how = seal_delivery_word(how) };
+	struct err why = ERR_NULL;
+	enum seal_delivery is;
+	int r = look(s, w, &is, owner, &why);
+
+	if (r == 0 && is != how)
+		r = err_set(&why, -EACCES, "wrong-delivery", "secret %s is for delivery as %s, not as %s", w->name,
+			    seal_delivery_word(is), seal_delivery_word(how));
+	if (r == 0)
+		r = open_kept(s, w->name, &value, &why);
+	if (r < 0) {
+		refuse(s, w, &why);
+	} else {
+		begin(s);
+		r = keep(s, NULL, SPAN_NULL, &t, &why); /* what cannot be audited is not delivered */
+		end(s);
+	}
+	if (r < 0 && e)
+		*e = why;
+	if (r == 0)
+		*ret = take(&value);
+	return r;
+}

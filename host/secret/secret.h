@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_SECRET_SECRET_H
+#define HOST_SECRET_SECRET_H
+
+/*
+ * The secrets that this daemon keeps: sealed files as they came, what was done with them, and opening one for whom its
+ * policy allows. docs/secrets.md. Any thread that may block, unless it says otherwise.
+ */
+#include "host/store/store.h"
+#include "seal/sealed.h"
+
+struct secrets;
+
+enum { SECRETS_MAX = 1000, SECRETS_SEALED_MAX = 64 * 1024, SECRETS_VALUE_MAX = 48 * 1024, SECRETS_PAST_MAX = 32 };
+
+/** secrets_key() - the daemon's own key: of systemd's credential "berth.key" when there is one, else of @dir/host.key,
+ * which is made, as @uid, when it is not there. As root, before anything is given up. */
+int secrets_key(const char *dir, uid_t uid, gid_t gid, struct seal_key **ret, struct err *e) MUST_CHECK;
+
+/** secrets_new() - @key is taken over. Return: 0 or -errno. */
+int secrets_new(struct store *store, struct seal_key **key, struct secrets **ret, struct err *e) MUST_CHECK;
+void secrets_free(struct secrets **slot);
+/** secrets_pub() - append the public key, and its id. No lock. */
+void secrets_pub(const struct secrets *s, struct buf *to, char id[SEAL_ID_TEXT]);
+
+/* Of one secret; the policy is borrowed for the call. */
+struct secrets_info {
+	const struct seal_policy *policy;
+	uint32_t number; /* 1, and one more with each rotation */
+	int64_t added_ns;
+	bool is_signed;
+};
+
+/** secrets_add() - keep a sealed file under the name that is in it. It must open with our key. @who is for the audit.
+ * Return: 0; -EEXIST slug "secret-exists", or "old-secret": this or a later version was here before; -EINVAL
+ * "bad-secret" (damaged, too long), "wrong-key", "expired". */
+int secrets_add(struct secrets *s, struct span sealed, const char *who, struct err *e) MUST_CHECK;
+/** secrets_rotate() - put another one into its place, which must be newer. Return: as above; -ENOENT "no-such-secret".
+ */
+int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *who, struct err *e) MUST_CHECK;
+/** secrets_remove() - forget it; that older versions are old is remembered. Return: 0; -ENOENT. */
+int secrets_remove(struct secrets *s, const char *name, const char *who, struct err *e) MUST_CHECK;
+/** secrets_each() - in the order of names. @fn must not block. */
+int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_info *info), void *ctx);
+/** secrets_audit() - rows from this number on, oldest first. @fn must not block. */
+int secrets_audit(struct secrets *s, uint64_t from, int (*fn)(void *ctx, const struct audit_row *row), void *ctx);
+
+/* For whom one is wanted. */
+struct secrets_wish {
+	const char *name, *template_, *sandbox, *who;
+	const char *command; /* NULL: none, it is for the sandbox */
+};
+
+/** secrets_look() - how it would be delivered, and whether it may be: scope and expiry. A refusal is audited.
+ * Return: 0; -ENOENT "no-such-secret"; -EACCES "wrong-template", "wrong-sandbox", "expired". */
+int secrets_look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret, struct err *e) MUST_CHECK;
+/** secrets_deliver() - the same, and open it. Audited either way. @owner: whose file it is, "": nobody in particular.
+ */
+int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_delivery how, struct secret **ret,
+		    char owner[SEAL_OWNER_MAX + 1], struct err *e) MUST_CHECK;
+
+#endif
