@@ -17,6 +17,7 @@
 #include "host/priv/priv.h"
 #include "host/restore.h"
 #include "host/sandbox/hub.h"
+#include "host/secret/secret.h"
 #include "host/store/store.h"
 #include "seal/digest.h"
 #include "wire/trace.h"
@@ -60,6 +61,8 @@ struct berthd {
 	struct e2b e2b;
 	struct facts facts;
 	struct keys *keys;
+	struct seal_key *seal_key; /* until secrets has it */
+	struct secrets *secrets;
 	struct events *events;
 	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
@@ -157,6 +160,15 @@ static int api_socket(struct berthd *b, struct err *e)
 	return r;
 }
 
+static int own_key(struct berthd *b, struct err *e)
+{
+	AUTO(str_free) char *dir = str_printf("%s/secrets", b->conf.state_dir);
+
+	if (digest_setup() < 0)
+		return err_set(e, -ENOSYS, "sodium", "libsodium does not work here");
+	return secrets_key(dir, b->priv_conf.uid, b->priv_conf.gid, &b->seal_key, e);
+}
+
 static int prepare(struct berthd *b, struct err *e)
 {
 	struct priv_conf *p = &b->priv_conf;
@@ -170,6 +182,8 @@ static int prepare(struct berthd *b, struct err *e)
 	r = accounts(b, e);
 	if (r == 0)
 		r = directories(b, e);
+	if (r == 0)
+		r = own_key(b, e);
 	if (r == 0)
 		r = api_socket(b, e);
 	if (r == 0 && b->conf.api_listen[0])
@@ -311,6 +325,7 @@ static int front_up(struct berthd *b, struct err *e)
 				 .fs = b->fs,
 				 .keys = b->keys,
 				 .events = b->events,
+				 .secrets = b->secrets,
 				 .watchers = b->watchers,
 				 .facts = &b->facts,
 				 .box = c->box,
@@ -378,6 +393,7 @@ static void bring_up(void *ctx)
 		.keep_stopped_ms = c->keep_stopped,
 		.keep_stopped_count = c->keep_stopped_count,
 		.events = b->events,
+		.secrets = b->secrets,
 	};
 	struct err e = ERR_NULL;
 	int r = hub_new(&conf, &b->hub, &e);
@@ -515,14 +531,14 @@ static int start(struct berthd *b, struct err *e)
 		r = priv_fork(&b->priv_conf, &b->priv, e);
 	if (r == 0)
 		r = priv_confine(b->priv, e);
-	if (r == 0 && digest_setup() < 0)
-		r = err_set(e, -ENOSYS, "sodium", "libsodium does not work here");
 	if (r == 0)
 		r = store_open(b->store_dir, &sc, &b->store, e);
 	if (r == 0)
 		r = pools(b, e);
 	if (r == 0)
 		r = keys_new(b->store, &b->keys, e);
+	if (r == 0)
+		r = secrets_new(b->store, &b->seal_key, &b->secrets, e);
 	if (r == 0) {
 		b->events = events_new();
 		b->watchers = follow_new();
@@ -552,6 +568,8 @@ static void finish(struct berthd *b)
 	pool_free(&b->work);
 	loop_free(&b->loop);
 	keys_free(&b->keys);
+	secrets_free(&b->secrets);
+	seal_key_free(&b->seal_key);
 	events_free(&b->events);
 	follow_free(&b->watchers);
 	store_close(&b->store);

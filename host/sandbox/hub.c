@@ -252,6 +252,11 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	if (r < 0)
 		return r;
 	life_deadline(s, what->timeout_ms ? what->timeout_ms : c->timeout_ms);
+	if (what->secrets && str_copy(i->secrets, sizeof(i->secrets), what->secrets) < 0)
+		return err_set(e, -E2BIG, "limit", "the names of its secrets: at most %d bytes", HUB_SECRETS_MAX - 1);
+	r = secret_check(hub, i, what->secrets, e);
+	if (r < 0)
+		return r;
 	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
 	return 0;
 }

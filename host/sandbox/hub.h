@@ -28,6 +28,7 @@
 #include <stdbool.h>
 
 struct hub;
+struct secrets;
 
 enum sandbox_state {
 	SANDBOX_CREATING,
@@ -40,7 +41,7 @@ enum sandbox_state {
 	SANDBOX_FAILED,
 };
 
-enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_DOOR_MAX = 65536 };
+enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_MAX = 65536 };
 
 /* What happens to a sandbox when its time is over. */
 enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE };
@@ -77,6 +78,7 @@ struct hub_conf {
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
 	uint64_t calm_rate; /* as in struct ws_conf */
+	struct secrets *secrets; /* of the daemon; NULL: none are delivered */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -107,6 +109,7 @@ struct hub_create {
 	const char *from; /* "ID", "ID@SNAPSHOT": whose files it begins with, and whose template and size when none are
 			   * given; NULL: none */
 	bool no_wait; /* with @from: it runs at once, its files come while commands run already (docs/snapshots.md) */
+	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
@@ -137,6 +140,7 @@ struct hub_info {
 	char fill_why[256];	 /* why they never will be; "" */
 	uint64_t pid;		 /* of the agent, host view; 0 when not running */
 	uint64_t left_out;	 /* files it was to begin with whose content is nowhere */
+	char secrets[HUB_SECRETS_MAX]; /* names that it was made with, "A,B" */
 	bool keep_ignored;	 /* its agent is too old for the rules of what is kept: everything is */
 };
 
@@ -210,6 +214,16 @@ struct hub_stats {
 	bool pressure_is_own;	      /* else it is that of the machine that the agent sees */
 	uint64_t memory_b, memory_peak_b, memory_limit_b, pids, pids_limit, cpu_milli, throttled_us;
 };
+/* Secrets for one command. */
+struct hub_secrets {
+	const char *names, *who,
+		*command; /* "A,B" that it asks for, may be NULL; who asks; what is told in the audit */
+};
+/** hub_send_secrets() - to a new stream of hub_dial(), before the EXEC: those that are asked for, and those variables
+ * that the sandbox was made with. Return: 0; no-such-secret; -EACCES slugs wrong-template, wrong-sandbox,
+ * wrong-delivery, expired; -errno. */
+int hub_send_secrets(struct hub *hub, const char *id_or_name, int fd, const struct hub_secrets *what,
+		     struct err *e) MUST_CHECK;
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */

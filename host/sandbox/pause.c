@@ -36,6 +36,8 @@ static int stand_still(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = freeze(s, PRIV_FREEZE_WORK, e);
 	if (r == 0)
+		r = secret_files_drop(s, e);
+	if (r == 0)
 		r = ws_sync_all(s->ws, HUB_SYNC_MS, NULL, e);
 	if (r < 0)
 		return r;
@@ -66,6 +68,8 @@ static int go_on(struct sandbox *s, struct err *e)
 		life_dial(s, box.address);
 		r = life_attach(s, e);
 	}
+	if (r == 0)
+		secret_files_again(s);
 	/* Thawed also when the agent does not answer: whoever ends the sandbox needs processes that can die. */
 	if (freeze(s, PRIV_FREEZE_NONE, r == 0 ? e : NULL) < 0 && r == 0)
 		r = -EIO;

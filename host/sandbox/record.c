@@ -37,6 +37,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
 	buf_printf(&b, "timeout %llu\non-timeout %s\n", (unsigned long long)i.timeout_ms,
 		   i.on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+	if (i.secrets[0] && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "secrets %s\n", i.secrets);
 	if (s->meta)
 		buf_printf(&b, "meta %s\n", s->meta);
 	if (s->door && i.state < SANDBOX_STOPPED)
@@ -105,6 +107,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "door")) {
 		str_free(&s->door);
 		s->door = must_strdup(v);
+	} else if (str_eq(key, "secrets")) {
+		snprintf(i->secrets, sizeof(i->secrets), "%s", v);
 	} else if (str_eq(key, "stopped")) {
 		i->stopped_ns = (int64_t)number(v);
 	} else if (str_eq(key, "memory")) {

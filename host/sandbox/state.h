@@ -167,6 +167,15 @@ bool guard_is_low(struct hub *hub, struct err *e);
 /* Before it is ended; the caller has moved it to stopping. */
 void guard_unstall(struct sandbox *s);
 
+/* secret.c */
+/* May it have all of these? Before it is started. */
+int secret_check(struct hub *hub, const struct hub_info *i, const char *names, struct err *e) MUST_CHECK;
+/* Files of secrets: when it begins to run; after a pause, where one that may not be had any more is left away; and
+ * away. */
+int secret_files(struct sandbox *s, struct err *e) MUST_CHECK;
+void secret_files_again(struct sandbox *s);
+int secret_files_drop(struct sandbox *s, struct err *e) MUST_CHECK;
+
 /* pause.c */
 /* From pausing to paused, or back to running. */
 int pause_run(struct sandbox *s, struct err *e);

@@ -89,6 +89,42 @@ BERTH_API int berth_key_list_json(struct berth *b, char **ret_json, struct berth
 /** berth_key_revoke() - by id or name, at once: whatever it has open ends. */
 BERTH_API int berth_key_revoke(struct berth *b, const char *id, struct berth_error *e);
 
+/* --- secrets (docs/secrets.md) ------------------------------------------------------------------------------------ */
+
+/** berth_secret_key() - the daemon's public key, to seal to, as a file of recipients; free(*ret). */
+BERTH_API int berth_secret_key(struct berth *b, char **ret, struct berth_error *e);
+/** berth_secret_add() - keep a sealed file under the name that is in it. Errors: secret-exists, bad-secret, wrong-key,
+ * old-secret, expired. */
+BERTH_API int berth_secret_add(struct berth *b, const void *sealed, size_t len, struct berth_error *e);
+/** berth_secret_rotate() - put a newer one into its place. Sandboxes that run keep what they were given. Errors: as
+ * above, no-such-secret. */
+BERTH_API int berth_secret_rotate(struct berth *b, const char *name, const void *sealed, size_t len,
+				  struct berth_error *e);
+BERTH_API int berth_secret_remove(struct berth *b, const char *name, struct berth_error *e);
+/* What is known of a secret; strings are borrowed. Of lists "A,B", "" when there is no restriction. */
+struct berth_secret_info {
+	const char *name, *delivery, *templates, *sandboxes, *hosts;
+	uint64_t number;			  /* 1, and one more with each rotation */
+	int64_t created_ns, expires_ns, added_ns; /* 0: not */
+};
+/** berth_secret_list() - in the order of names; stops when @fn returns not 0 and returns that. */
+BERTH_API int berth_secret_list(struct berth *b, int (*fn)(void *ctx, const struct berth_secret_info *), void *ctx,
+				struct berth_error *e);
+BERTH_API int berth_secret_list_json(struct berth *b, char **ret_json, struct berth_error *e);
+/* What was done with one; strings are borrowed, "" when there is none. */
+struct berth_secret_row {
+	uint64_t seq;
+	int64_t time_ns;
+	const char *link; /* digest over this row and the link of the one before */
+	const char *what; /* added, rotated, removed, delivered, refused */
+	const char *secret, *key, *sandbox, *command, *delivery, *why;
+};
+/** berth_secret_audit() - rows behind @since, oldest first; stops when @fn returns not 0 and returns that. */
+BERTH_API int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, const struct berth_secret_row *),
+				 void *ctx, struct berth_error *e);
+/** berth_secret_audit_json() - the next rows behind @since, as the daemon says them: an array, empty at the end. */
+BERTH_API int berth_secret_audit_json(struct berth *b, uint64_t since, char **ret_json, struct berth_error *e);
+
 /* --- events ------------------------------------------------------------------------------------------------------- */
 
 /* What happened; strings are borrowed. */
@@ -196,6 +232,8 @@ struct berth_create {
 	const char *from; /* "ID@SNAPSHOT" or "ID": whose files it begins with; then the defaults of template and
 			   * workspace are those of that sandbox. NULL: none */
 	const char *keep; /* rules of what is kept of its files, as text; NULL: those of its template alone */
+	const char *const *secrets; /* names, NULL-terminated: files are there while it runs, variables in each of its
+				     * commands; NULL: none */
 	bool no_wait; /* with @from: commands can be run before all the files are there; info.fills tells */
 };
 
@@ -256,6 +294,7 @@ struct berth_exec {
 	unsigned umask;		   /* with has_umask; else 022 */
 	const char *const
 		*limits; /* "nofile=1024:4096", "core=0": names as of RLIMIT_*, NULL-terminated; may be NULL */
+	const char *const *secrets; /* that it gets as variables, NULL-terminated; may be NULL */
 };
 
 enum berth_event_kind { BERTH_STARTED = 1, BERTH_STDOUT, BERTH_STDERR, BERTH_EXIT, BERTH_STDIN_ROOM };

@@ -14,7 +14,7 @@ const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
 	  "[--template T] [--from ID[@SNAPSHOT] [--no-wait]] [--keep FILE] [--name N] [--timeout TIME] "
 	  "[--on-timeout kill|pause] "
-	  "[--meta K=V]... "
+	  "[--meta K=V]... [--secret NAME]... "
 	  "[--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
 	  "make a sandbox, print its id" },
@@ -22,7 +22,7 @@ const struct cli_row cli_verbs[] = {
 	{ "info", cli_info, false, "[ID | --host] [--json]", "all about one sandbox, the daemon, or its host" },
 	{ "run", cli_run, false,
 	  "ID [--user U] [--cwd DIR] [--env K=V]... [--timeout TIME] [--tty] [--no-stdin] [--detach] [--id NAME]"
-	  " [--umask MASK] [--limit NAME=SOFT:HARD]..."
+	  " [--umask MASK] [--limit NAME=SOFT:HARD]... [--secret NAME]..."
 	  " -- CMD...",
 	  "run a command" },
 	{ "shell", cli_shell, false, "ID [--user U] [--cwd DIR]", "an interactive shell" },
@@ -76,6 +76,9 @@ const struct cli_row cli_verbs[] = {
 	  "[--timeout "
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },
+	{ "secret", cli_secret, false,
+	  "key | add [FILE] | ls [--json] | rotate NAME [FILE] | rm NAME... | audit [--since N] [--json]",
+	  "what is kept sealed, by berth-seal(1), for sandboxes; and what was done with it" },
 	{ "df", cli_df, false, "[ID | --json]", "where the space is: the disk, the store, each workspace, or one" },
 	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
 	{ "gc", cli_gc, false, "[--json]", "give back the space of what nothing refers to any more" },

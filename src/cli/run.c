@@ -109,9 +109,12 @@ int cli_run(struct berth *b, int argc, char **argv)
 	};
 	AUTO(mem_free) const char **env = NULL;
 	AUTO(mem_free) const char **limits = NULL;
+	AUTO(mem_free) const char **secrets = NULL;
 	char **rest;
 	int n;
 
+	argc = take_many(argc, argv, "--secret", &secrets);
+	x.secrets = secrets;
 	argc = take_many(argc, argv, "--env", &env);
 	argc = take_many(argc, argv, "--limit", &limits);
 	x.env = env;

@@ -32,7 +32,7 @@ int cli_create(struct berth *b, int argc, char **argv)
 	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL, *keep = NULL;
 	AUTO(str_free) char *rules = NULL;
 	struct berth_create what = { .template_ = NULL };
-	struct cli_list meta = { .n = 0 };
+	struct cli_list meta = { .n = 0 }, secrets = { .n = 0 };
 	bool wait = false; /* as without it */
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
@@ -54,6 +54,7 @@ int cli_create(struct berth *b, int argc, char **argv)
 	int n;
 
 	argc = cli_list(argc, argv, "--meta", &meta);
+	argc = argc < 0 ? argc : cli_list(argc, argv, "--secret", &secrets);
 	n = argc < 0 ? -1 : cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 	if (n != 0)
 		return n < 0 ? CLI_USAGE : cli_usage("create", "unexpected: %s", rest[0]);
@@ -67,6 +68,7 @@ int cli_create(struct berth *b, int argc, char **argv)
 		return CLI_USAGE;
 	what.keep = rules;
 	what.metadata = meta.v;
+	what.secrets = secrets.v;
 	if (what.from && !what.no_wait)
 		cli_progress(b, false, what.from, 0);
 	n = berth_create(b, &what, &info, &e);

@@ -251,6 +251,15 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 	if (what->on_timeout)
 		jw_kstr(&w, "on_timeout", what->on_timeout);
 	put_metadata(&w, what->metadata);
+	if (what->secrets && what->secrets[0]) {
+		const char *const *name;
+
+		jw_key(&w, "secrets");
+		jw_open(&w, '[');
+		for (name = what->secrets; *name; name++)
+			jw_str(&w, span_str(*name));
+		jw_close(&w, ']');
+	}
 	jw_close(&w, '}');
 	r = watched ? create_watched(b, id, buf_span(&body), &j, e)
 		    : client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);

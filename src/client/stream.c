@@ -39,7 +39,7 @@ struct berth_stream {
 	bool started, ended;
 
 	struct berth home; /* where to connect again: copies */
-	char *path;
+	char *path, *again; /* for a new one; for one that runs: nothing is delivered again */
 	struct buf first; /* the EXEC frame, until STARTED */
 	struct buf unacked; /* standard input from in_acked to in_at */
 	bool in_ended;
@@ -79,16 +79,35 @@ static void send_frame(struct berth_stream *s, enum msg_type type, const void *m
 		lose(s);
 }
 
-static int begin(struct berth *b, const char *sandbox, const char *id, struct berth_stream **ret, struct berth_error *e)
+/* What the daemon is to add to it. */
+static char *query(const struct berth_exec *what)
+{
+	AUTO(str_free) char *command = NULL, *list = NULL;
+	AUTO(buf_fini) struct buf names;
+	const char *const *name;
+
+	buf_init(&names, 65536);
+	if (!what || !what->secrets || !what->secrets[0])
+		return must_strdup("");
+	for (name = what->secrets; *name; name++)
+		buf_printf(&names, "%s%s", name == what->secrets ? "" : ",", *name);
+	list = client_encode(buf_str(&names));
+	command = client_encode(what->argv[0]);
+	return str_printf("?secrets=%s&command=%s", list, command);
+}
+
+static int begin(struct berth *b, const char *sandbox, const char *id, const struct berth_exec *what,
+		 struct berth_stream **ret, struct berth_error *e)
 {
 	AUTO(berth_stream_close) struct berth_stream *s = NEW(struct berth_stream);
-	AUTO(str_free) char *safe = client_encode(sandbox);
+	AUTO(str_free) char *safe = client_encode(sandbox), *more = query(what);
 	uint8_t raw[10];
 	int r;
 
 	(void)!trace_open(NULL);
 	s->fd = -1;
-	s->path = str_printf("/v1/sandboxes/%s/stream", safe);
+	s->path = str_printf("/v1/sandboxes/%s/stream%s", safe, more);
+	s->again = str_printf("/v1/sandboxes/%s/stream", safe);
 	s->home.socket = must_strdup(b->socket);
 	s->home.host = must_strdup(b->host);
 	s->home.port = must_strdup(b->port);
@@ -137,7 +156,7 @@ int berth_exec(struct berth *b, const char *sandbox, const struct berth_exec *wh
 		.hold_ms = HOLD_MS,
 		.umask = what->has_umask ? WIRE_UMASK_SET | (what->umask & 0777) : 0,
 	};
-	int r = begin(b, sandbox, what->id, &s, e), a, v, l;
+	int r = begin(b, sandbox, what->id, what, &s, e), a, v, l;
 
 	if (r < 0)
 		return r;
@@ -166,7 +185,7 @@ int berth_attach(struct berth *b, const char *sandbox, const char *exec_id, uint
 	AUTO(berth_stream_close) struct berth_stream *s = NULL;
 	struct msg_ATTACH m = { .out_from = out_from, .err_from = err_from, .credit = CREDIT,
 				.generation = WIRE_GENERATION, .hold_ms = HOLD_MS };
-	int r = begin(b, sandbox, exec_id, &s, e);
+	int r = begin(b, sandbox, exec_id, NULL, &s, e);
 
 	if (r < 0)
 		return r;
@@ -191,6 +210,7 @@ void berth_stream_close(struct berth_stream **slot)
 	buf_fini(&s->first);
 	buf_fini(&s->unacked);
 	str_free(&s->path);
+	str_free(&s->again);
 	str_free(&s->home.socket);
 	str_free(&s->home.host);
 	str_free(&s->home.port);
@@ -371,7 +391,7 @@ static int connect_again(struct berth_stream *s, struct berth_error *e)
 		.hold_ms = HOLD_MS,
 	};
 	struct span first = buf_span(&s->first);
-	int r = client_upgrade(&s->home, "GET", s->path, SPAN_NULL, -1, &s->fd, &s->in, e);
+	int r = client_upgrade(&s->home, "GET", s->started ? s->again : s->path, SPAN_NULL, -1, &s->fd, &s->in, e);
 
 	if (r < 0)
 		return r;

@@ -8,8 +8,9 @@ need_template mini
 start_daemon
 mini_tar "$TOP/mini.tar"
 export SRC
+cd "$TOP"
 python3 - <<'PY'
-import http.client, json, os, socket
+import http.client, json, os, socket, subprocess
 from berthtest import Unix, fail, until
 from schema import Spec
 spec = Spec(os.environ["SRC"] + "/docs/openapi.yaml")
@@ -173,6 +174,19 @@ ask("DELETE", "/v1/templates/again", wants=200); ask("DELETE", "/v1/templates/no
 key = ask("POST", "/v1/keys", {"name": "k", "scopes": ["read", "run"], "per_second": 5}, 201)
 ask("GET", "/v1/keys", wants=200)
 ask("DELETE", f"/v1/keys/{key['id']}", wants=200); ask("DELETE", "/v1/keys/k", wants=404)
+with open("pub", "w") as f: f.write(ask("GET", "/v1/secrets/key", wants=200)["public"] + "\n")
+def sealed(*more):
+    return subprocess.run([os.environ["BERTH_BUILD"] + "/berth-seal", "seal", "--to", "pub", "--name", "TOKEN", "--deliver", "env", *more],
+                          input=b"value", capture_output=True, check=True).stdout
+first, other = sealed(), sealed("--for", "template=other")
+ask("POST", "/v1/secrets", first, 201); ask("POST", "/v1/secrets", other, 409); ask("POST", "/v1/secrets", b"nothing", 400)
+ask("GET", "/v1/secrets", wants=200)
+ask("POST", S + "/exec", {"argv": ["true"], "secrets": ["TOKEN"]}, 200); ask("POST", S + "/exec", {"argv": ["true"], "secrets": ["NONE"]}, 404)
+ask("PUT", "/v1/secrets/TOKEN", other, 200); ask("PUT", "/v1/secrets/TOKEN", first, 409); ask("PUT", "/v1/secrets/NONE", other, 400)
+ask("POST", S + "/exec", {"argv": ["true"], "secrets": ["TOKEN"]}, 403)
+ask("POST", "/v1/sandboxes", {"template": "mini", "secrets": ["TOKEN"]}, 403)
+ask("GET", "/v1/secrets/audit", wants=200); ask("GET", "/v1/secrets/audit?since=x", wants=400)
+ask("DELETE", "/v1/secrets/TOKEN", wants=200); ask("DELETE", "/v1/secrets/TOKEN", wants=404)
 ask("GET", "/v1/df", wants=200); ask("GET", S + "/stats", wants=200); ask("GET", S + "/logs", wants=200); ask("GET", S + "/logs?from=x", wants=400)
 ask("GET", "/metrics", wants=200); ask("GET", "/v1/host", wants=200)
 ask("POST", "/v1/fsck", wants=200)

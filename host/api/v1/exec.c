@@ -79,8 +79,16 @@ int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err 
 
 	if (r == 0)
 		r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
+	if (r < 0)
+		return r;
+	r = hub_send_secrets(api->hub, http_segment(req, 0), fd,
+			     &(struct hub_secrets){ http_query(req, "secrets"), http_who(req)->id,
+						    http_query(req, "command") },
+			     e);
 	if (r == 0)
 		v1_relay(api, res, fd);
+	else
+		fd_close(&fd);
 	return r;
 }
 
@@ -151,6 +159,22 @@ static int send_stdin(int fd, const char *in, uint64_t until)
 	return r < 0 ? r : frame_send(fd, MSG_STDIN_END, &end, until);
 }
 
+static int send_secrets(struct api *api, struct http_req *req, const struct json *j, int fd, struct err *e)
+{
+	AUTO(buf_fini) struct buf names;
+	const struct json *list = json_get(j, "secrets");
+	struct hub_secrets what = { .who = http_who(req)->id, .command = json_text(json_at(json_get(j, "argv"), 0)) };
+	size_t i;
+
+	buf_init(&names, 16384);
+	for (i = 0; i < json_len(list); i++)
+		buf_printf(&names, "%s%s", i ? "," : "", json_text(json_at(list, i)));
+	if (names.failed)
+		return err_set(e, -E2BIG, "bad-request", "too many secrets");
+	what.names = buf_str(&names);
+	return hub_send_secrets(api->hub, http_segment(req, 0), fd, &what, e);
+}
+
 /* Only the start needs a thread; the end is waited for on the loop (wait.c). */
 int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
@@ -159,7 +183,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	AUTO(fd_close) int fd = -1;
 	uint64_t until = clock_after_ms(WAIT_MAX_MS), soon = clock_after_ms(DIAL_MS), timeout_ms;
 	const char *in;
-	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u umask:u limits:os", &j, e);
+	int r = v1_body(req, "argv:as env:os cwd:s user:s stdin:s timeout_ms:u umask:u limits:os secrets:as", &j, e);
 
 	if (r < 0)
 		return r;
@@ -171,6 +195,8 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	if (in && strlen(in) > STDIN_MAX)
 		return err_set(e, -E2BIG, "stdin-too-long", "stdin of at most %d bytes; stream longer ones", STDIN_MAX);
 	r = hub_dial(api->hub, http_segment(req, 0), soon, &fd, e);
+	if (r == 0)
+		r = send_secrets(api, req, j, fd, e);
 	if (r == 0)
 		r = send_exec(fd, j, soon, e);
 	if (r == 0 && in)

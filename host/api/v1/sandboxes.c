@@ -136,16 +136,27 @@ static int read_meta(const struct json *j, struct buf *to, struct err *e)
 	return to->failed ? err_set(e, -E2BIG, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX) : 0;
 }
 
+/* "A,B" of a list; NULL: none. */
+static const char *join_secrets(const struct json *j, struct buf *to)
+{
+	const struct json *list = json_get(j, "secrets");
+	size_t i;
+
+	for (i = 0; i < json_len(list); i++)
+		buf_printf(to, "%s%s", i ? "," : "", json_text(json_at(list, i)));
+	return json_len(list) ? buf_str(to) : NULL;
+}
+
 int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
 	AUTO(json_free) struct json *j = NULL;
 	struct hub_create what = { .timeout_ms = 0 };
 	struct hub_info info;
-	struct buf meta;
+	struct buf meta, secrets;
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
-			"cpu_milli:u pids:u from:s no_wait:b keep:s",
+			"cpu_milli:u pids:u from:s no_wait:b keep:s secrets:as",
 			&j, e);
 
 	if (r == 0)
@@ -170,12 +181,15 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
 	if (what.owner[0])
 		what.owner_max = keys_sandboxes(api->keys, what.owner);
+	buf_init(&secrets, 65536);
+	what.secrets = join_secrets(j, &secrets);
 	buf_init(&meta, HUB_META_MAX);
 	r = read_meta(j, &meta, e);
 	what.meta = buf_span(&meta);
 	if (r == 0)
 		r = hub_create(api->hub, &what, &info, e);
 	buf_fini(&meta);
+	buf_fini(&secrets);
 	if (r < 0)
 		return r;
 	res->status = 201;

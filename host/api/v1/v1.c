@@ -25,7 +25,7 @@ static const struct http_route routes[] = {
 	{ "POST", "/v1/sandboxes/{}/timeout", v1_sandbox_timeout, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/sync", v1_sandbox_sync, ACCESS_RUN, "timeout_ms" },
 	{ "POST", "/v1/sandboxes/{}/exec", v1_exec, ACCESS_RUN, NULL },
-	{ "GET", "/v1/sandboxes/{}/stream", v1_stream, ACCESS_RUN, NULL },
+	{ "GET", "/v1/sandboxes/{}/stream", v1_stream, ACCESS_RUN, "secrets command" },
 	{ "GET", "/v1/sandboxes/{}/stats", v1_stats, ACCESS_READ, NULL },
 	{ "GET", "/v1/sandboxes/{}/logs", v1_logs, ACCESS_READ, "from" },
 	{ "GET", "/v1/sandboxes/{}/tunnel", v1_tunnel, ACCESS_RUN, "port address socket ask timeout_ms" },
@@ -68,6 +68,12 @@ static const struct http_route routes[] = {
 	{ "GET", "/v1/keys", v1_key_list, ACCESS_ADMIN, NULL },
 	{ "POST", "/v1/keys", v1_key_create, ACCESS_ADMIN, NULL },
 	{ "DELETE", "/v1/keys/{}", v1_key_revoke, ACCESS_ADMIN, NULL },
+	{ "GET", "/v1/secrets/key", v1_secret_key, ACCESS_READ, NULL },
+	{ "GET", "/v1/secrets/audit", v1_secret_audit, ACCESS_ADMIN, "since" },
+	{ "GET", "/v1/secrets", v1_secret_list, ACCESS_READ, NULL },
+	{ "POST", "/v1/secrets", v1_secret_add, ACCESS_ADMIN, NULL },
+	{ "PUT", "/v1/secrets/{}", v1_secret_rotate, ACCESS_ADMIN, NULL },
+	{ "DELETE", "/v1/secrets/{}", v1_secret_remove, ACCESS_ADMIN, NULL },
 };
 
 const struct http_route *v1_routes(size_t *ret_n)

@@ -11,6 +11,7 @@
 #include "host/sandbox/event.h"
 #include "host/sandbox/hub.h"
 
+struct secrets;
 struct api {
 	struct hub *hub;
 	struct store *store;
@@ -18,6 +19,7 @@ struct api {
 	struct fs *fs;
 	struct keys *keys;
 	struct events *events;
+	struct secrets *secrets;
 	struct follow *watchers;
 	struct pool *pool;   /* may block for a while */
 	struct list waiting; /* for the ends of commands; the loop's */
@@ -51,7 +53,8 @@ http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_ge
 	v1_template_keep_put, v1_fsck, v1_gc, v1_backup, v1_key_create, v1_key_list, v1_key_revoke, v1_events, v1_watch,
 	v1_log, v1_file_head, v1_statfs, v1_xattr_get, v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics,
 	v1_host, v1_tunnel, v1_listen, v1_stats, v1_logs, v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove,
-	v1_restore, v1_export, v1_import, v1_archive_put, v1_fork, v1_diff;
+	v1_secret_key, v1_secret_list, v1_secret_add, v1_secret_rotate, v1_secret_remove, v1_secret_audit, v1_restore,
+	v1_export, v1_import, v1_archive_put, v1_fork, v1_diff;
 
 /* The member "disk": of the state directory. */
 struct json_writer;
