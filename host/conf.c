@@ -85,6 +85,8 @@ static const struct option options[] = {
 	{ "api", "failures", KIND_NUMBER, AT(failures), 0, 100000, "60", NULL,
 	  "requests without a valid key a minute and address; 0: any number" },
 	{ "api", "threads", KIND_NUMBER, AT(api_threads), 2, 256, "32", NULL, "requests worked on at a time" },
+	{ "api", "interpreter", KIND_PATH, AT(interpreter), 0, 0, INTERPRETER_DIR, NULL,
+	  "directory of the code interpreter that is started in sandboxes for E2B's clients" },
 	{ "log", "commands", KIND_WORD, AT(log_commands), 0, 0, "full", "full|name|off",
 	  "what the log of a workspace keeps of commands: up to a KiB of their words, the first, or nothing" },
 	{ "store", "disk-low", KIND_SIZE, AT(disk_low), 0, 1024 * GIB, "1G", NULL,

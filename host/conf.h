@@ -18,6 +18,7 @@ struct conf {
 	char mount_dir[CONF_TEXT_MAX];	/* "": STATE/mnt */
 	char socket[CONF_TEXT_MAX];	/* "": STATE/run/api.sock */
 	char agent[CONF_TEXT_MAX];
+	char interpreter[CONF_TEXT_MAX];
 	char user[CONF_TEXT_MAX], guest_user[CONF_TEXT_MAX], group[CONF_TEXT_MAX];
 	char log_level[CONF_TEXT_MAX], log_form[CONF_TEXT_MAX], log_commands[CONF_TEXT_MAX];
 	char box[CONF_TEXT_MAX], at_stop[CONF_TEXT_MAX], cgroup_parent[CONF_TEXT_MAX];

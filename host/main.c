@@ -336,6 +336,7 @@ static int front_up(struct berthd *b, struct err *e)
 	routes = v1_routes(&n);
 	b->e2b = (struct e2b){ .hub = b->hub, .keys = b->keys, .loop = b->loop,
 				.spool_dir = must_strdup(tmp),
+				.interpreter_dir = c->interpreter,
 				.body_max_b = c->body_max,
 				.threads = (unsigned)c->api_threads,
 				.pool = b->api };

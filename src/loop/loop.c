@@ -183,7 +183,8 @@ void loop_free(struct loop **slot)
 
 static uint32_t to_epoll(unsigned events)
 {
-	return (events & LOOP_READ ? EPOLLIN | EPOLLRDHUP : 0U) | (events & LOOP_WRITE ? (unsigned)EPOLLOUT : 0U);
+	return (events & LOOP_READ ? EPOLLIN | EPOLLRDHUP : 0U) | (events & LOOP_WRITE ? (unsigned)EPOLLOUT : 0U) |
+	       (events & LOOP_LEAVES ? (unsigned)EPOLLRDHUP : 0U);
 }
 
 int loop_watch(struct loop *l, int fd, unsigned events, loop_watch_fn *fn, void *ctx, struct loop_watch **ret)

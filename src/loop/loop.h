@@ -18,6 +18,7 @@ struct loop_watch;
 struct loop_timer;
 
 enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HANGUP = 4 }; /* HANGUP is reported always, wanted or not */
+enum { LOOP_LEAVES = 8 }; /* to be watched for: the other side sends no more; told as LOOP_READ */
 
 typedef void loop_watch_fn(void *ctx, int fd, unsigned events);
 typedef void loop_timer_fn(void *ctx);
@@ -34,8 +35,8 @@ int loop_once(struct loop *loop, int timeout_ms);
 /** loop_stop() - make loop_run() return soon. Any thread, also a signal handler. */
 void loop_stop(struct loop *loop);
 
-/** loop_watch() - call @fn when @fd is ready for @events (LOOP_READ|LOOP_WRITE; 0 waits for hangup only). @fd stays
- * yours: unwatch before you close it. Return: 0 or -errno. */
+/** loop_watch() - call @fn when @fd is ready for @events (LOOP_READ|LOOP_WRITE|LOOP_LEAVES; 0 waits for hangup only).
+ * @fd stays yours: unwatch before you close it. Return: 0 or -errno. */
 int loop_watch(struct loop *loop, int fd, unsigned events, loop_watch_fn *fn, void *ctx,
 	       struct loop_watch **ret) MUST_CHECK;
 /** loop_rewatch() - change what is waited for; no system call when nothing changes. */

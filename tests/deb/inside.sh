@@ -14,7 +14,7 @@ say installed "$(dpkg-query -W -f '${Package} ${Version} ' berth libberth0 libbe
 for name in berth berth-guest; do getent passwd $name >/dev/null || fail "no account $name"; done
 getent group berth >/dev/null || fail "no group berth"
 for f in /etc/berth/berthd.conf /usr/lib/sysctl.d/50-berth.conf /usr/share/bash-completion/completions/berth \
-	/usr/share/berth/templates/base.list /usr/libexec/berth/berth-agent; do
+	/usr/share/berth/templates/base.list /usr/share/berth/interpreter/interpreter.py /usr/libexec/berth/berth-agent; do
 	[ -e "$f" ] || fail "not there: $f"
 done
 dpkg-query -L berth libberth0 | grep -vE '^$|^/(etc|usr)(/|$)|^/\.$|^/lib(/systemd|$)' && fail "files in strange places"

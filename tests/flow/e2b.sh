@@ -3,26 +3,11 @@
 # E2B's SDK as it comes from npm, several versions, against berthd over TCP with a key: every method, and what is refused.
 # The table in docs/e2b.md is what is measured here; BERTH_MATRIX=FILE writes it.
 . "$(dirname "$0")/../lib/flow.sh"
-node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 18) ? 0 : 1)' 2>/dev/null ||
-	skip "Node.js 20.18 or newer is not installed"
-command -v npm >/dev/null || skip "npm is not installed"
+. "$SRC/tests/lib/clients.sh"
+need_clients
 need_template base
 read -ra versions <<<"${BERTH_CLIENTS:-2.10 2.15 2.18 2.45 2.50 2.51}"
-key=$(cat "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" | sha256sum | cut -c 1-12)
-clients=/var/cache/berth-test/clients-$key
-if [ ! -d "$clients" ]; then
-	rm -rf "$clients.new"
-	mkdir -p "$clients.new"
-	cp "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" "$clients.new"
-	(cd "$clients.new" && npm ci --no-audit --no-fund >"$TOP/npm" 2>&1) || skip "the packages cannot be fetched: $(tail -n 3 "$TOP/npm" | tr '\n' ' ')"
-	mv "$clients.new" "$clients"
-fi
-cp "$SRC/tests/clients/"*.mjs "$TOP/"
-ln -s "$clients/node_modules" "$TOP/node_modules"
-port=$((20000 + RANDOM % 10000))
-start_daemon --set "api.listen=127.0.0.1:$port"
-E2B_API_KEY=$(berth key create spawner)
-export E2B_API_KEY E2B_API_URL=http://127.0.0.1:$port E2B_SANDBOX_URL=http://127.0.0.1:$port
+start_e2b
 status() { equal "$1" "$(curl -s -o /dev/null -w '%{http_code}' --max-time 10 "${@:3}")" "$2"; }
 status "without a key" 401 "$E2B_API_URL/v2/sandboxes"
 status "a sandbox that is not there" 502 -H "E2b-Sandbox-Id: nothing" "$E2B_API_URL/health"
@@ -72,5 +57,5 @@ for name, _ in of[versions[-1]]:
     print(f"| {name} | " + " | ".join(dict(of[v]).get(name, "?").replace("none", "-") for v in versions) + " |")
 END
 [ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
-[ -n "${BERTH_CLIENTS:-}" ] || grep '^|' "$SRC/docs/e2b.md" | diff - "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+[ -n "${BERTH_CLIENTS:-}" ] || table_of method | diff - "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
 say ok

@@ -162,23 +162,23 @@ build_template() {
 		berth template build mini --tar "$TOP/mini.tar" >"$TOP/build.log" ||
 			fail "template: $(tail -n 5 "$TOP/build.log")"
 	else
-		berth template build "$name" --packages "$SRC/templates/$name.list" >"$TOP/build.log" ||
+		berth template build "$name" --packages "$2" >"$TOP/build.log" ||
 			fail "template: $(tail -n 5 "$TOP/build.log")"
 	fi
 	say "template $name built in $((SECONDS - started)) s"
 }
 
-# need_template NAME: call it before start_daemon. Building takes minutes, so a copy is kept outside of the tree; tests
+# need_template NAME [LIST]: call it before start_daemon. Building takes minutes, so a copy is kept outside of the tree; tests
 # get it by hard links, since nobody writes into a template.
 need_template() {
-	local name=$1 key dir
+	local name=$1 list=${2:-$SRC/templates/$1.list} key dir
 	need_root
 	if [ "$name" = mini ]; then
 		command -v busybox >/dev/null || skip "needs busybox"
 		key=$(template_key "$(command -v busybox)")
 	else
 		command -v mmdebstrap >/dev/null || skip "needs mmdebstrap"
-		key=$(template_key "$SRC/templates/$name.list")
+		key=$(template_key "$list")
 	fi
 	dir=$BERTH_CACHE/$name-$key
 	mkdir -p "$STATE/templates" "$BERTH_CACHE"
@@ -186,7 +186,7 @@ need_template() {
 	chmod 700 "$BERTH_CACHE"
 	if [ ! -d "$dir" ]; then
 		start_daemon
-		build_template "$name"
+		build_template "$name" "$list"
 		stop_daemon
 		# Other trees of this machine may have templates of their own: only what is old goes.
 		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "${name}[-.]*" -mtime +14 -exec rm -rf {} +

@@ -304,7 +304,8 @@ static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct e
 	    (i.state != SANDBOX_RUNNING && !(i.state == SANDBOX_PAUSED && is_woken(e2b, req, i.id))))
 		return err_set(e, -EPIPE, "sandbox-gone", "The sandbox was not found");
 	snprintf(ret->of, sizeof(ret->of), "%s", i.id);
-	if (port && port != ENVD_PORT) /* whatever listens there asks for itself */
+	/* Whatever listens there asks for itself, but for what is ours. */
+	if (port && port != ENVD_PORT && !(port == E2B_INTERPRETER_PORT && str_eq(http_path(req), "/execute")))
 		return 0;
 	if (str_eq(http_path(req), "/health") || str_eq(http_method(req), "OPTIONS"))
 		return 0;

@@ -23,6 +23,7 @@ struct e2b {
 	struct pool *pool; /* may block for a while */
 	struct http *http;
 	char *spool_dir; /* for long files; e2b_fini() frees it */
+	const char *interpreter_dir; /* borrowed: of the code interpreter's texts */
 	uint64_t body_max_b;
 	unsigned threads; /* of the API */
 	unsigned working; /* of them here; guarded by lock, as the next */
@@ -82,6 +83,9 @@ int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e
 http_handler e2b_proxy;
 uint64_t e2b_port(struct http_req *req);
 void e2b_proxy_end(struct e2b *e2b); /* on the loop */
+/* Start what E2B's code interpreter asks for, and wait until it listens: interpreter.c. -ENOSYS: it cannot. */
+enum { E2B_INTERPRETER_PORT = 49999 };
+int e2b_interpreter(struct e2b *e2b, const char *sandbox, struct err *e) MUST_CHECK;
 /* The sandbox of a request on a sandbox's door. */
 const char *e2b_sandbox(struct http_req *req);
 /* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */

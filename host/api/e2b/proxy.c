@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "host/api/e2b/e2b.h"
 #include "host/http/parse.h"
@@ -17,6 +18,7 @@
 #include "wire/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +76,12 @@ static int open_port(struct e2b *e2b, const char *sandbox, uint64_t port, int *r
 		if (r != -ECONNREFUSED || n == OPEN_TRIES)
 			return r;
 		*e = ERR_NULL;
-		(void)!poll(NULL, 0, AGAIN_MS);
+		if (n == 1 && port == E2B_INTERPRETER_PORT)
+			r = e2b_interpreter(e2b, sandbox, e);
+		else
+			(void)!poll(NULL, 0, AGAIN_MS);
+		if (r != -ECONNREFUSED && r < 0)
+			return r;
 	}
 }
 
@@ -155,8 +162,12 @@ struct body {
 	struct loop *loop;
 	int fd;
 	void *connection;
+	char sandbox[72];
+	int client; /* a copy of its descriptor, to see it leave: the server closes its own before body_free() */
+	bool is_open_ended; /* no length was said */
+	bool is_left; /* it has; the loop's, set before the server's thread is woken for it */
 	struct buf first; /* came with the head */
-	struct loop_watch *watch;
+	struct loop_watch *watch, *leaves;
 };
 
 static void on_readable(void *ctx, int fd, unsigned events)
@@ -166,7 +177,15 @@ static void on_readable(void *ctx, int fd, unsigned events)
 	(void)fd;
 	(void)events;
 	loop_unwatch(&b->watch);
+	loop_unwatch(&b->leaves);
 	http_resume(b->connection);
+}
+
+/* What it works on inside is not wanted any more. */
+static void on_left(void *ctx, int fd, unsigned events)
+{
+	__atomic_store_n(&((struct body *)ctx)->is_left, true, __ATOMIC_RELEASE);
+	on_readable(ctx, fd, events);
 }
 
 static void await(void *ctx)
@@ -175,6 +194,18 @@ static void await(void *ctx)
 
 	if (loop_watch(b->loop, b->fd, LOOP_READ, on_readable, b, &b->watch) < 0)
 		http_resume(b->connection);
+	else if (loop_watch(b->loop, b->client, LOOP_LEAVES, on_left, b, &b->leaves) < 0)
+		log_debug("http", "a client's leaving will be noticed late", "sandbox=%s", b->sandbox);
+}
+
+/* An answer without a length ends with the connection, and so does one whose sandbox went: that is no whole answer. */
+static ssize_t end_of(const struct body *b)
+{
+	struct hub_info i;
+
+	return !b->is_open_ended || (hub_find(b->e2b->hub, b->sandbox, &i, NULL) == 0 && i.state == SANDBOX_RUNNING)
+		       ? 0
+		       : -EPIPE;
 }
 
 static ssize_t body_read(void *ctx, uint64_t at, void *to, size_t max)
@@ -188,7 +219,11 @@ static ssize_t body_read(void *ctx, uint64_t at, void *to, size_t max)
 		buf_consume(&b->first, (size_t)n);
 		return n;
 	}
+	if (__atomic_load_n(&b->is_left, __ATOMIC_ACQUIRE))
+		return -EPIPE;
 	n = recv(b->fd, to, max, MSG_DONTWAIT);
+	if (n == 0)
+		return end_of(b);
 	if (n < 0 && errno == EAGAIN) {
 		http_suspend(b->connection);
 		loop_post(b->loop, await, b);
@@ -203,6 +238,8 @@ static void body_free(void *ctx)
 
 	e2b_open_remove(&b->open);
 	loop_unwatch(&b->watch);
+	loop_unwatch(&b->leaves);
+	fd_close(&b->client);
 	fd_close(&b->fd);
 	buf_fini(&b->first);
 	free(b);
@@ -372,6 +409,9 @@ static int answer(struct waiting *w)
 		b->loop = w->e2b->loop;
 		b->fd = fd_take(&w->fd);
 		b->connection = http_connection(w->req);
+		b->client = fcntl(http_client(w->req), F_DUPFD_CLOEXEC, 0);
+		b->is_open_ended = size == HTTP_SIZE_UNKNOWN;
+		snprintf(b->sandbox, sizeof(b->sandbox), "%s", e2b_sandbox(w->req));
 		buf_init(&b->first, HEAD_MAX);
 		buf_append(&b->first, rest.p, rest.len);
 		res->read = body_read;
@@ -469,7 +509,7 @@ static void await_head(void *ctx)
 		return;
 	}
 	w->late = loop_timer(loop, clock_after_ms(HEAD_MS), on_late, w);
-	(void)!loop_watch(loop, http_client(w->req), 0, on_client, w, &w->client);
+	(void)!loop_watch(loop, http_client(w->req), LOOP_LEAVES, on_client, w, &w->client);
 	list_append(&w->e2b->waiting, &w->node);
 }
 
