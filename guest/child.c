@@ -14,6 +14,7 @@
 #include "base/path.h"
 #include "base/str.h"
 #include "guest/account.h"
+#include "wire/hide.h"
 #include "wire/wire.h"
 
 #include <errno.h>
@@ -56,8 +57,11 @@ struct plan {
 
 static void plan_fini(struct plan *p)
 {
+	char **v;
 	int i;
 
+	for (v = p->env; v && *v; v++) /* some may be secrets */
+		hide_wipe(*v, strlen(*v));
 	strv_free(&p->argv);
 	strv_free(&p->env);
 	strv_free(&p->programs);

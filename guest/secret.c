@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "guest/account.h"
+#include "wire/hide.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -77,7 +78,7 @@ static int put_env(struct secret_env **env, const char *name, struct span value,
 	if (value.len)
 		memcpy(pair + strlen(name) + 1, value.p, value.len);
 	r = msg_list_str(&(*env)->list, span_str(pair));
-	explicit_bzero(pair, strlen(pair));
+	hide_wipe(pair, strlen(pair));
 	free(pair);
 	(*env)->n += r == 0;
 	return r < 0 ? err_set(e, r, "bad-secret", "too many secrets for one command") : 0;
@@ -102,7 +103,7 @@ int secret_take(struct secret_env **env, const struct frame *f, bool inside, boo
 		else
 			r = put_file(name, owner, m.value, e);
 	}
-	explicit_bzero((void *)(uintptr_t)f->payload.p, f->payload.len);
+	hide_wipe((void *)(uintptr_t)f->payload.p, f->payload.len);
 	return r;
 }
 
@@ -138,7 +139,7 @@ int secret_merge(const struct secret_env *env, struct span others, struct msg_li
 void secret_wipe(struct msg_list *l)
 {
 	if (l->b.p)
-		explicit_bzero(l->b.p, l->b.cap);
+		hide_wipe(l->b.p, l->b.cap);
 	msg_list_fini(l);
 }
 

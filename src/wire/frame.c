@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "wire/hide.h"
 #include "wire/trace.h"
 
 #include <errno.h>
@@ -108,7 +109,7 @@ struct out {
 static void out_fini(struct out *o)
 {
 	if (o->is_secret && o->b.p)
-		explicit_bzero(o->b.p, o->b.cap);
+		hide_wipe(o->b.p, o->b.cap);
 	buf_fini(&o->b);
 }
 

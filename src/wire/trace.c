@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "wire/frame.h"
+#include "wire/hide.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +56,7 @@ static struct span without_token(unsigned type, struct span payload, struct buf 
 	struct msg_HELLO m;
 	size_t i;
 
-	if (type != MSG_HELLO && type != MSG_SECRET)
+	if (type != MSG_HELLO && !hide_in_captures(type))
 		return payload;
 	if (type == MSG_HELLO && msg_decode(MSG_HELLO, payload, &m, NULL) == 0) {
 		m.token = SPAN(zero, MIN(m.token.len, sizeof(zero)));

@@ -5,6 +5,7 @@
 . "$(dirname "$0")/../lib/flow.sh"
 seal() { "$BERTH_BUILD/berth-seal" "$@"; }
 need_template mini
+install -o berth -m 600 /dev/null "$TOP/trace" # the daemon is not root when it captures
 export BERTH_TRACE=$TOP/trace
 start_daemon --set daemon.log-level=debug
 cd "$TOP"
@@ -171,4 +172,12 @@ if not memory(int(os.environ["DAEMON"]), os.environ["three"].encode()): fail("th
 left = memory(int(os.environ["DAEMON"]), mark)
 if left: fail(f"the daemon's memory has a value: {left}")
 PY
+# a key that the service manager gives comes first; what was sealed to the other does not open
+stop_daemon
+mkdir creds
+seal keygen -o creds/berth.key >creds.pub
+export CREDENTIALS_DIRECTORY=$TOP/creds
+start_daemon
+equal "a credential" "$(berth secret key)" "$(cat creds.pub)"
+refused 1 'not sealed to the key' berth create --template mini --secret cert
 say passed
