@@ -24,17 +24,6 @@
 
 enum { RETRY_MIN_MS = 10, RETRY_MAX_MS = 2000, SHORT_MS = 1000, HELLO_MAX = 1024, DIAL_TRIES = 4 };
 
-struct call {
-	struct link *link;
-	uint64_t id, until;
-	link_reply_fn *fn;
-	void *ctx;
-	struct loop_timer *timer;
-	struct buf frame;
-	unsigned since; /* generation of the message */
-	bool to_ship, several;
-};
-
 /* What an agent's hello says. */
 struct answer {
 	uint64_t boot, disk;
@@ -171,7 +160,9 @@ static void call_free(struct call *c)
 
 static void call_end(struct call *c, int result, unsigned type, const void *msg, const struct err *e)
 {
+	lock_take(&c->link->calls_lock);
 	map_remove_u64(&c->link->calls, c->id);
+	lock_drop(&c->link->calls_lock);
 	c->fn(c->ctx, result, type, msg, e);
 	call_free(c);
 }
@@ -188,15 +179,38 @@ static void call_late(void *ctx)
 	call_fail(ctx, -ETIMEDOUT, "agent-timeout", "the agent did not answer in time");
 }
 
-static void calls_fail(struct link *l)
+/* One of those under way: any, or one whose deadline nobody else looks at and is before @now. */
+static struct call *call_any(struct link *l, uint64_t now)
 {
+	struct call *c = NULL;
 	struct map_slot *slot;
 	size_t pos = 0;
 
-	while ((slot = map_next(&l->calls, &pos))) {
-		call_fail(slot->value, -EPIPE, "agent-gone", "the connection to the agent broke");
-		pos = 0;
+	lock_take(&l->calls_lock);
+	while (!c && (slot = map_next(&l->calls, &pos))) {
+		c = slot->value;
+		if (now && (c->timer || c->until > now))
+			c = NULL;
 	}
+	lock_drop(&l->calls_lock);
+	return c;
+}
+
+static void calls_fail(struct link *l)
+{
+	struct call *c;
+
+	while ((c = call_any(l, 0)))
+		call_fail(c, -EPIPE, "agent-gone", "the connection to the agent broke");
+}
+
+void link_tick(struct link *l)
+{
+	uint64_t now = clock_now();
+	struct call *c;
+
+	while ((c = call_any(l, now)))
+		call_late(c);
 }
 
 /* --- connections up and down -------------------------------------------------------------------------------------- */
@@ -223,7 +237,7 @@ static void go_down(struct link *l, const struct err *why, unsigned delay_ms)
 {
 	bool was_up = l->state == LINK_UP;
 
-	conn_free(&l->control);
+	control_down(l);
 	conn_free(&l->ship);
 	if (l->state == LINK_CLOSED)
 		return;
@@ -260,7 +274,7 @@ static void tell_clock(struct link *l)
 
 	random_bytes(fresh, sizeof(fresh));
 	if (l->generation >= wire_since(MSG_CLOCK))
-		(void)!conn_send(l->control, MSG_CLOCK, &m);
+		link_say(l, MSG_CLOCK, &m);
 }
 
 static void dial_done(void *ctx)
@@ -287,6 +301,7 @@ static void dial_done(void *ctx)
 			l->up_since = clock_now();
 			__atomic_store_n(&l->generation, d->answer.generation, __ATOMIC_RELAXED);
 			tell_clock(l);
+			control_up(l);
 			set_up(l, true, NULL);
 			l->events.up(l->events.ctx, d->answer.boot, d->answer.disk);
 		}
@@ -355,7 +370,10 @@ static void on_frame(void *ctx, const struct frame *f)
 		go_down(l, &e, RETRY_MAX_MS);
 		return;
 	}
+	control_look(l);
+	lock_take(&l->calls_lock);
 	c = map_get_u64(&l->calls, m.call);
+	lock_drop(&l->calls_lock);
 	if (!c)
 		return; /* late: its deadline passed */
 	if (f->type == MSG_ERROR)
@@ -379,24 +397,32 @@ static void several(struct conn *conn, struct buf *frames)
 	conn_let_go(conn);
 }
 
-static void call_on_loop(void *ctx)
+/* A frame without a reply. */
+static void send_on_loop(struct link *l, struct call *c)
 {
-	struct call *c = ctx;
-	struct link *l = c->link;
+	struct conn *conn = c->to_ship ? l->ship : l->control;
+	int r = 0;
+
+	if (l->state != LINK_UP || !conn)
+		r = 0;
+	else if (c->several)
+		several(conn, &c->frame);
+	else if (c->since <= l->generation)
+		r = c->to_ship ? conn_send_frame(conn, buf_span(&c->frame)) : control_send(l, buf_span(&c->frame));
+	if (r < 0)
+		log_debug("link", "a frame was dropped", "id=%s", l->id);
+	call_free(c);
+}
+
+static void ask_on_loop(struct link *l, struct call *c)
+{
+	size_t n;
 	int r = 1; /* not sent */
 
-	if (!c->fn) {
-		struct conn *conn = c->to_ship ? l->ship : l->control;
-
-		if (c->several && l->state == LINK_UP && conn)
-			several(conn, &c->frame);
-		else if (!c->several && l->state == LINK_UP && conn && c->since <= l->generation &&
-			 conn_send_frame(conn, buf_span(&c->frame)) < 0)
-			log_debug("link", "a frame was dropped", "id=%s", l->id);
-		call_free(c);
-		return;
-	}
+	lock_take(&l->calls_lock);
 	map_put_u64(&l->calls, c->id, c);
+	n = l->calls.len;
+	lock_drop(&l->calls_lock);
 	if (c->frame.failed)
 		call_fail(c, -EINVAL, "bad-request", "a request that the wire cannot carry");
 	else if (l->state != LINK_UP)
@@ -404,16 +430,39 @@ static void call_on_loop(void *ctx)
 	else if (c->since > l->generation)
 		call_fail(c, -ENOSYS, "agent-too-old",
 			  "this sandbox's agent is older than the daemon and cannot do that");
-	else if (l->calls.len > LINK_CALLS_MAX)
+	else if (n > LINK_CALLS_MAX)
 		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
 	else
-		r = conn_send_frame(l->control, buf_span(&c->frame));
+		r = control_send(l, buf_span(&c->frame));
 	if (r == -EPIPE) /* it broke, which the loop will hear of in a moment */
 		call_fail(c, -EPIPE, "agent-gone", "the connection to the agent broke");
 	else if (r < 0)
 		call_fail(c, -EBUSY, "agent-busy", "too many requests wait for the agent");
 	else if (r == 0)
 		c->timer = loop_timer(l->loop, c->until, call_late, c);
+}
+
+static void call_on_loop(void *ctx)
+{
+	struct call *c = ctx;
+	struct link *l = c->link;
+	bool to_ship = c->to_ship;
+
+	if (c->fn)
+		ask_on_loop(l, c);
+	else
+		send_on_loop(l, c);
+	lock_take(&l->calls_lock);
+	l->mailed -= !to_ship;
+	lock_drop(&l->calls_lock);
+}
+
+static void call_mail(struct link *l, struct call *c)
+{
+	lock_take(&l->calls_lock);
+	l->mailed += !c->to_ship;
+	lock_drop(&l->calls_lock);
+	loop_post(l->loop, call_on_loop, c);
 }
 
 static struct call *call_new(struct link *l, enum msg_type type, const void *msg)
@@ -428,7 +477,7 @@ static struct call *call_new(struct link *l, enum msg_type type, const void *msg
 	return c;
 }
 
-void link_call(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx)
+static struct call *ask_new(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx)
 {
 	uint64_t id = __atomic_add_fetch(&l->next_call, 1, __ATOMIC_RELAXED);
 	struct call *c;
@@ -439,12 +488,25 @@ void link_call(struct link *l, enum msg_type type, void *msg, uint64_t until, li
 	c->until = until;
 	c->fn = fn;
 	c->ctx = ctx;
-	loop_post(l->loop, call_on_loop, c);
+	return c;
+}
+
+void link_call(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx)
+{
+	call_mail(l, ask_new(l, type, msg, until, fn, ctx));
+}
+
+void link_call_now(struct link *l, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx)
+{
+	struct call *c = ask_new(l, type, msg, until, fn, ctx);
+
+	if (c->frame.failed || !link_speaks(l, type) || !control_direct(l, c))
+		call_mail(l, c);
 }
 
 void link_send(struct link *l, enum msg_type type, const void *msg)
 {
-	loop_post(l->loop, call_on_loop, call_new(l, type, msg));
+	call_mail(l, call_new(l, type, msg));
 }
 
 bool link_speaks(const struct link *l, enum msg_type type)
@@ -458,7 +520,7 @@ void link_send_ships(struct link *l, struct buf *frames)
 
 	*c = (struct call){ .link = l, .to_ship = true, .several = true, .frame = *frames };
 	buf_init(frames, frames->limit);
-	loop_post(l->loop, call_on_loop, c);
+	call_mail(l, c);
 }
 
 void link_send_ship(struct link *l, enum msg_type type, const void *msg)
@@ -466,7 +528,7 @@ void link_send_ship(struct link *l, enum msg_type type, const void *msg)
 	struct call *c = call_new(l, type, msg);
 
 	c->to_ship = true;
-	loop_post(l->loop, call_on_loop, c);
+	call_mail(l, c);
 }
 
 void link_pause(struct link *l, bool on)
@@ -506,6 +568,9 @@ struct link *link_new(struct loop *loop, struct pool *dial, const char *address,
 	memcpy(l->token, token, sizeof(l->token));
 	lock_init(&l->lock, "link", LOCK_LINK);
 	lock_cond_init(&l->cond);
+	lock_init(&l->calls_lock, "link-calls", LOCK_LINK);
+	l->direct_fd = -1;
+	buf_init(&l->rest, FRAME_MAX + FRAME_HEADER);
 	loop_post(loop, start, l);
 	return l;
 }
@@ -517,7 +582,7 @@ static void hangup_on_loop(void *ctx)
 	if (l->state == LINK_CLOSED)
 		return;
 	l->state = LINK_CLOSED;
-	conn_free(&l->control);
+	control_down(l);
 	conn_free(&l->ship);
 	loop_untimer(&l->retry);
 	calls_fail(l);
@@ -547,6 +612,7 @@ void link_close(struct link **slot)
 	lock_drop(&l->lock);
 	loop_sync(l->loop);
 	map_fini(&l->calls);
+	lock_fini(&l->calls_lock);
 	pthread_cond_destroy(&l->cond);
 	lock_fini(&l->lock);
 	str_free(&l->address);

@@ -58,6 +58,11 @@ typedef void link_reply_fn(void *ctx, int result, unsigned type, const void *msg
  * thread.
  * @msg: the struct of @type; encoded before we return. */
 void link_call(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx);
+/** link_call_now() - the same, but sent from the caller's thread when nothing is to go before it: that spares waking
+ * the loop. That its deadline passed is seen in link_tick(), which whoever uses this calls about once a second, on the
+ * loop. */
+void link_call_now(struct link *link, enum msg_type type, void *msg, uint64_t until, link_reply_fn *fn, void *ctx);
+void link_tick(struct link *link);
 /** link_send() - a frame on the control connection that has no reply (FETCH, CHANGES_ACK). Dropped when it is down. */
 void link_send(struct link *link, enum msg_type type, const void *msg);
 /** link_send_ship() - a frame on the ship connection (WINDOW, SHIP_ACK). */

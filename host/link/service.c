@@ -52,7 +52,7 @@ static void unlisten(struct link *l, struct span name)
 	struct msg_UNLISTEN m = { .name = name };
 
 	if (l->state == LINK_UP && l->generation >= wire_since(MSG_UNLISTEN) && conn_room(l->control))
-		(void)!conn_send(l->control, MSG_UNLISTEN, &m);
+		link_say(l, MSG_UNLISTEN, &m);
 }
 
 void link_unserve(struct link *l, const char *name)
@@ -67,7 +67,7 @@ void link_refuse(struct link *l, uint64_t ask)
 
 	/* An agent that asks and does not read: it lets them go by itself. */
 	if (l->state == LINK_UP && conn_room(l->control))
-		(void)!conn_send(l->control, MSG_REFUSE, &m);
+		link_say(l, MSG_REFUSE, &m);
 }
 
 void services_ask(struct link *l, struct span payload)

@@ -411,7 +411,7 @@ static void send_make(struct op *op, struct link *link, struct span path, const 
 		.target = op->target,
 	};
 
-	link_call(link, MSG_FS_MAKE, &m, clock_after_ms(WS_OP_MS), op_reply, op);
+	link_call_now(link, MSG_FS_MAKE, &m, clock_after_ms(WS_OP_MS), op_reply, op);
 }
 
 static void send_attr(struct op *op, struct link *link, struct span path)
@@ -428,7 +428,7 @@ static void send_attr(struct op *op, struct link *link, struct span path)
 		.atime_ns = op->attr.atime_ns,
 	};
 
-	link_call(link, MSG_FS_ATTR, &m, clock_after_ms(WS_OP_MS), op_reply, op);
+	link_call_now(link, MSG_FS_ATTR, &m, clock_after_ms(WS_OP_MS), op_reply, op);
 }
 
 static void send_xattr(struct op *op, struct link *link, struct span path)
@@ -439,9 +439,9 @@ static void send_xattr(struct op *op, struct link *link, struct span path)
 	set.flags = op->flags | WIRE_XATTR_NODE;
 	gone.flags = WIRE_XATTR_NODE;
 	if (op->is_gone)
-		link_call(link, MSG_FS_XATTR_REMOVE, &gone, clock_after_ms(WS_OP_MS), op_reply, op);
+		link_call_now(link, MSG_FS_XATTR_REMOVE, &gone, clock_after_ms(WS_OP_MS), op_reply, op);
 	else
-		link_call(link, MSG_FS_XATTR_SET, &set, clock_after_ms(WS_OP_MS), op_reply, op);
+		link_call_now(link, MSG_FS_XATTR_SET, &set, clock_after_ms(WS_OP_MS), op_reply, op);
 }
 
 static int op_ask(struct op *op, struct link *link)
@@ -477,19 +477,19 @@ static int op_ask(struct op *op, struct link *link)
 
 		m.offset = op->offset;
 		m.len = op->len;
-		link_call(link, MSG_FS_ALLOC, &m, until, op_reply, op);
+		link_call_now(link, MSG_FS_ALLOC, &m, until, op_reply, op);
 	} else if (op->kind == OP_LINK) {
 		struct msg_FS_LINK m = { .from = span_str(other), .to = span_str(path) };
 
-		link_call(link, MSG_FS_LINK, &m, until, op_reply, op);
+		link_call_now(link, MSG_FS_LINK, &m, until, op_reply, op);
 	} else if (op->kind == OP_REMOVE) {
 		struct msg_FS_REMOVE m = { .path = span_str(path), .flags = op->flags };
 
-		link_call(link, MSG_FS_REMOVE, &m, until, op_reply, op);
+		link_call_now(link, MSG_FS_REMOVE, &m, until, op_reply, op);
 	} else if (op->kind == OP_RENAME) {
 		struct msg_FS_RENAME m = { .from = span_str(path), .to = span_str(other), .flags = op->flags };
 
-		link_call(link, MSG_FS_RENAME, &m, until, op_reply, op);
+		link_call_now(link, MSG_FS_RENAME, &m, until, op_reply, op);
 	} else {
 		struct msg_FS_WRITE m = { .path = span_str(path),
 					  .flags = op->append ? WIRE_FS_APPEND : 0,
@@ -497,7 +497,7 @@ static int op_ask(struct op *op, struct link *link)
 
 		m.offset = op->offset;
 		m.fid = op->fid;
-		link_call(link, MSG_FS_WRITE, &m, until, op_reply, op);
+		link_call_now(link, MSG_FS_WRITE, &m, until, op_reply, op);
 	}
 	return 0;
 }

@@ -657,7 +657,10 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 static void tick(void *ctx)
 {
 	struct ws *ws = ctx;
+	struct link *link = ws_link(ws);
 
+	if (link)
+		link_tick(link);
 	waiters_wake(ws, NULL, 0, false, -ETIMEDOUT);
 	pull_tick(ws);
 	loop_rearm(ws->tick, clock_after_ms(1000));

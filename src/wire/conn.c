@@ -255,6 +255,15 @@ int conn_send_frame(struct conn *c, struct span frame)
 	return r;
 }
 
+int conn_send_rest(struct conn *c, struct span rest)
+{
+	int r = c->why.code || c->finishing ? -EPIPE : buf_append(&c->out, rest.p, rest.len);
+
+	if (r == 0)
+		write_some(c);
+	return r;
+}
+
 void conn_hold(struct conn *c)
 {
 	c->held = true;

@@ -51,6 +51,9 @@ void conn_free(struct conn **slot);
 int conn_send(struct conn *c, enum msg_type type, const void *m) MUST_CHECK;
 /** conn_send_frame() - queue one whole frame that frame_put() made elsewhere. Return: as conn_send(). */
 int conn_send_frame(struct conn *c, struct span frame) MUST_CHECK;
+/** conn_send_rest() - the end of a frame whose beginning was written to the socket by other means. Return: as
+ * conn_send(). */
+int conn_send_rest(struct conn *c, struct span rest) MUST_CHECK;
 /** conn_hold() - who sends many small frames: they go out together, some 32 KiB at a time, until conn_let_go(). In
  * between the loop must not run. */
 void conn_hold(struct conn *c);
