@@ -77,8 +77,11 @@ say "two at a time"
 if (run_daemon) >"$TOP/second" 2>&1 </dev/null; then fail "a second daemon started"; fi
 grep -q state-in-use "$TOP/second" || fail "a second daemon: $(cat "$TOP/second")"
 say "the keeper dies, then the daemon"
-kill -9 "$(cat "$STATE/keeper/pid")"
+keeper=$(cat "$STATE/keeper/pid")
+another_keeper() { [ "$(cat "$STATE/keeper/pid" 2>/dev/null)" != "$keeper" ]; }
+kill -9 "$keeper"
 exec 7<"$MNT/$id/tree/d3/f3"
+wait_for 20 "another keeper" another_keeper
 stop_daemon KILL 2>/dev/null
 start_daemon 7<&-
 read -r line <&7
