@@ -36,7 +36,7 @@ static int stand_still(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = freeze(s, PRIV_FREEZE_WORK, e);
 	if (r == 0)
-		r = secret_files_drop(s, e);
+		secret_files_drop(s);
 	if (r == 0)
 		r = ws_sync_all(s->ws, HUB_SYNC_MS, NULL, e);
 	if (r < 0)

@@ -174,7 +174,7 @@ int secret_check(struct hub *hub, const struct hub_info *i, const char *names, s
  * away. */
 int secret_files(struct sandbox *s, struct err *e) MUST_CHECK;
 void secret_files_again(struct sandbox *s);
-int secret_files_drop(struct sandbox *s, struct err *e) MUST_CHECK;
+void secret_files_drop(struct sandbox *s);
 
 /* pause.c */
 /* From pausing to paused, or back to running. */

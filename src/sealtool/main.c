@@ -115,7 +115,7 @@ void tool_note(const struct tool *t, const char *fmt, ...)
 	va_end(ap);
 }
 
-static enum tool_status status_of(const struct err *e)
+static int status_of(const struct err *e)
 {
 	switch (-e->code) {
 	case ENOKEY:

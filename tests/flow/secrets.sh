@@ -67,6 +67,7 @@ equal "a file" "$(berth run --user root "$two" -- sh -c "$TELL_FILE; stat -c '%a
 must_fail berth run "$two" -- test -r /run/berth/secrets/cert # another account
 equal "a variable of each command" "$(berth run "$two" -- sh -c "$TELL")" "$(sum_of "$mark-env-1")"
 equal "others have none" "$(berth run --user root "$id" -- sh -c 'ls /run/berth 2>/dev/null; echo end')" end
+equal "which" "$(berth info "$two" --json | field secrets)" '["cert", "TOKEN"]'
 berth snapshot "$two" before >/dev/null
 # while it is paused there is none: a process that was stopped in the middle of looking sees it gone, then back
 berth run --detach --id looker --user root "$two" -- sh -c 'while [ -e /run/berth/secrets/cert ] || [ ! -e /tmp/go ]; do :; done; echo gone >/workspace/seen'

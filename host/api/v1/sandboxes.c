@@ -43,6 +43,20 @@ static void put_keep(struct json_writer *w, struct hub *hub, const struct hub_in
 	buf_fini(&text);
 }
 
+/* "A,B" as an array. */
+static void put_secrets(struct json_writer *w, const char *names)
+{
+	jw_key(w, "secrets");
+	jw_open(w, '[');
+	while (*names) {
+		size_t len = strcspn(names, ",");
+
+		jw_str(w, SPAN(names, len));
+		names += len + (names[len] == ',');
+	}
+	jw_close(w, ']');
+}
+
 static void put_info(struct json_writer *w, struct hub *hub, const struct hub_info *i)
 {
 	jw_open(w, '{');
@@ -67,6 +81,7 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_ku64(w, "pid", i->pid);
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
+	put_secrets(w, i->secrets);
 	put_meta(w, hub, i->id);
 	jw_kstr(w, "fill_why", i->fill_why);
 	if (i->fills || i->filled.files_all) {
