@@ -24,6 +24,7 @@ enum {
 	BOX_ISOLATED = 1, /* hostile code may run in it */
 	BOX_SIZED = 2,	  /* the workspace has a limit of bytes and inodes */
 	BOX_LIMITED = 4,  /* memory, cpu and processes are limited */
+	BOX_NETWORK = 8,  /* it can have a network (docs/network.md) */
 };
 
 struct box_env {
@@ -37,6 +38,7 @@ struct box_spec {
 	uint32_t range;	      /* index of the id range */
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
+	bool net;  /* it has a network beside its loopback */
 	bool laid; /* the workspace's disk is what base_lay() made for it */
 };
 

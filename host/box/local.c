@@ -51,6 +51,7 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 		.cpu_milli = spec->cpu_milli,
 		.pids = spec->pids,
 		.laid = spec->laid,
+		.net = spec->net,
 	};
 	int r;
 

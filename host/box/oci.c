@@ -25,7 +25,7 @@ static int base_drop(const struct box_env *env, const char *name, struct err *e)
 
 const struct box_kind box_oci = {
 	.name = "oci",
-	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED,
+	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED | BOX_NETWORK,
 	.start = start,
 	.end = local_end,
 	.freeze = local_freeze,

@@ -15,6 +15,7 @@
 #include "host/priv/idmap.h"
 #include "host/priv/image.h"
 #include "host/priv/maker.h"
+#include "host/priv/net.h"
 #include "host/priv/record.h"
 #include "host/priv/run.h"
 #include "host/priv/weak.h"
@@ -77,16 +78,22 @@ static int judge(const struct maker_report *report, int status, int dir, struct 
 static int run_maker(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd, int dir,
 		     struct maker_report *report, struct err *e)
 {
+	int userns = -1, netns = -1, r = spec->net ? net_take(h, spec->range, &userns, &netns, e) : 0;
 	struct maker m = { .host = *h,
 			   .spec = spec,
 			   .listen_fd = listen_fd,
 			   .token_fd = token_fd,
 			   .report = report,
+			   .place_userns = userns,
+			   .place_netns = netns,
 			   .base = weak(WEAK_IDS) || weak(WEAK_USERNS)
 					   ? 0
 					   : h->conf.range_first + spec->range * IDMAP_LEN };
-	pid_t pid = fork();
+	pid_t pid;
 
+	if (r < 0)
+		return r;
+	pid = fork();
 	if (pid < 0)
 		return err_sys(e, -errno, "fork");
 	if (pid == 0)
@@ -222,6 +229,8 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 			rec.loops[1] = report->loops[1];
 			(void)!record_write(dir, &rec);
 		}
+		if (spec->net)
+			net_give_back(h, spec->range);
 		if (box_end(h, spec->id, false, &ee) < 0)
 			log_warn("priv", "a failed start left something behind", "id=%s why=%s", spec->id, ee.text);
 	}

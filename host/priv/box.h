@@ -18,6 +18,8 @@ int box_alive(struct host *h, const char *id, int *ret_pidfd, struct err *e) MUS
 int box_sweep(struct host *h, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 /** box_uses_range() - whether a sandbox that was not ended has the id range with this index. */
 bool box_uses_range(const struct host *h, uint32_t range);
+/** box_uses_net() - the same, as net_settle() wants it. */
+bool box_uses_net(struct host *h, uint32_t range);
 /** box_uses_template() - whether a sandbox stands on the template directory with inode number @ino. */
 bool box_uses_template(const struct host *h, uint64_t ino);
 

@@ -3,7 +3,7 @@
  * What a sandbox is, in the runtime's terms. The fence is the user namespace with a range of host ids of its own: root
  * inside is nobody outside, so sudo may work, set-user-id programs of the template may run, and a bounded set of
  * capabilities may be there; they count only inside. Everything that is not the template's root is mounted nosuid and
- * nodev. The network namespace holds a loopback and nothing else.
+ * nodev. The network namespace holds a loopback and, when there is a network, a link to the router.
  *
  * There are no control groups in here: the process enters them before the runtime starts, and the namespace of control
  * groups makes them look like the root. Limits on file sizes are those of the file systems.
@@ -190,6 +190,8 @@ static void put_linux(struct json *j, const struct bundle *b)
 	for (i = 0; i < ARRAY_LEN(fresh) - weak(WEAK_NET); i++) {
 		json_open(j, NULL, '{');
 		json_str(j, "type", fresh[i]);
+		if (b->netns && str_eq(fresh[i], "network"))
+			json_str(j, "path", b->netns);
 		json_close(j, '}');
 	}
 	json_close(j, ']');

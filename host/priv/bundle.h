@@ -17,6 +17,7 @@ struct bundle {
 	const char *workspace;
 	const char *agent;
 	const char *userns; /* path of the user namespace to join */
+	const char *netns;  /* of the network namespace; NULL: a new one with a loopback alone */
 	uint32_t uid_base;
 	uint64_t memory_b;
 	bool fanotify, oom; /* descriptors 5 and 6 are there */

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "host/priv/base.h"
 #include "host/priv/image.h"
+#include "host/priv/net.h"
 #include "host/priv/record.h"
 #include "host/priv/tree.h"
 
@@ -97,8 +98,19 @@ static void await_agent(const struct host *h, const char *id)
 		(void)!poll(&p, 1, AGENT_MS);
 }
 
+/* The range of a sandbox that has one, h->conf.ranges for any other. */
+static uint32_t range_of(const struct host *h, const char *id)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct record rec = RECORD_NULL;
+
+	return dir >= 0 && record_read(dir, &rec) == 0 && rec.pid > 0 && rec.kind == PRIV_BOX_OCI ? rec.range
+												   : h->conf.ranges;
+}
+
 int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 {
+	uint32_t range = range_of(h, id);
 	int r = cgroup_kill(&h->cgroups, id, e);
 
 	if (r == 0)
@@ -113,6 +125,8 @@ int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 		r = remove_files(h, id, keep_image, e);
 	base_forget(h, id);
 	host_reap();
+	if (r == 0 && range < h->conf.ranges && !box_uses_range(h, range))
+		net_give_back(h, range);
 	return r;
 }
 
@@ -196,6 +210,11 @@ static int same_range(void *ctx, const char *id UNUSED, const struct record *rec
 bool box_uses_range(const struct host *h, uint32_t range)
 {
 	return each_box(h, same_range, &range) != 0;
+}
+
+bool box_uses_net(struct host *h, uint32_t range)
+{
+	return box_uses_range(h, range);
 }
 
 static int same_template(void *ctx, const char *id UNUSED, const struct record *rec)

@@ -19,6 +19,8 @@
 #include "host/priv/cgroup.h"
 #include "host/priv/priv.h"
 
+struct net;
+
 enum { HOST_BUILDS_MAX = 4 };
 
 /* A template that is being built. */
@@ -50,6 +52,8 @@ struct host {
 	struct host_mount mount;
 	int sock; /* to the daemon; borrowed, -1 in tests */
 	struct host_build builds[HOST_BUILDS_MAX];
+	struct net *net;   /* of sandboxes; NULL: they have none */
+	char net_why[200]; /* and why */
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 

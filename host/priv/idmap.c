@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static NORETURN void hold(uid_t base, int ready, int done)
+static NORETURN void hold(uid_t base, int also, int ready, int done)
 {
 	int err = 0;
 	char c;
@@ -28,7 +28,7 @@ static NORETURN void hold(uid_t base, int ready, int done)
 	if (setgroups(0, NULL) < 0 || setresgid(base, base, base) < 0 || setresuid(base, base, base) < 0)
 		err = errno;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (!err && unshare(CLONE_NEWUSER) < 0)
+	if (!err && unshare(CLONE_NEWUSER | also) < 0)
 		err = errno;
 	if (write(ready, &err, sizeof(err)) == (ssize_t)sizeof(err) && !err)
 		(void)!read(done, &c, 1);
@@ -46,9 +46,18 @@ static int write_map(pid_t pid, const char *which, uid_t base)
 	return fd < 0 || write(fd, text, (size_t)n) != n ? -errno : 0;
 }
 
-static int map(pid_t pid, int ready, uid_t base, int *ret_fd, struct err *e)
+static int open_ns(pid_t pid, const char *which, int *ret)
 {
 	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, which);
+	*ret = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+static int map(pid_t pid, int ready, uid_t base, int *ret_fd, int *ret_netns, struct err *e)
+{
+	AUTO(fd_close) int userns = -1;
 	int why = 0, r = io_read_full(ready, &why, sizeof(why));
 
 	if (r == 0 && why)
@@ -57,14 +66,17 @@ static int map(pid_t pid, int ready, uid_t base, int *ret_fd, struct err *e)
 		r = write_map(pid, "uid_map", base);
 	if (r == 0)
 		r = write_map(pid, "gid_map", base);
+	if (r == 0)
+		r = open_ns(pid, "user", &userns);
+	if (r == 0 && ret_netns)
+		r = open_ns(pid, "net", ret_netns);
 	if (r < 0)
 		return err_sys(e, r, "user namespace for %u", base);
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-	*ret_fd = open(path, O_RDONLY | O_CLOEXEC);
-	return *ret_fd < 0 ? err_sys(e, -errno, "user namespace for %u", base) : 0;
+	*ret_fd = fd_take(&userns);
+	return 0;
 }
 
-int idmap_new(uid_t base, int *ret_fd, struct err *e)
+int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e)
 {
 	int ready[2] = {-1, -1}, done[2] = {-1, -1}, r;
 	pid_t pid;
@@ -80,11 +92,11 @@ int idmap_new(uid_t base, int *ret_fd, struct err *e)
 	pid = fork();
 	if (pid == 0) {
 		close(done[1]);
-		hold(base, ready[1], done[0]);
+		hold(base, ret_netns ? CLONE_NEWNET : 0, ready[1], done[0]);
 	}
 	fd_close(&ready[1]);
 	fd_close(&done[0]);
-	r = pid < 0 ? err_sys(e, -errno, "fork") : map(pid, ready[0], base, ret_fd, e);
+	r = pid < 0 ? err_sys(e, -errno, "fork") : map(pid, ready[0], base, ret_fd, ret_netns, e);
 	fd_close(&ready[0]);
 	fd_close(&done[1]);
 	if (pid > 0)

@@ -11,8 +11,8 @@
 enum { IDMAP_LEN = 65536 };
 
 /** idmap_new() - a user namespace in which 0 to 65535 are the host's @base to @base + 65535, made under the name of
- * @base, so that what the kernel counts per user is not counted against root. Yields its descriptor. Return: 0 or
- * -errno. */
-int idmap_new(uid_t base, int *ret_fd, struct err *e) MUST_CHECK;
+ * @base, so that what the kernel counts per user is not counted against root. Yields its descriptor, and with
+ * @ret_netns one of a network namespace that belongs to it. Return: 0 or -errno. */
+int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e) MUST_CHECK;
 
 #endif

@@ -35,9 +35,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { USER_ID = 1000, FD_LISTEN = 3, FD_TOKEN = 4, FD_FANOTIFY = 5, FD_OOM = 6, FD_USERNS = 7, FD_HIGH = 32 };
+enum {
+	USER_ID = 1000,
+	FD_LISTEN = 3,
+	FD_TOKEN = 4,
+	FD_FANOTIFY = 5,
+	FD_OOM = 6,
+	FD_USERNS = 7,
+	FD_NETNS = 8,
+	FD_HIGH = 32
+};
 
 #define USERNS_PATH "/proc/self/fd/7"
+#define NETNS_PATH "/proc/self/fd/8"
 
 /* Written by who may lower it, it is also the lowest that all who descend from here may ever set; the runtime writes it
  * as root of the sandbox, and that root could take it back. */
@@ -118,6 +128,7 @@ static int put_dir(struct maker *m, int at, const char *name, int *ret)
  * host name in this file. */
 static int fill_upper(struct maker *m)
 {
+	static const char resolver[] = "nameserver 198.19.0.1\n"; /* the router: net-plan.c */
 	AUTO(str_free)
 	char *hosts = str_printf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t%s\n", m->spec->id);
 	AUTO(str_free) char *name = str_printf("%s\n", m->spec->id);
@@ -135,7 +146,7 @@ static int fill_upper(struct maker *m)
 	if (r == 0)
 		r = put_file(m, etc, "hostname", name);
 	if (r == 0)
-		r = put_file(m, etc, "resolv.conf", "");
+		r = put_file(m, etc, "resolv.conf", m->spec->net ? resolver : "");
 	return r;
 }
 
@@ -155,7 +166,12 @@ static int step_disk(struct maker *m, struct err *e)
 
 static int step_idmap(struct maker *m, struct err *e)
 {
-	return idmap_new(m->base, &m->userns, e);
+	/* A network was made ahead, together with the namespace of ids that it belongs to. */
+	if (m->place_userns < 0)
+		return idmap_new(m->base, &m->userns, NULL, e);
+	m->userns = fcntl(m->place_userns, F_DUPFD_CLOEXEC, 0);
+	m->netns = fcntl(m->place_netns, F_DUPFD_CLOEXEC, 0);
+	return m->userns < 0 || m->netns < 0 ? err_sys(e, -errno, "network") : 0;
 }
 
 static int step_template(struct maker *m, struct err *e)
@@ -236,6 +252,7 @@ static int step_bundle(struct maker *m, struct err *e)
 				.workspace = ws,
 				.agent = agent,
 				.userns = USERNS_PATH,
+				.netns = m->netns >= 0 ? NETNS_PATH : NULL,
 				.uid_base = m->base,
 				.memory_b = m->spec->memory_b,
 				.fanotify = m->fan_fd >= 0,
@@ -274,8 +291,8 @@ static int open_null(void)
  * since each of them may stand where another one has to go. */
 static int place_fds(struct maker *m)
 {
-	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_OOM, FD_USERNS};
-	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->oom_fd, m->userns};
+	const int to[] = {FD_LISTEN, FD_TOKEN, FD_FANOTIFY, FD_OOM, FD_USERNS, FD_NETNS};
+	int from[] = {m->listen_fd, m->token_fd, m->fan_fd, m->oom_fd, m->userns, m->netns};
 	int null = open_null();
 	size_t i;
 
@@ -293,7 +310,7 @@ static int place_fds(struct maker *m)
 		if (dup2(from[i], to[i]) < 0)
 			return -errno;
 	if (weak(WEAK_LEAK))
-		(void)!dup2(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), FD_USERNS + 1);
+		(void)!dup2(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), FD_NETNS); /* instead of a network */
 	return close_range(FD_HIGH, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
 }
 
@@ -343,7 +360,7 @@ NORETURN void maker_run(struct maker *m)
 	int r;
 
 	run_child();
-	m->workspace = m->disk = m->userns = m->fan_fd = m->oom_fd = -1;
+	m->workspace = m->disk = m->userns = m->netns = m->fan_fd = m->oom_fd = -1;
 	for (i = 0; i < ARRAY_LEN(steps); i++) {
 		report->at[i] = clock_now();
 		report->steps = i + 1;

@@ -24,8 +24,9 @@ struct maker {
 	int listen_fd, token_fd, fan_fd, oom_fd;
 	struct maker_report *report;
 	uid_t base;
+	int place_userns, place_netns; /* of its network, borrowed; -1: it has none */
 	/* made on the way */
-	int workspace, disk, userns;
+	int workspace, disk, userns, netns;
 };
 
 /** maker_run() - in a forked child: do all steps, become the runtime. Never returns; a failure is in the report. */

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -338,6 +339,47 @@ int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n,
 	r = call(priv, REQ_SWEEP, q, sizeof(*q), NULL, 0, &reply, NULL, e);
 	mem_free(&q);
 	return r;
+}
+
+int priv_net_open(struct priv *priv, struct priv_net_state *ret, struct err *e)
+{
+	struct req_plain q = {.head = {.op = 0}};
+	struct reply reply;
+	int fds[2] = {-1, -1};
+	size_t n = ARRAY_LEN(fds);
+	int r = call_many(priv, REQ_NET_OPEN, &q, sizeof(q), NULL, 0, &reply, fds, &n, e);
+
+	if (r < 0)
+		return r;
+	ret->mode = (enum priv_net_mode)reply.net_mode;
+	snprintf(ret->why, sizeof(ret->why), "%.199s", reply.words);
+	ret->dns_udp = fds[0];
+	ret->dns_tcp = fds[1];
+	return 0;
+}
+
+int priv_net_policy(struct priv *priv, const struct priv_net_policy *policy, struct err *e)
+{
+	struct req_net_policy *q = NEW(struct req_net_policy);
+	struct reply reply;
+	int r;
+
+	q->policy = *policy;
+	r = call(priv, REQ_NET_POLICY, q, sizeof(*q), NULL, 0, &reply, NULL, e);
+	mem_free(&q);
+	return r;
+}
+
+int priv_net_names(struct priv *priv, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t n,
+		   struct err *e)
+{
+	struct req_net_names q = {.range = range, .life_s = life_s, .n = (uint32_t)n};
+	struct reply reply;
+
+	if (n > PRIV_NET_NAMES_MAX)
+		return err_set(e, -E2BIG, "limit", "too many addresses of a name");
+	memcpy(q.v, v, n * sizeof(*v));
+	return call(priv, REQ_NET_NAMES, &q, sizeof(q), NULL, 0, &reply, NULL, e);
 }
 
 int priv_template_build(struct priv *priv, const struct priv_template_spec *spec, int tar_fd, int log_fd,

@@ -20,7 +20,17 @@ enum { PRIV_ID_MAX = 64, PRIV_PATH_MAX = 255, PRIV_PACKAGES_MAX = 4096 };
 
 struct priv;
 
-enum { PRIV_CGROUP_MAX = 255 };
+enum { PRIV_CGROUP_MAX = 255, PRIV_PRIVATE_MAX = 64 };
+
+/* How sandboxes reach the world (docs/network.md). AUTO is asked for, never told. */
+enum priv_net_mode { PRIV_NET_NONE, PRIV_NET_AUTO, PRIV_NET_VETH, PRIV_NET_PASTA };
+
+/* An address, or all that begin with its first @len bits; the others are zero. */
+struct priv_prefix {
+	uint8_t family; /* AF_INET, AF_INET6 */
+	uint8_t len;
+	uint8_t addr[16]; /* network order; 4 bytes for AF_INET */
+};
 
 struct priv_conf {
 	char state_dir[PRIV_PATH_MAX + 1];  /* absolute; all state below it */
@@ -34,6 +44,10 @@ struct priv_conf {
 	uid_t range_first; /* first host id of the ranges for sandboxes; each takes 65536 */
 	uint32_t ranges;
 	bool allow_fake;
+	uint32_t net_mode;  /* enum priv_net_mode */
+	uint32_t net_ready; /* networks that are kept ready for sandboxes to come */
+	uint32_t n_private; /* of ranges behind the fence that rules may allow */
+	struct priv_prefix private_[PRIV_PRIVATE_MAX];
 };
 
 /** priv_fork() - call once, as root, single-threaded. In the child it never returns.
@@ -91,6 +105,7 @@ struct priv_box_spec {
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
 	uint32_t laid; /* the workspace's image is what priv_base_lay() copied for it */
+	uint32_t net;  /* it has a network beside its loopback; what it may reach says priv_net_policy() */
 };
 
 struct priv_box_started {
@@ -140,6 +155,39 @@ int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHEC
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
  * an end that was cut off has left, but for the image; and what was laid out for none: at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
+
+/* --- networks of sandboxes (docs/network.md) ---------------------------------------------------------------------- */
+
+enum { PRIV_NET_RULES_MAX = 128, PRIV_NET_NAMES_MAX = 32, PRIV_NET_LIFE_MAX_S = 7200 };
+
+/* What one sandbox may reach. Allowed goes before denied, denied before open; the fence before all of them. */
+struct priv_net_policy {
+	uint32_t range; /* the id range of the sandbox, which is also the number of its network */
+	uint32_t open;	/* everything that is not denied */
+	uint32_t tag;	/* what was allowed by name under another one is not any more; never 0 */
+	uint32_t n_allow, n_deny;
+	struct priv_prefix allow[PRIV_NET_RULES_MAX], deny[PRIV_NET_RULES_MAX];
+};
+
+struct priv_net_state {
+	enum priv_net_mode mode; /* NONE, VETH or PASTA */
+	char why[200];		 /* in words, also why it is not another */
+	int dns_udp, dns_tcp;	 /* sockets that sandboxes ask for names; yours; -1 without a network */
+};
+
+/** priv_net_open() - what there is, and the sockets. Call once. */
+int priv_net_open(struct priv *priv, struct priv_net_state *ret, struct err *e) MUST_CHECK;
+/** priv_net_policy() - from now on, for a sandbox that is about to start or runs. Connections that it does not allow
+ * are cut. It goes with the sandbox. Return: 0; -EINVAL; -EOPNOTSUPP slug "no-network"; -errno: the one before still holds.
+ */
+int priv_net_policy(struct priv *priv, const struct priv_net_policy *policy, struct err *e) MUST_CHECK;
+/** priv_net_names() - addresses that the answer to an allowed name has told: allowed for @life_s. */
+int priv_net_names(struct priv *priv, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t n,
+		   struct err *e) MUST_CHECK;
+/** priv_net_home() - the range of the sandbox that has this address. Return: 0; -ENOENT. */
+int priv_net_home(const struct priv_prefix *address, uint32_t *ret_range) MUST_CHECK;
+/** priv_net_fenced() - is any of it behind the fence: private, local, reserved, not for the internet? */
+bool priv_net_fenced(const struct priv_prefix *p);
 
 /* --- templates ---------------------------------------------------------------------------------------------------- */
 

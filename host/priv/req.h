@@ -27,6 +27,9 @@ enum req_op {
 	REQ_BASE_KEEP,
 	REQ_BASE_LAY,
 	REQ_BASE_DROP,
+	REQ_NET_OPEN,
+	REQ_NET_POLICY,
+	REQ_NET_NAMES,
 };
 
 struct req_head {
@@ -82,6 +85,17 @@ struct req_template {
 	char name[PRIV_ID_MAX + 1];
 };
 
+struct req_net_policy {
+	struct req_head head;
+	struct priv_net_policy policy;
+};
+
+struct req_net_names {
+	struct req_head head;
+	uint32_t range, life_s, n;
+	struct priv_prefix v[PRIV_NET_NAMES_MAX];
+};
+
 union req {
 	struct req_head head;
 	struct req_plain plain;
@@ -93,6 +107,8 @@ union req {
 	struct req_sweep sweep;
 	struct req_template_build template_build;
 	struct req_template template_;
+	struct req_net_policy net_policy;
+	struct req_net_names net_names;
 };
 
 struct reply {
@@ -103,6 +119,8 @@ struct reply {
 	uint32_t alive;	 /* box_alive */
 	uint32_t n_fds; /* that come with it */
 	uint32_t taken; /* mount */
+	uint32_t net_mode; /* net_open, as the next */
+	char words[200];
 };
 
 #endif

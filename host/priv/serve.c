@@ -17,6 +17,7 @@
 #include "host/priv/base.h"
 #include "host/priv/box.h"
 #include "host/priv/mount.h"
+#include "host/priv/net.h"
 #include "host/priv/req.h"
 #include "host/priv/template.h"
 
@@ -26,6 +27,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <netinet/in.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -121,8 +123,8 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 {
 	if (!id_ok(s->id, sizeof(s->id)))
 		return refuse(e, "id of the sandbox");
-	if (s->laid > 1)
-		return refuse(e, "workspace of the sandbox");
+	if (s->laid > 1 || s->net > 1)
+		return refuse(e, "workspace or network of the sandbox");
 	if (s->kind == PRIV_BOX_FAKE)
 		return h->conf.allow_fake ? 0 : err_set(e, -EPERM, "fake-refused", "fake sandboxes are switched off");
 	if (s->kind != PRIV_BOX_OCI)
@@ -237,6 +239,7 @@ static int do_sweep(struct job *j)
 {
 	const struct req_sweep *q = &j->req->sweep;
 	uint32_t i;
+	int r;
 
 	if (q->n > REQ_KEEP_MAX)
 		return refuse(&j->reply->err, "number of sandboxes");
@@ -245,7 +248,67 @@ static int do_sweep(struct job *j)
 			return refuse(&j->reply->err, "id of a sandbox");
 	template_sweep(j->host);
 	base_sweep(j->host);
-	return box_sweep(j->host, q->keep, q->n, &j->reply->err);
+	r = box_sweep(j->host, q->keep, q->n, &j->reply->err);
+	net_settle(j->host, box_uses_net);
+	return r;
+}
+
+static int do_net_open(struct job *j)
+{
+	struct priv_net_state s;
+	int r = net_state(j->host, &s, &j->reply->err);
+
+	if (r < 0)
+		return r;
+	j->reply->net_mode = s.mode;
+	memcpy(j->reply->words, s.why, sizeof(s.why));
+	if (s.dns_udp >= 0) {
+		j->reply_fds[j->n_reply++] = s.dns_udp;
+		j->reply_fds[j->n_reply++] = s.dns_tcp;
+	}
+	return 0;
+}
+
+static bool prefixes_ok(const struct priv_prefix *v, uint32_t n)
+{
+	static const uint8_t none[16];
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		uint8_t whole = v[i].family == AF_INET ? 32 : 128, bytes = v[i].len / 8, rest = v[i].len % 8;
+
+		if ((v[i].family != AF_INET && v[i].family != AF_INET6) || v[i].len > whole ||
+		    (bytes < 16 && rest && (uint8_t)(v[i].addr[bytes] << rest)))
+			return false;
+		bytes = (uint8_t)(bytes + (rest != 0));
+		if (memcmp(v[i].addr + bytes, none, 16U - bytes) != 0)
+			return false;
+	}
+	return true;
+}
+
+static int do_net_policy(struct job *j)
+{
+	const struct priv_net_policy *p = &j->req->net_policy.policy;
+
+	if (p->range >= j->host->conf.ranges || p->open > 1 || p->tag == 0 || p->n_allow > PRIV_NET_RULES_MAX ||
+	    p->n_deny > PRIV_NET_RULES_MAX || !prefixes_ok(p->allow, p->n_allow) || !prefixes_ok(p->deny, p->n_deny))
+		return refuse(&j->reply->err, "rules of a network");
+	return net_policy(j->host, p, &j->reply->err);
+}
+
+static int do_net_names(struct job *j)
+{
+	const struct req_net_names *q = &j->req->net_names;
+	uint32_t i;
+
+	if (q->range >= j->host->conf.ranges || q->n == 0 || q->n > PRIV_NET_NAMES_MAX || q->life_s == 0 ||
+	    q->life_s > PRIV_NET_LIFE_MAX_S || !prefixes_ok(q->v, q->n))
+		return refuse(&j->reply->err, "addresses of a name");
+	for (i = 0; i < q->n; i++)
+		if (q->v[i].len != (q->v[i].family == AF_INET ? 32 : 128) || priv_net_fenced(&q->v[i]))
+			return refuse(&j->reply->err, "addresses of a name");
+	return net_names(j->host, q->range, q->life_s, q->v, q->n, &j->reply->err);
 }
 
 static int do_template_build(struct job *j)
@@ -292,6 +355,9 @@ static const struct row {
 	[REQ_BASE_LAY] = {sizeof(struct req_base), 1, 1, do_base_lay},
 	[REQ_BASE_DROP] = {sizeof(struct req_base), 0, 0, do_base_drop},
 	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
+	[REQ_NET_OPEN] = {sizeof(struct req_plain), 0, 0, do_net_open},
+	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},
+	[REQ_NET_NAMES] = {sizeof(struct req_net_names), 0, 0, do_net_names},
 };
 
 static int serve_one(struct job *j, size_t len)
@@ -364,14 +430,27 @@ static int serve_request(struct host *h, int sock, union req *req)
 
 static void serve_loop(struct host *h, int sock, int signals)
 {
-	struct pollfd p[3] = {{.fd = sock, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.events = POLLIN}};
+	struct pollfd p[5] = {{.fd = sock, .events = POLLIN},
+			      {.fd = signals, .events = POLLIN},
+			      {.events = POLLIN},
+			      {.events = POLLIN},
+			      {.events = POLLIN}};
+	int net[2], ready;
 	union req *req = NEW(union req);
 	struct signalfd_siginfo info;
 
 	for (;;) {
 		p[2].fd = h->mount.keeper;
-		if (poll(p, 3, -1) < 0 && errno != EINTR)
+		net_fds(h, net);
+		p[3].fd = net[0];
+		p[4].fd = net[1];
+		ready = poll(p, ARRAY_LEN(p), net_pause(h));
+		if (ready < 0 && errno != EINTR)
 			break;
+		if (ready == 0 || p[3].revents || p[4].revents)
+			net_tend(h);
+		if (ready == 0) /* nobody waits for us */
+			net_work(h);
 		if (p[1].revents && read(signals, &info, sizeof(info)) > 0)
 			host_reap();
 		if (p[2].revents)
@@ -470,12 +549,15 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
 	if (r == 0)
 		r = lock_state(conf, &j.reply->err);
+	if (r == 0)
+		r = net_init(&h, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
 		_exit(1);
 	h.sock = sock;
 	serve_loop(&h, sock, signals);
 	template_stop(&h);
 	mount_leave(&h);
+	net_leave(&h);
 	cgroup_fini(&h.cgroups);
 	_exit(0);
 }

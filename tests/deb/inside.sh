@@ -29,7 +29,7 @@ systemd-tmpfiles --create berth.conf || fail "tmpfiles"
 # The state directory is not in the layered file system.
 mkdir -p /srv/berth
 mount --bind /srv/berth /var/lib/berth
-berthd --config /etc/berth/berthd.conf --set "sandbox.ids-first=$((65536 * 60000))" --set sandbox.max=16 --set sandbox.workspace=256M \
+berthd --config /etc/berth/berthd.conf --set network.mode=none --set "sandbox.ids-first=$((65536 * 60000))" --set sandbox.max=16 --set sandbox.workspace=256M \
 	--set mount.takeover=0 --set sandbox.cgroup-parent=berth-deb-test >/tmp/log 2>&1 &
 daemon=$!
 for ((i = 0; i < 600; i++)); do

@@ -13,6 +13,9 @@
 # A daemon of a test gives its mount up when it ends (mount.takeover=0); TAKEOVER=10s before start_daemon is for tests of
 # the opposite, and the keeper of the mount is ended with the test.
 #
+# Sandboxes have no network, and the daemon makes nothing of one on this host: NETWORK=veth and the like are for tests
+# that live in a network namespace of their own (tests/lib/net.sh).
+#
 # From outside: BERTH_BUILD (the build directory), BERTH_AGENT (a static agent, when the build's own is not), KEEP=1
 # (leave the directory for a look).
 set -eu -o pipefail
@@ -33,6 +36,7 @@ DAEMON=
 IDS_FIRST=$((65536 * (1024 + 16 * ($$ % 3000))))
 IDS_COUNT=16
 export BERTH_URL=unix:$STATE/run/api.sock
+export BERTHD_NETWORK_MODE=none
 TESTING=$(basename "$0" .sh)
 
 say() { printf '%s: %s\n' "$TESTING" "$*"; }
@@ -109,7 +113,7 @@ daemon_is_up() {
 
 # run_daemon ARGUMENTS...: berthd in the foreground, as every test of this file runs it.
 run_daemon() {
-	exec "$BERTH_BUILD/berthd" --set "daemon.state-dir=$STATE" --set "daemon.agent=$BERTH_AGENT" \
+	BERTHD_NETWORK_MODE=${NETWORK:-none} exec "$BERTH_BUILD/berthd" --set "daemon.state-dir=$STATE" --set "daemon.agent=$BERTH_AGENT" \
 		--set sandbox.max=16 --set "sandbox.ids-first=$IDS_FIRST" --set sandbox.workspace=1G \
 		--set "mount.takeover=${TAKEOVER:-0}" "$@"
 }
@@ -311,6 +315,7 @@ cleanup() {
 		tail -n 25 "$LOG"
 	fi
 	force_clean
+	if declare -F at_end >/dev/null; then at_end; fi
 	[ "${KEEP:-}" = 1 ] && say "kept: $TOP" || rm -rf --one-file-system "$TOP"
 	exit "$status"
 }

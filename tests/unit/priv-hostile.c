@@ -171,6 +171,9 @@ static const size_t sizes[] = {
 	[REQ_BASE_KEEP] = sizeof(struct req_base),
 	[REQ_BASE_LAY] = sizeof(struct req_base),
 	[REQ_BASE_DROP] = sizeof(struct req_base),
+	[REQ_NET_OPEN] = sizeof(struct req_plain),
+	[REQ_NET_POLICY] = sizeof(struct req_net_policy),
+	[REQ_NET_NAMES] = sizeof(struct req_net_names),
 };
 
 /* Every operation with every size but its own, and with every number of descriptors but its own. */
@@ -335,7 +338,8 @@ Test(priv_hostile, fields_at_their_borders)
 {
 	static const uint32_t ops[] = {REQ_BOX_START, REQ_BOX_END,	  REQ_BOX_ALIVE,       REQ_SWEEP,
 				       REQ_BOX_FREEZE, REQ_TEMPLATE_BUILD, REQ_TEMPLATE_REMOVE, REQ_MOUNT_LINKS,
-				       REQ_BASE_KEEP,  REQ_BASE_LAY,	   REQ_BASE_DROP};
+				       REQ_BASE_KEEP,  REQ_BASE_LAY,	   REQ_BASE_DROP,       REQ_NET_POLICY,
+				       REQ_NET_NAMES};
 	unsigned held = descriptors(back()), i, good = 0, found = 0;
 	const unsigned rounds = getenv("BERTH_LONG") ? 1000000 : 10000;
 	union req *q = NEW(union req);
