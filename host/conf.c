@@ -76,6 +76,16 @@ static const struct option options[] = {
 	  "control group below which those of sandboxes are made, berth.slice; empty: the root" },
 	{ "sandbox", "ids-first", KIND_NUMBER, AT(ids_first), 65536, 4000000000U, "1000000", NULL,
 	  "first host id of the ranges of 65536 that sandboxes get" },
+	{ "network", "mode", KIND_WORD, AT(net_mode), 0, 0, "auto", "auto|veth|pasta|none",
+	  "how sandboxes reach the world: by way of this host, by pasta, or not at all; auto: what works" },
+	{ "network", "internet", KIND_WORD, AT(net_internet), 0, 0, "off", "on|off",
+	  "whether a sandbox that does not say may use it" },
+	{ "network", "private", KIND_TEXT, AT(net_private), 0, 0, "", NULL,
+	  "addresses and ranges behind the fence, by commas, that a sandbox may reach when it asks for them" },
+	{ "network", "dns", KIND_TEXT, AT(net_dns), 0, 0, "", NULL,
+	  "addresses of the resolvers that are asked for sandboxes, by commas; empty: those of /etc/resolv.conf" },
+	{ "network", "ready", KIND_NUMBER, AT(net_ready), 0, 256, "4", NULL,
+	  "networks that are kept ready for sandboxes to come" },
 	{ "api", "listen", KIND_TEXT, AT(api_listen), 0, 0, "", NULL,
 	  "TCP address of the API, 127.0.0.1:7070, where every request needs a key; empty: none" },
 	{ "api", "head-timeout", KIND_TIME, AT(head_timeout), 100, 3600000, "30s", NULL,
@@ -184,8 +194,8 @@ static int set(struct conf *c, const char *section, const char *key, const char 
 						 options[i].key);
 	if (used)
 		return err_set(e, -EINVAL, "bad-config", "[%s] has no key %.40s; it has %s", section, key, known);
-	return err_set(e, -EINVAL, "bad-config", "no section [%.40s]; there are daemon, mount, sandbox, api, store",
-		       section);
+	return err_set(e, -EINVAL, "bad-config",
+		       "no section [%.40s]; there are daemon, mount, sandbox, network, api, store", section);
 }
 
 void conf_default(struct conf *c)

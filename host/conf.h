@@ -28,6 +28,8 @@ struct conf {
 	char api_listen[CONF_TEXT_MAX];
 	uint64_t body_max, connections, failures, api_threads, head_timeout;
 	uint64_t map_size, disk_low, disk_stop;
+	char net_mode[CONF_TEXT_MAX], net_internet[CONF_TEXT_MAX], net_private[CONF_TEXT_MAX], net_dns[CONF_TEXT_MAX];
+	uint64_t net_ready;
 	uint64_t gc_interval, keep_stopped, keep_stopped_count;
 };
 

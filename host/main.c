@@ -14,6 +14,7 @@
 #include "host/fs/fs.h"
 #include "host/http/http.h"
 #include "host/manager.h"
+#include "host/net/network.h"
 #include "host/priv/priv.h"
 #include "host/restore.h"
 #include "host/sandbox/hub.h"
@@ -56,6 +57,7 @@ struct berthd {
 	struct loop *loop;
 	struct pool *work, *notify, *dial, *api;
 	struct fs *fs;
+	struct network *network;
 	struct hub *hub;
 	struct api front;
 	struct e2b e2b;
@@ -169,6 +171,31 @@ static int own_key(struct berthd *b, struct err *e)
 	return secrets_key(dir, b->priv_conf.uid, b->priv_conf.gid, &b->seal_key, e);
 }
 
+static int network_conf(struct berthd *b, struct err *e)
+{
+	static const struct {
+		const char *word;
+		enum priv_net_mode mode;
+	} modes[] = { { "auto", PRIV_NET_AUTO }, { "veth", PRIV_NET_VETH }, { "pasta", PRIV_NET_PASTA } };
+	struct priv_conf *p = &b->priv_conf;
+	AUTO(str_free) char *list = must_strdup(b->conf.net_private);
+	char *word, *save = NULL;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(modes); i++)
+		if (str_eq(b->conf.net_mode, modes[i].word))
+			p->net_mode = modes[i].mode;
+	if (p->allow_fake)
+		p->net_mode = PRIV_NET_NONE;
+	p->net_ready = (uint32_t)b->conf.net_ready;
+	for (word = strtok_r(list, ", ", &save); word; word = strtok_r(NULL, ", ", &save))
+		if (p->n_private == PRIV_PRIVATE_MAX || policy_prefix(word, &p->private_[p->n_private++]) < 0)
+			return err_set(e, -EINVAL, "bad-config",
+				       "network.private: \"%.60s\": up to %d addresses and ranges are wanted", word,
+				       (int)PRIV_PRIVATE_MAX);
+	return 0;
+}
+
 static int prepare(struct berthd *b, struct err *e)
 {
 	struct priv_conf *p = &b->priv_conf;
@@ -202,7 +229,7 @@ static int prepare(struct berthd *b, struct err *e)
 	p->ranges = (uint32_t)b->conf.sandboxes;
 	facts_look(&b->facts);
 	p->allow_fake = str_eq(b->conf.box, "fake");
-	return 0;
+	return network_conf(b, e);
 }
 
 /* --- after -------------------------------------------------------------------------------------------------------- */
@@ -328,13 +355,14 @@ static int front_up(struct berthd *b, struct err *e)
 				 .secrets = b->secrets,
 				 .watchers = b->watchers,
 				 .facts = &b->facts,
+				 .network = b->network,
 				 .box = c->box,
 				 .mount_dir = c->mount_dir,
 				 .takeover_ms = c->takeover,
 				 .started_ns = clock_wall() };
 	v1_init(&b->front);
 	routes = v1_routes(&n);
-	b->e2b = (struct e2b){ .hub = b->hub, .keys = b->keys, .loop = b->loop,
+	b->e2b = (struct e2b){ .hub = b->hub, .network = b->network, .keys = b->keys, .loop = b->loop,
 				.spool_dir = must_strdup(tmp),
 				.interpreter_dir = c->interpreter,
 				.body_max_b = c->body_max,
@@ -393,6 +421,7 @@ static void bring_up(void *ctx)
 		.gc_interval_ms = c->gc_interval,
 		.keep_stopped_ms = c->keep_stopped,
 		.keep_stopped_count = c->keep_stopped_count,
+		.network = b->network,
 		.events = b->events,
 		.secrets = b->secrets,
 	};
@@ -523,6 +552,17 @@ static int signals(struct berthd *b, struct err *e)
 	return r < 0 ? err_sys(e, r, "epoll_ctl") : 0;
 }
 
+static int network_up(struct berthd *b, struct err *e)
+{
+	const struct network_conf nc = { .priv = b->priv,
+					 .ranges = b->priv_conf.ranges,
+					 .internet = str_eq(b->conf.net_internet, "on"),
+					 .private_ = { .v = b->priv_conf.private_, .n = b->priv_conf.n_private },
+					 .dns = b->conf.net_dns };
+
+	return network_new(&nc, &b->network, e);
+}
+
 static int start(struct berthd *b, struct err *e)
 {
 	struct store_conf sc = { .map_size_b = b->conf.map_size, .create = true };
@@ -546,6 +586,8 @@ static int start(struct berthd *b, struct err *e)
 		b->ticker = loop_timer(b->loop, clock_after_ms(TICK_MS), tick, b);
 	}
 	if (r == 0)
+		r = network_up(b, e);
+	if (r == 0)
 		r = mount_up(b, e);
 	if (r == 0)
 		r = signals(b, e);
@@ -562,6 +604,7 @@ static void finish(struct berthd *b)
 	/* A start that failed takes away what it made; what it took over stays for the next one, for its time. */
 	if (b->mounted && !b->stopping && !b->priv_died && !b->mount.taken)
 		(void)!priv_unmount(b->priv, NULL);
+	network_free(&b->network);
 	fs_free(&b->fs);
 	pool_free(&b->api);
 	pool_free(&b->dial);

@@ -178,7 +178,8 @@ struct priv_net_state {
 /** priv_net_open() - what there is, and the sockets. Call once. */
 int priv_net_open(struct priv *priv, struct priv_net_state *ret, struct err *e) MUST_CHECK;
 /** priv_net_policy() - from now on, for a sandbox that is about to start or runs. Connections that it does not allow
- * are cut. It goes with the sandbox. Return: 0; -EINVAL; -EOPNOTSUPP slug "no-network"; -errno: the one before still holds.
+ * are cut. It goes with the sandbox. Return: 0; -EINVAL; -EOPNOTSUPP slug "no-network"; -errno: the one before still
+ * holds.
  */
 int priv_net_policy(struct priv *priv, const struct priv_net_policy *policy, struct err *e) MUST_CHECK;
 /** priv_net_names() - addresses that the answer to an allowed name has told: allowed for @life_s. */

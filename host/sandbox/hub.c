@@ -64,8 +64,10 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 		s->info.stopped_ns = clock_wall();
 		s->info.ends_ns = 0;
 		s->info.pid = 0;
-		if (s->has_range)
+		if (s->has_range) {
+			network_forget(hub->conf.network, s->range);
 			hub->ranges[s->range] = false;
+		}
 		s->has_range = false;
 	}
 	if (state >= SANDBOX_STOPPED && s->has_from && s->no_wait) {
@@ -174,14 +176,17 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	map_remove(&hub->by_id, span_str(s->info.id));
 	if (s->info.name[0])
 		map_remove(&hub->by_name, span_str(s->info.name));
-	if (s->has_range)
+	if (s->has_range) {
+		network_forget(hub->conf.network, s->range);
 		hub->ranges[s->range] = false;
+	}
 	list_remove(&s->node);
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
 	str_free(&s->meta);
 	str_free(&s->door);
 	str_free(&s->keep);
+	policy_fini(&s->network);
 	store_hold_free(&s->hold_from);
 	free(s);
 }
@@ -251,6 +256,9 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	r = hub_rules(hub, i->template_, what->keep, &s->keep, e);
 	if (r < 0)
 		return r;
+	r = network_begin(s, what->network, e);
+	if (r < 0)
+		return r;
 	life_deadline(s, what->timeout_ms ? what->timeout_ms : c->timeout_ms);
 	if (what->secrets && str_copy(i->secrets, sizeof(i->secrets), what->secrets) < 0)
 		return err_set(e, -E2BIG, "limit", "the names of its secrets: at most %d bytes", HUB_SECRETS_MAX - 1);
@@ -282,6 +290,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 		str_free(&s->meta);
 		str_free(&s->door);
 		str_free(&s->keep);
+		policy_fini(&s->network);
 		store_hold_free(&s->hold_from);
 		free(s);
 		return r;

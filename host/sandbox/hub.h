@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "host/box/box.h"
 #include "host/fs/fs.h"
+#include "host/net/network.h"
 #include "host/priv/priv.h"
 #include "host/sandbox/event.h"
 #include "host/ws/fill.h"
@@ -74,6 +75,7 @@ struct hub_conf {
 	uint64_t timeout_ms; /* default life; 0: for ever */
 	uint64_t gc_interval_ms; /* at most, between two collections; 0: none by itself */
 	uint64_t keep_stopped_ms, keep_stopped_count; /* of stopped sandboxes; 0: for ever, all */
+	struct network *network; /* of sandboxes; NULL: they have none */
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
 	enum ws_log log_commands;
@@ -111,6 +113,7 @@ struct hub_create {
 	bool no_wait; /* with @from: it runs at once, its files come while commands run already (docs/snapshots.md) */
 	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
+	const struct policy *network; /* what it may reach; NULL: as the configuration says */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
 	struct span door; /* the same for a front door, that shows it to nobody; at most HUB_DOOR_MAX */
@@ -173,6 +176,11 @@ int hub_door(struct hub *hub, const char *id_or_name, struct buf *to, struct err
  * long as it runs or is paused. Return: 0; no-such-sandbox. */
 struct digest;
 int hub_derive(struct hub *hub, const char *id_or_name, const char *word, struct digest *ret, struct err *e) MUST_CHECK;
+/** hub_network() - what it may reach; policy_fini(). Return: 1; 0: it has no network; no-such-sandbox. */
+int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, struct err *e) MUST_CHECK;
+/** hub_set_network() - from now on, also of connections that are there. Return: 0; no-such-sandbox; -EAGAIN slug
+ * "not-running"; -EOPNOTSUPP slug "no-network". */
+int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy *p, struct err *e) MUST_CHECK;
 /** hub_keep() - append the rules of what is kept of it, its template's first. Return: 0; no-such-sandbox. */
 int hub_keep(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
 

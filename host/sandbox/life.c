@@ -218,9 +218,14 @@ int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 		.workspace_b = s->info.workspace_b,
 		.cpu_milli = s->info.cpu_milli,
 		.pids = s->info.pids,
+		.net = s->has_network,
 		.laid = s->is_laid,
 	};
-	int r = hub->conf.kind->start(&hub->box_env, &spec, &started, e);
+	/* What it may reach is there before it is. */
+	int r = s->has_network ? network_apply(hub->conf.network, s->range, s->info.id, &s->network, e) : 0;
+
+	if (r == 0)
+		r = hub->conf.kind->start(&hub->box_env, &spec, &started, e);
 
 	if (r < 0)
 		return r;

@@ -24,9 +24,10 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
 	else if (i.state == SANDBOX_CREATING && i.stopped_ns)
 		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
+	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX + POLICY_TEXT_MAX);
+	network_record(s, &b);
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
-	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX);
 	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
 		   i.why);
 	if (i.owner[0])
@@ -119,6 +120,9 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		i->cpu_milli = (uint32_t)number(v);
 	} else if (str_eq(key, "pids")) {
 		i->pids = (uint32_t)number(v);
+	} else if (str_eq(key, "network")) {
+		s->has_network = true;
+		policy_get(&s->network, v);
 	} else if (str_eq(key, "range")) {
 		s->range = (uint32_t)number(v);
 		s->has_range = true;

@@ -68,6 +68,7 @@ static void load_one(struct hub *hub, const char *id)
 			 "id=%s result=%d", id, r);
 		str_free(&s->meta);
 		str_free(&s->door);
+		policy_fini(&s->network);
 		store_hold_free(&s->hold_from);
 		free(s);
 		return;
@@ -88,7 +89,9 @@ static void load_one(struct hub *hub, const char *id)
 		return;
 	s->pidfd = box.pidfd;
 	s->info.pid = (uint64_t)box.pid; /* a daemon that died while it was made did not get to note it */
-	r = pause_adopt(s, &e);
+	r = network_adopt(s, &e);
+	if (r == 0)
+		r = pause_adopt(s, &e);
 	if (r < 0)
 		log_warn("sandbox", "neither frozen nor thawed", "id=%s why=%s", id, e.text);
 	s->is_found = r == 0;

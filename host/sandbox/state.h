@@ -27,6 +27,8 @@ struct sandbox {
 	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
 	bool is_wanted; /* atomic: somebody waits for whoever holds it, to end it: long work on it breaks off */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
+	bool has_network; /* const while it runs */
+	struct policy network; /* guarded by hub.lock */
 	char *keep; /* rules, while it is made; may be NULL */
 	char *meta, *door; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
@@ -101,6 +103,13 @@ uint64_t stats_oom_kills(struct sandbox *s);
 /* template.c: rules of what is kept: those of the template, and behind them its own, known to be good. free(*ret);
  * NULL: there are none. */
 int hub_rules(struct hub *hub, const char *template_, const char *own, char **ret, struct err *e);
+
+/* network.c: what it may reach, as asked for (NULL: as the configuration says). */
+int network_begin(struct sandbox *s, const struct policy *asked, struct err *e);
+/* One that an earlier daemon left. */
+int network_adopt(struct sandbox *s, struct err *e);
+/* The lines of its record. */
+void network_record(const struct sandbox *s, struct buf *to); /* hub.lock is held */
 
 /* life.c */
 int life_start(struct sandbox *s, struct err *e);

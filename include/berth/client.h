@@ -235,6 +235,8 @@ struct berth_create {
 	const char *const *secrets; /* names, NULL-terminated: files are there while it runs, variables in each of its
 				     * commands; NULL: none */
 	bool no_wait; /* with @from: commands can be run before all the files are there; info.fills tells */
+	const char *internet; /* "on", "off"; NULL: the daemon's default */
+	const char *const *allow, *const *deny; /* as of struct berth_network; NULL: none */
 };
 
 struct berth_info {
@@ -274,6 +276,20 @@ BERTH_API int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms,
 BERTH_API int berth_remove(struct berth *b, const char *id, struct berth_error *e);
 /** berth_timeout() - let it live until @timeout_ms from now; 0: for ever. */
 BERTH_API int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
+/* What it may reach (docs/network.md). Entries are addresses, ranges, names and "*.name"; lists end with NULL. */
+struct berth_network {
+	char mode[8]; /* veth, pasta, none; only told */
+	bool internet;
+	char **allow, **deny;
+};
+
+/** berth_network() - berth_network_free(@ret). */
+BERTH_API int berth_network(struct berth *b, const char *id, struct berth_network *ret, struct berth_error *e);
+BERTH_API void berth_network_free(struct berth_network *n);
+/** berth_set_network() - from now on, also for connections that are there. Errors: no-network, network-private,
+ * bad-network, not-running. */
+BERTH_API int berth_set_network(struct berth *b, const char *id, const struct berth_network *what,
+				struct berth_error *e);
 /** berth_sync() - return when everything that was written in it before is durable on the host. */
 BERTH_API int berth_sync(struct berth *b, const char *id, struct berth_error *e);
 

@@ -14,6 +14,7 @@ const struct cli_row cli_verbs[] = {
 	{ "create", cli_create, false,
 	  "[--template T] [--from ID[@SNAPSHOT] [--no-wait]] [--keep FILE] [--name N] [--timeout TIME] "
 	  "[--on-timeout kill|pause] "
+	  "[--net | --no-net] [--allow X]... [--deny X]... "
 	  "[--meta K=V]... [--secret NAME]... "
 	  "[--memory SIZE]"
 	  " [--workspace SIZE] [--cpu MILLI] [--pids N]",
@@ -50,6 +51,9 @@ const struct cli_row cli_verbs[] = {
 	{ "timeout", cli_timeout, false, "ID TIME", "let it live for this long from now (0: for ever)" },
 	{ "pause", cli_pause, false, "ID...", "freeze sandboxes: processes and memory are kept, files are durable" },
 	{ "resume", cli_resume, false, "ID... [--timeout TIME]", "let paused sandboxes go on" },
+	{ "net", cli_net, false,
+	  "ID [--internet on|off] [--allow X]... [--deny X]... [--remove X]... [--clear]",
+	  "what it may reach: show, change" },
 	{ "kill", cli_kill, false, "ID... [--grace TIME]", "end sandboxes, keep their files" },
 	{ "rm", cli_rm, false, "ID[@SNAPSHOT]... [--force]",
 	  "delete sandboxes with their files (--force: also those that run), or snapshots" },

@@ -32,8 +32,9 @@ int cli_create(struct berth *b, int argc, char **argv)
 	const char *timeout = NULL, *memory = NULL, *workspace = NULL, *cpu = NULL, *pids = NULL, *keep = NULL;
 	AUTO(str_free) char *rules = NULL;
 	struct berth_create what = { .template_ = NULL };
-	struct cli_list meta = { .n = 0 }, secrets = { .n = 0 };
+	struct cli_list meta = { .n = 0 }, secrets = { .n = 0 }, allow = { .n = 0 }, deny = { .n = 0 };
 	bool wait = false; /* as without it */
+	bool net = false, no_net = false;
 	const struct cli_option options[] = {
 		{ "--template", &what.template_, NULL },
 		{ "--name", &what.name, NULL },
@@ -47,6 +48,8 @@ int cli_create(struct berth *b, int argc, char **argv)
 		{ "--workspace", &workspace, NULL },
 		{ "--cpu", &cpu, NULL },
 		{ "--pids", &pids, NULL },
+		{ "--net", NULL, &net },
+		{ "--no-net", NULL, &no_net },
 	};
 	struct berth_info info;
 	struct berth_error e;
@@ -55,6 +58,8 @@ int cli_create(struct berth *b, int argc, char **argv)
 
 	argc = cli_list(argc, argv, "--meta", &meta);
 	argc = argc < 0 ? argc : cli_list(argc, argv, "--secret", &secrets);
+	argc = argc < 0 ? -1 : cli_list(argc, argv, "--allow", &allow);
+	argc = argc < 0 ? -1 : cli_list(argc, argv, "--deny", &deny);
 	n = argc < 0 ? -1 : cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 	if (n != 0)
 		return n < 0 ? CLI_USAGE : cli_usage("create", "unexpected: %s", rest[0]);
@@ -69,6 +74,11 @@ int cli_create(struct berth *b, int argc, char **argv)
 	what.keep = rules;
 	what.metadata = meta.v;
 	what.secrets = secrets.v;
+	what.allow = allow.v;
+	what.deny = deny.v;
+	if (net && no_net)
+		return cli_usage("create", "--net and --no-net");
+	what.internet = net ? "on" : no_net ? "off" : NULL;
 	if (what.from && !what.no_wait)
 		cli_progress(b, false, what.from, 0);
 	n = berth_create(b, &what, &info, &e);

@@ -50,6 +50,8 @@ int client_text(struct berth *b, const char *method, const char *path, struct sp
  */
 int client_upgrade(struct berth *b, const char *method, const char *path, struct span json, int body_fd, int *ret_fd,
 		   struct buf *rest, struct berth_error *e);
+/* network.c: a member that is an array of texts. */
+void client_put_list(struct json_writer *w, const char *key, const char *const *v);
 void client_close(struct berth *b);
 
 /** client_lines() - GET lines, each given to @fn until it returns not 0, which is returned. With @follow an end is an

@@ -260,6 +260,14 @@ int berth_create(struct berth *b, const struct berth_create *what, struct berth_
 			jw_str(&w, span_str(*name));
 		jw_close(&w, ']');
 	}
+	if (what->internet) {
+		jw_key(&w, "internet");
+		jw_bool(&w, str_eq(what->internet, "on"));
+	}
+	if (what->allow && *what->allow)
+		client_put_list(&w, "allow", what->allow);
+	if (what->deny && *what->deny)
+		client_put_list(&w, "deny", what->deny);
 	jw_close(&w, '}');
 	r = watched ? create_watched(b, id, buf_span(&body), &j, e)
 		    : client_json(b, "POST", "/v1/sandboxes", buf_span(&body), &j, e);

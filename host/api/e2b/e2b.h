@@ -18,6 +18,7 @@
 
 struct e2b {
 	struct hub *hub;
+	struct network *network; /* of sandboxes */
 	struct keys *keys;
 	struct loop *loop;
 	struct pool *pool; /* may block for a while */

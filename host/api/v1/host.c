@@ -6,6 +6,7 @@
 #include "host/api/v1/v1.h"
 
 #include "base/str.h"
+#include "host/net/network.h"
 #include "host/fs/fs.h"
 #include "json/json.h"
 
@@ -77,6 +78,21 @@ static void put_limit(struct json_writer *w, const struct api *api, const char *
 	part(w, "limits", name, !*version ? "missing" : str_eq(api->box, "oci") ? "on" : "off", words);
 }
 
+/* The kinds of networks, and why one is not there. */
+static void put_network(struct json_writer *w, const struct api *api)
+{
+	static const char *const kinds[] = { "veth", "pasta" };
+	const char *why, *is = network_words(api->network, &why);
+	bool none = str_eq(is, "none"), switched_off = str_starts(why, "switched off");
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(kinds); i++)
+		part(w, "network", kinds[i], str_eq(is, kinds[i]) ? "on" : none && !switched_off ? "missing" : "off",
+		     str_eq(is, kinds[i]) || none ? why : "another one is used");
+	part(w, "network", "internet", none ? "off" : network_default(api->network) ? "on" : "off",
+	     "what holds for a sandbox that does not say");
+}
+
 static void put_backends(struct json_writer *w, const struct api *api)
 {
 	const struct facts *f = api->facts;
@@ -139,6 +155,7 @@ int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	part(&w, "watcher", "inotify", s.inotify ? "on" : s.fanotify ? "off" : "untested",
 	     "directory by directory, where fanotify does not work");
 	put_mount(&w, api);
+	put_network(&w, api);
 	put_backends(&w, api);
 	jw_close(&w, ']');
 	jw_close(&w, '}');

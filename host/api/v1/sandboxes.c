@@ -57,8 +57,10 @@ static void put_secrets(struct json_writer *w, const char *names)
 	jw_close(w, ']');
 }
 
-static void put_info(struct json_writer *w, struct hub *hub, const struct hub_info *i)
+static void put_info(struct json_writer *w, const struct api *api, const struct hub_info *i)
 {
+	struct hub *hub = api->hub;
+
 	jw_open(w, '{');
 	jw_kstr(w, "id", i->id);
 	jw_kstr(w, "name", i->name);
@@ -95,6 +97,9 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	}
 	put_keep(w, hub, i);
 	jw_ku64(w, "left_out", i->left_out);
+	jw_key(w, "network");
+	if (v1_put_network(w, api, i->id, NULL) < 0) /* removed meanwhile */
+		jw_raw(w, span_str("{\"mode\":\"none\",\"internet\":false,\"allow\":[],\"deny\":[]}"));
 	jw_key(w, "replication");
 	jw_open(w, '{');
 	jw_key(w, "up");
@@ -112,11 +117,11 @@ static void put_info(struct json_writer *w, struct hub *hub, const struct hub_in
 	jw_close(w, '}');
 }
 
-static void reply_info(struct http_res *res, struct hub *hub, const struct hub_info *i)
+static void reply_info(struct http_res *res, const struct api *api, const struct hub_info *i)
 {
 	struct json_writer w = { .b = &res->body };
 
-	put_info(&w, hub, i);
+	put_info(&w, api, i);
 	buf_append(&res->body, "\n", 1);
 }
 
@@ -167,11 +172,13 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	struct api *api = ctx;
 	AUTO(json_free) struct json *j = NULL;
 	struct hub_create what = { .timeout_ms = 0 };
+	struct policy network = POLICY_NULL;
 	struct hub_info info;
 	struct buf meta, secrets;
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
-			"cpu_milli:u pids:u from:s no_wait:b keep:s secrets:as",
+			"cpu_milli:u pids:u from:s no_wait:b keep:s secrets:as "
+			"internet:b allow:as deny:as",
 			&j, e);
 
 	if (r == 0)
@@ -201,19 +208,25 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	buf_init(&meta, HUB_META_MAX);
 	r = read_meta(j, &meta, e);
 	what.meta = buf_span(&meta);
+	if (r == 0 && (json_get(j, "internet") || json_get(j, "allow") || json_get(j, "deny"))) {
+		r = v1_read_network(api, j, &network, e);
+		what.network = &network;
+	}
 	if (r == 0)
 		r = hub_create(api->hub, &what, &info, e);
+	policy_fini(&network);
 	buf_fini(&meta);
 	buf_fini(&secrets);
 	if (r < 0)
 		return r;
 	res->status = 201;
-	reply_info(res, api->hub, &info);
+	reply_info(res, api, &info);
 	return 0;
 }
 
 struct listing {
 	struct json_writer w;
+	const struct api *api;
 	struct hub *hub;
 	const char *key, *value; /* of metadata; NULL: all */
 };
@@ -245,14 +258,14 @@ static int list_one(void *ctx, const struct hub_info *info)
 	struct listing *l = ctx;
 
 	if (is_wanted(l, info->id))
-		put_info(&l->w, l->hub, info);
+		put_info(&l->w, l->api, info);
 	return 0;
 }
 
 int v1_sandbox_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct listing l = { .w = { .b = &res->body }, .hub = api->hub, .value = http_query(req, "value") };
+	struct listing l = { .w = { .b = &res->body }, .api = api, .hub = api->hub, .value = http_query(req, "value") };
 	uint64_t all;
 	int r = v1_query_u64(req, "all", 0, &all, e);
 
@@ -275,7 +288,7 @@ int v1_sandbox_get(void *ctx, struct http_req *req, struct http_res *res, struct
 	int r = hub_find_any(api->hub, http_segment(req, 0), &info, e);
 
 	if (r == 0)
-		reply_info(res, api->hub, &info);
+		reply_info(res, api, &info);
 	return r;
 }
 

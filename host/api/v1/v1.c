@@ -23,6 +23,8 @@ static const struct http_route routes[] = {
 	{ "POST", "/v1/sandboxes/{}/pause", v1_sandbox_pause, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/resume", v1_sandbox_resume, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/timeout", v1_sandbox_timeout, ACCESS_RUN, NULL },
+	{ "GET", "/v1/sandboxes/{}/network", v1_network_get, ACCESS_READ, NULL },
+	{ "PUT", "/v1/sandboxes/{}/network", v1_network_put, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/sync", v1_sandbox_sync, ACCESS_RUN, "timeout_ms" },
 	{ "POST", "/v1/sandboxes/{}/exec", v1_exec, ACCESS_RUN, NULL },
 	{ "GET", "/v1/sandboxes/{}/stream", v1_stream, ACCESS_RUN, "secrets command" },

@@ -25,6 +25,7 @@ struct api {
 	struct list waiting; /* for the ends of commands; the loop's */
 	struct http *http;
 	const struct facts *facts;
+	struct network *network; /* of sandboxes */
 	const char *box; /* the configured kind */
 	const char *mount_dir;
 	uint64_t takeover_ms; /* how long the mount waits for the next daemon */
@@ -54,7 +55,7 @@ http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_ge
 	v1_log, v1_file_head, v1_statfs, v1_xattr_get, v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics,
 	v1_host, v1_tunnel, v1_listen, v1_stats, v1_logs, v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove,
 	v1_secret_key, v1_secret_list, v1_secret_add, v1_secret_rotate, v1_secret_remove, v1_secret_audit, v1_restore,
-	v1_export, v1_import, v1_archive_put, v1_fork, v1_diff;
+	v1_export, v1_import, v1_archive_put, v1_fork, v1_diff, v1_network_get, v1_network_put;
 
 /* The member "disk": of the state directory. */
 struct json_writer;
@@ -84,5 +85,12 @@ int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct li
  * where there are rules of what is kept: it takes a walk. export.c */
 int v1_left_out(struct api *api, const char *id, const struct digest *root, const char *path, uint64_t *ret,
 		struct err *e) MUST_CHECK;
+
+/* network.c: the members of what a sandbox may reach; @ret is for policy_fini(). Return: 0 or -errno. */
+struct policy;
+struct json;
+struct json_writer;
+int v1_put_network(struct json_writer *w, const struct api *api, const char *id, struct err *e);
+int v1_read_network(const struct api *api, const struct json *j, struct policy *ret, struct err *e);
 
 #endif

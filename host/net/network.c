@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A table of policies by range, for the thread that is asked for names; the filter has what it needs of them. The order
+ * of a change: what is refused more is refused in both before the caller hears of it.
+ */
+#include "host/net/network.h"
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "host/net/names.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct entry {
+	bool used;
+	struct policy policy;
+};
+
+struct network {
+	struct network_conf conf;
+	struct priv_net_state state;
+	struct names *names;
+	struct lock lock;
+	struct entry *entries; /* conf.ranges; guarded by lock */
+};
+
+static enum policy_verdict judge(void *ctx, uint32_t range, const char *name)
+{
+	struct network *n = ctx;
+	enum policy_verdict v = POLICY_REFUSED;
+
+	lock_take(&n->lock);
+	if (n->entries[range].used)
+		v = policy_name(&n->entries[range].policy, name);
+	lock_drop(&n->lock);
+	return v;
+}
+
+static int learn(void *ctx, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t count)
+{
+	struct network *n = ctx;
+	struct priv_prefix open[PRIV_NET_NAMES_MAX];
+	struct err e = ERR_NULL;
+	size_t i, k = 0;
+	int r;
+
+	/* One that the operator lets be told lies behind the fence, where names open nothing. */
+	for (i = 0; i < count; i++)
+		if (!priv_net_fenced(&v[i]))
+			open[k++] = v[i];
+	r = k ? priv_net_names(n->conf.priv, range, life_s, open, k, &e) : 0;
+	if (r < 0)
+		log_warn("names", "addresses of a name are not let through", "range=%u why=%s", range, e.text);
+	return r;
+}
+
+/* Whoever may reach an address behind the fence may be told it. */
+static bool hides(void *ctx, uint32_t range, const struct priv_prefix *p)
+{
+	struct network *n = ctx;
+	bool may = !priv_net_fenced(p);
+
+	if (may || policy_is_private(p, &n->conf.private_))
+		return !may;
+	lock_take(&n->lock);
+	may = n->entries[range].used && policy_covers(&n->entries[range].policy.allow, p);
+	lock_drop(&n->lock);
+	return !may;
+}
+
+int network_new(const struct network_conf *conf, struct network **ret, struct err *e)
+{
+	struct network *n = NEW(struct network);
+	struct names_conf nc = {
+		.ranges = conf->ranges, .home = priv_net_home, .judge = judge, .learn = learn, .hides = hides, .ctx = n
+	};
+	int r;
+
+	n->conf = *conf;
+	n->entries = must_calloc(conf->ranges, sizeof(*n->entries));
+	lock_init(&n->lock, "network", LOCK_LEAF);
+	*ret = n;
+	r = priv_net_open(conf->priv, &n->state, e);
+	if (r < 0 || n->state.mode == PRIV_NET_NONE)
+		return r;
+	nc.udp = n->state.dns_udp;
+	nc.tcp = n->state.dns_tcp;
+	nc.dns = conf->dns;
+	return names_start(&nc, &n->names, e);
+}
+
+void network_free(struct network **network)
+{
+	struct network *n = take(network);
+	uint32_t i;
+
+	if (!n)
+		return;
+	names_stop(&n->names);
+	for (i = 0; i < n->conf.ranges; i++)
+		policy_fini(&n->entries[i].policy);
+	lock_fini(&n->lock);
+	free(n->entries);
+	free(n);
+}
+
+bool network_has(const struct network *n)
+{
+	return n && n->state.mode != PRIV_NET_NONE;
+}
+
+const char *network_words(const struct network *n, const char **why)
+{
+	*why = n ? n->state.why : "";
+	if (!network_has(n))
+		return "none";
+	return n->state.mode == PRIV_NET_VETH ? "veth" : "pasta";
+}
+
+bool network_default(const struct network *n)
+{
+	return n && n->conf.internet;
+}
+
+const struct policy_private *network_private(const struct network *n)
+{
+	return n ? &n->conf.private_ : NULL;
+}
+
+/* @p NULL: nobody has this range. */
+static void put(struct network *n, uint32_t range, const struct policy *p)
+{
+	struct policy copy = POLICY_NULL, old;
+
+	if (p)
+		policy_copy(&copy, p);
+	lock_take(&n->lock);
+	old = n->entries[range].policy;
+	n->entries[range].policy = copy;
+	n->entries[range].used = p != NULL;
+	lock_drop(&n->lock);
+	policy_fini(&old);
+}
+
+int network_apply(struct network *n, uint32_t range, const char *id, const struct policy *p, struct err *e)
+{
+	struct priv_net_policy *compiled;
+	int r;
+
+	if (!network_has(n))
+		return err_set(e, -EOPNOTSUPP, "no-network", "sandboxes have no network here: %.150s",
+			       n ? n->state.why : "");
+	compiled = NEW(struct priv_net_policy);
+	policy_compile(p, range, id, compiled);
+	r = priv_net_policy(n->conf.priv, compiled, e);
+	mem_free(&compiled);
+	if (r == 0)
+		put(n, range, p);
+	return r;
+}
+
+void network_forget(struct network *n, uint32_t range)
+{
+	if (network_has(n) && range < n->conf.ranges)
+		put(n, range, NULL);
+}

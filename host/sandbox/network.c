@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a sandbox may reach is part of its record; what makes it true is the filter, which is told first when something
+ * is changed: a record that says more than holds would be believed by the next daemon.
+ */
+#include "host/sandbox/state.h"
+
+#include <errno.h>
+
+/* One that is asked for nothing is what there is, also without a network. */
+static bool wants_something(const struct policy *p)
+{
+	return p->internet || p->allow.n_names || p->allow.n_prefixes;
+}
+
+int network_begin(struct sandbox *s, const struct policy *asked, struct err *e)
+{
+	const struct hub_conf *c = &s->hub->conf;
+	bool wants = asked && wants_something(asked);
+	const char *why;
+
+	s->has_network = network_has(c->network) && (c->kind->can & BOX_NETWORK);
+	if (!s->has_network && wants) {
+		network_words(c->network, &why);
+		return err_set(e, -EOPNOTSUPP, "no-network", "sandboxes have no network here: %.150s", why);
+	}
+	if (s->has_network && asked)
+		policy_copy(&s->network, asked);
+	else
+		s->network.internet = s->has_network && network_default(c->network);
+	return 0;
+}
+
+int network_adopt(struct sandbox *s, struct err *e)
+{
+	struct err why = ERR_NULL;
+	int r = s->has_network ? network_apply(s->hub->conf.network, s->range, s->info.id, &s->network, &why) : 0;
+
+	/* The network was switched off meanwhile: it goes on without. */
+	if (r == -EOPNOTSUPP)
+		return 0;
+	if (r < 0 && e)
+		*e = why;
+	return r;
+}
+
+void network_record(const struct sandbox *s, struct buf *to)
+{
+	if (!s->has_network || s->info.state >= SANDBOX_STOPPED)
+		return;
+	buf_printf(to, "network ");
+	policy_put(&s->network, to);
+	buf_printf(to, "\n");
+}
+
+int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, struct err *e)
+{
+	struct sandbox *s;
+	bool has = false;
+
+	*ret = POLICY_NULL;
+	lock_take(&hub->lock);
+	s = hub_get(hub, id_or_name);
+	has = s && s->has_network && s->info.state < SANDBOX_STOPPED;
+	if (has)
+		policy_copy(ret, &s->network);
+	lock_drop(&hub->lock);
+	return s ? has : err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+}
+
+/* It is held meanwhile: who ended it would make its range another's. */
+int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy *p, struct err *e)
+{
+	struct policy old = POLICY_NULL, now = POLICY_NULL;
+	struct sandbox *s;
+	int r = past_hold(hub, id_or_name, &s, e);
+
+	if (r < 0)
+		return r;
+	if (s->info.state >= SANDBOX_STOPPING)
+		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
+	else if (!s->has_network && wants_something(p))
+		r = err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s was made without a network", s->info.id);
+	else if (s->has_network)
+		r = network_apply(hub->conf.network, s->range, s->info.id, p, e);
+	if (r == 0 && s->has_network) {
+		policy_copy(&now, p);
+		lock_take(&hub->lock);
+		old = s->network;
+		s->network = now;
+		lock_drop(&hub->lock);
+		r = record_save(s, e);
+		hub_tell(s, "network", p->internet ? "internet on" : "internet off");
+	}
+	policy_fini(&old);
+	past_release(s);
+	return r;
+}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs inside a sandbox: tries all that it is told and says what came of it, a line each.
+
+	tcp HOST [PORT]     what a web server tells, or refused, timeout, noname, unreachable
+	udp HOST            what an echo server tells
+	name NAME           addresses, sorted, or noname
+	dns SERVER NAME     the answer's code and number of records, asked over UDP; dnstcp: over TCP
+"""
+import errno
+import socket
+import struct
+import sys
+
+WAIT = 8
+
+
+def word(e):
+    if isinstance(e, socket.timeout):
+        return "timeout"
+    if isinstance(e, socket.gaierror):
+        return "noname"
+    return {errno.ECONNREFUSED: "refused", errno.EHOSTUNREACH: "unreachable", errno.ENETUNREACH: "unreachable",
+            errno.EACCES: "refused", errno.EPERM: "denied", errno.ECONNRESET: "refused"}.get(e.errno, str(e))
+
+
+def tcp(host, port="80"):
+    with socket.create_connection((host, int(port)), WAIT) as s:
+        s.settimeout(WAIT)
+        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        text = b""
+        while got := s.recv(4096):
+            text += got
+    return text.split(b"\r\n\r\n", 1)[-1].decode().strip()
+
+
+def udp(host):
+    family, _, _, _, at = socket.getaddrinfo(host, 7777, 0, socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(WAIT)
+        s.connect(at)
+        s.send(b"hello")
+        return s.recv(100).decode()
+
+
+def name(what):
+    return " ".join(sorted({a[4][0] for a in socket.getaddrinfo(what, 80, 0, socket.SOCK_STREAM)}))
+
+
+def query(what, kind=1):
+    labels = b"".join(bytes([len(x)]) + x.encode() for x in what.split(".") if x)
+    return struct.pack(">HHHHHH", 4242, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+def told(m):
+    return "code %d records %d" % (m[3] & 15, struct.unpack(">H", m[6:8])[0])
+
+
+def dns(server, what):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(WAIT)
+        s.connect((server, 53))
+        s.send(query(what))
+        return told(s.recv(65536))
+
+
+def dnstcp(server, what):
+    with socket.create_connection((server, 53), WAIT) as s:
+        q = query(what)
+        s.sendall(struct.pack(">H", len(q)) + q)
+        f = s.makefile("rb")
+        return told(f.read(struct.unpack(">H", f.read(2))[0]))
+
+
+for line in sys.argv[1:]:
+    verb, *rest = line.split()
+    try:
+        print(f"{line}: {globals()[verb](*rest)}", flush=True)
+    except OSError as e:
+        print(f"{line}: {word(e)}", flush=True)
