@@ -242,7 +242,7 @@ end_keeper() {
 	return 0
 }
 
-# Whatever of this state directory is still in the kernel: mounts, loop devices, groups with members, processes.
+# Whatever of this state directory is still in the kernel: mounts, loop devices, groups with members, processes, networks.
 left_behind() {
 	local g
 	awk -v s="$STATE" 'index($5, s "/") == 1 || $5 == s { print "mount " $5 }' /proc/self/mountinfo
@@ -252,6 +252,7 @@ left_behind() {
 	done
 	processes_of_ids | sed 's/^/process /'
 	processes_of_state | sed 's/^/process /'
+	if declare -F net_left >/dev/null; then net_left; fi
 }
 
 force_clean() {

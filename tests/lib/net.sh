@@ -77,6 +77,25 @@ make_world() {
 	serve $$ 93.184.216.1 10.20.0.1 127.0.0.1
 }
 
+# Processes of pasta in this world.
+pastas() {
+	local dir
+	for dir in /proc/[0-9]*; do
+		case $(cat "$dir/comm" 2>/dev/null) in
+		passt* | pasta*) [ "$(readlink "$dir/ns/net")" = "$(readlink /proc/$$/ns/net)" ] && echo "${dir#/proc/}" ;;
+		esac
+	done
+	return 0
+}
+
+# What a daemon has made in this world and not taken away; flow.sh asks at the end.
+net_left() {
+	ip -o link | awk -F': ' '$2 ~ /^bt[0-9a-f]/ { print "link " $2 }'
+	nft list tables 2>/dev/null | awk '$3 ~ /^berth-/ { print "rules " $3 }'
+	pastas | sed 's/^/pasta /'
+}
+no_net_left() { [ -z "$(net_left)" ]; }
+
 # flow.sh calls it at the end, whatever it is.
 at_end() {
 	local p
