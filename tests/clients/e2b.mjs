@@ -263,7 +263,7 @@ await step('fork', async () => {
 })
 await step('updateNetwork', async () => {
   if (!has(s, 'updateNetwork')) return 'none'
-  await s.updateNetwork({ denyOut: ['0.0.0.0/0'] })
+  await s.updateNetwork({ denyOut: ['0.0.0.0/0'] }) // what it does: network.mjs
 })
 await step('kill', async () => {
   const h = await s.commands.run('sleep 300', { background: true, timeoutMs: 0 })

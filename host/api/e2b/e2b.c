@@ -42,7 +42,7 @@ static const struct http_route control[] = {
 	{ "DELETE", "/templates/{}", e2b_template_remove, ACCESS_FILES, NULL },
 	{ "GET", "/teams", e2b_teams, ACCESS_READ, NULL },
 	{ "POST", "/sandboxes/{}/fork", e2b_missing, ACCESS_RUN, NULL },
-	{ "PUT", "/sandboxes/{}/network", e2b_missing, ACCESS_RUN, NULL },
+	{ "PUT", "/sandboxes/{}/network", e2b_network, ACCESS_RUN, NULL },
 	{ "POST", "/v3/templates", e2b_missing, ACCESS_ADMIN, NULL },
 	{ "POST", "/templates", e2b_missing, ACCESS_ADMIN, NULL },
 	{ "POST", "/templates/tags", e2b_missing, ACCESS_ADMIN, NULL },

@@ -61,7 +61,7 @@ void e2b_open_remove(struct e2b_open *o);
 /* The control plane: sandboxes.c, listing.c. */
 http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout, e2b_refresh, e2b_pause, e2b_list,
 	e2b_metrics, e2b_logs, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias, e2b_template_remove,
-	e2b_teams, e2b_missing;
+	e2b_teams, e2b_missing, e2b_network;
 /* The sandbox's own: process.c, files.c. */
 http_handler e2b_health, e2b_envs, e2b_self_metrics, e2b_options, e2b_proc_list, e2b_proc_start, e2b_proc_connect,
 	e2b_proc_update, e2b_proc_input, e2b_proc_close, e2b_proc_signal,
@@ -91,6 +91,12 @@ int e2b_interpreter(struct e2b *e2b, const char *sandbox, struct err *e) MUST_CH
 const char *e2b_sandbox(struct http_req *req);
 /* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */
 char *e2b_user(struct http_req *req);
+
+/* network.c: what a sandbox may reach, of a body and its member with the lists; policy_fini(@ret). Its members. */
+struct policy;
+int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
+		     struct err *e) MUST_CHECK;
+void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
 
 /* One of a list; what is asked about it in figures. */
 void e2b_put_listed(struct e2b *e2b, struct json_writer *w, const struct hub_info *i);

@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/str.h"
 
+#include "host/net/policy.h"
+
 #include <errno.h>
 #include <stdio.h>
 
@@ -54,18 +56,12 @@ static int put_strings(struct json_writer *w, const struct json *j, const char *
 static int refuse_missing(const struct json *j, struct err *e)
 {
 	static const char *const objects[] = { "mcp", "iam", "volumeMounts" };
-	const struct json *network = json_get(j, "network");
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(objects); i++)
 		if (!json_is_empty(json_get(j, objects[i])))
 			return err_set(e, -EINVAL, "not-built", "berth does not have this yet: %s (docs/e2b.md)",
 				       objects[i]);
-	if (!json_is_empty(json_get(network, "rules")) || !json_is_empty(json_get(network, "egressProxy")) ||
-	    !json_is_empty(json_get(network, "allowOut")))
-		return err_set(
-			e, -EINVAL, "not-built",
-			"berth does not have this yet: network rules; its sandboxes reach nothing (docs/e2b.md)");
 	return 0;
 }
 
@@ -124,6 +120,7 @@ int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err
 	AUTO(buf_fini) struct buf meta, door;
 	struct json_writer w = { .b = &meta };
 	struct hub_create what = { .timeout_ms = 0 };
+	struct policy network = POLICY_NULL;
 	struct hub_info info;
 	const char *asked;
 	int r = e2b_body(req, &j, e);
@@ -154,7 +151,11 @@ int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err
 	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
 	if (what.owner[0])
 		what.owner_max = keys_sandboxes(e2b->keys, what.owner);
-	r = hub_create(e2b->hub, &what, &info, e);
+	r = e2b_read_network(e2b, j, json_get(j, "network"), &network, e);
+	what.network = &network;
+	if (r == 0)
+		r = hub_create(e2b->hub, &what, &info, e);
+	policy_fini(&network);
 	if (r < 0)
 		return r == -EAGAIN ? err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may") : r;
 	res->status = 201;
@@ -194,6 +195,7 @@ static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub
 	if (all) {
 		if (e2b_token(e2b, i->id, token, NULL) == 0)
 			jw_kstr(w, "envdAccessToken", token);
+		e2b_put_network(e2b, w, i->id);
 		jw_key(w, "lifecycle");
 		jw_open(w, '{');
 		jw_key(w, "autoResume");

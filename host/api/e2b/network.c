@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Their network in our rules: everything denied is no internet, what is allowed goes before what is denied; names are
+ * allowed only where everything else is denied, and never denied, as there. What would be silently left out is refused.
+ */
+#include "host/api/e2b/e2b.h"
+
+#include "base/str.h"
+#include "host/net/network.h"
+
+#include <errno.h>
+
+#define EVERYTHING "0.0.0.0/0"
+
+static int read_lists(struct e2b *e2b, const struct json *allow, const struct json *deny, struct policy *p,
+		      struct err *e)
+{
+	struct priv_prefix prefix;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < json_len(deny); i++) {
+		const char *one = json_text(json_at(deny, i));
+
+		if (!one || policy_prefix(one, &prefix) < 0)
+			r = err_set(e, -EINVAL, "bad-network", "denyOut: \"%.80s\" is no address and no range",
+				    one ? one : "");
+		else
+			r = policy_deny(p, one, e);
+	}
+	for (i = 0; r == 0 && i < json_len(allow); i++) {
+		const char *one = json_text(json_at(allow, i));
+
+		if (!one)
+			r = err_set(e, -EINVAL, "bad-network", "allowOut must be a list of texts");
+		else if (policy_prefix(one, &prefix) < 0 && p->internet)
+			r = err_set(e, -EINVAL, "bad-network",
+				    "allowOut: domains (\"%.80s\") need denyOut to contain " EVERYTHING, one);
+		else
+			r = policy_allow(p, one, network_private(e2b->network), e);
+	}
+	if (r == -EPERM && e) /* to them a mistake of the request, not of the key */
+		e->code = -EINVAL;
+	return r == -EPERM ? -EINVAL : r;
+}
+
+int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
+		     struct err *e)
+{
+	struct policy p = { .internet = json_get_bool(j, "allow_internet_access", true) };
+	int r;
+
+	if (!json_get_bool(network, "allowPublicTraffic", true) || json_get_str(network, "maskRequestHost", "")[0] ||
+	    !json_is_empty(json_get(network, "httpsPorts")))
+		return err_set(
+			e, -EINVAL, "not-built",
+			"berth does not have this yet: allowPublicTraffic, maskRequestHost and httpsPorts of the "
+			"network (docs/e2b.md)");
+	if (!json_is_empty(json_get(network, "rules")) || !json_is_empty(json_get(network, "egressProxy")))
+		return err_set(
+			e, -EINVAL, "not-built",
+			"berth does not have this yet: network rules that change requests, and a proxy for all of "
+			"them (docs/e2b.md)");
+	r = read_lists(e2b, json_get(network, "allowOut"), json_get(network, "denyOut"), &p, e);
+	/* Their older clients always ask for the internet: where there is none, that is no reason to make nothing. */
+	if (r == 0 && !network_has(e2b->network) && !p.allow.n_names && !p.allow.n_prefixes)
+		p.internet = false;
+	if (r < 0)
+		policy_fini(&p);
+	else
+		*ret = p;
+	return r;
+}
+
+static void put_entry(void *ctx, const char *entry)
+{
+	jw_str(ctx, span_str(entry));
+}
+
+void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id)
+{
+	struct policy p = POLICY_NULL;
+
+	(void)!hub_network(e2b->hub, id, &p, NULL);
+	jw_key(w, "allowInternetAccess");
+	jw_bool(w, p.internet);
+	jw_key(w, "network");
+	jw_open(w, '{');
+	jw_key(w, "allowOut");
+	jw_open(w, '[');
+	policy_each(&p.allow, put_entry, w);
+	jw_close(w, ']');
+	jw_key(w, "denyOut");
+	jw_open(w, '[');
+	if (!p.internet)
+		jw_str(w, span_str(EVERYTHING));
+	policy_each(&p.deny, put_entry, w);
+	jw_close(w, ']');
+	jw_close(w, '}');
+	policy_fini(&p);
+}
+
+/* All of it anew: lists that are not there are empty. */
+int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct policy p = POLICY_NULL;
+	struct hub_info i;
+	int r = e2b_body(req, &j, e);
+
+	if (r == 0)
+		r = e2b_find(e2b, req, &i, e);
+	if (r == 0)
+		r = e2b_read_network(e2b, j, j, &p, e);
+	if (r == 0)
+		r = hub_set_network(e2b->hub, i.id, &p, e);
+	policy_fini(&p);
+	if (r == 0)
+		res->status = 204;
+	return r;
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What sandboxes of E2B's SDK reach, in the world of tests/lib/net.sh: node network.mjs PACKAGE
+import assert from 'node:assert'
+
+const { Sandbox } = await import(process.argv[2])
+const fetched = async (s, where) => {
+  const r = await s.commands.run(`curl -sS -m 8 --noproxy '*' http://${where}/ 2>&1 || :`)
+  return r.stdout.trim()
+}
+const reaches = async (s, where, who) => assert.equal(await fetched(s, where), who)
+const not = async (s, where) => assert.match(await fetched(s, where), /refused|Couldn't connect|not resolve|Failed to connect/)
+const made = []
+const make = async (opts) => {
+  const s = await Sandbox.create('base', { timeoutMs: 120_000, ...opts })
+  made.push(s)
+  return s
+}
+try {
+  // open unless it is said otherwise
+  let s = await make({})
+  await reaches(s, 'example.test', '93.184.216.34')
+  await not(s, '169.254.169.254')
+  await not(s, '10.20.0.2')
+  s = await make({ allowInternetAccess: false })
+  await not(s, '93.184.216.34')
+  await not(s, 'example.test')
+  if (s.updateNetwork) {
+    const all = '0.0.0.0/0'
+    await s.updateNetwork({ denyOut: [all], allowOut: ['example.test', '93.184.216.35'] })
+    await reaches(s, 'example.test', '93.184.216.34')
+    await reaches(s, '93.184.216.35', '93.184.216.35')
+    await not(s, 'other.test')
+    const info = await s.getInfo()
+    assert.equal(info.allowInternetAccess, false)
+    await s.updateNetwork({ denyOut: ['93.184.216.35'] })
+    await reaches(s, '93.184.216.34', '93.184.216.34')
+    await not(s, '93.184.216.35')
+    await assert.rejects(s.updateNetwork({ allowOut: ['example.test'] }), /0\.0\.0\.0\/0/)
+    await assert.rejects(s.updateNetwork({ denyOut: ['example.test'] }), /no address|range/)
+    await assert.rejects(s.updateNetwork({ denyOut: [all], allowOut: ['169.254.169.254'] }), /internet|private/)
+    s = await make({ network: { denyOut: [all], allowOut: ['*.example.test'] } })
+    await reaches(s, 'www.example.test', '93.184.216.34')
+    await not(s, 'example.test:80')
+    await not(s, '93.184.216.35')
+    await assert.rejects(make({ network: { rules: { 'example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /not have this yet/)
+  }
+  console.log(`${process.argv[2]} ok${s.updateNetwork ? '' : ' (no updateNetwork)'}`)
+} finally {
+  for (const s of made) await s.kill()
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The network of E2B's SDK as it comes from npm, the oldest and the youngest, in a world of its own. The packages are those of e2b.sh.
+. "$(dirname "$0")/../lib/net.sh"
+. "$(dirname "$0")/../lib/flow.sh"
+need_template base
+command -v node >/dev/null || skip "Node.js is not installed"
+key=$(cat "$SRC/tests/clients/package.json" "$SRC/tests/clients/package-lock.json" | sha256sum | cut -c 1-12)
+clients=/var/cache/berth-test/clients-$key
+[ -d "$clients" ] || skip "e2b.sh has not fetched the packages"
+cp "$SRC/tests/clients/network.mjs" "$TOP/"
+ln -s "$clients/node_modules" "$TOP/node_modules"
+make_world
+NETWORK=veth start_daemon --set network.dns=93.184.216.99 --set api.listen=127.0.0.1:7070
+E2B_API_KEY=$(berth key create spawner)
+export E2B_API_KEY E2B_API_URL=http://127.0.0.1:7070 E2B_SANDBOX_URL=http://127.0.0.1:7070
+for v in ${BERTH_CLIENTS:-2.10 2.51}; do
+	timeout 100 node "$TOP/network.mjs" "e2b-$v" >"$TOP/of" 2>&1 || fail "e2b $v: $(tail -n 25 "$TOP/of")"
+	say "$(tail -n 1 "$TOP/of")"
+done
