@@ -78,20 +78,32 @@ static void nest_end(struct ask *a, struct rtattr *attr)
 	attr->rta_len = (uint16_t)(a->room + a->h.nlmsg_len - (uint8_t *)attr);
 }
 
+/* The kernel's macros for this leave const behind. */
+static const void *data_of(const struct nlmsghdr *h)
+{
+	return (const uint8_t *)h + NLMSG_HDRLEN;
+}
+
 typedef void each_fn(void *ctx, const struct nlmsghdr *h);
 
 /* Return: 0 when the answer is complete, 1 when more is to come, -errno. */
-static int one_answer(struct nl *nl, uint8_t *b, size_t len, each_fn *fn, void *ctx)
+static int one_answer(struct nl *nl, const uint8_t *b, size_t len, each_fn *fn, void *ctx)
 {
-	const struct nlmsghdr *h = (const void *)b;
+	size_t at = 0;
 
-	for (; NLMSG_OK(h, len); h = NLMSG_NEXT(h, len)) {
+	while (at + sizeof(struct nlmsghdr) <= len) {
+		const struct nlmsghdr *h = (const void *)(b + at);
+		const struct nlmsgerr *error = data_of(h);
+
+		if (h->nlmsg_len < sizeof(*h) || h->nlmsg_len > len - at)
+			return -EPROTO;
+		at += NLMSG_ALIGN(h->nlmsg_len);
 		if (h->nlmsg_seq != nl->seq)
 			continue;
 		if (h->nlmsg_type == NLMSG_DONE)
 			return 0;
 		if (h->nlmsg_type == NLMSG_ERROR)
-			return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+			return error->error;
 		if (fn)
 			fn(ctx, h);
 	}
@@ -117,20 +129,27 @@ static int ask(struct nl *nl, struct ask *a, each_fn *fn, void *ctx)
 	return r;
 }
 
-static const char *text_of(const struct nlmsghdr *h, size_t head, unsigned type)
+/* The content of an attribute behind a head of @head bytes; NULL: there is none. */
+static const void *attr_of(const struct nlmsghdr *h, size_t head, unsigned type)
 {
-	size_t left = h->nlmsg_len - NLMSG_LENGTH(head);
-	const struct rtattr *a = (const void *)((const uint8_t *)NLMSG_DATA(h) + NLMSG_ALIGN(head));
+	const uint8_t *b = (const uint8_t *)h;
+	size_t at = NLMSG_HDRLEN + NLMSG_ALIGN(head);
 
-	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
+	while (at + sizeof(struct rtattr) <= h->nlmsg_len) {
+		const struct rtattr *a = (const void *)(b + at);
+
+		if (a->rta_len < sizeof(*a) || a->rta_len > h->nlmsg_len - at)
+			return NULL;
 		if (a->rta_type == type)
-			return RTA_DATA(a);
+			return b + at + RTA_LENGTH(0);
+		at += RTA_ALIGN((size_t)a->rta_len);
+	}
 	return NULL;
 }
 
 static void see_index(void *ctx, const struct nlmsghdr *h)
 {
-	const struct ifinfomsg *i = NLMSG_DATA(h);
+	const struct ifinfomsg *i = data_of(h);
 
 	if (h->nlmsg_type == RTM_NEWLINK)
 		*(unsigned *)ctx = (unsigned)i->ifi_index;
@@ -253,7 +272,7 @@ struct looking {
 static void see_link(void *ctx, const struct nlmsghdr *h)
 {
 	struct looking *l = ctx;
-	const char *name = h->nlmsg_type == RTM_NEWLINK ? text_of(h, sizeof(struct ifinfomsg), IFLA_IFNAME) : NULL;
+	const char *name = h->nlmsg_type == RTM_NEWLINK ? attr_of(h, sizeof(struct ifinfomsg), IFLA_IFNAME) : NULL;
 
 	if (name)
 		l->link(l->ctx, name);
@@ -271,15 +290,15 @@ int nl_links(struct nl *nl, void (*fn)(void *ctx, const char *name), void *ctx)
 static void see_address(void *ctx, const struct nlmsghdr *h)
 {
 	struct looking *l = ctx;
-	const struct ifaddrmsg *m = NLMSG_DATA(h);
+	const struct ifaddrmsg *m = data_of(h);
 	struct priv_prefix p = {.family = m->ifa_family, .len = m->ifa_prefixlen};
 	const void *addr = NULL;
 
 	if (h->nlmsg_type != RTM_NEWADDR || (p.family != AF_INET && p.family != AF_INET6))
 		return;
-	addr = text_of(h, sizeof(*m), IFA_LOCAL);
+	addr = attr_of(h, sizeof(*m), IFA_LOCAL);
 	if (!addr)
-		addr = text_of(h, sizeof(*m), IFA_ADDRESS);
+		addr = attr_of(h, sizeof(*m), IFA_ADDRESS);
 	if (!addr)
 		return;
 	memcpy(p.addr, addr, size_of(&p));
@@ -298,7 +317,7 @@ int nl_addresses(struct nl *nl, void (*fn)(void *ctx, const struct priv_prefix *
 static void see_route(void *ctx, const struct nlmsghdr *h)
 {
 	struct looking *l = ctx;
-	const struct rtmsg *m = NLMSG_DATA(h);
+	const struct rtmsg *m = data_of(h);
 
 	if (h->nlmsg_type == RTM_NEWROUTE && m->rtm_family == l->family && m->rtm_dst_len == 0 &&
 	    m->rtm_table == RT_TABLE_MAIN && m->rtm_type == RTN_UNICAST)
