@@ -200,10 +200,10 @@ static void on_stream(void *ctx, int fd, unsigned events)
 
 /* --- the question ------------------------------------------------------------------------------------------------- */
 
-static int dial(const struct priv_prefix *at, int type, int *ret)
+static int dial(const struct priv_prefix *at, uint16_t port, int type, int *ret)
 {
-	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(53) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(53) };
+	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(port ? port : 53) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port ? port : 53) };
 	AUTO(fd_close) int fd = socket(at->family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
@@ -223,7 +223,7 @@ static int ask_one(struct query *q, const struct priv_prefix *at)
 {
 	struct names *n = q->names;
 	uint16_t id;
-	int r = dial(at, q->client ? SOCK_STREAM : SOCK_DGRAM, &q->fd);
+	int r = dial(at, n->conf.port, q->client ? SOCK_STREAM : SOCK_DGRAM, &q->fd);
 
 	random_bytes(&id, sizeof(id));
 	message_set_id(q->m + 2, id);

@@ -18,6 +18,7 @@ struct names_conf {
 	uint32_t ranges; /* those who ask have a number below this */
 	const char *dns; /* addresses by commas; "": /etc/resolv.conf, as it is when they are needed */
 	const char *resolv; /* another file in its place, for tests; may be NULL */
+	uint16_t port;	    /* of the resolvers; 0: 53 */
 	/** home() - who asks from this address. Return: 0; -ENOENT. */
 	int (*home)(const struct priv_prefix *from, uint32_t *ret_range);
 	/** judge() - may it ask for @name, which is lower case? */
