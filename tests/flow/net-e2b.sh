@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The network of E2B's SDK as it comes from npm, the oldest and the youngest, in a world of its own. The packages are those of e2b.sh.
+# The network of E2B's SDK as it comes from npm (BERTH_LONG=1: older ones, too) in a world of its own. The packages are those of e2b.sh.
 . "$(dirname "$0")/../lib/net.sh"
 . "$(dirname "$0")/../lib/flow.sh"
 need_template base
@@ -14,7 +14,7 @@ make_world
 NETWORK=veth start_daemon --set network.dns=93.184.216.99 --set api.listen=127.0.0.1:7070
 E2B_API_KEY=$(berth key create spawner)
 export E2B_API_KEY E2B_API_URL=http://127.0.0.1:7070 E2B_SANDBOX_URL=http://127.0.0.1:7070
-for v in ${BERTH_CLIENTS:-2.10 2.51}; do
+for v in ${BERTH_CLIENTS:-2.51 ${BERTH_LONG:+2.10 2.18 2.45}}; do
 	timeout 100 node "$TOP/network.mjs" "e2b-$v" >"$TOP/of" 2>&1 || fail "e2b $v: $(tail -n 25 "$TOP/of")"
 	say "$(tail -n 1 "$TOP/of")"
 done

@@ -45,16 +45,20 @@ try_mode() {
 		"tcp 198.19.16.1: refused" "tcp fd00:ec2::254: refused" "tcp fe80::1%eth0: refused" \
 		"tcp ::ffff:10.20.0.2: refused" "tcp 64:ff9b::a14:2: refused" "tcp 2002:a14:2::1: refused" \
 		"tcp 168.63.129.16: refused" "tcp 2a01:4f8::1: refused"
+	expect "$id" "raw x: none"
 	say "$1: names that tell private addresses"
 	expect "$id" "name rebind.test: noname" "name meta.test: noname" "name mixed.test: noname" "name mapped.test: noname"
-	berth kill "$id" --grace 0
+	local open=$id
 
 	say "$1: nothing"
 	make
+	# By the address of one that may: the first, while both are there.
+	expect "$id" "spoof fd62:6572:7468:1::1000 2a01:4f8::34: timeout"
+	berth kill "$open" --grace 0
 	expect "$id" "tcp 93.184.216.34: refused" "udp 93.184.216.34: unreachable" "tcp 2a01:4f8::34: refused" \
 		"name example.test: noname" "dns 198.19.0.1 secret.tunnel.test: code 3 records 0" \
 		"dnstcp 198.19.0.1 secret.tunnel.test: code 3 records 0" "dns 93.184.216.99 secret.tunnel.test: unreachable"
-	equal "what left by names" "$(cat "$WORLD_TUNNEL")" ""
+	equal "what left by names, and by another address" "$(cat "$WORLD_TUNNEL")" ""
 
 	say "$1: rules, changed while it runs"
 	berth net "$id" --allow 93.184.216.35 --allow '*.example.test' --allow 10.20.0.2

@@ -54,7 +54,7 @@ id=$(berth create --net --deny 93.184.216.35)
 berth cp --quiet "$TOP/line.py" "$id:line.py"
 berth run "$id" --detach -- python3 /workspace/line.py >/dev/null
 grows "at first"
-for how in daemon both orderly; do
+for how in both ${BERTH_LONG:+daemon} orderly; do
 	case $how in
 	daemon) stop_daemon KILL ;;
 	both) kill_all ;;
@@ -76,7 +76,7 @@ equal "allowed again" "$(fetch 93.184.216.34)" 93.184.216.34
 berth kill "$id" --grace 0
 
 # Killed at any moment of making and ending.
-kills=6
+kills=3
 [ -z "${BERTH_LONG:-}" ] || kills=60
 for ((i = 0; i < kills; i++)); do
 	(for k in 1 2 3; do a=$(berth create --net 2>/dev/null) && berth kill "$a" --grace 0; done) >/dev/null 2>&1 &

@@ -4,6 +4,8 @@
 	tcp HOST [PORT]     what a web server tells, or refused, timeout, noname, unreachable
 	udp HOST            what an echo server tells
 	name NAME           addresses, sorted, or noname
+	spoof SOURCE HOST   the same from another address
+	raw x               which family of raw sockets can be had
 	dns SERVER NAME     the answer's code and number of records, asked over UDP; dnstcp: over TCP
 """
 import errno
@@ -40,6 +42,28 @@ def udp(host):
         s.connect(at)
         s.send(b"hello")
         return s.recv(100).decode()
+
+
+def spoof(source, host):
+    """With somebody else's address: this much a program may try without any capability."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
+        s.settimeout(1)
+        s.bind((source, 7000))
+        s.connect((host, 7777))
+        s.send(b"spoofed")
+        return s.recv(100).decode()
+
+
+def raw(_):
+    for family, kind, proto in ((socket.AF_PACKET, socket.SOCK_RAW, 0x300), (socket.AF_INET, socket.SOCK_RAW, 1),
+                                (socket.AF_INET6, socket.SOCK_RAW, 58)):
+        try:
+            socket.socket(family, kind, proto).close()
+            return f"family {family}"
+        except OSError:
+            pass
+    return "none"
 
 
 def name(what):

@@ -60,6 +60,11 @@ class Server6(Server):
     address_family = socket.AF_INET6
 
 
+def tell(what):
+    with open(os.environ["WORLD_TUNNEL"], "a", encoding="latin-1") as f:
+        f.write(what + "\n")
+
+
 def echo(address):
     s = socket.socket(socket.AF_INET6 if v6(address) else socket.AF_INET, socket.SOCK_DGRAM)
     s.bind((address, 7777))
@@ -67,6 +72,8 @@ def echo(address):
     def run():
         while True:
             data, peer = s.recvfrom(65536)
+            if data == b"spoofed":
+                tell("spoofed")
             s.sendto(address.encode() + b" " + data, peer)
     threading.Thread(target=run, daemon=True).start()
 
@@ -80,8 +87,7 @@ def answer(query, stream):
     name, question = ".".join(labels), query[12:at + 5]
     found = ZONE.get(name)
     if name.endswith(".tunnel.test"):
-        with open(os.environ["WORLD_TUNNEL"], "a", encoding="latin-1") as f:
-            f.write(name + "\n")
+        tell(name)
     records = b"".join(
         b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, ZONE_TTL, 16 if kind == 28 else 4)
         + socket.inet_pton(socket.AF_INET6 if kind == 28 else socket.AF_INET, a)
