@@ -122,8 +122,8 @@ static bool pass(struct query *q, uint8_t *m, size_t len)
 	ttl = message_answers(m, len, NAMES_TTL_MAX, see, t);
 	ok = ttl >= 0 && !t->hidden;
 	if (t->hidden)
-		log_warn("names", "an answer with addresses of no internet is not passed on", "name=%s range=%u",
-			 q->q.name, q->range);
+		log_debug("names", "an answer with addresses of no internet is not passed on", "name=%s range=%u",
+			  q->q.name, q->range);
 	/* The addresses outlive what the sandbox was told, so that what it keeps is not void before. */
 	for (at = 0; ok && q->verdict == POLICY_ALLOWED && at < t->n; at += PRIV_NET_NAMES_MAX)
 		ok = n->conf.learn(n->conf.ctx, q->range, MAX((uint32_t)ttl, (uint32_t)NAMES_LIFE_MIN) + NAMES_LIFE_MIN,

@@ -387,32 +387,6 @@ static int make_uplink(struct net *n, struct err *e)
 	return r;
 }
 
-static int veth_uplink(struct host *h, struct net *n, bool adopted, struct err *e)
-{
-	bool there = adopted && nl_ifindex(&n->in_router, RULES_UPLINK) && nl_ifindex(&n->in_home, n->link);
-	char other[80];
-	int r = 0;
-
-	if (rules_blocked(n->of_home, other, sizeof(other))) {
-		if (h->conf.net_mode == PRIV_NET_AUTO)
-			return err_set(e, -EPERM, "forward-blocked", "%s of this host drops what is forwarded", other);
-		log_warn("priv", "a firewall of this host may drop what sandboxes send", "rules=%s", other);
-	}
-	if (!there)
-		r = choose_place(n, e);
-	/* The wall first: there is no moment in which the host could be reached. */
-	if (r == 0)
-		r = rules_host(n->of_home, n->table, n->link, n->at, e);
-	if (r == 0)
-		r = forward(n, e);
-	if (r == 0 && !there)
-		r = make_uplink(n, e);
-	snprintf(n->why, sizeof(n->why), "a link to this host, which forwards and translates addresses");
-	return r;
-}
-
-/* --- by way of pasta ---------------------------------------------------------------------------------------------- */
-
 struct addresses {
 	struct priv_prefix v[1024];
 	size_t n;
@@ -453,6 +427,35 @@ static int watch_addresses(struct net *n, struct err *e)
 		return err_sys(e, -errno, "watching the host's addresses");
 	return own_addresses(n, e);
 }
+
+static int veth_uplink(struct host *h, struct net *n, bool adopted, struct err *e)
+{
+	bool there = adopted && nl_ifindex(&n->in_router, RULES_UPLINK) && nl_ifindex(&n->in_home, n->link);
+	char other[80];
+	int r = 0;
+
+	if (rules_blocked(n->of_home, other, sizeof(other))) {
+		if (h->conf.net_mode == PRIV_NET_AUTO)
+			return err_set(e, -EPERM, "forward-blocked", "%s of this host drops what is forwarded", other);
+		log_warn("priv", "a firewall of this host may drop what sandboxes send", "rules=%s", other);
+	}
+	if (!there)
+		r = choose_place(n, e);
+	/* The wall first: there is no moment in which the host could be reached. */
+	if (r == 0)
+		r = rules_host(n->of_home, n->table, n->link, n->at, e);
+	if (r == 0)
+		r = forward(n, e);
+	if (r == 0 && !there)
+		r = make_uplink(n, e);
+	/* Once more, from the other side: somebody may flush the rules of the host. */
+	if (r == 0)
+		r = watch_addresses(n, e);
+	snprintf(n->why, sizeof(n->why), "a link to this host, which forwards and translates addresses");
+	return r;
+}
+
+/* --- by way of pasta ---------------------------------------------------------------------------------------------- */
 
 /* No port is open in either direction, no address stands for the host; by itself it drops what it does not need, takes
  * a root directory that is empty and filters its system calls. As another user it cannot enter the router. */

@@ -7,7 +7,7 @@
 
 #include <sys/types.h>
 
-enum { NET_NAME_MAX = 64, AGAIN_MS = 1000 };
+enum { NET_NAME_MAX = 64, AGAIN_MS = 500, AGAIN_MAX_MS = 60000 };
 
 enum place_state {
 	PLACE_UNKNOWN, /* perhaps a link of an earlier daemon's */
@@ -37,6 +37,7 @@ struct net {
 	struct net_process gate, pasta;
 	int pasta_fd; /* pidfd; -1 */
 	uint64_t pasta_again; /* not before this */
+	unsigned pasta_ms;    /* what is waited for the next time */
 	int watch; /* of the host's addresses; -1 */
 	struct nl in_home, in_router;
 	struct rules *of_home, *of_router;

@@ -74,6 +74,7 @@ static struct net *net_new(const struct host *h)
 			  .watch = -1,
 			  .in_home = NL_NULL,
 			  .in_router = NL_NULL,
+			  .pasta_ms = AGAIN_MS / 2,
 			  .ranges = h->conf.ranges,
 			  .ready_max = h->conf.net_ready};
 	n->places = must_calloc(n->ranges, sizeof(*n->places));
@@ -333,7 +334,7 @@ void net_work(struct host *h)
 		return;
 	if (place_make(h, n, next_place(n), &e) < 0) {
 		log_warn("priv", "a network was not made ready", "why=%s", e.text);
-		n->work_after = clock_after_ms(AGAIN_MS);
+		n->work_after = clock_after_ms(AGAIN_MAX_MS);
 	}
 }
 
@@ -362,7 +363,11 @@ static void tend_pasta(struct host *h, struct net *n)
 	fd_close(&n->pasta_fd);
 	if (clock_now() < n->pasta_again)
 		return;
-	n->pasta_again = clock_after_ms(AGAIN_MS);
+	/* One that had run for a while is replaced at once; one that does not come to run, ever more seldom. */
+	n->pasta_ms = clock_now() > n->pasta_again + AGAIN_MAX_MS * CLOCK_MS
+			      ? AGAIN_MS
+			      : MIN(2 * n->pasta_ms, (unsigned)AGAIN_MAX_MS);
+	n->pasta_again = clock_after_ms(n->pasta_ms);
 	if (pasta_start(h, n, &e) < 0)
 		log_error("priv", "pasta does not start", "why=%s", e.text);
 	else

@@ -78,6 +78,12 @@ try_mode() {
 	must_fail berth net "$id" --allow 'a..b'
 	must_fail berth net "$id" --allow '1.2.3'
 	berth kill "$id" --grace 0
+	if [ "$1" = veth ]; then
+		make --net
+		nft flush ruleset
+		expect "$id" "tcp 93.184.216.1: refused" "tcp 10.20.0.1: refused"
+		berth kill "$id" --grace 0
+	fi
 	stop_daemon
 }
 

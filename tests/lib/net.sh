@@ -48,6 +48,9 @@ serve() {
 }
 
 make_world() {
+	command -v nft >/dev/null || skip "needs nft"
+	command -v pasta >/dev/null || skip "needs pasta (package passt)"
+	nft add table inet try 2>/dev/null && nft delete table inet try || skip "the kernel has no nftables"
 	ip link set lo up
 	new_net
 	INTERNET=$NET
