@@ -88,6 +88,13 @@ static const struct option options[] = {
 	  "networks that are kept ready for sandboxes to come" },
 	{ "api", "listen", KIND_TEXT, AT(api_listen), 0, 0, "", NULL,
 	  "TCP address of the API, 127.0.0.1:7070, where every request needs a key; empty: none" },
+	{ "api", "tls-listen", KIND_TEXT, AT(tls_listen), 0, 0, "", NULL,
+	  "the same with TLS, 127.0.0.1:7443; empty: none" },
+	{ "api", "tls-cert", KIND_PATH, AT(tls_cert), 0, 0, CONF_DIR "/tls/cert.pem", NULL,
+	  "its certificate with what leads to the authority; read anew when it changes" },
+	{ "api", "tls-key", KIND_PATH, AT(tls_key), 0, 0, CONF_DIR "/tls/key.pem", NULL, "the key of that" },
+	{ "api", "domain", KIND_TEXT, AT(domain), 0, 0, "", NULL,
+	  "name (and :PORT) below which E2B's clients find ports of sandboxes, PORT-ID.DOMAIN; empty: they decide" },
 	{ "api", "head-timeout", KIND_TIME, AT(head_timeout), 100, 3600000, "30s", NULL,
 	  "how long a client may take for the head of a request, or for 4 KiB of its body" },
 	{ "api", "body-max", KIND_SIZE, AT(body_max), MIB, 1024 * GIB, "16G", NULL, "longest request body" },
@@ -307,7 +314,8 @@ int conf_finish(struct conf *c, struct err *e)
 		snprintf(c->mount_dir, sizeof(c->mount_dir), "%.*s/mnt", CONF_TEXT_MAX - 32, c->state_dir);
 	if (!c->socket[0])
 		snprintf(c->socket, sizeof(c->socket), "%.*s/run/api.sock", CONF_TEXT_MAX - 32, c->state_dir);
-	if (c->api_listen[0] && http_address(c->api_listen, &at, &at_len, e) < 0)
+	if ((c->api_listen[0] && http_address(c->api_listen, &at, &at_len, e) < 0) ||
+	    (c->tls_listen[0] && http_address(c->tls_listen, &at, &at_len, e) < 0))
 		return err_wrap(e, "api.listen");
 	if (!group_ok(c->cgroup_parent))
 		return err_set(e, -EINVAL, "bad-config",

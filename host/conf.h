@@ -26,6 +26,7 @@ struct conf {
 	uint64_t ids_first;
 	uint64_t open_timeout, fuse_threads, takeover, calm_rate;
 	char api_listen[CONF_TEXT_MAX];
+	char tls_listen[CONF_TEXT_MAX], tls_cert[CONF_TEXT_MAX], tls_key[CONF_TEXT_MAX], domain[CONF_TEXT_MAX];
 	uint64_t body_max, connections, failures, api_threads, head_timeout;
 	uint64_t map_size, disk_low, disk_stop;
 	char net_mode[CONF_TEXT_MAX], net_internet[CONF_TEXT_MAX], net_private[CONF_TEXT_MAX], net_dns[CONF_TEXT_MAX];

@@ -21,6 +21,7 @@
 #include "host/secret/secret.h"
 #include "host/store/store.h"
 #include "seal/digest.h"
+#include "tls/tls.h"
 #include "wire/trace.h"
 
 #include <errno.h>
@@ -70,9 +71,10 @@ struct berthd {
 	struct loop_timer *ticker; /* the loop's */
 	char *run_dir, *store_dir, *template_dir;
 	struct priv_mounted mount;
-	int lock_fd, listen_fd, tcp_fd, signal_fd;
+	int lock_fd, listen_fd, tcp_fd, tls_fd, signal_fd;
 	struct loop_watch *signal_watch, *priv_watch;
 	bool mounted, stopping, priv_died;
+	int failed; /* why it could not come up; the loop's once it is told */
 };
 
 /* --- before privileges go ----------------------------------------------------------------------------------------- */
@@ -215,6 +217,8 @@ static int prepare(struct berthd *b, struct err *e)
 		r = api_socket(b, e);
 	if (r == 0 && b->conf.api_listen[0])
 		r = http_listen(b->conf.api_listen, &b->tcp_fd, e);
+	if (r == 0 && b->conf.tls_listen[0])
+		r = http_listen(b->conf.tls_listen, &b->tls_fd, e);
 	if (r < 0)
 		return r;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -311,6 +315,7 @@ static int mount_serve(void *ctx, struct err *e)
 }
 
 static void stop_all(void *ctx);
+static void stop_for(void *ctx);
 
 /* A line now and then to those who listen for events, so that who went away is noticed. */
 static void tick(void *ctx)
@@ -329,8 +334,8 @@ static int front_up(struct berthd *b, struct err *e)
 	const struct conf *c = &b->conf;
 	AUTO(str_free) char *tmp = str_printf("%s/tmp", c->state_dir);
 	struct http_conf hc = {
-		.listener = { { .fd = b->listen_fd }, { .fd = b->tcp_fd, .keyed = true } },
-		.listeners = b->tcp_fd >= 0 ? 2 : 1,
+		.listener = { { .fd = b->listen_fd } },
+		.listeners = 1,
 		.gate = { .admit = keys_admit, .ctx = b->keys },
 		.loop = b->loop,
 		.pool = b->api,
@@ -365,16 +370,25 @@ static int front_up(struct berthd *b, struct err *e)
 	b->e2b = (struct e2b){ .hub = b->hub, .network = b->network, .keys = b->keys, .loop = b->loop,
 				.spool_dir = must_strdup(tmp),
 				.interpreter_dir = c->interpreter,
+				.domain = c->domain,
 				.body_max_b = c->body_max,
 				.threads = (unsigned)c->api_threads,
 				.pool = b->api };
 	e2b_init(&b->e2b);
+	if (b->tcp_fd >= 0)
+		hc.listener[hc.listeners++] = (struct http_listener){ .fd = b->tcp_fd, .keyed = true };
+	if (b->tls_fd >= 0)
+		hc.listener[hc.listeners++] = (struct http_listener){ .fd = b->tls_fd, .keyed = true,
+								      .certificate = tls_retriever(),
+								      .priorities = TLS_PRIORITIES };
 	e2b_fronts(&b->e2b, fronts);
 	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front };
-	r = http_start(&hc, fronts, ARRAY_LEN(fronts), &b->front.http, e);
+	r = b->tls_fd >= 0 ? tls_serve(c->tls_cert, c->tls_key, e) : 0;
+	if (r == 0)
+		r = http_start(&hc, fronts, ARRAY_LEN(fronts), &b->front.http, e);
 	b->e2b.http = b->front.http;
 	if (r == 0)
-		b->listen_fd = b->tcp_fd = -1;
+		b->listen_fd = b->tcp_fd = b->tls_fd = -1;
 	return r;
 }
 
@@ -432,8 +446,8 @@ static void bring_up(void *ctx)
 		r = front_up(b, &e);
 	if (r < 0) {
 		log_error("main", "cannot start", "slug=%s why=%s", e.slug, e.text);
-		b->stopping = true;
-		stop_all(b);
+		b->failed = r;
+		loop_post(b->loop, stop_for, b); /* this thread is one of those that the end waits for */
 		return;
 	}
 	log_info("main", "ready", "version=%s socket=%s mount=%s%s%s", PACKAGE_VERSION, c->socket, c->mount_dir,
@@ -507,6 +521,11 @@ static void stop(struct berthd *b)
 		pthread_detach(t);
 	else
 		loop_stop(b->loop);
+}
+
+static void stop_for(void *ctx)
+{
+	stop(ctx);
 }
 
 static void on_signal(void *ctx, int fd, unsigned events)
@@ -622,6 +641,8 @@ static void finish(struct berthd *b)
 		unlink(b->conf.socket);
 	fd_close(&b->listen_fd);
 	fd_close(&b->tcp_fd);
+	tls_end();
+	fd_close(&b->tls_fd);
 	priv_close(&b->priv);
 	priv_mounted_fini(&b->mount);
 	fd_close(&b->lock_fd);
@@ -706,7 +727,9 @@ static enum log_form log_form(const char *word)
 
 int main(int argc, char **argv)
 {
-	struct berthd b = { .lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .mount = PRIV_MOUNTED_NULL, .signal_fd = -1 };
+	struct berthd b = {
+		.lock_fd = -1, .listen_fd = -1, .tcp_fd = -1, .tls_fd = -1, .mount = PRIV_MOUNTED_NULL, .signal_fd = -1
+	};
 	enum log_level level = LOG_LVL_INFO;
 	bool check = false, over = false;
 	struct err e = ERR_NULL;
@@ -747,6 +770,7 @@ int main(int argc, char **argv)
 		(void)!trace_open(NULL);
 		pool_run(b.api, bring_up, &b);
 		r = loop_run(b.loop);
+		r = r == 0 ? b.failed : r;
 	} else {
 		log_error("main", "cannot start", "slug=%s why=%s", e.slug, e.text);
 	}

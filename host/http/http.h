@@ -18,7 +18,7 @@ struct http_req;
 
 enum {
 	HTTP_BODY_MEMORY = 1024 * 1024,
-	HTTP_DOORS_MAX = 2,
+	HTTP_DOORS_MAX = 3,
 	HTTP_FRONTS_MAX = 4,
 	HTTP_HEADERS_MAX = 64,
 	HTTP_BUCKETS = 12,
@@ -45,6 +45,9 @@ struct http_gate {
 struct http_listener {
 	int fd; /* taken over */
 	bool keyed;
+	/* A gnutls_certificate_retrieve_function2, cast, and what ciphers: it speaks TLS. NULL: plain. */
+	void (*certificate)(void);
+	const char *priorities;
 };
 
 struct http_conf {

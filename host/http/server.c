@@ -349,8 +349,15 @@ static bool open_door(struct http *http, struct http_door *door, const struct ht
 {
 	door->http = http;
 	door->keyed = l->keyed;
-	door->mhd = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
-				     NULL, NULL, on_request, door, MHD_OPTION_LISTEN_SOCKET, l->fd,
+	const struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)l->certificate },
+					      { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)l->priorities },
+					      { MHD_OPTION_END, 0, NULL } };
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE;
+	bool plain = !l->certificate;
+
+	door->mhd = MHD_start_daemon(plain ? flags : flags | MHD_USE_TLS, 0,
+				     NULL, NULL, on_request, door, MHD_OPTION_ARRAY, plain ? tls + 2 : tls,
+				     MHD_OPTION_LISTEN_SOCKET, l->fd,
 				     MHD_OPTION_CONNECTION_LIMIT, http->conf.connections, MHD_OPTION_CONNECTION_TIMEOUT,
 				     (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 				     (size_t)MEMORY_PER_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_done, door,

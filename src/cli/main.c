@@ -86,6 +86,8 @@ const struct cli_row cli_verbs[] = {
 	{ "df", cli_df, false, "[ID | --json]", "where the space is: the disk, the store, each workspace, or one" },
 	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
 	{ "gc", cli_gc, false, "[--json]", "give back the space of what nothing refers to any more" },
+	{ "tls", cli_tls, true, "init [--dir DIR] [--domain DOMAIN]",
+	  "make an authority and a certificate for the API's door with TLS" },
 	{ "fsck", cli_fsck, false, "[--json]", "verify the store" },
 	{ "dump", cli_dump, true, "wire FILE", "print a capture that was made with BERTH_TRACE" },
 	{ "version", cli_version, true, "", "print the version" },

@@ -22,7 +22,7 @@ need_clients() {
 		mv "$clients.new" "$clients"
 	fi
 	exec 8>&-
-	cp "$SRC/tests/clients/"*.mjs "$TOP/"
+	cp "$SRC/tests/clients/"*.mjs "$SRC/tests/clients/"*.cjs "$TOP/"
 	ln -s "$clients/node_modules" "$TOP/node_modules"
 }
 

@@ -3,7 +3,7 @@
 # What a Debian machine needs to build, run and test berth. For ./check and ./quickstart, which print what they do.
 
 PACKAGES_RUN="autoconf automake libtool pkg-config make gcc libc6-dev libfuse3-dev libcurl4-openssl-dev libsodium-dev
-	liblmdb-dev libmicrohttpd-dev libjansson-dev libinih-dev zlib1g-dev libseccomp-dev libnftables-dev crun mmdebstrap git curl ca-certificates
+	liblmdb-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libinih-dev zlib1g-dev libseccomp-dev libnftables-dev crun mmdebstrap git curl ca-certificates
 	python3 python3-docutils util-linux mount e2fsprogs procps"
 PACKAGES_TEST="clang libcriterion-dev busybox-static shellcheck file xz-utils qemu-system-x86 python3-yaml attr rsync sqlite3 fio
 	dbench stress-ng btrfs-progs spin iproute2 nftables passt"

@@ -24,6 +24,7 @@ struct e2b {
 	struct pool *pool; /* may block for a while */
 	struct http *http;
 	char *spool_dir; /* for long files; e2b_fini() frees it */
+	const char *domain; /* borrowed: below which ports of sandboxes have names; "": nobody's */
 	const char *interpreter_dir; /* borrowed: of the code interpreter's texts */
 	uint64_t body_max_b;
 	unsigned threads; /* of the API */

@@ -29,6 +29,8 @@ static void put_sandbox(struct e2b *e2b, struct http_res *res, const struct hub_
 	jw_kstr(&w, "envdVersion", E2B_VERSION);
 	if (e2b_token(e2b, i->id, token, NULL) == 0)
 		jw_kstr(&w, "envdAccessToken", token);
+	if (e2b->domain[0])
+		jw_kstr(&w, "domain", e2b->domain);
 	jw_close(&w, '}');
 }
 
