@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -23,6 +24,8 @@ struct secret {
 };
 
 static atomic_bool unlocked; /* once a page could not be locked */
+/* The host's key is used by many threads at a time: who rests last takes the access away, from nobody who still reads. */
+static pthread_mutex_t users_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int secret_process(void)
 {
@@ -88,16 +91,20 @@ size_t secret_len(const struct secret *s)
 
 uint8_t *secret_use(struct secret *s)
 {
+	pthread_mutex_lock(&users_lock);
 	if (s->users++ == 0)
 		sodium_mprotect_readwrite(s->p);
+	pthread_mutex_unlock(&users_lock);
 	return s->p;
 }
 
 void secret_rest(struct secret *s)
 {
+	pthread_mutex_lock(&users_lock);
 	assert(s->users > 0);
 	if (--s->users == 0)
 		sodium_mprotect_noaccess(s->p);
+	pthread_mutex_unlock(&users_lock);
 }
 
 void secret_cut(struct secret *s, size_t len)
