@@ -24,7 +24,7 @@ struct secret {
 };
 
 static atomic_bool unlocked; /* once a page could not be locked */
-/* The host's key is used by many threads at a time: who rests last takes the access away, from nobody who still reads. */
+/* The host's key is used by many threads at a time: access goes when the last of them rests. */
 static pthread_mutex_t users_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int secret_process(void)
