@@ -37,6 +37,7 @@ struct conn {
 	struct err why;			  /* code != 0: dead */
 	unsigned busy;
 	uint64_t finish_by; /* while finishing: a peer that does not read is given up then */
+	int deaf; /* why the other side takes nothing any more; what it said before is still to be read */
 	bool closed, freed, paused, above, finishing, held;
 };
 
@@ -89,6 +90,18 @@ static void shrink(struct buf *b)
 		buf_fini(b);
 }
 
+/* Who leaves with a last word may not have read all that we had to say. */
+static void cannot_write(struct conn *c, int code)
+{
+	if (c->paused || c->finishing) {
+		die(c, code, NULL, "writing");
+		return;
+	}
+	c->deaf = code;
+	buf_consume(&c->out, buf_len(&c->out));
+	loop_rearm(c->soon, 0);
+}
+
 static void write_some(struct conn *c)
 {
 	while (c->fd >= 0 && buf_len(&c->out)) {
@@ -102,7 +115,7 @@ static void write_some(struct conn *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno != EAGAIN)
-			die(c, -errno, NULL, "writing");
+			cannot_write(c, -errno);
 		break;
 	}
 	shrink(&c->out);
@@ -138,7 +151,8 @@ static void deliver(struct conn *c)
 	shrink(&c->in);
 }
 
-static void read_some(struct conn *c)
+/* Return: whether there may be more. */
+static bool read_some(struct conn *c)
 {
 	void *to = buf_reserve(&c->in, TURN);
 	ssize_t n = to ? recv(c->fd, to, TURN, MSG_DONTWAIT) : -1;
@@ -156,6 +170,15 @@ static void read_some(struct conn *c)
 	} else if (errno != EAGAIN && errno != EINTR) {
 		die(c, -errno, NULL, "reading");
 	}
+	return n > 0 || (n < 0 && errno == EINTR);
+}
+
+static void read_last(struct conn *c)
+{
+	while (!c->freed && !c->why.code && !c->paused && read_some(c))
+		;
+	if (!c->freed && !c->why.code && !c->paused)
+		die(c, c->deaf, NULL, "writing");
 }
 
 static void on_ready(void *ctx, int fd, unsigned events)
@@ -169,7 +192,7 @@ static void on_ready(void *ctx, int fd, unsigned events)
 	if (!c->freed)
 		tell_drain(c);
 	if (!c->freed && c->fd >= 0 && !c->paused && (events & (LOOP_READ | LOOP_HANGUP)))
-		read_some(c);
+		(void)read_some(c);
 	else if (!c->freed && c->fd >= 0 && c->paused && (events & LOOP_HANGUP))
 		die(c, -EPIPE, NULL, "reading");
 	c->busy--;
@@ -188,6 +211,8 @@ static void on_soon(void *ctx)
 		die(c, -ETIMEDOUT, NULL, "finishing");
 	} else if (!c->why.code) {
 		deliver(c);
+		if (c->deaf)
+			read_last(c);
 		if (!c->freed)
 			tell_drain(c);
 	}
@@ -232,7 +257,7 @@ int conn_send(struct conn *c, enum msg_type type, const void *m)
 	size_t before = buf_len(&c->out);
 	int r;
 
-	if (c->why.code || c->finishing)
+	if (c->why.code || c->finishing || c->deaf)
 		return -EPIPE;
 	r = frame_put(&c->out, type, m);
 	if (r == 0)
@@ -245,7 +270,7 @@ int conn_send_frame(struct conn *c, struct span frame)
 	size_t before = buf_len(&c->out);
 	int r;
 
-	if (c->why.code || c->finishing)
+	if (c->why.code || c->finishing || c->deaf)
 		return -EPIPE;
 	r = buf_append(&c->out, frame.p, frame.len);
 	if (r == 0)
@@ -257,7 +282,7 @@ int conn_send_frame(struct conn *c, struct span frame)
 
 int conn_send_rest(struct conn *c, struct span rest)
 {
-	int r = c->why.code || c->finishing ? -EPIPE : buf_append(&c->out, rest.p, rest.len);
+	int r = c->why.code || c->finishing || c->deaf ? -EPIPE : buf_append(&c->out, rest.p, rest.len);
 
 	if (r == 0)
 		write_some(c);
