@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "guest/fields.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,18 +45,20 @@ void console_init(struct console *c)
 
 static void kernel_line(struct console *c, char *raw)
 {
-	unsigned long long us = 0;
-	char *text = strchr(raw, ';'), line[LINE_MAX_B], *p;
+	char *text = strchr(raw, ';'), *when = strchr(raw, ','), line[LINE_MAX_B], *p;
+	uint64_t us = 0;
 	int n;
 
-	if (!text || sscanf(raw, "%*u,%*u,%llu", &us) != 1)
+	when = when ? strchr(when + 1, ',') : NULL; /* level, number, microseconds */
+	if (!text || !when || when > text || !field_u64(when + 1, 0, &us))
 		return;
 	text++;
 	text[strcspn(text, "\n")] = '\0';
 	for (p = text; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
-	n = snprintf(line, sizeof(line), "kernel: [%llu.%06llu] %s\n", us / 1000000, us % 1000000, text);
+	n = snprintf(line, sizeof(line), "kernel: [%llu.%06llu] %s\n", (unsigned long long)us / 1000000,
+		     (unsigned long long)us % 1000000, text);
 	if (n >= (int)sizeof(line)) {
 		n = (int)sizeof(line) - 1;
 		line[n - 1] = '\n';

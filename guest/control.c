@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "guest/fields.h"
 #include "guest/metrics.h"
 #include "guest/oom.h"
 #include "guest/secret.h"
@@ -98,12 +99,12 @@ static int on_stop(struct agent *a, const void *msg, struct err *e)
 static uint64_t resident(void)
 {
 	AUTO(buf_fini) struct buf b;
-	unsigned long size = 0, pages = 0;
+	uint64_t pages = 0;
 
 	buf_init(&b, 4096);
-	if (io_read_file(AT_FDCWD, "/proc/self/statm", &b) < 0 || sscanf(buf_str(&b), "%lu %lu", &size, &pages) != 2)
+	if (io_read_file(AT_FDCWD, "/proc/self/statm", &b) < 0 || !field_u64(buf_str(&b), 1, &pages))
 		return 0;
-	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static int on_info(struct agent *a, const void *msg, struct err *e)

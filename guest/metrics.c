@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/fields.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,23 +25,22 @@ static const char *slurp(const char *path, struct buf *b)
 static uint64_t number(const char *text, const char *word)
 {
 	const char *p = strstr(text, word);
-	unsigned long long v = 0;
+	uint64_t v = 0;
 
-	return p && sscanf(p + strlen(word), " %llu", &v) == 1 ? v : 0;
+	return p && field_u64(p + strlen(word), 0, &v) ? v : 0;
 }
 
 static void one_process(const char *pid, struct buf *b, struct msg_METRICS_IS *m)
 {
 	AUTO(str_free) char *stat = str_printf("/proc/%s/stat", pid);
 	AUTO(str_free) char *io = str_printf("/proc/%s/io", pid);
-	unsigned long long user, sys, dead_user, dead_sys, threads, pages;
+	uint64_t user, sys, dead_user, dead_sys, threads, pages;
 	const char *text = strrchr(slurp(stat, b), ')'); /* the name before may hold anything */
 	uint64_t tick = 1000000000ULL / (uint64_t)sysconf(_SC_CLK_TCK);
 
-	if (!text || sscanf(text + 1,
-			    " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu %*d %*d %llu %*d "
-			    "%*u %*u %llu",
-			    &user, &sys, &dead_user, &dead_sys, &threads, &pages) != 6)
+	text = text ? text + 1 : "";
+	if (!field_u64(text, 11, &user) || !field_u64(text, 12, &sys) || !field_u64(text, 13, &dead_user) ||
+	    !field_u64(text, 14, &dead_sys) || !field_u64(text, 17, &threads) || !field_u64(text, 21, &pages))
 		return;
 	m->procs++;
 	m->threads += threads;
@@ -68,13 +68,16 @@ static void processes(struct buf *b, struct msg_METRICS_IS *m)
 static void network(struct buf *b, struct msg_METRICS_IS *m)
 {
 	const char *line = slurp("/proc/net/dev", b);
-	unsigned long long rx, tx;
-	char name[64];
+	uint64_t rx, tx;
 
 	for (; line; line = strchr(line, '\n')) {
+		const char *end;
+
 		line += *line == '\n';
-		if (sscanf(line, " %63[^:]: %llu %*u %*u %*u %*u %*u %*u %*u %llu", name, &rx, &tx) != 3 ||
-		    str_eq(name, "lo"))
+		line += strspn(line, " ");
+		end = line + strcspn(line, ":\n");
+		if (*end != ':' || !field_u64(end + 1, 0, &rx) || !field_u64(end + 1, 8, &tx) ||
+		    str_starts(line, "lo:"))
 			continue;
 		m->rx_b += rx;
 		m->tx_b += tx;

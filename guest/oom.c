@@ -2,6 +2,7 @@
 #include "guest/oom.h"
 
 #include "base/own.h"
+#include "guest/fields.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,12 +27,12 @@ uint64_t oom_kills(void)
 {
 	char text[8192];
 	ssize_t n = count_fd >= 0 ? pread(count_fd, text, sizeof(text) - 1, 0) : 0;
-	unsigned long long v = 0;
+	uint64_t v = 0;
 	const char *at;
 
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
 	at = strstr(text, "oom_kill ");
-	return at && sscanf(at, "oom_kill %llu", &v) == 1 ? v : 0;
+	return at && field_u64(at, 1, &v) ? v : 0;
 }

@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/map.h"
 #include "base/str.h"
+#include "guest/fields.h"
 #include "guest/proc.h"
 
 #include <dirent.h>
@@ -32,13 +33,18 @@ static bool read_stat(const char *pid, struct stat_line *ret)
 {
 	AUTO(str_free) char *path = str_printf("/proc/%s/stat", pid);
 	AUTO(buf_fini) struct buf b;
+	uint64_t ppid, pgrp, session;
 	const char *after;
 
 	buf_init(&b, 4096);
 	if (io_read_file(AT_FDCWD, path, &b) < 0)
 		return false;
 	after = strrchr(buf_str(&b), ')'); /* the name before may hold anything */
-	return after && sscanf(after + 1, " %c %d %d %d", &ret->state, &ret->ppid, &ret->pgrp, &ret->session) == 4;
+	if (!after || !field_at(++after, 0) || !field_u64(after, 1, &ppid) || !field_u64(after, 2, &pgrp) ||
+	    !field_u64(after, 3, &session))
+		return false;
+	*ret = (struct stat_line){ (int)ppid, (int)pgrp, (int)session, *field_at(after, 0) };
+	return true;
 }
 
 /* Each process of /proc, but ourselves. */
@@ -82,14 +88,14 @@ static uint64_t tag_of(const char *pid)
 	static const char line[] = "\nMax realtime timeout";
 	AUTO(str_free) char *path = str_printf("/proc/%s/limits", pid);
 	AUTO(buf_fini) struct buf b;
-	unsigned long long tag;
+	uint64_t tag;
 	const char *at;
 
 	buf_init(&b, 8192);
 	if (io_read_file(AT_FDCWD, path, &b) < 0)
 		return 0;
 	at = strstr(buf_str(&b), line);
-	return at && sscanf(at + sizeof(line) - 1, " %*s %llu", &tag) == 1 ? tag : 0;
+	return at && field_u64(at + sizeof(line) - 1, 1, &tag) ? tag : 0;
 }
 
 /* One walk over /proc. Return: how many there are that were not in @seen. */

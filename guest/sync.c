@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/fields.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -161,13 +162,14 @@ static void census_process(struct agent *a, const char *pid)
 	if (!maps)
 		return;
 	while (fgets(line, sizeof(line), maps)) {
-		char perms[5] = "";
-		int at = 0;
+		const char *perms;
+		char *path;
 
 		line[strcspn(line, "\n")] = '\0';
-		if (sscanf(line, "%*s %4s %*s %*s %*s %n", perms, &at) == 1 && at && perms[1] == 'w' &&
-		    perms[3] == 's' && line[at] == '/')
-			census_path(a, line + at);
+		perms = field_at(line, 1);
+		path = (char *)(uintptr_t)field_at(line, 5);
+		if (path && strlen(perms) > 3 && perms[1] == 'w' && perms[3] == 's' && *path == '/')
+			census_path(a, path);
 	}
 	fclose(maps);
 }

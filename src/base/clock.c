@@ -2,7 +2,11 @@
 /* Two clocks and their arithmetic, saturating where it could overflow. */
 #include "base/clock.h"
 
+#include "base/own.h"
+
 #include <limits.h>
+#include <stdbool.h>
+#include <string.h>
 
 static struct timespec get(clockid_t id)
 {
@@ -63,4 +67,41 @@ int clock_left_ms(uint64_t until)
 		return 0;
 	ms = (until - now + CLOCK_MS - 1) / CLOCK_MS;
 	return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static bool is_leap(unsigned year)
+{
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+static void digits(char *to, unsigned n, unsigned value)
+{
+	while (n--) {
+		to[n] = (char)('0' + value % 10);
+		value /= 10;
+	}
+}
+
+void clock_utc(int64_t seconds, char ret[CLOCK_UTC_LEN + 1])
+{
+	static const uint8_t length[12] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	const int64_t last = 253402300799; /* of the year 9999 */
+	uint64_t s = (uint64_t)MIN(MAX(seconds, (int64_t)0), last);
+	unsigned days = (unsigned)(s / 86400), of_day = (unsigned)(s % 86400), year = 1970, month = 0, n;
+
+	while (days >= (n = is_leap(year) ? 366 : 365)) {
+		days -= n;
+		year++;
+	}
+	while (days >= (n = length[month] + (unsigned)(month == 1 && is_leap(year)))) {
+		days -= n;
+		month++;
+	}
+	memcpy(ret, "0000-00-00T00:00:00", CLOCK_UTC_LEN + 1);
+	digits(ret, 4, year);
+	digits(ret + 5, 2, month + 1);
+	digits(ret + 8, 2, days + 1);
+	digits(ret + 11, 2, of_day / 3600);
+	digits(ret + 14, 2, of_day / 60 % 60);
+	digits(ret + 17, 2, of_day % 60);
 }

@@ -22,5 +22,9 @@ int clock_left_ms(uint64_t until);
 struct timespec clock_timespec(int64_t ns);
 /** clock_ns() - a timespec as nanoseconds since 1970. */
 int64_t clock_ns(struct timespec ts);
+/** clock_utc() - "2026-11-26T04:43:15", from 1970 to 9999; else the nearest of these. Without gmtime(3), whose zones
+ * are a fifteenth of the static agent. */
+enum { CLOCK_UTC_LEN = 19 };
+void clock_utc(int64_t seconds, char ret[CLOCK_UTC_LEN + 1]);
 
 #endif

@@ -76,7 +76,6 @@ void log_line(enum log_level level, const char *room, const char *words, const c
 	struct timespec ts = clock_timespec(clock_wall());
 	char rest[1024] = "", when[32];
 	struct buf b;
-	struct tm tm;
 	va_list ap;
 
 	if (!log_on(level))
@@ -86,8 +85,7 @@ void log_line(enum log_level level, const char *room, const char *words, const c
 		vsnprintf(rest, sizeof(rest), fields, ap);
 		va_end(ap);
 	}
-	gmtime_r(&ts.tv_sec, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+	clock_utc(ts.tv_sec, when);
 	buf_init(&b, 8192);
 	if (out.form == LOG_FORM_JSON) {
 		buf_printf(&b, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"room\":\"%s\",\"msg\":\"", when,

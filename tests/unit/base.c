@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 Test(buf, keeps_its_limit_and_order)
@@ -446,4 +447,28 @@ Test(map, is_emptied_in_one_walk, .timeout = 30)
 	cr_assert_eq(n, 400001);
 	cr_assert_eq(m.len, 0);
 	map_fini(&m);
+}
+
+Test(clock, utc_is_what_gmtime_says)
+{
+	char got[CLOCK_UTC_LEN + 1], want[32];
+	time_t t;
+	struct tm tm;
+
+	for (t = 0; t < 253402300799; t += 7776000 + 86399) { /* a quarter and a bit, to the end of 9999 */
+		clock_utc(t, got);
+		gmtime_r(&t, &tm);
+		strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S", &tm);
+		cr_assert_str_eq(got, want);
+	}
+	for (t = 951782300; t < 951782400 + 2 * 86400; t += 3599) { /* a leap day of a century */
+		clock_utc(t, got);
+		gmtime_r(&t, &tm);
+		strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S", &tm);
+		cr_assert_str_eq(got, want);
+	}
+	clock_utc(-1, got);
+	cr_assert_str_eq(got, "1970-01-01T00:00:00");
+	clock_utc(INT64_MAX, got);
+	cr_assert_str_eq(got, "9999-12-31T23:59:59");
 }
