@@ -209,7 +209,8 @@ static size_t records(struct span left, uint64_t ticket, struct ws_change **ret)
 					.fid = r.fid,
 					.data = r.data,
 					.entry_new = r.entry_new,
-					.ticket = ticket }));
+					/* One list, one ticket: it is dropped once. */
+					.ticket = list.len ? 0 : ticket }));
 		at += r.name_len;
 	}
 	*ret = list.v;
