@@ -23,7 +23,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { FINISH_MS = 5000, TURN = 64 * 1024, KEEP = 64 * 1024, HELD_MAX = 32 * 1024,
+enum { FINISH_MS = 5000, TURN = 64 * 1024, LAST_TURNS = 16, KEEP = 64 * 1024, HELD_MAX = 32 * 1024,
        LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
 
 struct conn {
@@ -175,7 +175,9 @@ static bool read_some(struct conn *c)
 
 static void read_last(struct conn *c)
 {
-	while (!c->freed && !c->why.code && !c->paused && read_some(c))
+	unsigned turns = LAST_TURNS; /* what a socket holds; who goes on talking is not leaving */
+
+	while (!c->freed && !c->why.code && !c->paused && turns-- && read_some(c))
 		;
 	if (!c->freed && !c->why.code && !c->paused)
 		die(c, c->deaf, NULL, "writing");
