@@ -30,6 +30,18 @@ static bool next_name(const char **list, char to[SEAL_NAME_MAX + 1])
 	return true;
 }
 
+/* Names alone: it is written into a record of lines. */
+static bool is_list(const char *names)
+{
+	char name[SEAL_NAME_MAX + 1];
+
+	while (*names) {
+		if (strcspn(names, ",") > SEAL_NAME_MAX || !next_name(&names, name) || !seal_name_ok(name))
+			return false;
+	}
+	return true;
+}
+
 static bool list_has(const char *list, const char *name)
 {
 	char one[SEAL_NAME_MAX + 1];
@@ -58,6 +70,8 @@ int secret_check(struct hub *hub, const struct hub_info *i, const char *names, s
 	enum seal_delivery how;
 	int r = 0;
 
+	if (names && !is_list(names))
+		return err_set(e, -EINVAL, "bad-request", "a list of names of secrets is wanted");
 	if (names && *names && !hub->conf.secrets)
 		return none(e);
 	while (r == 0 && names && next_name(&names, name)) {

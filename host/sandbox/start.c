@@ -112,6 +112,8 @@ static void adopt(void *ctx)
 	if (r == 0) {
 		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
 		life_watch(s);
+		if (s->info.state == SANDBOX_RUNNING)
+			secret_files_again(s); /* the daemon may have died between a resume and this */
 		rest_go_on(s);
 		log_info("sandbox", "adopted", "id=%s state=%s", s->info.id, sandbox_state_name(s->info.state));
 	} else {

@@ -23,7 +23,7 @@ static int make(const char *path, uid_t uid, gid_t gid, struct seal_key **ret, s
 		r = io_write_file(AT_FDCWD, path, secret_use(text), secret_len(text), 0600);
 		secret_rest(text);
 	}
-	if (r == 0 && chown(path, uid, gid) < 0)
+	if (r == 0 && lchown(path, uid, gid) < 0)
 		r = -errno;
 	if (r < 0)
 		return err_sys(e, r, "the daemon's key %s", path);

@@ -238,8 +238,13 @@ static void put_told(struct buf *b, const struct told *t)
 {
 	struct json_writer w = { .b = b };
 	char command[200], name[SEAL_NAME_MAX + 1];
+	size_t i;
 
+	/* A control character would be six in JSON, and the row has a limit. */
 	snprintf(command, sizeof(command), "%s", t->command ? t->command : "");
+	for (i = 0; command[i]; i++)
+		if ((unsigned char)command[i] < 0x20 || command[i] == 0x7f || command[i] == '"' || command[i] == '\\')
+			command[i] = '?';
 	snprintf(name, sizeof(name), "%s", t->name);
 	jw_open(&w, '{');
 	jw_kstr(&w, "what", t->what);
@@ -267,6 +272,8 @@ static int keep(struct secrets *s, const char *name, struct span record, const s
 
 	buf_init(&text, STORE_AUDIT_TEXT_MAX);
 	put_told(&text, t);
+	if (text.failed)
+		return err_set(e, -E2BIG, "audit", "what is to be told of secret %.64s is too long", t->name);
 	row.text = buf_span(&text);
 	row.link = audit_link(&s->link, &row);
 	r = store_secret_put(s->store, name, record, &row, e);
@@ -483,15 +490,34 @@ static int refuse(struct secrets *s, const struct secrets_wish *w, struct err *e
 	return r;
 }
 
-static int look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret,
-		char owner[SEAL_OWNER_MAX + 1], struct err *e)
+/* @p is ended. */
+static int may(struct seal_policy *p, const struct secrets_wish *w, enum seal_delivery *ret,
+	       char owner[SEAL_OWNER_MAX + 1], struct err *e)
 {
 	struct seal_use use = { .name = w->name, .template = w->template_, .sandbox = w->sandbox,
 				.now_ms = (uint64_t)(clock_wall() / 1000000) };
+	int r;
+
+	*ret = p->delivery;
+	memcpy(owner, p->owner, sizeof(p->owner));
+	while (p->hosts.n) /* the broker asks about hosts, request by request */
+		str_free(&p->hosts.v[--p->hosts.n]);
+	r = seal_policy_allows(p, &use, e);
+	seal_policy_fini(p);
+	if (r < 0) {
+		e->code = -EACCES;
+		err_wrap(e, "secret %s", w->name);
+		return -EACCES;
+	}
+	return 0;
+}
+
+static int look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret,
+		char owner[SEAL_OWNER_MAX + 1], struct err *e)
+{
 	struct seal_policy p = { .name = "" };
 	struct entry *x;
 	bool here;
-	int r;
 
 	lock_take(&s->lock);
 	x = find(s, w->name, NULL);
@@ -501,18 +527,7 @@ static int look(struct secrets *s, const struct secrets_wish *w, enum seal_deliv
 	lock_drop(&s->lock);
 	if (!here)
 		return err_set(e, -ENOENT, "no-such-secret", "no secret is called \"%.100s\"", w->name);
-	*ret = p.delivery;
-	memcpy(owner, p.owner, sizeof(p.owner));
-	while (p.hosts.n) /* the broker asks about hosts, request by request */
-		str_free(&p.hosts.v[--p.hosts.n]);
-	r = seal_policy_allows(&p, &use, e);
-	seal_policy_fini(&p);
-	if (r < 0) {
-		e->code = -EACCES;
-		err_wrap(e, "secret %s", w->name);
-		return -EACCES;
-	}
-	return 0;
+	return may(&p, w, ret, owner, e);
 }
 
 int secrets_look(struct secrets *s, const struct secrets_wish *w, enum seal_delivery *ret, struct err *e)
@@ -528,9 +543,19 @@ int secrets_look(struct secrets *s, const struct secrets_wish *w, enum seal_deli
 	return r;
 }
 
-/* Opened here, from the store. */
-static int open_kept(struct secrets *s, const char *name, struct secret **ret, struct err *e)
+static int wrong_delivery(const struct secrets_wish *w, enum seal_delivery is, enum seal_delivery how, struct err *e)
 {
+	return err_set(e, -EACCES, "wrong-delivery", "secret %s is for delivery as %s, not as %s", w->name,
+		       seal_delivery_word(is), seal_delivery_word(how));
+}
+
+/* Opened here, from the store. What was looked up may be of another version by now, so the file itself is asked. */
+static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_delivery how, struct secret **ret,
+		     char owner[SEAL_OWNER_MAX + 1], struct err *e)
+{
+	struct seal_policy p = { .name = "" };
+	enum seal_delivery is;
+	const char *name = w->name;
 	AUTO(sealed_close) struct sealed *f = NULL;
 	AUTO(buf_fini) struct buf record;
 	struct entry x;
@@ -546,6 +571,12 @@ static int open_kept(struct secrets *s, const char *name, struct secret **ret, s
 	r = sealed_open(seal_source_span(&sealed), &f, e);
 	if (r == 0 && !str_eq(sealed_policy(f)->name, name))
 		r = err_set(e, -EBADMSG, "damaged", "the secret %s is another one", name);
+	if (r == 0) {
+		seal_policy_copy(&p, sealed_policy(f));
+		r = may(&p, w, &is, owner, e);
+	}
+	if (r == 0 && is != how)
+		r = wrong_delivery(w, is, how, e);
 	return r < 0 ? r : sealed_value(f, s->key, SECRETS_VALUE_MAX, ret, e);
 }
 
@@ -564,10 +595,9 @@ int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_d
 	int r = look(s, w, &is, owner, &why);
 
 	if (r == 0 && is != how)
-		r = err_set(&why, -EACCES, "wrong-delivery", "secret %s is for delivery as %s, not as %s", w->name,
-			    seal_delivery_word(is), seal_delivery_word(how));
+		r = wrong_delivery(w, is, how, &why);
 	if (r == 0)
-		r = open_kept(s, w->name, &value, &why);
+		r = open_kept(s, w, how, &value, owner, &why);
 	if (r < 0) {
 		refuse(s, w, &why);
 	} else {
