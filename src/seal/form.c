@@ -154,13 +154,19 @@ static int refill(struct undress *u)
 {
 	char text[FORM_LINE_TEXT];
 	size_t n;
-	int r = get_line(u, text, &n);
+	int r = u->is_over ? 0 : get_line(u, text, &n);
+
+	if (u->is_over) /* it may be asked once more */
+		return 0;
 
 	if (r < 0)
 		return r;
 	u->part_at = u->part_n = 0;
-	if (!n)
-		return at_end(u);
+	if (!n) {
+		r = at_end(u);
+		u->is_over = r == 0;
+		return r;
+	}
 	if (u->last)
 		return -EBADMSG;
 	u->last = n < FORM_LINE_TEXT || text[FORM_LINE_TEXT - 1] == '=';

@@ -26,6 +26,7 @@ struct undress {
 	uint8_t part[FORM_LINE]; /* of a line, decoded */
 	size_t part_at, part_n;
 	bool last; /* nothing may follow the line in part */
+	bool is_over; /* the end was met, and in order */
 };
 
 /** undress_begin() - find out what it is. Return: 0; -EBADMSG; what the source says. */

@@ -39,7 +39,7 @@ static struct seal_job job_of(const struct makers *m, const struct seal_policy *
 static int report(struct tool *t, const char *path)
 {
 	AUTO(sealed_close) struct sealed *s = NULL;
-	AUTO(tool_in_fini) struct tool_in in;
+	AUTO(tool_in_fini) struct tool_in in = { .fd = -1 };
 	struct err e = ERR_NULL;
 	uint64_t len = 0;
 

@@ -276,7 +276,7 @@ Test(key, lists_of_recipients)
 
 Test(sealed, what_goes_in_comes_out)
 {
-	static const size_t lens[] = { 0, 1, 56, 57, 58, 65535, 65536, 65537, 131072, 200001 };
+	static const size_t lens[] = { 0, 1, 56, 57, 58, 65535, 65536, 65537, 65583, 65584, 131072, 200001 };
 	AUTO(seal_key_free) struct seal_key *k = new_key(), *signer = new_key(), *other = new_key();
 	char *data = must_calloc(1, 200001);
 	int form;
@@ -293,6 +293,7 @@ Test(sealed, what_goes_in_comes_out)
 			cr_assert_eq(try_open(other, buf_span(&b), SPAN_NULL), -ENOKEY);
 			seal(k, NULL, (enum seal_form)form, SPAN(data, lens[i]), &c);
 			cr_assert_not(span_eq(buf_span(&b), buf_span(&c)), "the same file twice");
+			cr_assert_eq(try_open(k, buf_span(&c), SPAN(data, lens[i])), 0, "%zu bytes, unsigned", lens[i]);
 		}
 	free(data);
 }
