@@ -230,9 +230,12 @@ static int read_authority(const char *dir, const char *name, gnutls_x509_crt_t *
 	buf_init(&a, PEM_MAX);
 	buf_init(&b, PEM_MAX);
 	r = read_pem(dir, "ca.pem", &a, &cert_pem, e);
-	if (r > 0)
-		r = read_pem(dir, "ca-key.pem", &b, &key_pem, e);
 	if (r <= 0)
+		return r;
+	r = read_pem(dir, "ca-key.pem", &b, &key_pem, e);
+	if (r == 0) /* kept elsewhere: another authority in its place would be trusted by nobody */
+		return err_set(e, -ENOKEY, "no-key", "%s has ca.pem but not ca-key.pem, which signs certificates", dir);
+	if (r < 0)
 		return r;
 	r = gnutls_x509_crt_init(crt);
 	if (r == 0)

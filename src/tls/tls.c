@@ -179,6 +179,8 @@ static int retrieve(gnutls_session_t session, const gnutls_datum_t *authorities,
 				log_info("tls", "certificate read anew", "path=%s", serving.cert);
 			else
 				log_warn("tls", "certificate not read anew", "why=%s", e.text);
+			if (e.code && e.code != -EINVAL) /* a passing shortage */
+				serving.cert_at.tv_sec = 0;
 		}
 	}
 	if (!serving.now)
