@@ -22,10 +22,12 @@ bool gone_get(struct ws *ws, uint64_t fid, struct node *ret)
 	size_t i;
 
 	lock_take(&ws->lock);
-	for (i = 0; !found && i < GONE_MAX; i++) {
-		found = ws->gone[i].fid == fid;
+	for (i = 1; !found && i <= GONE_MAX; i++) { /* the newest first: it may have come back and gone again */
+		const struct node *n = &ws->gone[(ws->gone_at + GONE_MAX - i) % GONE_MAX];
+
+		found = n->fid == fid;
 		if (found)
-			*ret = ws->gone[i];
+			*ret = *n;
 	}
 	lock_drop(&ws->lock);
 	return found;
