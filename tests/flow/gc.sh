@@ -113,7 +113,7 @@ stop_daemon
 # file grows by what is on its way, not by what was replaced.
 start_daemon
 id=$(berth create --template mini)
-files=256
+files=512 # what is on its way is the same for all
 [ -z "${BERTH_LONG:-}" ] || files=1600
 berth run "$id" -- mkdir d </dev/null
 for round in first 1 2 3 4 5 6 7 8 9 10; do

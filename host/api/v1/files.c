@@ -164,6 +164,8 @@ static int find_now(struct api *api, struct http_req *req, struct ws **ret_ws, s
 	uint64_t until = clock_after_ms(OPEN_MS);
 	int r = find_file(api, req, ret_ws, &path, &n, e);
 
+	if (r < 0)
+		return r;
 	while (r == 0) {
 		wait = ws_wait_new();
 		ws_open_content(*ret_ws, n.fid, until, ws_wait_done, wait);
