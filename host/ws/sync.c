@@ -260,11 +260,36 @@ int ws_sync(struct ws *ws, uint64_t until, struct err *e)
 	return sync_in_a_hurry(ws, &p, e);
 }
 
+/* Is anything missing where nothing is written any more? */
+static bool is_short(struct ws *ws)
+{
+	missing_list missing = { 0 };
+	bool is_still, is = false;
+
+	lock_take(&ws->lock);
+	is_still = ws->is_refusing;
+	lock_drop(&ws->lock);
+	if (is_still && ws_link(ws))
+		is = missing_note(ws, &missing, NULL) == 0 && missing.len;
+	vec_fini(&missing);
+	return is;
+}
+
+/*
+ * What the agent told while it was asked may be without content: a file that was changed from here and renamed, say,
+ * is asked for again behind the sync's own answer. Where the workload stands still and the host changes nothing, there
+ * is an end to that, and before it nothing may be sealed.
+ */
 int ws_sync_all(struct ws *ws, uint64_t quiet_ms, const bool *stop, struct err *e)
 {
 	struct patience p = { .ws = ws, .quiet_ms = quiet_ms, .seen = so_far(ws), .stop = stop };
+	unsigned again;
+	int r;
 
 	p.quiet_until = clock_after_ms(quiet_ms);
 	p.until = clock_after_ms(MIN(quiet_ms, UINT64_MAX / WS_SYNC_TIMES) * WS_SYNC_TIMES);
-	return sync_in_a_hurry(ws, &p, e);
+	r = sync_in_a_hurry(ws, &p, e);
+	for (again = 0; r == 0 && again < SYNC_TRIES && is_short(ws); again++)
+		r = sync_in_a_hurry(ws, &p, e);
+	return r;
 }
