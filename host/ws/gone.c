@@ -10,6 +10,8 @@ void gone_note(struct ws *ws, const struct node *n)
 	if (!S_ISREG(n->mode) || (n->flags & NODE_PENDING) || content_is_elsewhere(&n->content))
 		return;
 	lock_take(&ws->lock);
+	if (!ws->gone)
+		ws->gone = must_calloc(GONE_MAX, sizeof(*ws->gone));
 	ws->gone[ws->gone_at] = *n;
 	ws->gone[ws->gone_at].nlink = 0;
 	ws->gone_at = (ws->gone_at + 1) % GONE_MAX;
@@ -22,7 +24,8 @@ bool gone_get(struct ws *ws, uint64_t fid, struct node *ret)
 	size_t i;
 
 	lock_take(&ws->lock);
-	for (i = 1; !found && i <= GONE_MAX; i++) { /* the newest first: it may have come back and gone again */
+	/* The newest first: it may have come back and gone again. */
+	for (i = 1; ws->gone && !found && i <= GONE_MAX; i++) {
 		const struct node *n = &ws->gone[(ws->gone_at + GONE_MAX - i) % GONE_MAX];
 
 		found = n->fid == fid;
@@ -31,4 +34,13 @@ bool gone_get(struct ws *ws, uint64_t fid, struct node *ret)
 	}
 	lock_drop(&ws->lock);
 	return found;
+}
+
+/* There may be thousands that are stopped. */
+void gone_forget(struct ws *ws)
+{
+	lock_take(&ws->lock);
+	free(ws->gone);
+	ws->gone = NULL;
+	lock_drop(&ws->lock);
 }

@@ -66,6 +66,7 @@ void ws_stop(struct ws *ws)
 	loop_post(ws->conf.loop, tick_stop, ws);
 	loop_sync(ws->conf.loop);
 	waiters_wake(ws, NULL, 0, true, -EPIPE);
+	gone_forget(ws);
 	(void)!wsdb_sync(ws->db, NULL); /* who needs to know has asked before: ws_sync() */
 }
 

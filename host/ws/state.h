@@ -116,7 +116,7 @@ struct ws {
 	bool is_told; /* a scan was committed; the kernel may not know yet */
 	struct list waiters;
 	unsigned waiting; /* how many these are */
-	struct node gone[GONE_MAX]; /* a ring */
+	struct node *gone; /* a ring of GONE_MAX; NULL: none yet, or stopped */
 	unsigned gone_at;
 	struct loop_timer *lazy; /* for commands that began or ended; armed while live */
 	struct loop_timer *pace; /* credit that was withheld; armed while some is */
@@ -257,6 +257,7 @@ bool held_keep(struct ws_pass *p, struct node *n);
 /** gone_note(), gone_get() - files without a name, for who looked one up a moment ago. */
 void gone_note(struct ws *ws, const struct node *n);
 bool gone_get(struct ws *ws, uint64_t fid, struct node *ret);
+void gone_forget(struct ws *ws);
 /* Is it one of those? What is done to it is done in the store alone. */
 bool held_is(struct ws *ws, uint64_t fid);
 

@@ -100,6 +100,7 @@ void ws_unref(struct ws **slot)
 	ship_reset(ws);
 	suspects_free(ws);
 	late_fini(ws);
+	gone_forget(ws);
 	known_fini(ws);
 	expect_end(ws);
 	map_fini(&ws->suspects);
