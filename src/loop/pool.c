@@ -153,6 +153,20 @@ struct strand *strand_new(struct pool *pool)
 	return s;
 }
 
+static void strand_turn(void *ctx);
+
+/* Who had the strand lets go: what has come meanwhile gets its turn. */
+static void turn_over_locked(struct strand *s)
+{
+	struct pool *p = s->pool;
+
+	s->queued = !list_empty(&s->jobs);
+	if (s->queued)
+		queue_locked(p, job_new(strand_turn, s));
+	else
+		pthread_cond_broadcast(&p->idle);
+}
+
 static void strand_turn(void *ctx)
 {
 	struct strand *s = ctx;
@@ -169,11 +183,7 @@ static void strand_turn(void *ctx)
 		free(j);
 		lock_take(&p->lock);
 	}
-	s->queued = !list_empty(&s->jobs);
-	if (s->queued)
-		queue_locked(p, job_new(strand_turn, s));
-	else
-		pthread_cond_broadcast(&p->idle);
+	turn_over_locked(s);
 	lock_drop(&p->lock);
 }
 
@@ -215,11 +225,7 @@ bool strand_try(struct strand *s, pool_job_fn *fn, void *ctx)
 	assert(lock_held() == 0);
 	lock_take(&p->lock);
 	p->guests--;
-	s->queued = !list_empty(&s->jobs);
-	if (s->queued)
-		queue_locked(p, job_new(strand_turn, s));
-	else
-		pthread_cond_broadcast(&p->idle);
+	turn_over_locked(s);
 	lock_drop(&p->lock);
 	return true;
 }
