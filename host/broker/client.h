@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_BROKER_CLIENT_H
+#define HOST_BROKER_CLIENT_H
+
+/*
+ * The daemon's end of the broker: the process that alone holds the key that opens sealed files, the values, and the
+ * connections to services that are used with them. docs/broker.md. Any thread that may block on another process, which
+ * answers in well under a second or is dead; no locks held. Whatever fails because it is dead is -EPIPE, slug
+ * "broker-gone": it is there again a moment later.
+ */
+#include "seal/sealed.h"
+
+struct broker;
+
+/* For whom. All of it is the daemon's own knowledge, nothing comes from the sandbox. Borrowed for the call. */
+struct broker_who {
+	const char *sandbox, *template_;
+	const char *secrets; /* names of all that the sandbox was given, "A,B"; those for the broker count */
+	const char *key;     /* of the API, that made it; NULL: the socket */
+};
+
+struct broker_var {
+	char *name, *value;
+};
+
+/* One service that a sandbox may use, and what its commands are told of it. Any text but the first two may be NULL. */
+struct broker_service {
+	char *name;   /* http://berth.internal/NAME/ */
+	char *secret; /* what it is used with */
+	struct broker_var *vars;
+	size_t n_vars;
+	char *git_from, *git_to; /* url.GIT_TO.insteadOf = GIT_FROM: both end in '/' */
+	char *npmrc;		 /* lines for an npmrc */
+	char *pip;		 /* lines for a pip.conf, its section included */
+};
+
+struct broker_services {
+	struct broker_service *v;
+	size_t n;
+};
+
+/** broker_services() - what a sandbox may use: those of its secrets that are for the broker, may be had by it now, and
+ * are bound to exactly one service each. None is no failure. Return: 0; -EPIPE; -ENOSYS, slug "no-broker". */
+int broker_services(struct broker *b, const struct broker_who *who, struct broker_services *ret,
+		    struct err *e) MUST_CHECK;
+void broker_services_fini(struct broker_services *s);
+
+/** broker_take() - hand a connection of this sandbox over: a stream socket on which HTTP/1.1 is spoken until one side
+ * ends it. @fd is taken over whatever is returned. Return: 0; -EPIPE; -EUSERS "too-many-connections", of this sandbox
+ * or of all; -ENOSYS "no-broker". When it fails nothing was written to @fd. */
+int broker_take(struct broker *b, const struct broker_who *who, int fd, struct err *e) MUST_CHECK;
+
+#endif
