@@ -106,6 +106,11 @@ bool agent_speaks(const struct agent *a, unsigned type)
 	return agent_generation(a) >= wire_since(type);
 }
 
+bool agent_is_inside(const struct agent *a)
+{
+	return strcmp(a->o.workspace, "/workspace") == 0;
+}
+
 /* --- EXEC -------------------------------------------------------------------------------------------------------- */
 
 static struct peer *peer_of(struct agent *a, const struct conn *c)
@@ -142,10 +147,25 @@ static int exec_with_secrets(struct peer *p, struct msg_EXEC *m, struct proc **r
 	return r;
 }
 
+/* With the variables of all commands, and with what came before it on this connection. */
+static int exec_start(struct peer *p, struct msg_EXEC *m, struct proc **ret, struct err *e)
+{
+	struct msg_list env = { .n = 0 };
+	int r = variables_merge(&p->agent->variables, m->env, &env);
+
+	m->env = msg_list_span(&env);
+	if (r < 0)
+		r = err_set(e, r, "bad-request", "the environment is too long");
+	else
+		r = p->secrets ? exec_with_secrets(p, m, ret, e) : procs_start(&p->agent->procs, m, ret, e);
+	msg_list_fini(&env);
+	return r;
+}
+
 static int secret_first(struct peer *p, const struct frame *f, struct err *e)
 {
 	bool is_file = false;
-	int r = secret_take(&p->secrets, f, strcmp(p->agent->o.workspace, "/workspace") == 0, &is_file, e);
+	int r = secret_take(&p->secrets, f, agent_is_inside(p->agent), &is_file, e);
 
 	if (r == 0 && is_file) {
 		(void)!conn_send(p->conn, MSG_OK, &(struct msg_OK){ .call = 0 });
@@ -172,9 +192,7 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 		if (r < 0)
 			return r;
 		proc = procs_find(&a->procs, m.id);
-		r = proc	 ? 0
-		    : p->secrets ? exec_with_secrets(p, &m, &proc, e)
-				 : procs_start(&a->procs, &m, &proc, e);
+		r = proc ? 0 : exec_start(p, &m, &proc, e);
 		if (r < 0)
 			return r;
 		at.credit = m.credit;
@@ -467,6 +485,7 @@ void agent_free(struct agent **slot)
 	fd_close(&a->o.listener);
 	fd_close(&a->spare);
 	services_fini(&a->services);
+	variables_fini(&a->variables);
 	procs_fini(&a->procs);
 	ship_free(&a->ship);
 	watch_free(&a->watch);

@@ -8,6 +8,7 @@
 #include "guest/proc.h"
 #include "guest/service.h"
 #include "guest/ship.h"
+#include "guest/variables.h"
 #include "guest/watch.h"
 #include "wire/wire.h"
 
@@ -38,6 +39,7 @@ struct agent {
 	struct files files;
 	struct procs procs;
 	struct services services;
+	struct variables variables;
 	struct list syncs;
 	struct loop_timer *sync_soon;
 	uint64_t paused_at; /* clock_now() of a PAUSE; 0: not paused */
@@ -56,6 +58,8 @@ unsigned agent_generation(const struct agent *a);
 /** agent_speaks() - true when the host at the control connection knows this message. */
 bool agent_speaks(const struct agent *a, unsigned type);
 
+/** agent_is_inside() - it is the agent of a sandbox of its own, whose /run, /etc and loopback are not the host's. */
+bool agent_is_inside(const struct agent *a);
 /** agent_pause() - hang up on all streams, start nothing until a host comes back. */
 void agent_pause(struct agent *a);
 

@@ -249,6 +249,31 @@ static int on_listen(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_listen_at(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_LISTEN_AT *m = msg;
+	int r = agent_is_inside(a) ? services_listen_at(&a->services, m, e)
+				   : err_set(e, -EOPNOTSUPP, "not-inside",
+					     "this kind of sandbox has no address of its own");
+
+	if (r < 0)
+		reply_error(agent_control(a), m->call, e);
+	else
+		reply_ok(a, m->call);
+	return 0;
+}
+
+static int on_variables(struct agent *a, const void *msg, struct err *e)
+{
+	const struct msg_VARIABLES *m = msg;
+
+	if (variables_set(&a->variables, m->env, e) < 0)
+		reply_error(agent_control(a), m->call, e);
+	else
+		reply_ok(a, m->call);
+	return 0;
+}
+
 static int on_unlisten(struct agent *a, const void *msg, struct err *e)
 {
 	const struct msg_UNLISTEN *m = msg;
@@ -333,6 +358,8 @@ static const struct {
 	{ MSG_SYNC, on_sync },
 	{ MSG_PAUSE, on_pause },
 	{ MSG_LISTEN, on_listen },
+	{ MSG_LISTEN_AT, on_listen_at },
+	{ MSG_VARIABLES, on_variables },
 	{ MSG_UNLISTEN, on_unlisten },
 	{ MSG_REFUSE, on_refuse },
 	{ MSG_METRICS, on_metrics },
@@ -344,7 +371,7 @@ static const struct {
 int control_frame(struct agent *a, const struct frame *f, struct err *e)
 {
 	union {
-		struct msg_LISTEN listen; /* the largest of them */
+		struct msg_LISTEN_AT listen_at; /* the largest of them */
 		struct msg_KILL kill;
 		struct msg_FETCH fetch;
 		struct msg_STOP stop;

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "guest/account.h"
+#include "guest/variables.h"
 #include "wire/hide.h"
 
 #include <dirent.h>
@@ -107,14 +108,6 @@ int secret_take(struct secret_env **env, const struct frame *f, bool inside, boo
 	return r;
 }
 
-static bool same_name(struct span a, struct span b)
-{
-	const char *is = memchr(a.p, '=', a.len);
-	size_t len = is ? (size_t)(is - (const char *)a.p) + 1 : a.len;
-
-	return b.len >= len && memcmp(a.p, b.p, len) == 0;
-}
-
 int secret_merge(const struct secret_env *env, struct span others, struct msg_list *to)
 {
 	struct span all = msg_list_span(&env->list), one, other, left;
@@ -127,7 +120,7 @@ int secret_merge(const struct secret_env *env, struct span others, struct msg_li
 		bool hidden = false;
 
 		for (left = all; !hidden && msg_strv_next(&left, &one);)
-			hidden = same_name(one, other);
+			hidden = variables_same_name(one, other);
 		if (!hidden)
 			r = msg_list_str(to, other);
 	}

@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rings, block hashes, the map of directories, the dirty set, names of linked files: each alone. */
+/* Rings, block hashes, the map of directories, the dirty set, names of linked files, variables, services:
+ * each alone. */
 #include "guest/blocks.h"
 #include "guest/dirs.h"
 #include "guest/dirty.h"
 #include "guest/links.h"
+#include "guest/agent.h"
 #include "guest/ring.h"
+#include "guest/service.h"
+#include "guest/variables.h"
+#include "base/io.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -220,4 +228,127 @@ Test(links, tell_the_others)
 	cr_assert_eq(l.by_name.len, 0);
 	links_fini(&l);
 	free(n);
+}
+
+/* --- variables of all commands ------------------------------------------------------------------------------------ */
+
+static void list_of(struct msg_list *l, const char *const *words)
+{
+	msg_list_init(l, 0);
+	for (; *words; words++)
+		cr_assert_eq(msg_list_str(l, span_str(*words)), 0);
+}
+
+Test(variables, those_of_the_command_win)
+{
+	static const char *const ours[] = { "A=1", "B=2", "BB=3", "C=", NULL }, *const own[] = { "B=own", "D", NULL };
+	static const char *const bad[] = { "A=2", "=x", NULL };
+	static const char *const want[] = { "B=own", "D", "A=1", "BB=3", "C=" };
+	struct variables v = { .n = 0 };
+	struct msg_list list, to;
+	struct span left, one;
+	size_t n = 0;
+
+	list_of(&list, ours);
+	cr_assert_eq(variables_set(&v, msg_list_span(&list), NULL), 0);
+	msg_list_fini(&list);
+	list_of(&list, bad);
+	cr_assert_eq(variables_set(&v, msg_list_span(&list), NULL), -EINVAL, "and nothing changes");
+	msg_list_fini(&list);
+	list_of(&list, own);
+	cr_assert_eq(variables_merge(&v, msg_list_span(&list), &to), 0);
+	for (left = msg_list_span(&to); msg_strv_next(&left, &one); n++)
+		cr_assert(n < 5 && span_eq(one, span_str(want[n])), "%.*s", (int)one.len, (const char *)one.p);
+	cr_assert_eq(n, 5);
+	msg_list_fini(&to);
+	cr_assert_eq(variables_set(&v, SPAN_NULL, NULL), 0);
+	cr_assert_eq(variables_merge(&v, msg_list_span(&list), &to), 0);
+	cr_assert(span_eq(msg_list_span(&to), msg_list_span(&list)), "none any more");
+	msg_list_fini(&to);
+	msg_list_fini(&list);
+	variables_fini(&v);
+}
+
+/* --- services on a port ------------------------------------------------------------------------------------------- */
+
+static unsigned free_port(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	close(fd);
+	return ntohs(at.sin_port);
+}
+
+static void hosts_are(const char *path, const char *want)
+{
+	AUTO(buf_fini) struct buf b;
+
+	buf_init(&b, 0);
+	cr_assert_eq(io_read_file(AT_FDCWD, path, &b), 0);
+	cr_expect_str_eq(buf_str(&b), want);
+}
+
+Test(service, listens_at_loopback_addresses_and_names_them)
+{
+	static const char *const no[] = { "10.0.0.1", "0.0.0.0", "::1", "localhost", "/tmp/x", "", "128.0.0.1" };
+	struct agent agent = { .spare = -1 };
+	struct msg_LISTEN_AT m = { .name = span_str("svc"), .host = span_str("berth.internal") };
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f130001) };
+	char hosts[] = "/tmp/berth-hosts-XXXXXX", other[64];
+	int fd = mkstemp(hosts);
+	struct services s;
+	struct loop *loop;
+	char byte;
+	size_t i;
+
+	cr_assert_eq(loop_new(&loop, NULL), 0);
+	services_init(&s, &agent, loop);
+	s.hosts = hosts;
+	cr_assert_eq(write(fd, "127.0.0.1\tlocalhost", 19), 19); /* no newline */
+	close(fd);
+	m.port = free_port();
+	for (i = 0; i < ARRAY_LEN(no); i++) {
+		m.address = span_str(no[i]);
+		cr_expect_eq(services_listen_at(&s, &m, NULL), -EINVAL, "%s", no[i]);
+	}
+	m.address = span_str("127.19.0.1");
+	m.host = span_str("two names");
+	cr_expect_eq(services_listen_at(&s, &m, NULL), -EINVAL);
+	m.host = span_str("berth.internal");
+	hosts_are(hosts, "127.0.0.1\tlocalhost");
+	for (i = 0; i < 2; i++) { /* the second time nothing changes */
+		cr_assert_eq(services_listen_at(&s, &m, NULL), 0);
+		hosts_are(hosts, "127.0.0.1\tlocalhost\n127.19.0.1\tberth.internal\n");
+	}
+	m.name = span_str("other");
+	cr_expect_eq(services_listen_at(&s, &m, NULL), -EADDRINUSE);
+	/* No host is there: who connects is let go. */
+	at.sin_port = htons((uint16_t)m.port);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(loop_once(loop, 5000), 0);
+	cr_expect_eq(read(fd, &byte, 1), 0);
+	close(fd);
+	services_unlisten(&s, span_str("svc"));
+	cr_assert_eq(access(hosts, F_OK), 0, "the file of names stays");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_expect_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), -1);
+	close(fd);
+
+	snprintf(other, sizeof(other), "%s.link", hosts);
+	cr_assert_eq(symlink(hosts, other), 0);
+	s.hosts = other;
+	m.name = span_str("linked");
+	cr_expect_lt(services_listen_at(&s, &m, NULL), 0);
+	unlink(other);
+	cr_assert_eq(mkfifo(other, 0600), 0);
+	cr_expect_lt(services_listen_at(&s, &m, NULL), 0, "and nothing is waited for");
+	unlink(other);
+	unlink(hosts);
+	services_fini(&s);
+	loop_free(&loop);
 }

@@ -354,3 +354,50 @@ Test(report, generation_1_is_spoken)
 	wire_close(&w);
 	lab_stop(&l);
 }
+
+/* Of a call, behind what is told of commands. */
+static unsigned answer(struct wire *w, enum msg_type type, const void *m, union got *got)
+{
+	unsigned is;
+
+	wire_send(w, type, m);
+	while ((is = wire_next(w, got)) == MSG_COMMANDS)
+		;
+	return is;
+}
+
+/* Variables of all commands, whoever starts them; and that an agent beside the host's own processes has no address. */
+Test(report, variables_of_all_commands)
+{
+	struct msg_VARIABLES vars = { .call = 1 };
+	struct msg_LISTEN_AT at = { .call = 3,
+				    .name = span_str("svc"),
+				    .address = span_str("127.19.0.1"),
+				    .port = 1,
+				    .host = span_str("berth.internal") };
+	struct msg_list list;
+	struct wire control;
+	union got got;
+	struct lab l;
+
+	cr_assert(lab_start(&l, "inotify"));
+	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
+	msg_list_init(&list, 0);
+	cr_assert_eq(msg_list_str(&list, span_str("OURS=given")), 0);
+	cr_assert_eq(msg_list_str(&list, span_str("LANG=xx")), 0);
+	vars.env = msg_list_span(&list);
+	cr_assert_eq(answer(&control, MSG_VARIABLES, &vars, &got), MSG_OK);
+	expect(&l, "echo $OURS $LANG", 0, NULL, "given xx\n");
+	cr_assert_eq(msg_list_str(&list, span_str("no variable")), 0);
+	vars.env = msg_list_span(&list);
+	cr_assert_eq(answer(&control, MSG_VARIABLES, &vars, &got), MSG_ERROR);
+	expect(&l, "echo $OURS", 0, NULL, "given\n");
+	vars.env = SPAN_NULL;
+	cr_assert_eq(answer(&control, MSG_VARIABLES, &vars, &got), MSG_OK);
+	expect(&l, "echo ${OURS:-none} $LANG", 0, NULL, "none C.UTF-8\n");
+	cr_assert_eq(answer(&control, MSG_LISTEN_AT, &at, &got), MSG_ERROR);
+	cr_expect(span_eq(got.error.slug, span_str("not-inside")));
+	msg_list_fini(&list);
+	wire_close(&control);
+	lab_stop(&l);
+}
