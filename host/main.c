@@ -18,7 +18,7 @@
 #include "host/priv/priv.h"
 #include "host/restore.h"
 #include "host/sandbox/hub.h"
-#include "host/secret/secret.h"
+#include "host/secret/watch.h"
 #include "host/store/store.h"
 #include "seal/digest.h"
 #include "tls/tls.h"
@@ -438,6 +438,10 @@ static void bring_up(void *ctx)
 		.network = b->network,
 		.events = b->events,
 		.secrets = b->secrets,
+		.watch_output = str_eq(c->watch_output, "off")	  ? WATCH_OFF
+				: str_eq(c->watch_output, "mask") ? WATCH_MASK
+								  : WATCH_WARN,
+		.watch_files = str_eq(c->watch_files, "warn"),
 	};
 	struct err e = ERR_NULL;
 	int r = hub_new(&conf, &b->hub, &e);

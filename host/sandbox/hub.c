@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/secret/watch.h"
 #include "seal/digest.h"
 
 #include <errno.h>
@@ -188,6 +189,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	str_free(&s->keep);
 	policy_fini(&s->network);
 	store_hold_free(&s->hold_from);
+	watch_unref(&s->leaks);
 	free(s);
 }
 

@@ -30,6 +30,7 @@
 
 struct hub;
 struct secrets;
+struct watch;
 
 enum sandbox_state {
 	SANDBOX_CREATING,
@@ -81,6 +82,8 @@ struct hub_conf {
 	enum ws_log log_commands;
 	uint64_t calm_rate; /* as in struct ws_conf */
 	struct secrets *secrets; /* of the daemon; NULL: none are delivered */
+	unsigned watch_output;	 /* enum watch_mode (docs/leak-watch.md) */
+	bool watch_files;
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -232,6 +235,9 @@ struct hub_secrets {
  * wrong-delivery, expired; -errno. */
 int hub_send_secrets(struct hub *hub, const char *id_or_name, int fd, const struct hub_secrets *what,
 		     struct err *e) MUST_CHECK;
+/** hub_watch() - what this sandbox was given, to be looked for in what it puts out: a reference (watch_unref(),
+ * host/secret/watch.h); NULL: it is unknown, or nothing is looked for. */
+struct watch *hub_watch(struct hub *hub, const char *id_or_name);
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */

@@ -131,6 +131,7 @@ static int send_file(struct sandbox *s, const char *name, struct err *e)
 	if (r == 0)
 		r = link_dial(ws_link(s->ws), WIRE_EXEC, until, &fd, e);
 	if (r == 0) {
+		leak_given(s->hub, s->info.id, s->ws, name, value);
 		r = send_value(fd, name, owner, true, value, until);
 		if (r < 0)
 			err_sys(e, r, "sending a secret");
@@ -187,8 +188,8 @@ void secret_files_drop(struct sandbox *s)
 }
 
 /* One variable; @own: of the sandbox, where files are no failure. */
-static int send_variable(struct hub *hub, const struct hub_info *i, int fd, const struct hub_secrets *what,
-			 const char *name, bool own, struct err *e)
+static int send_variable(struct hub *hub, const struct hub_info *i, struct ws *ws, int fd,
+			 const struct hub_secrets *what, const char *name, bool own, struct err *e)
 {
 	struct secrets_wish w = { .name = name, .template_ = i->template_, .sandbox = i->id, .who = what->who,
 				  .command = what->command && *what->command ? what->command : "?" };
@@ -201,6 +202,7 @@ static int send_variable(struct hub *hub, const struct hub_info *i, int fd, cons
 		return 0; /* one that may not be had any more does not keep its commands from running */
 	r = secrets_deliver(hub->conf.secrets, &w, SEAL_ENV, &value, owner, e);
 	if (r == 0) {
+		leak_given(hub, i->id, ws, name, value);
 		r = send_value(fd, name, "", false, value, clock_after_ms(SECRET_CALL_MS));
 		if (r < 0)
 			err_sys(e, r, "sending a secret");
@@ -228,9 +230,9 @@ int hub_send_secrets(struct hub *hub, const char *id_or_name, int fd, const stru
 	if (!ws_link(ws) || !link_speaks(ws_link(ws), MSG_SECRET))
 		return too_old(e);
 	for (own = names; r == 0 && next_name(&own, name);)
-		r = send_variable(hub, &i, fd, what, name, false, e);
+		r = send_variable(hub, &i, ws, fd, what, name, false, e);
 	for (own = i.secrets; r == 0 && next_name(&own, name);)
 		if (!list_has(names, name))
-			r = send_variable(hub, &i, fd, what, name, true, e);
+			r = send_variable(hub, &i, ws, fd, what, name, true, e);
 	return r;
 }

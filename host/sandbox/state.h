@@ -37,6 +37,7 @@ struct sandbox {
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
 	bool is_found; /* by a daemon that has just started */
+	struct watch *leaks; /* once it is asked for; guarded by hub.lock */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
 };
@@ -184,6 +185,11 @@ int secret_check(struct hub *hub, const struct hub_info *i, const char *names, s
 int secret_files(struct sandbox *s, struct err *e) MUST_CHECK;
 void secret_files_again(struct sandbox *s);
 void secret_files_drop(struct sandbox *s);
+
+/* leak.c */
+struct secret;
+/* It was given this value. */
+void leak_given(struct hub *hub, const char *id, struct ws *ws, const char *name, struct secret *value);
 
 /* pause.c */
 /* From pausing to paused, or back to running. */

@@ -228,23 +228,32 @@ static void end(struct secrets *s)
 
 /* What is told of it; never a value. */
 struct told {
-	const char *what; /* added, rotated, removed, delivered, refused */
+	const char *what; /* added, rotated, removed, delivered, refused, seen */
 	const char *name, *who, *sandbox, *command, *why;
+	const char *where, *form; /* it was seen */
 	const char *how; /* it was delivered */
 	uint32_t number;
 };
 
+/* A control character would be six in JSON, and the row has a limit. */
+static void put_words(struct json_writer *w, const char *key, const char *words)
+{
+	char plain[200];
+	size_t i;
+
+	snprintf(plain, sizeof(plain), "%s", words ? words : "");
+	for (i = 0; plain[i]; i++)
+		if ((unsigned char)plain[i] < 0x20 || plain[i] == 0x7f || plain[i] == '"' || plain[i] == '\\')
+			plain[i] = '?';
+	if (i)
+		jw_kstr(w, key, plain);
+}
+
 static void put_told(struct buf *b, const struct told *t)
 {
 	struct json_writer w = { .b = b };
-	char command[200], name[SEAL_NAME_MAX + 1];
-	size_t i;
+	char name[SEAL_NAME_MAX + 1];
 
-	/* A control character would be six in JSON, and the row has a limit. */
-	snprintf(command, sizeof(command), "%s", t->command ? t->command : "");
-	for (i = 0; command[i]; i++)
-		if ((unsigned char)command[i] < 0x20 || command[i] == 0x7f || command[i] == '"' || command[i] == '\\')
-			command[i] = '?';
 	snprintf(name, sizeof(name), "%s", t->name);
 	jw_open(&w, '{');
 	jw_kstr(&w, "what", t->what);
@@ -254,8 +263,10 @@ static void put_told(struct buf *b, const struct told *t)
 		jw_ku64(&w, "number", t->number);
 	if (t->sandbox)
 		jw_kstr(&w, "sandbox", t->sandbox);
-	if (command[0])
-		jw_kstr(&w, "command", command);
+	put_words(&w, "command", t->command);
+	put_words(&w, "where", t->where);
+	if (t->form)
+		jw_kstr(&w, "form", t->form);
 	if (t->how)
 		jw_kstr(&w, "delivery", t->how);
 	if (t->why)
@@ -609,5 +620,17 @@ int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_d
 		*e = why;
 	if (r == 0)
 		*ret = take(&value);
+	return r;
+}
+
+int secrets_seen(struct secrets *s, const char *name, const char *sandbox, const char *who, const char *where,
+		 const char *form, struct err *e)
+{
+	struct told t = { .what = "seen", .name = name, .who = who, .sandbox = sandbox, .where = where, .form = form };
+	int r;
+
+	begin(s);
+	r = keep(s, NULL, SPAN_NULL, &t, e);
+	end(s);
 	return r;
 }

@@ -59,4 +59,8 @@ int secrets_look(struct secrets *s, const struct secrets_wish *w, enum seal_deli
 int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_delivery how, struct secret **ret,
 		    char owner[SEAL_OWNER_MAX + 1], struct err *e) MUST_CHECK;
 
+/** secrets_seen() - a row of the audit: the value of @name was found in @where, as @form says. Return: 0 or -errno. */
+int secrets_seen(struct secrets *s, const char *name, const char *sandbox, const char *who, const char *where,
+		 const char *form, struct err *e) MUST_CHECK;
+
 #endif

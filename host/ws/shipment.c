@@ -19,6 +19,7 @@ static void ship_drop(struct ws *ws, struct ws_ship *s)
 	if (s->writer)
 		ws->stored_b += content_writer_new_b(s->writer);
 	content_writer_free(&s->writer);
+	leaks_drop(s);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -209,6 +210,7 @@ static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct er
 	r = check_quota(ws, e);
 	if (r < 0)
 		return r;
+	leaks_look(p, &ws->ship, m->offset, m->data);
 	r = content_write(ws->ship.writer, m->offset, m->data);
 	return r < 0 ? not_stored(r, e) : 0;
 }

@@ -97,6 +97,7 @@ struct ws {
 	uint32_t tag;
 	struct ws_conf conf;
 	uint64_t size_b; /* const after start */
+	struct ws_leaks *leaks; /* atomic; set once */
 	struct wsdb *db;
 	struct strand *work, *notify;
 	struct strand *acks; /* late.c: of passes that are durable soon */
@@ -165,6 +166,7 @@ struct ws {
 		uint64_t ship;
 		struct node node;
 		struct content_writer *writer;
+		struct ws_scan *scan; /* leaks.c; NULL: nothing was looked for in it */
 	} ship, aside; /* aside: one that rests while others come */
 	struct {
 		bool is_loaded, is_changed, in_list;
@@ -283,6 +285,11 @@ void ship_hurry(struct ws *ws);
 void ship_given(struct ws *ws);
 /* The timer's. On the loop. */
 void ship_pace(void *ctx);
+
+/* leaks.c: the next bytes of a shipment; it is over; the workspace is. */
+void leaks_look(struct ws_pass *p, struct ws_ship *s, uint64_t offset, struct span data);
+void leaks_drop(struct ws_ship *s);
+void leaks_end(struct ws *ws);
 
 /* fill.c: a directory's listing begins; an entry of it, whose content may be here (Return: true: it is, @n was
  * changed); the scan is over. */

@@ -103,6 +103,7 @@ void ws_unref(struct ws **slot)
 	gone_forget(ws);
 	known_fini(ws);
 	expect_end(ws);
+	leaks_end(ws);
 	map_fini(&ws->suspects);
 	commands_forget(ws);
 	vec_fini(&ws->commands.v);

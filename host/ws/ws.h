@@ -51,6 +51,8 @@ struct ws_listener {
 /* What is kept of the commands that run in it: with up to a KiB of their words, the first word, or nothing. */
 enum ws_log { WS_LOG_FULL, WS_LOG_NAME, WS_LOG_OFF };
 
+struct leaks;
+
 struct ws_conf {
 	struct store *store;
 	struct loop *loop;
@@ -74,6 +76,17 @@ enum ws_mode ws_mode(struct ws *ws);
 uint32_t ws_tag(const struct ws *ws);
 /** ws_on_change() - who is told of changes (one listener, which must outlive the workspace). Before ws_start(). */
 void ws_on_change(struct ws *ws, const struct ws_listener *listener, void *ctx);
+/* Values that are looked for in what comes from the sandbox (docs/leak-watch.md). */
+struct ws_leaks {
+	struct leaks *leaks; /* @ctx keeps it */
+	/** found in a file; on the strand, must not block. @form: enum leak_form */
+	void (*found)(void *ctx, const char *path, const char *name, unsigned form);
+	void (*hold)(void *ctx, bool on); /* a reference more, or one less */
+	void *ctx;
+};
+
+/** ws_look_for() - from now on; copied. A second time it does nothing. Any thread. */
+void ws_look_for(struct ws *ws, const struct ws_leaks *what);
 /** ws_retell() - tell the listener once more of a change that an earlier process may not have got to, before anything
  * that changes from now on. Takes the @changes (an array from malloc with names from malloc). Before ws_start(). */
 void ws_retell(struct ws *ws, struct ws_change *changes, size_t n);

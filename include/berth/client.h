@@ -116,8 +116,9 @@ struct berth_secret_row {
 	uint64_t seq;
 	int64_t time_ns;
 	const char *link; /* digest over this row and the link of the one before */
-	const char *what; /* added, rotated, removed, delivered, refused */
+	const char *what; /* added, rotated, removed, delivered, refused, seen */
 	const char *secret, *key, *sandbox, *command, *delivery, *why;
+	const char *where, *form; /* where it was seen: "the file PATH", "the output of process N"; plain, base64 … */
 };
 /** berth_secret_audit() - rows behind @since, oldest first; stops when @fn returns not 0 and returns that. */
 BERTH_API int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, const struct berth_secret_row *),

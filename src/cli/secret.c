@@ -69,10 +69,30 @@ static int print_row(void *ctx, const struct berth_secret_row *row)
 		printf("  command=");
 		cli_put(stdout, row->command);
 	}
+	if (*row->where) {
+		printf("  in ");
+		cli_put(stdout, row->where);
+		printf(", %s", row->form);
+	}
 	if (*row->delivery)
 		printf("  by=%s", row->delivery);
 	printf("%s%s\n", *row->why ? "  why=" : "", row->why);
 	return 0;
+}
+
+static void put_json(const char *key, const char *text)
+{
+	const unsigned char *p;
+
+	if (!*text)
+		return;
+	printf(",\"%s\":\"", key);
+	for (p = (const unsigned char *)text; *p; p++)
+		if (*p < 0x20 || *p == '"' || *p == '\\')
+			printf("\\u%04x", *p);
+		else
+			putchar(*p);
+	putchar('"');
 }
 
 static int print_row_json(void *ctx, const struct berth_secret_row *row)
@@ -80,23 +100,12 @@ static int print_row_json(void *ctx, const struct berth_secret_row *row)
 	(void)ctx;
 	printf("{\"seq\":%llu,\"time_ns\":%lld,\"link\":\"%s\",\"what\":\"%s\",\"secret\":\"%s\",\"key\":\"%s\"",
 	       (unsigned long long)row->seq, (long long)row->time_ns, row->link, row->what, row->secret, row->key);
-	if (*row->sandbox)
-		printf(",\"sandbox\":\"%s\"", row->sandbox);
-	if (*row->command) {
-		const unsigned char *p;
-
-		printf(",\"command\":\"");
-		for (p = (const unsigned char *)row->command; *p; p++)
-			if (*p < 0x20 || *p == '"' || *p == '\\')
-				printf("\\u%04x", *p);
-			else
-				putchar(*p);
-		putchar('"');
-	}
-	if (*row->delivery)
-		printf(",\"delivery\":\"%s\"", row->delivery);
-	if (*row->why)
-		printf(",\"why\":\"%s\"", row->why);
+	put_json("sandbox", row->sandbox);
+	put_json("command", row->command);
+	put_json("where", row->where);
+	put_json("form", row->form);
+	put_json("delivery", row->delivery);
+	put_json("why", row->why);
 	puts("}");
 	return 0;
 }

@@ -104,7 +104,9 @@ int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, con
 							.sandbox = json_get_str(did, "sandbox", ""),
 							.command = json_get_str(did, "command", ""),
 							.delivery = json_get_str(did, "delivery", ""),
-							.why = json_get_str(did, "why", "") };
+							.why = json_get_str(did, "why", ""),
+							.where = json_get_str(did, "where", ""),
+							.form = json_get_str(did, "form", "") };
 
 			since = row.seq;
 			r = fn(ctx, &row);

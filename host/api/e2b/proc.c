@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "host/api/leak.h"
 #include "seal/digest.h"
 
 #include <errno.h>
@@ -41,6 +42,7 @@ void proc_unref(struct proc **slot)
 	buf_fini(&p->input);
 	str_free(&p->tag);
 	str_free(&p->config);
+	out_leaks_free(&p->leaks);
 	free(p);
 }
 
@@ -200,26 +202,57 @@ static void let_flow(struct proc *p)
 	}
 }
 
-static void on_output(struct proc *p, const struct msg_OUTPUT *m)
+static void give_output(struct proc *p, unsigned stream, struct span data)
 {
-	const char *key = p->is_pty ? "pty" : m->stream == WIRE_ERR ? "stderr" : "stdout";
+	const char *key = p->is_pty ? "pty" : stream == WIRE_ERR ? "stderr" : "stdout";
 	struct json_writer w;
 	struct list *pos;
 	struct buf b;
 
-	p->held[m->stream == WIRE_ERR] += m->data.len;
-	if (!list_empty(&p->readers) && m->data.len) {
-		buf_init(&b, 2 * m->data.len + 256);
+	if (!list_empty(&p->readers) && data.len) {
+		buf_init(&b, 2 * data.len + 256);
 		put_event(&b, "data", &w);
 		jw_key(&w, key);
 		buf_append(&b, "\"", 1);
-		base64_put(&b, m->data, true);
+		base64_put(&b, data, true);
 		buf_append(&b, "\"", 1);
 		end_event(&w);
 		list_each(pos, &p->readers)
 			e2b_stream_give(list_entry(pos, struct proc_reader, node)->out, buf_span(&b), false, NULL);
 		buf_fini(&b);
 	}
+}
+
+/* What was kept back because it may have been the beginning of a value. */
+static void give_rest(struct proc *p)
+{
+	uint64_t at;
+
+	if (!p->leaks)
+		return;
+	give_output(p, WIRE_OUT, out_leaks_rest(p->leaks, WIRE_OUT, &at));
+	give_output(p, WIRE_ERR, out_leaks_rest(p->leaks, WIRE_ERR, &at));
+}
+
+static void on_late(void *ctx)
+{
+	give_rest(ctx);
+}
+
+static void on_output(struct proc *p, const struct msg_OUTPUT *m)
+{
+	struct span data = m->data;
+	uint64_t at;
+
+	p->held[m->stream == WIRE_ERR] += m->data.len;
+	if (p->leaks) {
+		data = out_leaks_put(p->leaks, (unsigned)m->stream, m->offset, m->data, &at);
+		if (!p->late && out_leaks_waits(p->leaks))
+			p->late = loop_timer(p->e2b->loop, CLOCK_NEVER, on_late, p);
+		if (p->late)
+			loop_rearm(p->late, out_leaks_waits(p->leaks) ? clock_after_ms(LEAK_WAIT_MS) : CLOCK_NEVER);
+	}
+	give_output(p, (unsigned)m->stream, data);
 	let_flow(p);
 }
 
@@ -255,6 +288,8 @@ static void forget(void *ctx)
 static void agent_over(struct proc *p)
 {
 	conn_free(&p->conn);
+	loop_untimer(&p->late);
+	give_rest(p);
 	tell_all_done(p);
 	if (p->is_ended && !p->forget && !p->e2b->ending)
 		p->forget = loop_timer(p->e2b->loop, clock_after_ms(ENDED_MS), forget, p);
@@ -270,6 +305,8 @@ static void on_started(struct proc *p, const struct msg_STARTED *m)
 	p->pid = m->pid;
 	lock_drop(&p->e2b->lock);
 	p->is_started = true;
+	if (p->leaks)
+		out_leaks_pid(p->leaks, m->pid);
 	list_each(pos, &p->readers)
 		tell_start(list_entry(pos, struct proc_reader, node));
 	send_input(p);
@@ -314,6 +351,7 @@ static void on_frame(void *ctx, const struct frame *f)
 		p->is_ended = true;
 		(void)!conn_send(p->conn, MSG_EXIT_ACK, &seen);
 		conn_finish(p->conn);
+		give_rest(p);
 		tell_all_done(p);
 	}
 }
@@ -463,6 +501,7 @@ struct proc *proc_new(struct e2b *e2b, const char *sandbox, const char *id, int 
 	buf_init(&p->input, INPUT_MAX_B);
 	err_set(&p->why, -ENOENT, "no-such-process", "the process is gone");
 	p->in_credit = WIRE_STDIN_WINDOW;
+	p->leaks = out_leaks_new(e2b->hub, sandbox);
 	return p;
 }
 

@@ -32,6 +32,8 @@ struct proc {
 	struct conn *conn;
 	struct list readers;
 	struct loop_timer *forget;
+	struct out_leaks *leaks; /* NULL: nothing is looked for */
+	struct loop_timer *late; /* what these keep back */
 	bool is_started, is_ended;
 	uint64_t pid; /* guarded by e2b.lock */
 	struct msg_EXIT exit;

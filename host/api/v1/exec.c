@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "host/api/leak.h"
 #include "json/json.h"
 #include "loop/relay.h"
 #include "seal/digest.h"
@@ -26,6 +27,7 @@ enum { WAIT_MAX_MS = 3600 * 1000, LATE_MS = 30000 };
 struct stream {
 	struct loop *loop;
 	int agent_fd;
+	struct out_leaks *leaks;
 	void *handle;
 };
 
@@ -43,6 +45,7 @@ static void stream_drop(void *ctx)
 	struct stream *s = ctx;
 
 	fd_close(&s->agent_fd);
+	out_leaks_free(&s->leaks);
 	free(s);
 }
 
@@ -51,7 +54,7 @@ static void stream_begin(void *ctx, int fd, struct span first, void *handle)
 	struct stream *s = ctx;
 
 	s->handle = handle;
-	relay_start(s->loop, fd, s->agent_fd, first.p, first.len, stream_over, s);
+	relay_start_filtered(s->loop, fd, s->agent_fd, first.p, first.len, out_leaks_filter(&s->leaks), stream_over, s);
 }
 
 int v1_upgrade_wanted(struct http_req *req, struct err *e)
@@ -61,12 +64,13 @@ int v1_upgrade_wanted(struct http_req *req, struct err *e)
 	return err_set(e, -EINVAL, "upgrade-needed", "this resource needs the header Upgrade: berth-stream");
 }
 
-void v1_relay(struct api *api, struct http_res *res, int fd)
+void v1_relay(struct api *api, struct http_res *res, int fd, struct out_leaks *leaks)
 {
 	struct stream *s = NEW(struct stream);
 
 	s->loop = api->loop;
 	s->agent_fd = fd;
+	s->leaks = leaks;
 	res->upgrade = stream_begin;
 	res->upgrade_drop = stream_drop;
 	res->ctx = s;
@@ -86,7 +90,7 @@ int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err 
 						    http_query(req, "command") },
 			     e);
 	if (r == 0)
-		v1_relay(api, res, fd);
+		v1_relay(api, res, fd, out_leaks_new(api->hub, http_segment(req, 0)));
 	else
 		fd_close(&fd);
 	return r;
@@ -203,7 +207,7 @@ int v1_exec(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 		r = send_stdin(fd, in, clock_after_ms(LATE_MS));
 	if (r < 0)
 		return r;
-	wait_begin(api, req, res, fd_take(&fd), until);
+	wait_begin(api, req, res, fd_take(&fd), out_leaks_new(api->hub, http_segment(req, 0)), until);
 	return HTTP_LATER;
 }
 

@@ -82,7 +82,7 @@ int v1_tunnel(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	if (r == 0)
 		r = answer(fd, until, e);
 	if (r == 0)
-		v1_relay(api, res, fd_take(&fd));
+		v1_relay(api, res, fd_take(&fd), NULL);
 	return r;
 }
 

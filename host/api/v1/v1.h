@@ -11,6 +11,7 @@
 #include "host/sandbox/event.h"
 #include "host/sandbox/hub.h"
 
+struct out_leaks;
 struct secrets;
 struct api {
 	struct hub *hub;
@@ -41,7 +42,8 @@ void v1_backup_end(void);
 /** v1_export_end() - the same of exports. */
 void v1_export_end(void);
 /* wait.c: the rest of an exec that was sent to the agent on @fd (taken over); http_later() follows. */
-void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, uint64_t until);
+void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, struct out_leaks *leaks,
+		uint64_t until);
 
 /** v1_routes() - the table and its length; the handlers' context is a struct api. */
 const struct http_route *v1_routes(size_t *ret_n);
@@ -77,7 +79,7 @@ int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uin
 
 /* Streams: is an upgrade asked for (-EINVAL slug "upgrade-needed"); answer with one that relays to @fd, taken over. */
 int v1_upgrade_wanted(struct http_req *req, struct err *e);
-void v1_relay(struct api *api, struct http_res *res, int fd);
+void v1_relay(struct api *api, struct http_res *res, int fd, struct out_leaks *leaks);
 /* The link of a sandbox that runs; borrowed as long as the workspace is. Return: 0; -EAGAIN slug "not-running". */
 int v1_link(struct api *api, struct http_req *req, struct ws **ret_ws, struct link **ret, struct err *e);
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "host/api/leak.h"
 #include "json/json.h"
 #include "wire/conn.h"
 #include "wire/wire.h"
@@ -29,6 +30,7 @@ struct waiting {
 	struct loop_watch *client;
 	struct buf out[2];
 	bool cut[2];
+	struct out_leaks *leaks; /* may be NULL */
 	struct msg_EXIT exit;
 	int result;
 	struct err e;
@@ -65,6 +67,7 @@ static void finish(void *ctx)
 	http_later(w->req, w->result, &w->e);
 	buf_fini(&w->out[0]);
 	buf_fini(&w->out[1]);
+	out_leaks_free(&w->leaks);
 	free(w);
 }
 
@@ -84,31 +87,52 @@ static int take_output(struct waiting *w, const struct frame *f)
 {
 	struct msg_WINDOW more = { .stream = 0 };
 	struct msg_OUTPUT m;
+	struct span data;
+	uint64_t at;
 	size_t i;
 	int r = msg_decode(MSG_OUTPUT, f->payload, &m, &w->e);
 
 	if (r < 0)
 		return r;
 	i = m.stream == WIRE_ERR;
-	if (buf_append(&w->out[i], m.data.p, m.data.len) < 0)
+	data = w->leaks ? out_leaks_put(w->leaks, (unsigned)m.stream, m.offset, m.data, &at) : m.data;
+	if (buf_append(&w->out[i], data.p, data.len) < 0)
 		w->cut[i] = true;
 	more.stream = m.stream;
 	more.bytes = m.data.len;
 	return m.data.len ? conn_send(w->conn, MSG_WINDOW, &more) : 0;
 }
 
+/* What was kept back. */
+static void take_rest(struct waiting *w)
+{
+	uint64_t at;
+	size_t i;
+
+	for (i = 0; w->leaks && i < ARRAY_LEN(w->out); i++) {
+		struct span data = out_leaks_rest(w->leaks, i ? WIRE_ERR : WIRE_OUT, &at);
+
+		if (buf_append(&w->out[i], data.p, data.len) < 0)
+			w->cut[i] = true;
+	}
+}
+
 static void on_frame(void *ctx, const struct frame *f)
 {
 	struct waiting *w = ctx;
 	struct msg_EXIT_ACK ack = { 0 };
+	struct msg_STARTED started;
 	int r = 0;
 
+	if (f->type == MSG_STARTED && w->leaks && msg_decode(MSG_STARTED, f->payload, &started, NULL) == 0)
+		out_leaks_pid(w->leaks, started.pid);
 	if (f->type == MSG_OUTPUT) {
 		r = take_output(w, f);
 	} else if (f->type == MSG_EXIT) {
 		r = msg_decode(MSG_EXIT, f->payload, &w->exit, &w->e);
 		if (r == 0)
 			(void)!conn_send(w->conn, MSG_EXIT_ACK, &ack);
+		take_rest(w);
 		over(w, r);
 		return;
 	} else if (f->type == MSG_ERROR) {
@@ -167,11 +191,12 @@ static void begin(void *ctx)
 	(void)!loop_watch(loop, http_client(w->req), 0, on_client, w, &w->client); /* without it, the clock ends it */
 }
 
-void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, uint64_t until)
+void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int fd, struct out_leaks *leaks,
+		uint64_t until)
 {
 	struct waiting *w = NEW(struct waiting);
 
-	*w = (struct waiting){ .api = api, .req = req, .res = res, .fd = fd, .until = until };
+	*w = (struct waiting){ .api = api, .req = req, .res = res, .fd = fd, .leaks = leaks, .until = until };
 	list_init(&w->node);
 	buf_init(&w->out[0], OUT_MAX);
 	buf_init(&w->out[1], OUT_MAX);
