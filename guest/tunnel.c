@@ -140,7 +140,8 @@ static void give_back(struct tunnel *t)
 {
 	struct msg_WINDOW m = { .stream = WIRE_IN, .bytes = t->owed };
 
-	if (t->owed < GIVE_BACK || t->in_ended || conn_send(t->conn, MSG_WINDOW, &m) < 0)
+	/* Behind the end it tells that the socket has all of it. */
+	if (!t->owed || (t->in_ended ? !t->is_shut : t->owed < GIVE_BACK) || conn_send(t->conn, MSG_WINDOW, &m) < 0)
 		return;
 	t->granted += t->owed;
 	t->owed = 0;

@@ -66,6 +66,7 @@ struct berthd {
 	struct keys *keys;
 	struct seal_key *seal_key; /* until secrets has it */
 	struct secrets *secrets;
+	struct broker *broker;
 	struct events *events;
 	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
@@ -442,6 +443,7 @@ static void bring_up(void *ctx)
 				: str_eq(c->watch_output, "mask") ? WATCH_MASK
 								  : WATCH_WARN,
 		.watch_files = str_eq(c->watch_files, "warn"),
+		.broker = b->broker,
 	};
 	struct err e = ERR_NULL;
 	int r = hub_new(&conf, &b->hub, &e);

@@ -410,6 +410,12 @@ int hub_dial_as(struct hub *hub, const char *id_or_name, unsigned kind, uint64_t
 
 int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_fd, struct err *e)
 {
+	AUTO(ws_unref) struct ws *ws = NULL;
+	struct hub_info i;
+
+	if (hub->conf.broker && look(hub, id_or_name, false, &i, &ws, NULL) == 0 && i.secrets[0] &&
+	    i.state == SANDBOX_RUNNING)
+		broker_refresh(hub, &i, ws);
 	return hub_dial_as(hub, id_or_name, WIRE_EXEC, until, ret_fd, e);
 }
 

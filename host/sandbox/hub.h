@@ -31,6 +31,8 @@
 struct hub;
 struct secrets;
 struct watch;
+struct broker;
+struct broker_services;
 
 enum sandbox_state {
 	SANDBOX_CREATING,
@@ -44,6 +46,8 @@ enum sandbox_state {
 };
 
 enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_MAX = 65536 };
+/* Connections to the broker: of a sandbox, of all. */
+enum { HUB_BROKERED_MAX = 256, HUB_BROKERED_ALL = 2048 };
 
 /* What happens to a sandbox when its time is over. */
 enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE };
@@ -84,6 +88,7 @@ struct hub_conf {
 	struct secrets *secrets; /* of the daemon; NULL: none are delivered */
 	unsigned watch_output;	 /* enum watch_mode (docs/leak-watch.md) */
 	bool watch_files;
+	struct broker *broker;	 /* that uses them for sandboxes; NULL: none */
 };
 
 /** hub_new() - read what the store knows, end what an earlier daemon left running, show all workspaces on the mount. */
@@ -238,6 +243,9 @@ int hub_send_secrets(struct hub *hub, const char *id_or_name, int fd, const stru
 /** hub_watch() - what this sandbox was given, to be looked for in what it puts out: a reference (watch_unref(),
  * host/secret/watch.h); NULL: it is unknown, or nothing is looked for. */
 struct watch *hub_watch(struct hub *hub, const char *id_or_name);
+/** hub_services() - what it may use by way of the broker; broker_services_fini(). Return: 0; no-such-sandbox;
+ * broker-gone. */
+int hub_services(struct hub *hub, const char *id_or_name, struct broker_services *ret, struct err *e) MUST_CHECK;
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */

@@ -324,6 +324,8 @@ int life_start(struct sandbox *s, struct err *e)
 	s->has_from = s->no_wait;
 	if (r == 0)
 		r = secret_files(s, e);
+	if (r == 0)
+		r = broker_offer(s, e);
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		r = record_save(s, e);

@@ -68,8 +68,10 @@ static int go_on(struct sandbox *s, struct err *e)
 		life_dial(s, box.address);
 		r = life_attach(s, e);
 	}
-	if (r == 0)
+	if (r == 0) {
 		secret_files_again(s);
+		broker_offer_again(s);
+	}
 	/* Thawed also when the agent does not answer: whoever ends the sandbox needs processes that can die. */
 	if (freeze(s, PRIV_FREEZE_NONE, r == 0 ? e : NULL) < 0 && r == 0)
 		r = -EIO;

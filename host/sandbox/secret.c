@@ -78,8 +78,7 @@ int secret_check(struct hub *hub, const struct hub_info *i, const char *names, s
 		w.name = name;
 		r = secrets_look(hub->conf.secrets, &w, &how, e);
 		if (r == 0 && how == SEAL_BROKER)
-			r = err_set(e, -EOPNOTSUPP, "no-broker",
-				    "secret %s is for delivery by the broker, which is not there yet", name);
+			r = broker_check(hub, i, name, e);
 	}
 	return r;
 }

@@ -112,8 +112,10 @@ static void adopt(void *ctx)
 	if (r == 0) {
 		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
 		life_watch(s);
-		if (s->info.state == SANDBOX_RUNNING)
+		if (s->info.state == SANDBOX_RUNNING) {
 			secret_files_again(s); /* the daemon may have died between a resume and this */
+			broker_offer_again(s);
+		}
 		rest_go_on(s);
 		log_info("sandbox", "adopted", "id=%s state=%s", s->info.id, sandbox_state_name(s->info.state));
 	} else {
@@ -199,6 +201,8 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		err_sys(e, r, "listing the workspaces");
 	if (r >= 0)
 		r = rest_begin(hub, e);
+	if (r >= 0)
+		r = broker_begin(hub, e);
 	for (i = 0; i < f.ids.len; i++) {
 		if (r >= 0)
 			load_one(hub, f.ids.v[i]);
@@ -321,6 +325,7 @@ void hub_free(struct hub **slot, bool end)
 	}
 	while (!list_empty(&hub->list))
 		hub_forget(hub, list_entry(hub->list.next, struct sandbox, node));
+	broker_end(hub);
 	views_end(hub);
 	from_end(hub);
 	map_fini(&hub->by_id);

@@ -38,6 +38,7 @@ struct sandbox {
 	bool is_laid; /* its disk is a copy of a base */
 	bool is_found; /* by a daemon that has just started */
 	struct watch *leaks; /* once it is asked for; guarded by hub.lock */
+	struct digest told; /* the variables of its services, as its agent knows them; guarded by hub.lock */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
 };
@@ -67,6 +68,7 @@ struct hub {
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 	pthread_t collector;
 	struct pool *rest; /* of rest.c */
+	struct pool *brokered; /* of broker.c */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
@@ -190,6 +192,18 @@ void secret_files_drop(struct sandbox *s);
 struct secret;
 /* It was given this value. */
 void leak_given(struct hub *hub, const char *id, struct ws *ws, const char *name, struct secret *value);
+
+/* broker.c */
+int broker_begin(struct hub *hub, struct err *e) MUST_CHECK;
+/* When no link calls back any more. */
+void broker_end(struct hub *hub);
+/* Is a service there for this secret? */
+int broker_check(struct hub *hub, const struct hub_info *i, const char *name, struct err *e) MUST_CHECK;
+/* Its agent listens for the broker and has the variables of its services: when it begins to run; after a pause, or of
+ * an earlier daemon; before a command, in case that they are others now. Without services nothing happens. */
+int broker_offer(struct sandbox *s, struct err *e) MUST_CHECK;
+void broker_offer_again(struct sandbox *s);
+void broker_refresh(struct hub *hub, const struct hub_info *i, struct ws *ws);
 
 /* pause.c */
 /* From pausing to paused, or back to running. */

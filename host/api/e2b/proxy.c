@@ -5,14 +5,13 @@
  * (WebSocket) goes on as it is, and both ends are joined. The request's body was taken whole before; the answer's
  * flows.
  */
-#include "host/api/e2b/pump.h"
-
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "host/api/e2b/e2b.h"
 #include "host/http/parse.h"
+#include "host/link/pump.h"
 #include "loop/relay.h"
 #include "wire/frame.h"
 #include "wire/wire.h"
