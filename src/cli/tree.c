@@ -329,6 +329,7 @@ void cli_copy_tree(struct cli_copy *c, const char *from, int dir, const char *sh
 	struct unpack u = { .c = c, .shown = shown, .keep_top = keep_top };
 	struct err e = ERR_NULL;
 	pthread_t thread;
+	char rest[4096];
 	int p[2], r;
 
 	if (top.fd < 0 || pipe2(p, O_CLOEXEC) < 0) {
@@ -352,6 +353,8 @@ void cli_copy_tree(struct cli_copy *c, const char *from, int dir, const char *sh
 	u.tar = tar_reader_new(get, &p[0]);
 	r = unpack(&u, &e);
 	tar_reader_free(&u.tar);
+	while (r == 0 && get(&p[0], rest, sizeof(rest)) > 0)
+		; /* the zeros behind the end: nobody is to write into a pipe that is closed */
 	close(p[0]);
 	pthread_join(thread, NULL);
 	/* What the daemon says is the reason why an archive was cut off. */
