@@ -56,6 +56,7 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 	struct hub *hub = s->hub;
 	struct store_hold *hold = NULL;
 	enum sandbox_state was;
+	struct hub_info now;
 
 	lock_take(&hub->lock);
 	was = s->info.state;
@@ -76,9 +77,11 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 		hold = take(&s->hold_from);
 		snprintf(s->info.fill_why, sizeof(s->info.fill_why), "it ended before all of its files were there");
 	}
+	now = s->info;
 	pthread_cond_broadcast(&hub->cond);
 	lock_drop(&hub->lock);
 	store_hold_free(&hold);
+	meter_state(hub, &now);
 	if (was != state && state != SANDBOX_CREATING)
 		hub_tell(s, was == SANDBOX_RESUMING && state == SANDBOX_RUNNING ? "resumed" : sandbox_state_name(state),
 			 why);

@@ -229,6 +229,7 @@ struct hub_stats {
 	struct msg_METRICS_IS inside; /* cpu_ns, oom_kills and pressure are the control group's where it has them */
 	bool pressure_is_own;	      /* else it is that of the machine that the agent sees */
 	uint64_t memory_b, memory_peak_b, memory_limit_b, pids, pids_limit, cpu_milli, throttled_us;
+	uint64_t cache_b; /* of memory_b */
 };
 /* Secrets for one command. */
 struct hub_secrets {
@@ -248,6 +249,20 @@ struct watch *hub_watch(struct hub *hub, const char *id_or_name);
 int hub_services(struct hub *hub, const char *id_or_name, struct broker_services *ret, struct err *e) MUST_CHECK;
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
+/* What was seen of a running sandbox; each ten seconds, the last hour of it. */
+struct hub_sample {
+	int64_t wall_ns;
+	uint64_t memory_b, cache_b;
+	uint64_t disk_b;    /* bytes that the store took for it, ever */
+	double cpu_percent; /* of one processor */
+};
+/** hub_samples() - those between two moments, oldest first; @fn must not block. Return: how many. */
+int hub_samples(struct hub *hub, const char *id, int64_t from_ns, int64_t to_ns,
+		void (*fn)(void *ctx, const struct hub_sample *s), void *ctx);
+struct usage_row;
+/** hub_used() - what sandboxes used from an hour on, up to now: store_usage_each(). May block. */
+int hub_used(struct hub *hub, uint32_t from_hour, int (*fn)(void *ctx, const struct usage_row *row), void *ctx,
+	     struct err *e) MUST_CHECK;
 /** hub_sync() - all that was written before is durable. @quiet_ms: for how long nothing may come meanwhile. */
 int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct err *e) MUST_CHECK;
 

@@ -207,6 +207,8 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		if (r >= 0)
 			load_one(hub, f.ids.v[i]);
 	}
+	if (r >= 0)
+		r = meter_begin(hub, e);
 	if (r >= 0) {
 		tidy_links(hub);
 		views_load(hub);
@@ -234,6 +236,8 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	vec_fini(&f.ids);
 	if (r == 0)
 		r = guard_start(hub, e);
+	if (r == 0)
+		r = meter_start(hub, e);
 	return r < 0 ? r : collect_start(hub, e);
 }
 
@@ -290,6 +294,7 @@ void hub_free(struct hub **slot, bool end)
 	hub_hurry(hub);
 	rest_end(hub);
 	guard_stop(hub);
+	meter_stop(hub);
 	collect_stop(hub);
 	for (;;) {
 		struct sandbox *s = NULL;
@@ -317,6 +322,7 @@ void hub_free(struct hub **slot, bool end)
 			break;
 	}
 	pool_drain(hub->conf.api);
+	meter_end(hub);
 	list_each(pos, &hub->list) {
 		struct sandbox *at = list_entry(pos, struct sandbox, node);
 

@@ -70,6 +70,7 @@ struct hub {
 	struct pool *rest; /* of rest.c */
 	struct pool *brokered; /* of broker.c */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
+	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
 };
@@ -99,6 +100,19 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 #define HUB_IN(state) (1U << (state))
 void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why);
 void hub_tell(struct sandbox *s, const char *what, const char *why); /* the event "sandbox.WHAT"; nothing held */
+
+/* stats.c: from the control groups; 0: they are not there. */
+uint64_t stats_cpu_ns(struct hub *hub, const char *id);
+uint64_t stats_memory_b(struct hub *hub, const char *id, uint64_t *ret_cache_b);
+
+/* meter.c: begin with what is in the store, when the table is there; the thread, and its end; write all down; a sandbox
+ * changed its state (no lock is held). */
+int meter_begin(struct hub *hub, struct err *e) MUST_CHECK;
+int meter_start(struct hub *hub, struct err *e) MUST_CHECK;
+void meter_stop(struct hub *hub);
+void meter_end(struct hub *hub);
+void meter_state(struct hub *hub, const struct hub_info *i);
+int meter_write(struct hub *hub, struct err *e) MUST_CHECK;
 
 /* stats.c: what the kernel killed in it for memory; also when its agent is dead, as long as the group is there. */
 uint64_t stats_oom_kills(struct sandbox *s);

@@ -60,6 +60,19 @@ uint64_t stats_oom_kills(struct sandbox *s)
 			    "oom_kill ");
 }
 
+uint64_t stats_cpu_ns(struct hub *hub, const char *id)
+{
+	uint64_t ns = 1000 * group_number(hub, id, "cpu.stat", "usage_usec ", NULL, "", "");
+
+	return ns ? ns : group_number(hub, id, "none", "", "cpuacct", "cpuacct.usage", "");
+}
+
+uint64_t stats_memory_b(struct hub *hub, const char *id, uint64_t *ret_cache_b)
+{
+	*ret_cache_b = group_number(hub, id, "memory.stat", "file ", "memory", "memory.stat", "cache ");
+	return group_number(hub, id, "memory.current", "", "memory", "memory.usage_in_bytes", "");
+}
+
 static void add_pressure(struct hub *hub, const char *id, struct hub_stats *ret)
 {
 	AUTO(buf_fini) struct buf b;
@@ -110,12 +123,10 @@ int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, st
 	ret->memory_limit_b = info.memory_b;
 	ret->cpu_milli = info.cpu_milli;
 	ret->pids_limit = info.pids;
-	ret->memory_b = group_number(hub, info.id, "memory.current", "", "memory", "memory.usage_in_bytes", "");
+	ret->memory_b = stats_memory_b(hub, info.id, &ret->cache_b);
 	ret->memory_peak_b = group_number(hub, info.id, "memory.peak", "", "memory", "memory.max_usage_in_bytes", "");
 	ret->pids = group_number(hub, info.id, "pids.current", "", "pids", "pids.current", "");
-	cpu = 1000 * group_number(hub, info.id, "cpu.stat", "usage_usec ", NULL, "", "");
-	if (!cpu)
-		cpu = group_number(hub, info.id, "none", "", "cpuacct", "cpuacct.usage", "");
+	cpu = stats_cpu_ns(hub, info.id);
 	ret->throttled_us = group_number(hub, info.id, "cpu.stat", "throttled_usec ", NULL, "", "");
 	if (!ret->throttled_us)
 		ret->throttled_us =

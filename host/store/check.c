@@ -219,6 +219,24 @@ static int check_audit(struct check *c)
 	return r < 0 ? r : 0;
 }
 
+static int check_usage(struct check *c)
+{
+	enum db_step step = DB_AT_LEAST;
+	struct usage_row row;
+	struct span key, v;
+	int r = 0;
+
+	while (r == 0 && (r = db_walk(c->content, CT_META, step, span_str(usage_prefix), &key, &v)) == 0) {
+		if (key.len < USAGE_PREFIX || memcmp(key.p, usage_prefix, USAGE_PREFIX) != 0)
+			return 0;
+		if (usage_unpack(key, v, &row) < 0)
+			check_say(c, "the row %.*s of what was used has a form that is unknown",
+				  (int)MIN(key.len, (size_t)90), (const char *)key.p);
+		step = DB_NEXT;
+	}
+	return r < 0 ? r : 0;
+}
+
 static int check_content(struct check *c)
 {
 	int r = store_format_check(c->content, CT_META);
@@ -242,6 +260,8 @@ static int check_content(struct check *c)
 		r = check_secrets(c);
 	if (r == 0)
 		r = check_audit(c);
+	if (r == 0)
+		r = check_usage(c);
 	return r;
 }
 

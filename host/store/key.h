@@ -33,6 +33,7 @@ enum {
 	ACCESS_PREFIX = 7, /* of access_prefix */
 	RULES_PREFIX = 6, /* of rules_prefix */
 	SECRET_PREFIX = 7, /* of secret_prefix */
+	USAGE_PREFIX = 6,  /* of usage_prefix */
 	AUDIT_PREFIX = 6,
 	SNAPSHOT_REC = 64,
 };
@@ -138,7 +139,9 @@ extern const char access_prefix[];
 extern const char rules_prefix[];
 bool rules_row_ok(struct span key, struct span value);
 /* secret.c: rows "secret/NAME" and "audit/" with 16 hexadecimal digits. audit_unpack(): 0 or -EIO; the text borrows. */
-extern const char secret_prefix[], audit_prefix[];
+extern const char secret_prefix[], audit_prefix[], usage_prefix[];
+/* Return: 0; -EIO: no row of what was used. */
+int usage_unpack(struct span key, struct span value, struct usage_row *ret) MUST_CHECK;
 bool secret_row_ok(struct span key, struct span value);
 int audit_unpack(struct span key, struct span value, struct audit_row *ret) MUST_CHECK;
 size_t access_pack(const struct access_key *k, uint8_t *to);

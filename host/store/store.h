@@ -149,6 +149,31 @@ int store_secret_get(struct store *store, const char *name, struct buf *to) MUST
 int store_secret_each(struct store *store, int (*fn)(void *ctx, const char *name, struct span record), void *ctx);
 int store_audit_each(struct store *store, uint64_t from, int (*fn)(void *ctx, const struct audit_row *row), void *ctx);
 
+/* --- what sandboxes used (docs/usage.md) -------------------------------------------------------------------------- */
+
+enum { STORE_ID_MAX = 64, STORE_OWNER_MAX = 19 };
+
+/* Of one sandbox in one hour. */
+struct usage_row {
+	uint32_t hour; /* since 1970 */
+	char sandbox[STORE_ID_MAX + 1];
+	char owner[STORE_OWNER_MAX + 1]; /* id of the API key that made it; "": none */
+	uint64_t run_ms, paused_ms, cpu_ns;
+	uint64_t memory_mib_ms; /* MiB times milliseconds */
+	uint64_t stored_b;	/* at its end */
+	uint64_t moved_b;
+	/* For whoever goes on with it: how far the counters of the sandbox were, and when that was. */
+	uint64_t cpu_seen_ns, moved_seen_b;
+	int64_t at_ns; /* wall clock */
+};
+
+/** store_usage_put() - these rows, in place of what they were; rows of hours before @oldest go. Return: 0 or -errno. */
+int store_usage_put(struct store *store, const struct usage_row *rows, size_t n, uint32_t oldest,
+		    struct err *e) MUST_CHECK;
+/** store_usage_each() - from an hour on, in the order of hours, then ids; stops when @fn returns non-zero and returns
+ * that. @fn must not block. */
+int store_usage_each(struct store *store, uint32_t from, int (*fn)(void *ctx, const struct usage_row *row), void *ctx);
+
 /* --- workspaces -------------------------------------------------------------------------------------------------- */
 
 /** wsdb_open() - the environment of a workspace (id: str_is_id, at most 64). Opened once per process, shared by

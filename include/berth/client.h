@@ -528,6 +528,18 @@ struct berth_usage {
 BERTH_API int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_rows, size_t *ret_n,
 		       struct berth_error *e);
 BERTH_API int berth_df_json(struct berth *b, char **ret_json, struct berth_error *e);
+/* What was used, added up; strings are borrowed. docs/usage.md says what is counted. */
+struct berth_usage_sum {
+	uint64_t hour; /* seconds since 1970 of its beginning; 0: of all hours */
+	const char *sandbox, *key; /* "": of all of the key; "socket": it was made without one */
+	uint64_t run_ms, paused_ms, cpu_ms, memory_mib_s, stored_b, moved_b;
+};
+/** berth_usage_each() - since the hour of a moment (seconds since 1970), a sum for each "sandbox", "key" or "hour" (and
+ * sandbox); stops when @fn returns not 0 and returns that. */
+BERTH_API int berth_usage_each(struct berth *b, uint64_t since, const char *by,
+			       int (*fn)(void *ctx, const struct berth_usage_sum *), void *ctx, struct berth_error *e);
+BERTH_API int berth_usage_json(struct berth *b, uint64_t since, const char *by, char **ret_json,
+			       struct berth_error *e);
 
 /* --- templates, health -------------------------------------------------------------------------------------------- */
 

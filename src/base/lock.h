@@ -15,6 +15,7 @@
 enum lock_rank {
 	LOCK_SANDBOX = 10, /* one sandbox: its state */
 	LOCK_HUB = 20,     /* the table of sandboxes; short, nothing is called while it is held */
+	LOCK_METER = 25,   /* one write of what sandboxes used */
 	LOCK_WS = 30,      /* one workspace: waiters, handles */
 	LOCK_FS = 40,      /* the inode table of the mount */
 	LOCK_LINK = 50,    /* calls under way to an agent */

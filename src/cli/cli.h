@@ -16,10 +16,9 @@ typedef int cli_verb(struct berth *b, int argc, char **argv);
 
 cli_verb cli_create, cli_ps, cli_info, cli_kill, cli_rm, cli_sync, cli_timeout, cli_pause, cli_resume, cli_run,
 	cli_shell, cli_attach, cli_git, cli_ls, cli_cat, cli_cp, cli_ln, cli_xattr, cli_template, cli_backup, cli_fsck,
-	cli_gc, cli_df, cli_dump, cli_version, cli_key, cli_tls, cli_secret, cli_net, cli_events, cli_watch, cli_log,
-	cli_tunnel,
-	cli_stats, cli_logs, cli_signal, cli_snapshot, cli_snapshots, cli_diff, cli_restore, cli_fork, cli_export,
-	cli_import;
+	cli_gc, cli_df, cli_usage_of, cli_dump, cli_version, cli_key, cli_tls, cli_secret, cli_net, cli_events,
+	cli_watch, cli_log, cli_tunnel, cli_stats, cli_logs, cli_signal, cli_snapshot, cli_snapshots, cli_diff,
+	cli_restore, cli_fork, cli_export, cli_import;
 
 /* "ID:PATH" into its halves; NULL when it is a local path. A local path with a colon is written "./a:b". */
 char *cli_split(const char *arg, const char **ret_path);

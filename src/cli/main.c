@@ -84,6 +84,8 @@ const struct cli_row cli_verbs[] = {
 	  "key | add [FILE] | ls [--json] | rotate NAME [FILE] | rm NAME... | audit [--since N] [--json]",
 	  "what is kept sealed, by berth-seal(1), for sandboxes; and what was done with it" },
 	{ "df", cli_df, false, "[ID | --json]", "where the space is: the disk, the store, each workspace, or one" },
+	{ "usage", cli_usage_of, false, "[--since TIME] [--by sandbox|key|hour] [--csv | --json]",
+	  "what sandboxes used: time, processors, memory, bytes" },
 	{ "backup", cli_backup, false, "-o FILE", "copy the store while it is in use; berthd --restore takes it back" },
 	{ "gc", cli_gc, false, "[--json]", "give back the space of what nothing refers to any more" },
 	{ "tls", cli_tls, true, "init [--dir DIR] [--domain DOMAIN]",

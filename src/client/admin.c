@@ -130,6 +130,43 @@ int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_row
 	return 0;
 }
 
+static char *usage_path(uint64_t since, const char *by)
+{
+	return str_printf("/v1/usage?since=%llu&by=%s", (unsigned long long)since, by);
+}
+
+int berth_usage_json(struct berth *b, uint64_t since, const char *by, char **ret_json, struct berth_error *e)
+{
+	AUTO(str_free) char *path = usage_path(since, by);
+
+	return client_text(b, "GET", path, SPAN_NULL, ret_json, e);
+}
+
+int berth_usage_each(struct berth *b, uint64_t since, const char *by,
+		     int (*fn)(void *ctx, const struct berth_usage_sum *), void *ctx, struct berth_error *e)
+{
+	AUTO(str_free) char *path = usage_path(since, by);
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "GET", path, SPAN_NULL, &j, e);
+	size_t i;
+
+	for (i = 0; r == 0 && i < json_len(j); i++) {
+		const struct json *one = json_at(j, i);
+		struct berth_usage_sum u = { .hour = json_get_u64(one, "hour", 0),
+					     .sandbox = json_get_str(one, "sandbox", ""),
+					     .key = json_get_str(one, "key", ""),
+					     .run_ms = json_get_u64(one, "run_ms", 0),
+					     .paused_ms = json_get_u64(one, "paused_ms", 0),
+					     .cpu_ms = json_get_u64(one, "cpu_ms", 0),
+					     .memory_mib_s = json_get_u64(one, "memory_mib_s", 0),
+					     .stored_b = json_get_u64(one, "stored_b", 0),
+					     .moved_b = json_get_u64(one, "moved_b", 0) };
+
+		r = fn(ctx, &u);
+	}
+	return r;
+}
+
 int berth_gc(struct berth *b, struct berth_gc *ret, char **ret_json, struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;

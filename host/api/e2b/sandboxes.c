@@ -350,37 +350,94 @@ void e2b_put_metric(struct json_writer *w, const struct hub_stats *s)
 	jw_ku64(w, "cpuCount", MAX((s->cpu_milli + 999) / 1000, (uint64_t)1));
 	jw_ku64(w, "memUsed", s->memory_b);
 	jw_ku64(w, "memTotal", s->memory_limit_b);
-	jw_ku64(w, "memCache", 0);
+	jw_ku64(w, "memCache", s->cache_b);
 	jw_ku64(w, "diskUsed", s->inside.disk_total_b - MIN(s->inside.disk_free_b, s->inside.disk_total_b));
 	jw_ku64(w, "diskTotal", s->inside.disk_total_b);
 }
 
-/* The present alone; a time before the sandbox's moment has nothing. */
+static void put_percent(struct json_writer *w, double percent)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%.2f", percent);
+	jw_key(w, "cpuUsedPct");
+	jw_raw(w, span_str(text));
+}
+
+struct samples {
+	struct json_writer w;
+	const struct hub_info *i;
+	double cpu_percent; /* of the newest, and its second */
+	int64_t second;
+};
+
+static void put_sample(void *ctx, const struct hub_sample *s)
+{
+	struct samples *all = ctx;
+	struct json_writer *w = &all->w;
+	uint64_t cpus = MAX((all->i->cpu_milli + 999) / 1000, 1U);
+
+	all->cpu_percent = s->cpu_percent / (double)cpus;
+	all->second = s->wall_ns / (int64_t)CLOCK_S;
+	jw_open(w, '{');
+	e2b_time(w, "timestamp", s->wall_ns);
+	jw_ku64(w, "timestampUnix", (uint64_t)(s->wall_ns / (int64_t)CLOCK_S));
+	jw_ku64(w, "cpuCount", cpus);
+	put_percent(w, all->cpu_percent);
+	jw_ku64(w, "memUsed", s->memory_b);
+	jw_ku64(w, "memTotal", all->i->memory_b);
+	jw_ku64(w, "memCache", s->cache_b);
+	jw_ku64(w, "diskUsed", s->disk_b);
+	jw_ku64(w, "diskTotal", all->i->workspace_b);
+	jw_close(w, '}');
+}
+
+static int seconds_of(struct http_req *req, const char *name, int64_t otherwise, int64_t *ret_ns, struct err *e)
+{
+	const char *text = http_query(req, name);
+	uint64_t s = 0;
+
+	*ret_ns = otherwise;
+	if (!text)
+		return 0;
+	if (num_u64(text, UINT32_MAX, &s) < 0)
+		return err_set(e, -EINVAL, "bad-request", "%s must be a number of seconds", name);
+	*ret_ns = (int64_t)(s * CLOCK_S);
+	return 0;
+}
+
+/* The last hour of it, and the present. */
 int e2b_metrics(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct e2b *e2b = ctx;
-	struct json_writer w = { .b = &res->body };
-	const char *end = http_query(req, "end");
-	int64_t now = clock_wall();
-	uint64_t until = UINT64_MAX;
+	int64_t now = clock_wall(), from = 0, to = INT64_MAX;
+	struct samples all = { .w = { .b = &res->body } };
+	struct json_writer *w = &all.w;
 	struct hub_stats stats;
 	struct hub_info i;
 	int r = e2b_find(e2b, req, &i, e);
 
+	if (r == 0)
+		r = seconds_of(req, "start", 0, &from, e);
+	if (r == 0)
+		r = seconds_of(req, "end", INT64_MAX, &to, e);
 	if (r < 0)
 		return r;
-	if (end && num_u64(end, UINT64_MAX, &until) < 0)
-		return err_set(e, -EINVAL, "bad-request", "end must be a number of seconds");
-	jw_open(&w, '[');
-	if ((uint64_t)(now / (int64_t)CLOCK_S) <= until && i.state == SANDBOX_RUNNING &&
+	if (to != INT64_MAX)
+		to += (int64_t)CLOCK_S - 1; /* all of that second */
+	all.i = &i;
+	jw_open(w, '[');
+	hub_samples(e2b->hub, i.id, from, to, put_sample, &all);
+	if (now >= from && now <= to && now / (int64_t)CLOCK_S != all.second && i.state == SANDBOX_RUNNING &&
 	    hub_stats(e2b->hub, i.id, &stats, NULL) == 0) {
-		jw_open(&w, '{');
-		e2b_time(&w, "timestamp", now);
-		jw_ku64(&w, "timestampUnix", (uint64_t)(now / (int64_t)CLOCK_S));
-		e2b_put_metric(&w, &stats);
-		jw_close(&w, '}');
+		jw_open(w, '{');
+		e2b_time(w, "timestamp", now);
+		jw_ku64(w, "timestampUnix", (uint64_t)(now / (int64_t)CLOCK_S));
+		e2b_put_metric(w, &stats);
+		put_percent(w, all.cpu_percent);
+		jw_close(w, '}');
 	}
-	jw_close(&w, ']');
+	jw_close(w, ']');
 	return 0;
 }
 

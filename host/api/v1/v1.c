@@ -12,6 +12,7 @@
 static const struct http_route routes[] = {
 	{ "GET", "/health", v1_health, ACCESS_READ, NULL },
 	{ "GET", "/v1/df", v1_df, ACCESS_READ, NULL },
+	{ "GET", "/v1/usage", v1_usage, ACCESS_READ, "since until by key" },
 	{ "GET", "/metrics", v1_metrics, ACCESS_READ, NULL },
 	{ "GET", "/v1/host", v1_host, ACCESS_READ, NULL },
 	{ "GET", "/v1/events", v1_events, ACCESS_READ, "since follow" },

@@ -49,10 +49,10 @@ void wait_begin(struct api *api, struct http_req *req, struct http_res *res, int
 const struct http_route *v1_routes(size_t *ret_n);
 
 /* The handlers, one file per family of nouns. */
-http_handler v1_health, v1_df, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill, v1_sandbox_remove,
-	v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream, v1_ps, v1_signal,
-	v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make, v1_file_rename,
-	v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_template_keep_get,
+http_handler v1_health, v1_df, v1_usage, v1_sandbox_create, v1_sandbox_list, v1_sandbox_get, v1_sandbox_kill,
+	v1_sandbox_remove, v1_sandbox_pause, v1_sandbox_resume, v1_sandbox_timeout, v1_sandbox_sync, v1_exec, v1_stream,
+	v1_ps, v1_signal, v1_file_get, v1_file_put, v1_file_remove, v1_file_list, v1_file_stat, v1_file_make,
+	v1_file_rename, v1_template_list, v1_template_build, v1_template_put, v1_template_remove, v1_template_keep_get,
 	v1_template_keep_put, v1_fsck, v1_gc, v1_backup, v1_key_create, v1_key_list, v1_key_revoke, v1_events, v1_watch,
 	v1_log, v1_file_head, v1_statfs, v1_xattr_get, v1_xattr_put, v1_xattr_remove, v1_xattr_list, v1_metrics,
 	v1_host, v1_tunnel, v1_listen, v1_stats, v1_logs, v1_snapshot_create, v1_snapshot_list, v1_snapshot_remove,
