@@ -426,6 +426,14 @@ int hub_services(struct hub *hub, const char *id_or_name, struct broker_services
 		       : broker_services(hub->conf.broker, who_of(&i, &who), ret, e);
 }
 
+int hub_secret_services(struct hub *hub, const char *name, struct broker_services *ret, struct err *e)
+{
+	struct broker_who who = { .secrets = name };
+
+	*ret = (struct broker_services){ .n = 0 };
+	return hub->conf.broker ? broker_services(hub->conf.broker, &who, ret, e) : 0;
+}
+
 int broker_begin(struct hub *hub, struct err *e)
 {
 	return pool_new("broker", THREADS, &hub->brokered, e);

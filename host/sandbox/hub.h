@@ -247,6 +247,8 @@ struct watch *hub_watch(struct hub *hub, const char *id_or_name);
 /** hub_services() - what it may use by way of the broker; broker_services_fini(). Return: 0; no-such-sandbox;
  * broker-gone. */
 int hub_services(struct hub *hub, const char *id_or_name, struct broker_services *ret, struct err *e) MUST_CHECK;
+/** hub_secret_services() - what this secret is for, whoever had it. Return: 0; broker-gone. */
+int hub_secret_services(struct hub *hub, const char *name, struct broker_services *ret, struct err *e) MUST_CHECK;
 /** hub_stats() - asks the agent. Return: 0; -EAGAIN slug "not-running"; -ENOSYS slug "agent-too-old"; the link's. */
 int hub_stats(struct hub *hub, const char *id_or_name, struct hub_stats *ret, struct err *e) MUST_CHECK;
 /* What was seen of a running sandbox; each ten seconds, the last hour of it. */

@@ -104,6 +104,7 @@ BERTH_API int berth_secret_remove(struct berth *b, const char *name, struct bert
 /* What is known of a secret; strings are borrowed. Of lists "A,B", "" when there is no restriction. */
 struct berth_secret_info {
 	const char *name, *delivery, *templates, *sandboxes, *hosts;
+	const char *services;			  /* of the broker that it is for, "" when there is none */
 	uint64_t number;			  /* 1, and one more with each rotation */
 	int64_t created_ns, expires_ns, added_ns; /* 0: not */
 };
@@ -250,6 +251,7 @@ struct berth_info {
 	uint64_t left_out;  /* files that it was to begin with, of which only the names were kept */
 	bool keep_ignored;  /* there are rules of what is kept, and its agent is too old for them */
 	bool has_keep;	    /* there are rules: berth_keep() */
+	char secrets[512];  /* names that it was made with, "A,B" */
 	bool fills;	    /* not all the files that it begins with are there yet */
 	char fill_why[256]; /* why some of them never will be; "" */
 };
@@ -259,6 +261,13 @@ struct berth_info {
 BERTH_API int berth_create(struct berth *b, const struct berth_create *what, struct berth_info *ret,
 			   struct berth_error *e);
 BERTH_API int berth_info(struct berth *b, const char *id, struct berth_info *ret, struct berth_error *e);
+/* What a sandbox may use by way of the broker; strings are borrowed. */
+struct berth_service {
+	const char *name, *secret, *url; /* as it is reached inside */
+};
+/** berth_services() - all of them; stops when @fn returns not 0 and returns that. */
+BERTH_API int berth_services(struct berth *b, const char *id, int (*fn)(void *ctx, const struct berth_service *),
+			     void *ctx, struct berth_error *e);
 /** berth_keep() - the rules of what is kept of its files, "" when everything is; free(*ret). */
 BERTH_API int berth_keep(struct berth *b, const char *id, char **ret, struct berth_error *e);
 /** berth_info_json() - the daemon's own words: an object. */

@@ -189,6 +189,13 @@ static int info_keep(struct berth *b, const struct berth_info *i)
 	return CLI_OK;
 }
 
+static int print_service(void *ctx, const struct berth_service *s)
+{
+	(void)ctx;
+	printf("service    %s with %s, which stays with the broker\n", s->url, s->secret);
+	return 0;
+}
+
 int cli_info(struct berth *b, int argc, char **argv)
 {
 	bool json = false, host = false;
@@ -219,6 +226,10 @@ int cli_info(struct berth *b, int argc, char **argv)
 	       (unsigned long long)i.memory_b >> 20, (unsigned long long)i.workspace_b >> 20,
 	       (unsigned long long)i.cpu_milli / 1000, (unsigned long long)i.cpu_milli % 1000,
 	       (unsigned long long)i.pids);
+	if (i.secrets[0])
+		printf("secrets    %s\n", i.secrets);
+	if (i.secrets[0] && berth_services(b, i.id, print_service, NULL, &e) < 0)
+		return cli_fail("info", &e);
 	return i.has_keep ? info_keep(b, &i) : CLI_OK;
 }
 

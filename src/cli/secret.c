@@ -28,9 +28,9 @@ static int print_secret(void *ctx, const struct berth_secret_info *s)
 
 	(void)ctx;
 	date_of(s->expires_ns, expires);
-	printf("%-24s %-8s %3llu  %-19s  %s%s%s%s%s%s\n", s->name, s->delivery, (unsigned long long)s->number, expires,
-	       *s->templates ? "template=" : "", s->templates, *s->sandboxes ? " sandbox=" : "", s->sandboxes,
-	       *s->hosts ? " host=" : "", s->hosts);
+	printf("%-24s %-8s %3llu  %-19s  %s%s%s%s", s->name, s->delivery, (unsigned long long)s->number, expires,
+	       *s->templates ? "template=" : "", s->templates, *s->sandboxes ? " sandbox=" : "", s->sandboxes);
+	printf("%s%s%s%s\n", *s->hosts ? " host=" : "", s->hosts, *s->services ? " service=" : "", s->services);
 	return 0;
 }
 

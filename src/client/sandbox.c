@@ -124,6 +124,8 @@ int berth_health(struct berth *b, char **ret_json, struct berth_error *e)
 
 static void info_from(const struct json *j, struct berth_info *i)
 {
+	size_t n;
+
 	*i = (struct berth_info){ .memory_b = json_get_u64(j, "memory_b", 0) };
 	snprintf(i->id, sizeof(i->id), "%s", json_get_str(j, "id", ""));
 	snprintf(i->name, sizeof(i->name), "%s", json_get_str(j, "name", ""));
@@ -142,6 +144,35 @@ static void info_from(const struct json *j, struct berth_info *i)
 	snprintf(i->fill_why, sizeof(i->fill_why), "%s", json_get_str(j, "fill_why", ""));
 	i->has_keep = json_get_str(j, "keep", "")[0];
 	i->keep_ignored = !json_get_bool(j, "keep_followed", true);
+	i->secrets[0] = '\0';
+	for (n = 0; n < json_len(json_get(j, "secrets")); n++) {
+		size_t len = strlen(i->secrets);
+
+		snprintf(i->secrets + len, sizeof(i->secrets) - len, "%s%s", n ? "," : "",
+			 json_text(json_at(json_get(j, "secrets"), n)));
+	}
+}
+
+int berth_services(struct berth *b, const char *id, int (*fn)(void *ctx, const struct berth_service *), void *ctx,
+		   struct berth_error *e)
+{
+	AUTO(str_free) char *text = NULL;
+	AUTO(json_free) struct json *j = NULL;
+	const struct json *list;
+	int r = berth_info_json(b, id, &text, e);
+	size_t n;
+
+	if (r < 0 || json_parse(span_str(text), &j, NULL) < 0)
+		return r;
+	list = json_get(j, "services");
+	for (n = 0; r == 0 && n < json_len(list); n++) {
+		const struct json *one = json_at(list, n);
+
+		r = fn(ctx, &(struct berth_service){ .name = json_get_str(one, "name", ""),
+						     .secret = json_get_str(one, "secret", ""),
+						     .url = json_get_str(one, "url", "") });
+	}
+	return r;
 }
 
 static void put_number(struct json_writer *w, const char *key, uint64_t v)

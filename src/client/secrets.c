@@ -48,11 +48,13 @@ int berth_secret_list(struct berth *b, int (*fn)(void *ctx, const struct berth_s
 		AUTO(str_free) char *templates = join(json_get(one, "templates"));
 		AUTO(str_free) char *sandboxes = join(json_get(one, "sandboxes"));
 		AUTO(str_free) char *hosts = join(json_get(one, "hosts"));
+		AUTO(str_free) char *services = join(json_get(one, "services"));
 		struct berth_secret_info info = { .name = json_get_str(one, "name", ""),
 						  .delivery = json_get_str(one, "delivery", ""),
 						  .templates = templates,
 						  .sandboxes = sandboxes,
 						  .hosts = hosts,
+						  .services = services,
 						  .number = json_get_u64(one, "number", 0),
 						  .created_ns = (int64_t)json_get_u64(one, "created_ms", 0) * 1000000,
 						  .expires_ns = (int64_t)json_get_u64(one, "expires_ms", 0) * 1000000,

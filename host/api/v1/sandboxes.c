@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "host/broker/client.h"
 #include "json/json.h"
 
 #include <errno.h>
@@ -57,7 +58,29 @@ static void put_secrets(struct json_writer *w, const char *names)
 	jw_close(w, ']');
 }
 
-static void put_info(struct json_writer *w, const struct api *api, const struct hub_info *i)
+/* The broker is asked for them: not in a list of all sandboxes. */
+static void put_services(struct json_writer *w, const struct api *api, const struct hub_info *i)
+{
+	AUTO(broker_services_fini) struct broker_services all;
+	size_t k;
+
+	if (hub_services(api->hub, i->id, &all, NULL) < 0) /* the broker is being started again */
+		return;
+	jw_key(w, "services");
+	jw_open(w, '[');
+	for (k = 0; k < all.n; k++) {
+		AUTO(str_free) char *url = str_printf("http://berth.internal/%s/", all.v[k].name);
+
+		jw_open(w, '{');
+		jw_kstr(w, "name", all.v[k].name);
+		jw_kstr(w, "secret", all.v[k].secret);
+		jw_kstr(w, "url", url);
+		jw_close(w, '}');
+	}
+	jw_close(w, ']');
+}
+
+static void put_info(struct json_writer *w, const struct api *api, const struct hub_info *i, bool is_one)
 {
 	struct hub *hub = api->hub;
 
@@ -84,6 +107,8 @@ static void put_info(struct json_writer *w, const struct api *api, const struct 
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
 	put_secrets(w, i->secrets);
+	if (is_one && i->secrets[0])
+		put_services(w, api, i);
 	put_meta(w, hub, i->id);
 	jw_kstr(w, "fill_why", i->fill_why);
 	if (i->fills || i->filled.files_all) {
@@ -121,7 +146,7 @@ static void reply_info(struct http_res *res, const struct api *api, const struct
 {
 	struct json_writer w = { .b = &res->body };
 
-	put_info(&w, api, i);
+	put_info(&w, api, i, true);
 	buf_append(&res->body, "\n", 1);
 }
 
@@ -258,7 +283,7 @@ static int list_one(void *ctx, const struct hub_info *info)
 	struct listing *l = ctx;
 
 	if (is_wanted(l, info->id))
-		put_info(&l->w, l->api, info);
+		put_info(&l->w, l->api, info, false);
 	return 0;
 }
 

@@ -4,7 +4,9 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/map.h"
 #include "base/str.h"
+#include "host/broker/client.h"
 #include "host/secret/secret.h"
 #include "json/json.h"
 
@@ -43,10 +45,65 @@ static void put_list(struct json_writer *w, const char *key, const struct seal_l
 	jw_close(w, ']');
 }
 
+/* One answer while it is written. */
+struct names {
+	struct json_writer w;
+	struct map services; /* name -> "A,B", owned */
+	struct buf names;    /* of those for the broker, one behind the other */
+};
+
+static int note_broker(void *ctx, const struct secrets_info *info)
+{
+	struct names *l = ctx;
+
+	if (info->policy->delivery == SEAL_BROKER)
+		buf_append(&l->names, info->policy->name, strlen(info->policy->name) + 1);
+	return 0;
+}
+
+/* Before, since nobody may block while they are gone through. */
+static void find_services(struct api *api, struct names *l)
+{
+	struct span left;
+
+	buf_init(&l->names, 0);
+	secrets_each(api->secrets, note_broker, l);
+	for (left = buf_span(&l->names); left.len;) {
+		const char *name = left.p;
+		AUTO(broker_services_fini) struct broker_services all;
+		struct buf words;
+		size_t i;
+
+		left = SPAN(name + strlen(name) + 1, left.len - strlen(name) - 1);
+		if (hub_secret_services(api->hub, name, &all, NULL) < 0 || !all.n)
+			continue;
+		buf_init(&words, 65536);
+		for (i = 0; i < all.n; i++)
+			buf_printf(&words, "%s%s", i ? "," : "", all.v[i].name);
+		free(map_put(&l->services, span_str(name), must_strdup(buf_str(&words))));
+		buf_fini(&words);
+	}
+	buf_fini(&l->names);
+}
+
+static void put_words(struct json_writer *w, const char *key, const char *words)
+{
+	jw_key(w, key);
+	jw_open(w, '[');
+	while (words && *words) {
+		size_t len = strcspn(words, ",");
+
+		jw_str(w, SPAN(words, len));
+		words += len + (words[len] == ',');
+	}
+	jw_close(w, ']');
+}
+
 static int put_info(void *ctx, const struct secrets_info *info)
 {
 	const struct seal_policy *p = info->policy;
-	struct json_writer *w = ctx;
+	struct names *l = ctx;
+	struct json_writer *w = &l->w;
 
 	jw_open(w, '{');
 	jw_kstr(w, "name", p->name);
@@ -56,6 +113,8 @@ static int put_info(void *ctx, const struct secrets_info *info)
 	put_list(w, "templates", &p->templates);
 	put_list(w, "sandboxes", &p->sandboxes);
 	put_list(w, "hosts", &p->hosts);
+	if (p->delivery == SEAL_BROKER)
+		put_words(w, "services", map_get(&l->services, span_str(p->name)));
 	jw_ku64(w, "created_ms", p->created_ms);
 	jw_ku64(w, "expires_ms", p->expires_ms);
 	jw_ku64(w, "number", info->number);
@@ -70,14 +129,19 @@ static int put_info(void *ctx, const struct secrets_info *info)
 int v1_secret_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct json_writer w = { .b = &res->body };
+	struct names l = { .w = { .b = &res->body } };
+	char *words;
 
 	(void)req;
 	(void)e;
-	jw_open(&w, '[');
-	secrets_each(api->secrets, put_info, &w);
-	jw_close(&w, ']');
+	find_services(api, &l);
+	jw_open(&l.w, '[');
+	secrets_each(api->secrets, put_info, &l);
+	jw_close(&l.w, ']');
 	buf_append(&res->body, "\n", 1);
+	while ((words = map_take_any(&l.services)))
+		free(words);
+	map_fini(&l.services);
 	return 0;
 }
 
