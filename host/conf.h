@@ -19,6 +19,7 @@ struct conf {
 	char socket[CONF_TEXT_MAX];	/* "": STATE/run/api.sock */
 	char agent[CONF_TEXT_MAX];
 	char interpreter[CONF_TEXT_MAX];
+	char broker[CONF_TEXT_MAX], broker_user[CONF_TEXT_MAX], services[CONF_TEXT_MAX];
 	char user[CONF_TEXT_MAX], guest_user[CONF_TEXT_MAX], group[CONF_TEXT_MAX];
 	char log_level[CONF_TEXT_MAX], log_form[CONF_TEXT_MAX], log_commands[CONF_TEXT_MAX];
 	char watch_output[CONF_TEXT_MAX], watch_files[CONF_TEXT_MAX];

@@ -20,7 +20,7 @@
 #include "host/sandbox/hub.h"
 #include "host/secret/watch.h"
 #include "host/store/store.h"
-#include "seal/digest.h"
+#include "host/vault.h"
 #include "tls/tls.h"
 #include "wire/trace.h"
 
@@ -64,9 +64,7 @@ struct berthd {
 	struct e2b e2b;
 	struct facts facts;
 	struct keys *keys;
-	struct seal_key *seal_key; /* until secrets has it */
-	struct secrets *secrets;
-	struct broker *broker;
+	struct vault vault;
 	struct events *events;
 	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
@@ -165,15 +163,6 @@ static int api_socket(struct berthd *b, struct err *e)
 	return r;
 }
 
-static int own_key(struct berthd *b, struct err *e)
-{
-	AUTO(str_free) char *dir = str_printf("%s/secrets", b->conf.state_dir);
-
-	if (digest_setup() < 0)
-		return err_set(e, -ENOSYS, "sodium", "libsodium does not work here");
-	return secrets_key(dir, b->priv_conf.uid, b->priv_conf.gid, &b->seal_key, e);
-}
-
 static int network_conf(struct berthd *b, struct err *e)
 {
 	static const struct {
@@ -213,7 +202,7 @@ static int prepare(struct berthd *b, struct err *e)
 	if (r == 0)
 		r = directories(b, e);
 	if (r == 0)
-		r = own_key(b, e);
+		r = vault_conf(&b->conf, &b->priv_conf, e);
 	if (r == 0)
 		r = api_socket(b, e);
 	if (r == 0 && b->conf.api_listen[0])
@@ -358,7 +347,7 @@ static int front_up(struct berthd *b, struct err *e)
 				 .fs = b->fs,
 				 .keys = b->keys,
 				 .events = b->events,
-				 .secrets = b->secrets,
+				 .secrets = b->vault.secrets,
 				 .watchers = b->watchers,
 				 .facts = &b->facts,
 				 .network = b->network,
@@ -438,12 +427,12 @@ static void bring_up(void *ctx)
 		.keep_stopped_count = c->keep_stopped_count,
 		.network = b->network,
 		.events = b->events,
-		.secrets = b->secrets,
+		.secrets = b->vault.secrets,
 		.watch_output = str_eq(c->watch_output, "off")	  ? WATCH_OFF
 				: str_eq(c->watch_output, "mask") ? WATCH_MASK
 								  : WATCH_WARN,
 		.watch_files = str_eq(c->watch_files, "warn"),
-		.broker = b->broker,
+		.broker = b->vault.broker,
 	};
 	struct err e = ERR_NULL;
 	int r = hub_new(&conf, &b->hub, &e);
@@ -604,7 +593,7 @@ static int start(struct berthd *b, struct err *e)
 	if (r == 0)
 		r = keys_new(b->store, &b->keys, e);
 	if (r == 0)
-		r = secrets_new(b->store, &b->seal_key, &b->secrets, e);
+		r = vault_open(&b->vault, b->priv, b->store, e);
 	if (r == 0) {
 		b->events = events_new();
 		b->watchers = follow_new();
@@ -637,8 +626,7 @@ static void finish(struct berthd *b)
 	pool_free(&b->work);
 	loop_free(&b->loop);
 	keys_free(&b->keys);
-	secrets_free(&b->secrets);
-	seal_key_free(&b->seal_key);
+	vault_close(&b->vault);
 	events_free(&b->events);
 	follow_free(&b->watchers);
 	store_close(&b->store);

@@ -12,6 +12,41 @@
 
 struct broker;
 
+/* What was done with a secret: for the audit. Texts are clean and never NULL. */
+struct broker_use {
+	const char *secret, *service, *sandbox, *key, *method, *host, *path, *rule;
+	bool first, refused; /* neither: @count requests are over */
+	uint32_t status, count;
+	uint64_t up_b, down_b;
+};
+
+struct broker_conf {
+	void *ctx; /* of both */
+	/* Start it, with descriptors as in priv_broker_start(). */
+	int (*start)(void *ctx, const int fds[3], struct err *e);
+	/* Another one has been started: tell it all that it is to keep, with broker_keep(). */
+	void (*again)(void *ctx);
+	/* Keep this; what could not be kept is not used. May block on the disk. */
+	int (*audit)(void *ctx, const struct broker_use *u);
+};
+
+/** broker_new() - start it, and the thread that listens to it and starts it again. Return: 0; what start says. */
+int broker_new(const struct broker_conf *conf, struct broker **ret, struct err *e) MUST_CHECK;
+/** broker_ready() - from now on conf.again and conf.audit may be called. */
+void broker_ready(struct broker *b);
+/** broker_quiet() - from now on they are not. */
+void broker_quiet(struct broker *b);
+void broker_free(struct broker **slot);
+
+/** broker_pub() - its public key. */
+struct seal_pub broker_pub(const struct broker *b);
+/** broker_open() - open a sealed file that is no longer than SECRETS_SEALED_MAX; @ret NULL: only say whether it opens.
+ * Return: as sealed_open() and sealed_value(); -EPIPE. */
+int broker_open(struct broker *b, struct span sealed, struct secret **ret, struct err *e) MUST_CHECK;
+/** broker_keep() - one for the broker, in the place of what has that name; empty: none. Never waits for another one to
+ * be started. */
+int broker_keep(struct broker *b, const char *name, struct span sealed, struct err *e) MUST_CHECK;
+
 /* For whom. All of it is the daemon's own knowledge, nothing comes from the sandbox. Borrowed for the call. */
 struct broker_who {
 	const char *sandbox, *template_;
@@ -40,7 +75,8 @@ struct broker_services {
 };
 
 /** broker_services() - what a sandbox may use: those of its secrets that are for the broker, may be had by it now, and
- * are bound to exactly one service each. None is no failure. Return: 0; -EPIPE; -ENOSYS, slug "no-broker". */
+ * are what exactly one secret of it fits. With who.sandbox NULL: for whoever, templates and sandboxes are not asked.
+ * None is no failure. @b NULL: -ENOSYS, as below. Return: 0; -EPIPE; -ENOSYS, slug "no-broker". */
 int broker_services(struct broker *b, const struct broker_who *who, struct broker_services *ret,
 		    struct err *e) MUST_CHECK;
 void broker_services_fini(struct broker_services *s);

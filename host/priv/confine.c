@@ -60,7 +60,7 @@ static int change_user(uid_t uid, gid_t gid)
 	return 0;
 }
 
-int confine_self(uid_t uid, gid_t gid, struct err *e)
+int confine_account(uid_t uid, gid_t gid, struct err *e)
 {
 	const struct rlimit none = {0, 0};
 	int r = drop_bounding();
@@ -77,5 +77,12 @@ int confine_self(uid_t uid, gid_t gid, struct err *e)
 		return err_sys(e, -errno, "switching core files off");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, -errno, "no_new_privs");
-	return seccomp_confine(e);
+	return 0;
+}
+
+int confine_self(uid_t uid, gid_t gid, struct err *e)
+{
+	int r = confine_account(uid, gid, e);
+
+	return r < 0 ? r : seccomp_confine(e);
 }

@@ -54,11 +54,12 @@ struct host {
 	struct host_build builds[HOST_BUILDS_MAX];
 	struct net *net;   /* of sandboxes; NULL: they have none */
 	char net_why[200]; /* and why */
+	int broker; /* process descriptor of it; -1: none */
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
 #define HOST_NULL \
-	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .state = -1, .sock = -1, \
+	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .state = -1, .sock = -1, .broker = -1, \
 		       .mount = HOST_MOUNT_NULL})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */

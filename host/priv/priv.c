@@ -127,6 +127,14 @@ int priv_fork(const struct priv_conf *conf, struct priv **ret, struct err *e)
 	return r;
 }
 
+int priv_broker_start(struct priv *priv, const int fds[3], struct err *e)
+{
+	struct req_plain q = {.head = {.op = 0}};
+	struct reply reply;
+
+	return call(priv, REQ_BROKER_START, &q, sizeof(q), fds, 3, &reply, NULL, e);
+}
+
 int priv_confine(struct priv *priv, struct err *e)
 {
 	return confine_self(priv->uid, priv->gid, e);

@@ -44,6 +44,12 @@ struct priv_conf {
 	uid_t range_first; /* first host id of the ranges for sandboxes; each takes 65536 */
 	uint32_t ranges;
 	bool allow_fake;
+	/* docs/broker.md; path "": none */
+	char broker_path[PRIV_PATH_MAX + 1];   /* the program */
+	char services_path[2 * PRIV_PATH_MAX]; /* directories of policies, "A:B"; handed on to it */
+	char key_path[PRIV_PATH_MAX + 1];      /* a key that the service manager hands us; "": STATE/secrets/host.key */
+	uid_t broker_uid;
+	gid_t broker_gid;
 	uint32_t net_mode;  /* enum priv_net_mode */
 	uint32_t net_ready; /* networks that are kept ready for sandboxes to come */
 	uint32_t n_private; /* of ranges behind the fence that rules may allow */
@@ -60,6 +66,10 @@ int priv_confine(struct priv *priv, struct err *e) MUST_CHECK;
 void priv_close(struct priv **priv);
 /** priv_fd() - readable or hung up when the privileged process died: watch it. */
 int priv_fd(const struct priv *priv);
+
+/** priv_broker_start() - end the broker that is there and start another. It gets these descriptors as 3 and 4 (sockets)
+ * and 5 (a memory file), and the key's file as 6; all stay the caller's. Return: 0; -ENOSYS "no-broker"; -errno. */
+int priv_broker_start(struct priv *priv, const int fds[3], struct err *e) MUST_CHECK;
 
 /* --- the mount ---------------------------------------------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@
  */
 #include "host/priv/priv.h"
 
-enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_FDS_MAX = 2 };
+enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_FDS_MAX = 3 };
 
 enum req_op {
 	REQ_MOUNT = 1,
@@ -30,6 +30,7 @@ enum req_op {
 	REQ_NET_OPEN,
 	REQ_NET_POLICY,
 	REQ_NET_NAMES,
+	REQ_BROKER_START,
 };
 
 struct req_head {

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "host/priv/base.h"
 #include "host/priv/box.h"
+#include "host/priv/broker.h"
 #include "host/priv/mount.h"
 #include "host/priv/net.h"
 #include "host/priv/req.h"
@@ -235,6 +236,14 @@ static int do_base_drop(struct job *j)
 	return r < 0 ? r : base_drop(j->host, q->name, &j->reply->err);
 }
 
+static int do_broker_start(struct job *j)
+{
+	if (!is_kind(j->fds[0], S_IFSOCK, S_IFSOCK) || !is_kind(j->fds[1], S_IFSOCK, S_IFSOCK) ||
+	    !is_kind(j->fds[2], S_IFREG, S_IFREG))
+		return refuse(&j->reply->err, "kinds of descriptors");
+	return broker_start(j->host, j->fds, &j->reply->err);
+}
+
 static int do_sweep(struct job *j)
 {
 	const struct req_sweep *q = &j->req->sweep;
@@ -357,6 +366,7 @@ static const struct row {
 	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
 	[REQ_NET_OPEN] = {sizeof(struct req_plain), 0, 0, do_net_open},
 	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},
+	[REQ_BROKER_START] = {sizeof(struct req_plain), 3, 3, do_broker_start},
 	[REQ_NET_NAMES] = {sizeof(struct req_net_names), 0, 0, do_net_names},
 };
 

@@ -32,7 +32,7 @@ struct entry {
 
 struct secrets {
 	struct store *store;
-	struct seal_key *key;
+	struct secrets_opener opener;
 	struct lock lock;
 	pthread_cond_t cond;
 	bool busy;		    /* guarded by lock, as all below */
@@ -165,13 +165,13 @@ static int load_last(void *ctx, const struct audit_row *row)
 	return 0;
 }
 
-int secrets_new(struct store *store, struct seal_key **key, struct secrets **ret, struct err *e)
+int secrets_new(struct store *store, const struct secrets_opener *opener, struct secrets **ret, struct err *e)
 {
 	AUTO(secrets_free) struct secrets *s = NEW(struct secrets);
 	int r;
 
 	s->store = store;
-	s->key = take(key);
+	s->opener = *opener;
 	lock_init(&s->lock, "secrets", LOCK_LEAF);
 	lock_cond_init(&s->cond);
 	r = store_secret_each(store, load_one, s);
@@ -193,7 +193,6 @@ void secrets_free(struct secrets **slot)
 	for (i = 0; i < s->all.len; i++)
 		entry_free(&s->all.v[i]);
 	vec_fini(&s->all);
-	seal_key_free(&s->key);
 	pthread_cond_destroy(&s->cond);
 	lock_fini(&s->lock);
 	free(s);
@@ -201,9 +200,9 @@ void secrets_free(struct secrets **slot)
 
 void secrets_pub(const struct secrets *s, struct buf *to, char id[SEAL_ID_TEXT])
 {
-	struct seal_id the_id = seal_pub_id(seal_key_pub(s->key));
+	struct seal_id the_id = seal_pub_id(&s->opener.pub);
 
-	seal_pub_text(seal_key_pub(s->key), to);
+	seal_pub_text(&s->opener.pub, to);
 	seal_id_text(&the_id, id);
 }
 
@@ -275,26 +274,76 @@ static void put_told(struct buf *b, const struct told *t)
 }
 
 /* Busy is ours. @name NULL: only the row. */
-static int keep(struct secrets *s, const char *name, struct span record, const struct told *t, struct err *e)
+static int keep_text(struct secrets *s, const char *name, struct span record, struct buf *text, struct err *e)
 {
-	AUTO(buf_fini) struct buf text;
 	struct audit_row row = { .seq = s->seq + 1, .time_ns = clock_wall() };
 	int r;
 
-	buf_init(&text, STORE_AUDIT_TEXT_MAX);
-	put_told(&text, t);
-	if (text.failed)
-		return err_set(e, -E2BIG, "audit", "what is to be told of secret %.64s is too long", t->name);
-	row.text = buf_span(&text);
+	if (text->failed)
+		return err_set(e, -E2BIG, "audit", "what is to be told of a secret is too long");
+	row.text = buf_span(text);
 	row.link = audit_link(&s->link, &row);
 	r = store_secret_put(s->store, name, record, &row, e);
 	if (r == 0) {
 		s->seq = row.seq;
 		s->link = row.link;
+	}
+	return r;
+}
+
+static int keep(struct secrets *s, const char *name, struct span record, const struct told *t, struct err *e)
+{
+	AUTO(buf_fini) struct buf text;
+	int r;
+
+	buf_init(&text, STORE_AUDIT_TEXT_MAX);
+	put_told(&text, t);
+	r = keep_text(s, name, record, &text, e);
+	if (r == 0)
 		log_info("secret", t->what, "name=%s key=%s sandbox=%s%s%s", t->name,
 			 t->who && *t->who ? t->who : "socket", t->sandbox ? t->sandbox : "-", t->why ? " why=" : "",
 			 t->why ? t->why : "");
+	return r;
+}
+
+static void put_used(struct buf *b, const struct secrets_used *u)
+{
+	struct json_writer w = { .b = b };
+	const struct {
+		const char *key, *value;
+	} texts[] = { { "secret", u->secret }, { "key", u->key }, { "sandbox", u->sandbox }, { "service", u->service },
+		      { "method", u->method }, { "host", u->host }, { "path", u->path }, { "why", u->rule } };
+	size_t i;
+
+	jw_open(&w, '{');
+	jw_kstr(&w, "what", u->refused ? "refused" : "used");
+	for (i = 0; i < ARRAY_LEN(texts); i++)
+		if (*texts[i].value || i < 2)
+			jw_kstr(&w, texts[i].key, texts[i].value);
+	jw_kstr(&w, "delivery", seal_delivery_word(SEAL_BROKER));
+	if (u->first) {
+		jw_key(&w, "first");
+		jw_bool(&w, true);
+	} else {
+		jw_ku64(&w, "count", u->count);
+		if (u->status)
+			jw_ku64(&w, "status", u->status);
+		jw_ku64(&w, "sent", u->up_b);
+		jw_ku64(&w, "received", u->down_b);
 	}
+	jw_close(&w, '}');
+}
+
+int secrets_told(struct secrets *s, const struct secrets_used *u, struct err *e)
+{
+	AUTO(buf_fini) struct buf text;
+	int r;
+
+	buf_init(&text, STORE_AUDIT_TEXT_MAX);
+	put_used(&text, u);
+	begin(s);
+	r = keep_text(s, NULL, SPAN_NULL, &text, e);
+	end(s);
 	return r;
 }
 
@@ -316,7 +365,6 @@ static int reword(struct err *e)
 static int inspect(struct secrets *s, struct span sealed, struct entry **ret, struct err *e)
 {
 	AUTO(sealed_close) struct sealed *f = NULL;
-	AUTO(secret_free) struct secret *value = NULL;
 	AUTO(entry_free) struct entry *x = NEW(struct entry);
 	struct seal_use use = { .any = true, .now_ms = (uint64_t)(clock_wall() / 1000000) };
 	struct span left = sealed;
@@ -328,8 +376,8 @@ static int inspect(struct secrets *s, struct span sealed, struct entry **ret, st
 	if (r == 0)
 		r = seal_policy_allows(sealed_policy(f), &use, e);
 	if (r == 0)
-		r = sealed_value(f, s->key, SECRETS_VALUE_MAX, &value, e);
-	if (r < 0 && r != -ENOMEM)
+		r = s->opener.open(s->opener.ctx, sealed, NULL, e);
+	if (r < 0 && r != -ENOMEM && r != -EPIPE)
 		return reword(e);
 	if (r < 0)
 		return r;
@@ -371,6 +419,13 @@ static size_t count_here(struct secrets *s)
 	return n;
 }
 
+/* Whoever uses it himself has it as we have it: empty when it goes, or is for another delivery. Busy is ours. */
+static void hand(struct secrets *s, const struct seal_policy *p, struct span sealed)
+{
+	if (s->opener.keep)
+		s->opener.keep(s->opener.ctx, p->name, p->delivery == SEAL_BROKER ? sealed : SPAN_NULL);
+}
+
 static int replace(struct secrets *s, struct span sealed, struct entry **slot, bool is_new, const char *who,
 		   struct err *e)
 {
@@ -399,6 +454,7 @@ static int replace(struct secrets *s, struct span sealed, struct entry **slot, b
 	r = record.failed ? err_set(e, -E2BIG, "bad-secret", "it is too long")
 			  : keep(s, x->policy.name, buf_span(&record), &t, e);
 	if (r == 0) {
+		hand(s, &x->policy, sealed);
 		lock_take(&s->lock);
 		put_entry(s, take(slot));
 		lock_drop(&s->lock);
@@ -451,12 +507,34 @@ int secrets_remove(struct secrets *s, const char *name, const char *who, struct 
 		r = keep(s, name, buf_span(&record), &t, e);
 	}
 	if (r == 0) {
+		hand(s, &x->policy, SPAN_NULL);
 		lock_take(&s->lock);
 		x->is_here = false;
 		lock_drop(&s->lock);
 	}
 	end(s);
 	return r;
+}
+
+void secrets_hand_over(struct secrets *s)
+{
+	size_t i;
+
+	begin(s);
+	for (i = 0; i < s->all.len; i++) { /* nobody changes it while we are busy */
+		const struct entry *x = s->all.v[i];
+		AUTO(buf_fini) struct buf record;
+		struct entry kept;
+		struct span sealed;
+
+		buf_init(&record, STORE_SECRET_MAX);
+		if (!x->is_here || x->policy.delivery != SEAL_BROKER)
+			continue;
+		if (store_secret_get(s->store, x->policy.name, &record) == 0 &&
+		    record_unpack(buf_span(&record), &kept, &sealed) == 0)
+			hand(s, &x->policy, sealed);
+	}
+	end(s);
 }
 
 int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_info *info), void *ctx)
@@ -570,7 +648,7 @@ static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_
 	AUTO(sealed_close) struct sealed *f = NULL;
 	AUTO(buf_fini) struct buf record;
 	struct entry x;
-	struct span sealed;
+	struct span sealed, whole;
 	int r;
 
 	buf_init(&record, STORE_SECRET_MAX);
@@ -579,6 +657,7 @@ static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_
 		r = record_unpack(buf_span(&record), &x, &sealed);
 	if (r < 0)
 		return err_sys(e, r, "reading the secret %s", name);
+	whole = sealed;
 	r = sealed_open(seal_source_span(&sealed), &f, e);
 	if (r == 0 && !str_eq(sealed_policy(f)->name, name))
 		r = err_set(e, -EBADMSG, "damaged", "the secret %s is another one", name);
@@ -588,7 +667,7 @@ static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_
 	}
 	if (r == 0 && is != how)
 		r = wrong_delivery(w, is, how, e);
-	return r < 0 ? r : sealed_value(f, s->key, SECRETS_VALUE_MAX, ret, e);
+	return r < 0 ? r : s->opener.open(s->opener.ctx, whole, ret, e);
 }
 
 int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_delivery how, struct secret **ret,

@@ -13,12 +13,21 @@ struct secrets;
 
 enum { SECRETS_MAX = 1000, SECRETS_SEALED_MAX = 64 * 1024, SECRETS_VALUE_MAX = 48 * 1024, SECRETS_PAST_MAX = 32 };
 
-/** secrets_key() - the daemon's own key: of systemd's credential "berth.key" when there is one, else of @dir/host.key,
- * which is made, as @uid, when it is not there. As root, before anything is given up. */
-int secrets_key(const char *dir, uid_t uid, gid_t gid, struct seal_key **ret, struct err *e) MUST_CHECK;
+/* Whoever has the key. */
+struct secrets_opener {
+	void *ctx;
+	struct seal_pub pub;
+	/* Open a sealed file; @ret NULL: only say whether it opens. Return: as sealed_open() and sealed_value(). */
+	int (*open)(void *ctx, struct span sealed, struct secret **ret, struct err *e);
+	/* One that it uses itself, in the place of what has that name; empty: none. */
+	void (*keep)(void *ctx, const char *name, struct span sealed);
+};
 
-/** secrets_new() - @key is taken over. Return: 0 or -errno. */
-int secrets_new(struct store *store, struct seal_key **key, struct secrets **ret, struct err *e) MUST_CHECK;
+/** secrets_new() - Return: 0 or -errno. */
+int secrets_new(struct store *store, const struct secrets_opener *opener, struct secrets **ret,
+		struct err *e) MUST_CHECK;
+/** secrets_hand_over() - tell the opener all that it uses itself. */
+void secrets_hand_over(struct secrets *s);
 void secrets_free(struct secrets **slot);
 /** secrets_pub() - append the public key, and its id. No lock. */
 void secrets_pub(const struct secrets *s, struct buf *to, char id[SEAL_ID_TEXT]);
@@ -62,5 +71,16 @@ int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_d
 /** secrets_seen() - a row of the audit: the value of @name was found in @where, as @form says. Return: 0 or -errno. */
 int secrets_seen(struct secrets *s, const char *name, const char *sandbox, const char *who, const char *where,
 		 const char *form, struct err *e) MUST_CHECK;
+
+/* What was done with one that is used elsewhere. Texts are clean, "" when there is none. */
+struct secrets_used {
+	const char *secret, *service, *sandbox, *key, *method, *host, *path, *rule;
+	bool first, refused;
+	uint32_t status, count;
+	uint64_t up_b, down_b;
+};
+
+/** secrets_told() - write it down: durable when this returns 0. */
+int secrets_told(struct secrets *s, const struct secrets_used *u, struct err *e) MUST_CHECK;
 
 #endif

@@ -117,9 +117,12 @@ struct berth_secret_row {
 	uint64_t seq;
 	int64_t time_ns;
 	const char *link; /* digest over this row and the link of the one before */
-	const char *what; /* added, rotated, removed, delivered, refused, seen */
+	const char *what; /* added, rotated, removed, delivered, used, refused, seen */
 	const char *secret, *key, *sandbox, *command, *delivery, *why;
 	const char *where, *form; /* where it was seen: "the file PATH", "the output of process N"; plain, base64 … */
+	/* used, or refused by the broker: of how many requests since the row before, and what was asked */
+	const char *service, *method, *host, *path;
+	uint64_t count, status, sent_b, received_b; /* count 0: the first use, before it is sent */
 };
 /** berth_secret_audit() - rows behind @since, oldest first; stops when @fn returns not 0 and returns that. */
 BERTH_API int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, const struct berth_secret_row *),

@@ -74,6 +74,10 @@ static int print_row(void *ctx, const struct berth_secret_row *row)
 		cli_put(stdout, row->where);
 		printf(", %s", row->form);
 	}
+	if (*row->service)
+		printf("  %s: %s https://%s%s", row->service, row->method, row->host, row->path);
+	if (row->count)
+		printf("  %llu times, status %llu", (unsigned long long)row->count, (unsigned long long)row->status);
 	if (*row->delivery)
 		printf("  by=%s", row->delivery);
 	printf("%s%s\n", *row->why ? "  why=" : "", row->why);
@@ -106,6 +110,14 @@ static int print_row_json(void *ctx, const struct berth_secret_row *row)
 	put_json("form", row->form);
 	put_json("delivery", row->delivery);
 	put_json("why", row->why);
+	put_json("service", row->service);
+	put_json("method", row->method);
+	put_json("host", row->host);
+	put_json("path", row->path);
+	if (row->count)
+		printf(",\"count\":%llu,\"status\":%llu,\"sent\":%llu,\"received\":%llu",
+		       (unsigned long long)row->count, (unsigned long long)row->status, (unsigned long long)row->sent_b,
+		       (unsigned long long)row->received_b);
 	puts("}");
 	return 0;
 }

@@ -108,7 +108,15 @@ int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, con
 							.delivery = json_get_str(did, "delivery", ""),
 							.why = json_get_str(did, "why", ""),
 							.where = json_get_str(did, "where", ""),
-							.form = json_get_str(did, "form", "") };
+							.form = json_get_str(did, "form", ""),
+							.service = json_get_str(did, "service", ""),
+							.method = json_get_str(did, "method", ""),
+							.host = json_get_str(did, "host", ""),
+							.path = json_get_str(did, "path", ""),
+							.count = json_get_u64(did, "count", 0),
+							.status = json_get_u64(did, "status", 0),
+							.sent_b = json_get_u64(did, "sent", 0),
+							.received_b = json_get_u64(did, "received", 0) };
 
 			since = row.seq;
 			r = fn(ctx, &row);

@@ -137,7 +137,7 @@ static bool has_kind(const struct json *v, const char *kind, size_t len)
 	if (!json_is_array(in(v)))
 		return false;
 	for (i = 0; i < json_len(v); i++)
-		if (!json_text(json_at(v, i)))
+		if (len == 2 && kind[1] == 'o' ? !json_is_object(in(json_at(v, i))) : !json_text(json_at(v, i)))
 			return false;
 	return true;
 }

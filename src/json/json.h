@@ -35,7 +35,8 @@ int json_each(const struct json *j, int (*fn)(void *ctx, const char *key, const 
 /**
  * json_check() - hold an object against a list of what may be in it
  * @spec: "name:s size:u argv:as env:os flag:b": s string, u unsigned, b boolean, as array of strings, os object of
- * strings Unknown members and wrong types are errors that name the member. Return: 0; -EINVAL slug "bad-request".
+ * strings, ao array of objects. Unknown members and wrong types are errors that name the member.
+ * Return: 0; -EINVAL slug "bad-request".
  */
 int json_check(const struct json *j, const char *spec, struct err *e) MUST_CHECK;
 

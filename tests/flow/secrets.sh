@@ -12,7 +12,7 @@ cd "$TOP"
 
 berth secret key >host.pub
 grep -q '^berth-pub-1:' host.pub || fail "no public key: $(cat host.pub)"
-equal "its key" "$(stat -c '%a %U' "$STATE/secrets/host.key")" "600 berth"
+equal "its key" "$(stat -c '%a %U' "$STATE/secrets/host.key")" "600 root"
 mark=mark$RANDOM$RANDOM
 # Commands tell a digest: what they print is in captures, and would be a value that is found there.
 sum_of() { printf %s "$1" | sha256sum | cut -c1-16; }

@@ -37,6 +37,10 @@ IDS_FIRST=$((65536 * (1024 + 16 * ($$ % 3000))))
 IDS_COUNT=16
 export BERTH_URL=unix:$STATE/run/api.sock
 export BERTHD_NETWORK_MODE=none
+# The broker, and policies of services that its account can read wherever the sources are.
+export BERTHD_BROKER_PROGRAM=$BERTH_BUILD/berth-broker BERTHD_BROKER_SERVICES=$TOP/services
+mkdir -p "$TOP/services"
+cp "$SRC"/templates/services/*.json "$TOP/services" 2>/dev/null || :
 TESTING=$(basename "$0" .sh)
 
 say() { printf '%s: %s\n' "$TESTING" "$*"; }
@@ -230,7 +234,7 @@ processes_of_ids() {
 processes_of_state() {
 	local dir
 	for dir in /proc/[0-9]*; do
-		grep -aqF "daemon.state-dir=$STATE" "$dir/cmdline" 2>/dev/null || continue
+		grep -aqE "^berth-broker.--state=$STATE|daemon.state-dir=$STATE" "$dir/cmdline" 2>/dev/null || continue
 		grep -q '^State:.Z' "$dir/status" 2>/dev/null || echo "${dir#/proc/} $(cat "$dir/comm" 2>/dev/null)"
 	done
 	return 0

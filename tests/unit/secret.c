@@ -11,15 +11,35 @@ static struct secrets *all;
 static struct seal_pub pub;
 static struct seal_key *key;
 
+static char handed[256]; /* what the opener was told to keep, newest last */
+
+static int open_one(void *ctx UNUSED, struct span sealed, struct secret **ret, struct err *e)
+{
+	struct secret *value = NULL;
+	struct sealed *f = NULL;
+	int r = sealed_open(seal_source_span(&sealed), &f, e);
+
+	if (r == 0)
+		r = sealed_value(f, key, SECRETS_VALUE_MAX, &value, e);
+	sealed_close(&f);
+	if (r == 0 && ret)
+		*ret = take(&value);
+	secret_free(&value);
+	return r;
+}
+
+static void keep_one(void *ctx UNUSED, const char *name, struct span sealed)
+{
+	size_t len = strlen(handed);
+
+	snprintf(handed + len, sizeof(handed) - len, "%c%s ", sealed.len ? '+' : '-', name);
+}
+
 static void start(void)
 {
-	struct secret *text = NULL;
-	struct seal_key *mine = NULL;
+	const struct secrets_opener o = { .pub = pub, .open = open_one, .keep = keep_one };
 
-	cr_assert_eq(seal_key_text(key, NULL, true, &text), 0);
-	cr_assert_eq(seal_key_parse(text, NULL, &mine, NULL), 0);
-	secret_free(&text);
-	cr_assert_eq(secrets_new(place.store, &mine, &all, NULL), 0);
+	cr_assert_eq(secrets_new(place.store, &o, &all, NULL), 0);
 }
 
 static void setup(void)
@@ -39,15 +59,19 @@ static void teardown(void)
 
 TestSuite(secret_host, .init = setup, .fini = teardown);
 
+static enum seal_delivery how = SEAL_ENV;
+
 /* Sealed at a moment, of a template. */
 static void make(struct buf *b, const char *value, uint64_t created_ms, uint64_t expires_ms, const char *template_)
 {
 	struct secret *v = secret_of(span_str(value));
 	struct seal_policy p = {
-		.name = "TOKEN", .delivery = SEAL_ENV, .created_ms = created_ms, .expires_ms = expires_ms
+		.name = "TOKEN", .delivery = how, .created_ms = created_ms, .expires_ms = expires_ms
 	};
 	struct seal_job job = { .policy = &p, .to = &pub, .n_to = 1 };
 
+	if (how == SEAL_BROKER)
+		cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "api.github.com", NULL), 0);
 	if (template_)
 		cr_assert_eq(seal_policy_add(&p, SEAL_TEMPLATE, template_, NULL), 0);
 	buf_init(b, 0);
@@ -208,4 +232,35 @@ Test(secret_host, several_at_a_time_make_one_chain)
 	cr_assert_eq(secrets_audit(all, 0, chained, &last), 0);
 	cr_assert_eq(last.seq, 81);
 	buf_fini(&b);
+}
+
+Test(secret_host, those_for_the_broker_are_handed_over)
+{
+	const struct secrets_used used = { .secret = "TOKEN", .service = "github", .sandbox = "s1", .key = "k",
+					   .method = "GET", .host = "api.github.com", .path = "/user", .rule = "",
+					   .status = 200, .count = 3, .up_b = 1, .down_b = 2 };
+	struct buf one, two;
+
+	handed[0] = '\0';
+	how = SEAL_BROKER;
+	make(&one, "value-1", 1000, 0, NULL);
+	how = SEAL_ENV;
+	make(&two, "value-2", 2000, 0, NULL);
+	cr_assert_eq(secrets_add(all, buf_span(&one), "k", NULL), 0);
+	cr_assert_str_eq(handed, "+TOKEN ");
+	secrets_free(&all);
+	start();
+	secrets_hand_over(all);
+	cr_assert_str_eq(handed, "+TOKEN +TOKEN ");
+	cr_assert_eq(secrets_told(all, &used, NULL), 0);
+	told("\"what\":\"used\",\"secret\":\"TOKEN\",\"key\":\"k\",\"sandbox\":\"s1\",\"service\":\"github\","
+	     "\"method\":\"GET\",\"host\":\"api.github.com\",\"path\":\"/user\",\"delivery\":\"broker\",\"count\":3,"
+	     "\"status\":200,\"sent\":1,\"received\":2");
+	cr_assert_eq(deliver("base", "value-1", NULL), -EACCES, "a value of the broker's was delivered");
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), "k", NULL), 0);
+	cr_assert_str_eq(handed, "+TOKEN +TOKEN -TOKEN ", "one that is for variables now");
+	cr_assert_eq(secrets_remove(all, "TOKEN", "k", NULL), 0);
+	cr_assert_str_eq(handed, "+TOKEN +TOKEN -TOKEN -TOKEN ");
+	buf_fini(&one);
+	buf_fini(&two);
 }

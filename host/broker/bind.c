@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/broker/bind.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <strings.h>
+
+static int refuse(struct err *e, const char *rule, const char *what, const char *word)
+{
+	return err_set(e, -EACCES, rule, "%s: \"%.100s\"", what, word);
+}
+
+void bound_fini(struct bound *b)
+{
+	service_unref(&b->service);
+	held_unref(&b->held);
+	str_free(&b->host);
+	str_free(&b->path);
+	b->route = NULL;
+}
+
+static bool list_has(const struct service_list *l, const char *word)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		if (str_eq(l->v[i], word))
+			return true;
+	return false;
+}
+
+/* --- which secret ------------------------------------------------------------------------------------------------- */
+
+static bool host_listed(const struct held *x, const char *host)
+{
+	size_t i;
+
+	for (i = 0; i < x->policy.hosts.n; i++)
+		if (seal_host_matches(x->policy.hosts.v[i], host))
+			return true;
+	return false;
+}
+
+static int allows(const struct held *x, const struct say_who *who, const char *host, struct err *e)
+{
+	const struct seal_use use = { .name = x->policy.name, .template = who->template_, .sandbox = who->sandbox,
+				      .host = host, .now_ms = (uint64_t)(clock_wall() / 1000000) };
+	struct seal_use whoever = use;
+	struct err why = ERR_NULL;
+
+	if (!who->sandbox[0]) { /* it is only asked what there is */
+		whoever.any = true;
+		return host_listed(x, host) ? seal_policy_allows(&x->policy, &whoever, e) : -EACCES;
+	}
+	if (seal_policy_allows(&x->policy, &use, &why) == 0)
+		return 0;
+	return err_set(e, -EACCES, why.slug, "secret %.64s: %.150s", x->policy.name, why.text);
+}
+
+/* Is it one that the service means? Where the path says the host, the sealed file must name that host. */
+static bool is_meant(struct services *all, const struct service *s, const struct service_route *r, const struct held *x,
+		     const char *host)
+{
+	bool named = list_has(&s->secrets, x->policy.name) ||
+		     (list_has(&s->secrets, "*") && !services_claim(all, x->policy.name));
+
+	return named && (r->host || (host ? host_listed(x, host) : x->policy.hosts.n > 0));
+}
+
+/* Where no credential is sent, the sealed file's hosts are not asked; nor where no host is said yet. */
+static const char *asked_host(const struct service_route *r, const struct held *x, const char *host)
+{
+	const char *any = x->policy.hosts.n ? x->policy.hosts.v[0] : "";
+
+	return host && r->put != PUT_NONE ? host : any;
+}
+
+static int choose(struct hold *h, struct services *all, const struct say_who *who, const struct service *s,
+		  const struct service_route *r, const char *host, struct held **ret, struct err *e)
+{
+	struct held *meant = NULL, *may = NULL;
+	size_t n_meant = 0, n_may = 0;
+	const char *at = who->secrets;
+
+	while (*at) {
+		size_t len = strcspn(at, ",");
+		AUTO(str_free) char *name = span_dup(SPAN(at, len));
+		struct held *x = hold_find(h, name);
+
+		at += len + (at[len] == ',');
+		if (!x || !is_meant(all, s, r, x, host))
+			continue;
+		meant = x;
+		n_meant++;
+		if (allows(x, who, asked_host(r, x, host), NULL) == 0) {
+			may = x;
+			n_may++;
+		}
+	}
+	if (n_may > 1)
+		return refuse(e, "ambiguous-secret", "this sandbox has more than one secret for", s->name);
+	if (n_may == 0 && n_meant == 1)
+		return allows(meant, who, asked_host(r, meant, host), e);
+	if (n_may == 0)
+		return refuse(e, "no-secret", "this sandbox has no secret for", s->name);
+	*ret = may;
+	return 0;
+}
+
+/* --- which route -------------------------------------------------------------------------------------------------- */
+
+static const struct service_route *find_route(const struct service *s, const char *path)
+{
+	size_t i;
+
+	for (i = 0; i < s->n_routes; i++)
+		if (str_starts(path, s->routes[i].prefix))
+			return &s->routes[i];
+	return NULL;
+}
+
+static bool path_allowed(const struct service_route *r, const char *path)
+{
+	size_t i;
+
+	for (i = 0; i < r->paths.n; i++)
+		if (service_path_matches(r->paths.v[i], path))
+			return true;
+	return false;
+}
+
+/* Take the host from the front of *@rest, when the path says it. */
+static int find_host(const struct service_route *r, const char **rest, char **ret, struct err *e)
+{
+	size_t len;
+	const char *p;
+
+	if (r->host) {
+		*ret = must_strdup(r->host);
+		return 0;
+	}
+	len = strcspn(*rest + 1, "/");
+	*ret = span_dup(SPAN(*rest + 1, len));
+	*rest += 1 + len;
+	for (p = *ret; *p; p++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789-.:", *p))
+			return refuse(e, "host", "no host is called", *ret);
+	return **ret && **ret != '.' ? 0 : refuse(e, "host", "the path must begin with a host", *ret);
+}
+
+static int find_service(struct services *all, struct span path, struct bound *ret, struct span *ret_rest, struct err *e)
+{
+	const char *p = path.p, *slash = path.len > 1 ? memchr(p + 1, '/', path.len - 1) : NULL;
+	size_t len = slash ? (size_t)(slash - p) - 1 : path.len ? path.len - 1 : 0;
+	AUTO(str_free) char *name = span_dup(SPAN(path.len ? p + 1 : "", len));
+	const struct service *s;
+	bool broken;
+
+	services_look(all);
+	s = services_find(all, name, &broken);
+	if (!s)
+		return refuse(e, broken ? "service-broken" : "no-such-service",
+			      broken ? "its policy cannot be used" : "no service is called", name);
+	ret->service = service_ref(s);
+	*ret_rest = slash ? SPAN(slash, path.len - 1 - len) : span_str("/");
+	return 0;
+}
+
+int bind_request(struct hold *h, struct services *all, const struct say_who *who, const char *method, struct span path,
+		 struct bound *ret, struct err *e)
+{
+	AUTO(str_free) char *clean = NULL;
+	struct held *x = NULL;
+	struct span rest;
+	const char *behind;
+	int r = find_service(all, path, ret, &rest, e);
+
+	if (r < 0)
+		return r;
+	clean = service_path_clean(rest, true);
+	ret->route = clean ? find_route(ret->service, clean) : NULL;
+	if (clean && !ret->route)
+		return refuse(e, "no-route", "this service has nothing below", clean);
+	if (!clean || (!ret->route->slashes && strstr(clean, "%2F")))
+		return refuse(e, "path-form",
+			      "a path without empty or dotted segments, and without encoded slashes is wanted",
+			      ret->service->name);
+	behind = clean + strlen(ret->route->prefix) - 1;
+	r = find_host(ret->route, &behind, &ret->host, e);
+	if (r == 0)
+		ret->path = str_printf("%.*s%s", (int)strlen(ret->route->base) - 1, ret->route->base, behind);
+	if (r == 0 && !list_has(&ret->route->methods, method))
+		r = refuse(e, "method", "this service does not allow", method);
+	if (r == 0 && !path_allowed(ret->route, behind))
+		r = refuse(e, "path", "this service does not allow", behind);
+	if (r == 0)
+		r = choose(h, all, who, ret->service, ret->route, ret->host, &x, e);
+	if (r == 0)
+		ret->held = held_ref(x);
+	return r;
+}
+
+/* --- what a sandbox is told --------------------------------------------------------------------------------------- */
+
+/* "{base}" becomes the URL of the service, "{host}" nothing but berth.internal. */
+static char *fill(const struct service *s, const char *text)
+{
+	AUTO(buf_fini) struct buf b;
+	const char *at;
+
+	buf_init(&b, 256 * 1024);
+	while ((at = strstr(text, "{base}"))) {
+		buf_append(&b, text, (size_t)(at - text));
+		buf_printf(&b, "http://berth.internal/%s", s->name);
+		text = at + strlen("{base}");
+	}
+	buf_append(&b, text, strlen(text));
+	return must_strdup(buf_str(&b));
+}
+
+static void put_text(struct json_writer *w, const struct service *s, const char *key, const char *text)
+{
+	AUTO(str_free) char *full = text ? fill(s, text) : NULL;
+
+	if (full)
+		jw_kstr(w, key, full);
+}
+
+static void put_service(struct json_writer *w, const struct service *s, const struct held *x)
+{
+	AUTO(str_free) char *git = s->git_from ? str_printf("{base}%s", s->git_prefix) : NULL;
+	size_t i;
+
+	jw_open(w, '{');
+	jw_kstr(w, "name", s->name);
+	jw_kstr(w, "secret", x->policy.name);
+	jw_key(w, "vars");
+	jw_open(w, '[');
+	for (i = 0; i < s->vars.n; i++) {
+		AUTO(str_free) char *full = fill(s, s->vars.v[i]);
+		char *equal = strchr(full, '=');
+
+		*equal = '\0';
+		jw_open(w, '{');
+		jw_kstr(w, "name", full);
+		jw_kstr(w, "value", equal + 1);
+		jw_close(w, '}');
+	}
+	jw_close(w, ']');
+	put_text(w, s, "git_from", s->git_from);
+	put_text(w, s, "git_to", git);
+	put_text(w, s, "npmrc", s->npmrc);
+	put_text(w, s, "pip", s->pip);
+	jw_close(w, '}');
+}
+
+void bind_list(struct hold *h, struct services *all, const struct say_who *who, struct buf *to)
+{
+	struct json_writer w = { .b = to };
+	struct held *x;
+	size_t i, k;
+	bool end;
+
+	services_look(all);
+	jw_open(&w, '[');
+	for (i = 0;; i++) {
+		const struct service *s = services_at(all, i, &end);
+
+		if (end)
+			break;
+		for (k = 0; s && k < s->n_routes; k++) {
+			if (choose(h, all, who, s, &s->routes[k], s->routes[k].host, &x, NULL) < 0)
+				continue;
+			put_service(&w, s, x);
+			break;
+		}
+	}
+	jw_close(&w, ']');
+}
+
+/* --- and back ----------------------------------------------------------------------------------------------------- */
+
+char *bind_place(const struct service *s, struct span url)
+{
+	const char *p = url.p;
+	size_t i;
+
+	for (i = 0; i < s->n_routes; i++) {
+		const struct service_route *r = &s->routes[i];
+		AUTO(str_free) char *base = r->host ? str_printf("https://%s%s", r->host, r->base) : NULL;
+		size_t len = base ? strlen(base) : 0;
+
+		/* "https://host" alone is the root. */
+		if (base && url.len >= len && strncasecmp(p, base, strlen("https://") + strlen(r->host)) == 0 &&
+		    memcmp(p + len - strlen(r->base), r->base, strlen(r->base)) == 0)
+			return str_printf("http://berth.internal/%s%s%.*s", s->name, r->prefix, (int)(url.len - len),
+					  p + len);
+	}
+	return NULL;
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All forms of a value lie one behind the other in one secret, which is opened for a look at a piece. A table says
+ * which bytes any form begins with, so that most bytes are looked at once.
+ */
+#include "host/broker/mask.h"
+
+#include "base/str.h"
+
+#include <ctype.h>
+#include <errno.h>
+
+enum { FORMS_MAX = 16 };
+
+struct mask {
+	struct secret *all;
+	size_t n;
+	struct {
+		size_t at, len;
+	} form[FORMS_MAX];
+	size_t longest;
+	bool begins[256];
+};
+
+static const char alphabet[2][65] = { "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+				      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" };
+
+/* The characters that depend on the value alone when it stands @shift bytes behind a border of three. */
+static size_t base64_of(const uint8_t *v, size_t len, size_t shift, const char *words, uint8_t *to)
+{
+	size_t first = (shift * 8 + 5) / 6, last = (shift + len) * 8 / 6, i, n = 0;
+
+	for (i = first; i < last; i++) {
+		unsigned six = 0, bit;
+
+		for (bit = 0; bit < 6; bit++) {
+			size_t at = i * 6 + bit - shift * 8;
+
+			six = six << 1 | (v[at / 8] >> (7 - at % 8) & 1);
+		}
+		to[n++] = (uint8_t)words[six];
+	}
+	return n;
+}
+
+static size_t url_of(const uint8_t *v, size_t len, bool upper, bool plus, uint8_t *to)
+{
+	const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
+	size_t i, n = 0;
+
+	for (i = 0; i < len; i++) {
+		if (isalnum(v[i]) || (v[i] && strchr("-._~", v[i]))) {
+			to[n++] = v[i];
+		} else if (plus && v[i] == ' ') {
+			to[n++] = '+';
+		} else {
+			to[n++] = '%';
+			to[n++] = (uint8_t)digits[v[i] >> 4];
+			to[n++] = (uint8_t)digits[v[i] & 15];
+		}
+	}
+	return n;
+}
+
+static size_t hex_of(const uint8_t *v, size_t len, const char *digits, uint8_t *to)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		to[2 * i] = (uint8_t)digits[v[i] >> 4];
+		to[2 * i + 1] = (uint8_t)digits[v[i] & 15];
+	}
+	return 2 * len;
+}
+
+/* As a string of JSON has it. */
+static size_t json_of(const uint8_t *v, size_t len, bool slash, uint8_t *to)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < len; i++) {
+		if (v[i] == '"' || v[i] == '\\' || (slash && v[i] == '/'))
+			to[n++] = '\\';
+		to[n++] = v[i];
+	}
+	return n;
+}
+
+/* One more form, unless it is there already. */
+static void add(struct mask *m, uint8_t *all, size_t *end, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < m->n; i++)
+		if (m->form[i].len == len && memcmp(all + m->form[i].at, all + *end, len) == 0)
+			return;
+	if (len < MASK_SHORTEST || m->n == FORMS_MAX)
+		return;
+	m->form[m->n].at = *end;
+	m->form[m->n++].len = len;
+	m->longest = MAX(m->longest, len);
+	m->begins[all[*end]] = true;
+	*end += len;
+}
+
+int mask_new(struct secret *value, struct mask **ret)
+{
+	AUTO(mask_free) struct mask *m = NEW(struct mask);
+	size_t len = secret_len(value), end = 0, shift, words;
+	const uint8_t *v;
+	uint8_t *all;
+
+	m->all = secret_new(64 + 24 * (len + 4));
+	if (!m->all)
+		return -ENOMEM;
+	v = secret_use(value);
+	all = secret_use(m->all);
+	if (len >= MASK_SHORTEST) {
+		memcpy(all, v, len);
+		add(m, all, &end, len);
+		add(m, all, &end, json_of(v, len, false, all + end));
+		add(m, all, &end, json_of(v, len, true, all + end));
+		add(m, all, &end, url_of(v, len, true, false, all + end));
+		add(m, all, &end, url_of(v, len, false, false, all + end));
+		add(m, all, &end, url_of(v, len, true, true, all + end));
+		add(m, all, &end, hex_of(v, len, "0123456789abcdef", all + end));
+		add(m, all, &end, hex_of(v, len, "0123456789ABCDEF", all + end));
+		for (words = 0; words < 2; words++)
+			for (shift = 0; shift < 3; shift++)
+				add(m, all, &end, base64_of(v, len, shift, alphabet[words], all + end));
+	}
+	secret_rest(m->all);
+	secret_rest(value);
+	*ret = take(&m);
+	return 0;
+}
+
+void mask_free(struct mask **slot)
+{
+	struct mask *m = take(slot);
+
+	if (!m)
+		return;
+	secret_free(&m->all);
+	free(m);
+}
+
+/* Masks in place. Return: where the rest begins that may be the beginning of a form; @len when @is_last. */
+static size_t look(struct mask *m, uint8_t *p, size_t len, bool is_last, size_t *found)
+{
+	const uint8_t *all = secret_use(m->all);
+	size_t at = 0, f, rest = len;
+
+	while (at < rest) {
+		size_t longest = 0;
+
+		if (!m->begins[p[at]]) {
+			at++;
+			continue;
+		}
+		for (f = 0; f < m->n; f++) {
+			size_t want = m->form[f].len, have = MIN(want, len - at);
+
+			if (memcmp(p + at, all + m->form[f].at, have) != 0)
+				continue;
+			if (have == want)
+				longest = MAX(longest, want);
+			else if (!is_last)
+				rest = MIN(rest, at);
+		}
+		if (longest && rest > at) {
+			memset(p + at, '*', longest);
+			*found += 1;
+		}
+		at += longest && rest > at ? longest : 1;
+	}
+	secret_rest(m->all);
+	return rest;
+}
+
+size_t mask_bytes(struct mask *m, void *p, size_t len)
+{
+	size_t found = 0;
+
+	if (m && m->n)
+		look(m, p, len, true, &found);
+	return found;
+}
+
+void mask_stream_init(struct mask_stream *s, struct mask *m)
+{
+	*s = (struct mask_stream){ .mask = m && m->n ? m : NULL };
+	buf_init(&s->held, 4 * 1024 * 1024);
+}
+
+void mask_stream_fini(struct mask_stream *s)
+{
+	if (s->held.p)
+		wipe(s->held.p, s->held.cap);
+	buf_fini(&s->held);
+	s->mask = NULL;
+}
+
+int mask_feed(struct mask_stream *s, struct span in, struct buf *to)
+{
+	size_t go;
+	int r;
+
+	if (!s->mask)
+		return buf_append(to, in.p, in.len);
+	r = buf_append(&s->held, in.p, in.len);
+	if (r < 0)
+		return r;
+	go = look(s->mask, s->held.p + s->held.start, buf_len(&s->held), false, &s->found);
+	r = buf_append(to, buf_span(&s->held).p, go);
+	buf_consume(&s->held, go);
+	return r;
+}
+
+int mask_end(struct mask_stream *s, struct buf *to)
+{
+	int r;
+
+	if (!buf_len(&s->held))
+		return 0;
+	look(s->mask, s->held.p + s->held.start, buf_len(&s->held), true, &s->found);
+	r = buf_append(to, buf_span(&s->held).p, buf_len(&s->held));
+	buf_consume(&s->held, buf_len(&s->held));
+	return r;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HOST_BROKER_MASK_H
+#define HOST_BROKER_MASK_H
+
+/*
+ * A value in what comes back is replaced by as many asterisks: as it is, in base64 of both alphabets wherever it begins
+ * in the encoded text, URL-encoded, and as hexadecimal digits. Lengths stay, so the framing does. A stream is looked at
+ * across its pieces; held back is only what may be the beginning of one of these forms, so that an event which has
+ * come passes at once.
+ */
+#include "seal/secret.h"
+
+/* Shorter ones are not masked: they would be found where they are not. */
+enum { MASK_SHORTEST = 8 };
+
+struct mask;
+
+/** mask_new() - Return: 0; -ENOMEM. @value is only read now. */
+int mask_new(struct secret *value, struct mask **ret) MUST_CHECK;
+void mask_free(struct mask **slot);
+/** mask_bytes() - mask whole bytes in place. Return: how many were found. */
+size_t mask_bytes(struct mask *m, void *p, size_t len);
+
+/* One stream. */
+struct mask_stream {
+	struct mask *mask; /* borrowed; NULL: nothing is masked */
+	struct buf held;
+	size_t found;
+};
+
+void mask_stream_init(struct mask_stream *s, struct mask *m);
+void mask_stream_fini(struct mask_stream *s);
+/** mask_feed() - append what can go on of what came so far to @to. Return: 0; what buf_append() says. */
+int mask_feed(struct mask_stream *s, struct span in, struct buf *to) MUST_CHECK;
+/** mask_end() - append what was held back: nothing follows. */
+int mask_end(struct mask_stream *s, struct buf *to) MUST_CHECK;
+
+#endif
