@@ -76,7 +76,9 @@ static const struct http_route door[] = {
 	{ "POST", "/filesystem.Filesystem/ListDir", e2b_list_dir, 0, NULL },
 	{ "POST", "/filesystem.Filesystem/Remove", e2b_remove, 0, NULL },
 	{ "POST", "/filesystem.Filesystem/WatchDir", e2b_watch_dir, 0, NULL },
-	{ "POST", "/filesystem.Filesystem/CreateWatcher", e2b_missing, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/CreateWatcher", e2b_watcher_create, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/GetWatcherEvents", e2b_watcher_events, 0, NULL },
+	{ "POST", "/filesystem.Filesystem/RemoveWatcher", e2b_watcher_remove, 0, NULL },
 	{ "GET", "/files", e2b_file_get, 0, NULL },
 	{ "POST", "/files", e2b_file_put, 0, NULL },
 };
@@ -533,11 +535,13 @@ void e2b_init(struct e2b *e)
 	list_init(&e->procs);
 	list_init(&e->waiting);
 	list_init(&e->opens);
+	list_init(&e->watchers);
 }
 
 void e2b_fini(struct e2b *e)
 {
 	loop_sync(e->loop); /* who followed a process is let go of there */
+	e2b_watchers_end(e);
 	map_fini(&e->working_for);
 	str_free(&e->spool_dir);
 	lock_fini(&e->lock);

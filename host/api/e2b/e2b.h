@@ -35,6 +35,7 @@ struct e2b {
 	bool ending; /* the loop's, as the next */
 	struct list waiting; /* for answers of servers inside */
 	struct list opens; /* of struct e2b_open; the loop's */
+	struct list watchers; /* of watcher.c; guarded by lock */
 };
 
 #define E2B_VERSION "0.6.13" /* of the part inside that their clients look for */
@@ -65,8 +66,9 @@ http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout
 	e2b_teams, e2b_missing, e2b_network;
 /* The sandbox's own: process.c, files.c. */
 http_handler e2b_health, e2b_envs, e2b_self_metrics, e2b_options, e2b_proc_list, e2b_proc_start, e2b_proc_connect,
-	e2b_proc_update, e2b_proc_input, e2b_proc_close, e2b_proc_signal,
-	e2b_watch_dir, e2b_stat, e2b_make_dir, e2b_move, e2b_list_dir, e2b_remove, e2b_file_get, e2b_file_put;
+	e2b_proc_update, e2b_proc_input, e2b_proc_close, e2b_proc_signal, e2b_watch_dir, e2b_watcher_create,
+	e2b_watcher_events, e2b_watcher_remove, e2b_stat, e2b_make_dir, e2b_move, e2b_list_dir, e2b_remove,
+	e2b_file_get, e2b_file_put;
 
 /* A body that is an object; {} when it is empty. json_free() it. */
 int e2b_body(struct http_req *req, struct json **ret, struct err *e) MUST_CHECK;
@@ -102,6 +104,10 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
 /* One of a list; what is asked about it in figures. */
 void e2b_put_listed(struct e2b *e2b, struct json_writer *w, const struct hub_info *i);
 struct msg_PLACE_ENTRY;
+struct msg_PLACE_EVENT;
+/* An event of a watch as its object. */
+void e2b_put_place_event(struct json_writer *w, const struct msg_PLACE_EVENT *m, bool with_entry);
+void e2b_watchers_end(struct e2b *e2b); /* when the loop has let go of all */
 void e2b_put_entry(struct json_writer *w, const struct msg_PLACE_ENTRY *en);
 struct hub_stats;
 void e2b_put_metric(struct json_writer *w, const struct hub_stats *s);

@@ -440,24 +440,3 @@ int e2b_metrics(void *ctx, struct http_req *req, struct http_res *res, struct er
 	jw_close(w, ']');
 	return 0;
 }
-
-int e2b_logs(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
-{
-	struct json_writer w = { .b = &res->body };
-	struct hub_info i;
-	int r = e2b_find(ctx, req, &i, e);
-
-	if (r < 0)
-		return r;
-	jw_open(&w, '{');
-	jw_key(&w, "logs");
-	jw_open(&w, '[');
-	jw_close(&w, ']');
-	if (!str_starts(http_path(req), "/v2/")) {
-		jw_key(&w, "logEntries");
-		jw_open(&w, '[');
-		jw_close(&w, ']');
-	}
-	jw_close(&w, '}');
-	return 0;
-}

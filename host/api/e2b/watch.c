@@ -37,7 +37,7 @@ static void over(struct watching *w, const struct err *why)
 	e2b_stream_give(w->out, SPAN_NULL, true, why);
 }
 
-static void tell(struct watching *w, const struct msg_PLACE_EVENT *m)
+void e2b_put_place_event(struct json_writer *j, const struct msg_PLACE_EVENT *m, bool with_entry)
 {
 	static const char *const kinds[] = { "",
 					     "EVENT_TYPE_CREATE",
@@ -47,6 +47,20 @@ static void tell(struct watching *w, const struct msg_PLACE_EVENT *m)
 					     "EVENT_TYPE_CHMOD" };
 	struct msg_PLACE_ENTRY en;
 	struct span list = m->entry;
+
+	jw_open(j, '{');
+	jw_key(j, "name");
+	jw_str(j, m->name);
+	jw_kstr(j, "type", kinds[m->kind]);
+	if (with_entry && msg_rec_next(&list, MSG_PLACE_ENTRY, &en)) {
+		jw_key(j, "entry");
+		e2b_put_entry(j, &en);
+	}
+	jw_close(j, '}');
+}
+
+static void tell(struct watching *w, const struct msg_PLACE_EVENT *m)
+{
 	struct json_writer j;
 	struct buf b;
 
@@ -54,15 +68,7 @@ static void tell(struct watching *w, const struct msg_PLACE_EVENT *m)
 	j = (struct json_writer){ .b = &b };
 	jw_open(&j, '{');
 	jw_key(&j, "filesystem");
-	jw_open(&j, '{');
-	jw_key(&j, "name");
-	jw_str(&j, m->name);
-	jw_kstr(&j, "type", kinds[m->kind]);
-	if (w->with_entry && msg_rec_next(&list, MSG_PLACE_ENTRY, &en)) {
-		jw_key(&j, "entry");
-		e2b_put_entry(&j, &en);
-	}
-	jw_close(&j, '}');
+	e2b_put_place_event(&j, m, w->with_entry);
 	jw_close(&j, '}');
 	if (!b.failed)
 		e2b_stream_give(w->out, buf_span(&b), false, NULL);
