@@ -372,7 +372,7 @@ static int front_up(struct berthd *b, struct err *e)
 								      .certificate = tls_retriever(),
 								      .priorities = TLS_PRIORITIES };
 	e2b_fronts(&b->e2b, fronts);
-	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front };
+	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front, .prepare = v1_prepare };
 	r = b->tls_fd >= 0 ? tls_serve(c->tls_cert, c->tls_key, e) : 0;
 	if (r == 0)
 		r = http_start(&hc, fronts, ARRAY_LEN(fronts), &b->front.http, e);

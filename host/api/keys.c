@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-const char *const keys_scopes[] = { "read", "files", "run", "admin", NULL };
+const char *const keys_scopes[] = { "read", "files", "run", "admin", "others", NULL };
 
 struct entry {
 	struct access_key k;
@@ -127,6 +127,7 @@ static int admit(struct keys *keys, const char *text, unsigned need, struct http
 	/* Known from here on: refusals are logged with its name. */
 	snprintf(ret->id, sizeof(ret->id), "%s", x->k.id);
 	snprintf(ret->name, sizeof(ret->name), "%s", x->k.name);
+	ret->sees_all = x->k.scopes & (ACCESS_ADMIN | ACCESS_OTHERS);
 	if (need != HTTP_ANY && !(x->k.scopes & ACCESS_ADMIN) && !(need && (x->k.scopes & need) == need))
 		return err_set(e, -EACCES, "key-scope", "the key %s may not do this", x->k.name);
 	if (!take_token(x))

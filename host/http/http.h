@@ -31,6 +31,7 @@ enum {
 struct http_who {
 	char id[20];
 	char name[65];
+	bool sees_all; /* also what others made */
 	char of[72]; /* what it is let in to alone, "" when it has a key: http_cut() knows it by that, too */
 };
 

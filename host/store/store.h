@@ -94,7 +94,7 @@ int content_next_hole(struct store *store, const struct content *c, uint64_t off
 /* --- access keys: who may ask over the network -------------------------------------------------------------------- */
 
 enum { ACCESS_ID_LEN = 8, ACCESS_NAME_MAX = 64 };
-enum { ACCESS_READ = 1, ACCESS_FILES = 2, ACCESS_RUN = 4, ACCESS_ADMIN = 8, ACCESS_SCOPES = 15 };
+enum { ACCESS_READ = 1, ACCESS_FILES = 2, ACCESS_RUN = 4, ACCESS_ADMIN = 8, ACCESS_OTHERS = 16, ACCESS_SCOPES = 31 };
 
 struct access_key {
 	char id[ACCESS_ID_LEN + 1];	/* the key's first hexadecimal digits */

@@ -76,7 +76,7 @@ const struct cli_row cli_verbs[] = {
 	  "the root file systems of sandboxes: list, remove, make" },
 	{ "events", cli_events, false, "[--since N] [--follow] [--json]", "what happened, a line each" },
 	{ "key", cli_key, false,
-	  "ls [--json] | revoke KEY... | create NAME [--scopes read,files,run,admin] [--sandboxes N] [--rate N] "
+	  "ls [--json] | revoke KEY... | create NAME [--scopes read,files,run,others,admin] [--sandboxes N] [--rate N] "
 	  "[--timeout "
 	  "TIME]",
 	  "keys for the API over TCP: list, end, make" },

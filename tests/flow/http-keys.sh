@@ -17,8 +17,8 @@ equal "an unknown key" "$(code -H "X-API-Key: e2b_$(printf '%048d' 7)" "$tcp/hea
 equal "an unknown route" "$(code "$tcp/nothing") $(slug)" "401 key-needed"
 equal "a long body of a stranger" "$(code -T /dev/zero -H 'Expect:' --max-time 20 "$tcp/v1/sandboxes/x/files?path=a")" 401
 all=$(berth key create everything --scopes admin)
-reader=$(berth key create reader --scopes read)
-work=$(berth key create worker --sandboxes 1)
+reader=$(berth key create reader --scopes read,others)
+work=$(berth key create worker --sandboxes 1 --scopes read,files,run,others)
 [[ $all =~ ^e2b_[0-9a-f]{48}$ ]] || fail "not the form of a key: $all"
 refused 1 'a key called worker exists' berth key create worker
 refused 1 'is no scope' berth key create other --scopes read,everything

@@ -591,7 +591,7 @@ Test(fsck, api_keys)
 	expect(NULL);
 	cr_assert_eq(store_access_each(place.store, count_keys, &n), 0);
 	cr_assert_eq(n, 1);
-	row[7] = 16; /* a scope that nobody knows */
+	row[7] = 32; /* a scope that nobody knows */
 	cr_assert_eq(db_begin(place.store->content, true, &t, NULL), 0);
 	db_put(t, CT_META, span_str("access/89abcdef"), SPAN(row, len), DB_PUT_SET);
 	cr_assert_eq(db_commit(&t), 0);
@@ -619,6 +619,40 @@ static void put_raw(const char *key, struct span value)
 	else
 		db_del(t, CT_META, span_str(key));
 	cr_assert_eq(db_commit(&t), 0);
+}
+
+static int sum_up(void *ctx, const struct usage_row *row)
+{
+	struct usage_row *sum = ctx;
+
+	sum->run_ms += row->run_ms;
+	sum->cpu_seen_ns = row->cpu_seen_ns;
+	sum->hour = row->hour;
+	cr_assert_str_eq(row->sandbox, "box");
+	return 0;
+}
+
+Test(fsck, what_sandboxes_used)
+{
+	struct usage_row rows[] = {
+		{ .hour = 7, .sandbox = "box", .owner = "01234567", .run_ms = 5, .cpu_seen_ns = UINT64_MAX },
+		{ .hour = 400, .sandbox = "box", .run_ms = 70, .cpu_seen_ns = 9 }
+	};
+	struct usage_row sum = { .hour = 0 };
+
+	cr_assert_eq(store_usage_put(place.store, rows, 2, 0, NULL), 0);
+	expect(NULL);
+	cr_assert_eq(store_usage_each(place.store, 0, sum_up, &sum), 0);
+	cr_assert_eq(sum.run_ms, 75U);
+	cr_assert_eq(sum.cpu_seen_ns, 9U);
+	rows[1].run_ms = 80; /* written over, and what is old goes */
+	cr_assert_eq(store_usage_put(place.store, rows + 1, 1, 8, NULL), 0);
+	sum.run_ms = 0;
+	cr_assert_eq(store_usage_each(place.store, 0, sum_up, &sum), 0);
+	cr_assert_eq(sum.run_ms, 80U);
+	cr_assert_eq(sum.hour, 400U);
+	put_raw("usage/00000190/box", span_str("damaged"));
+	expect("usage/00000190/box");
 }
 
 Test(fsck, audit_and_secrets)

@@ -212,7 +212,9 @@ int v1_export(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	pthread_t t;
 	int r;
 
-	r = claim(http_who(req)->id, e);
+	r = v1_check_own(api, req, from, e);
+	if (r == 0)
+		r = claim(http_who(req)->id, e);
 	if (r < 0)
 		return r;
 	x = NEW(struct export);

@@ -216,8 +216,12 @@ int v1_diff(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	AUTO(store_hold_free) struct store_hold *hold_from = NULL;
 	AUTO(store_hold_free) struct store_hold *hold_to = NULL;
 	struct digest from, to;
-	int r = v1_tree_of(api, http_query(req, "from"), &from, &hold_from, e);
+	int r = v1_check_own(api, req, http_query(req, "from"), e);
 
+	if (r == 0)
+		r = v1_check_own(api, req, http_query(req, "to"), e);
+	if (r == 0)
+		r = v1_tree_of(api, http_query(req, "from"), &from, &hold_from, e);
 	if (r == 0)
 		r = v1_tree_of(api, http_query(req, "to"), &to, &hold_to, e);
 	if (r < 0)

@@ -238,6 +238,8 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 		what.network = &network;
 	}
 	if (r == 0)
+		r = v1_check_own(api, req, what.from, e);
+	if (r == 0)
 		r = hub_create(api->hub, &what, &info, e);
 	policy_fini(&network);
 	buf_fini(&meta);
@@ -252,6 +254,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 struct listing {
 	struct json_writer w;
 	const struct api *api;
+	const struct http_req *req;
 	struct hub *hub;
 	const char *key, *value; /* of metadata; NULL: all */
 };
@@ -282,7 +285,7 @@ static int list_one(void *ctx, const struct hub_info *info)
 {
 	struct listing *l = ctx;
 
-	if (is_wanted(l, info->id))
+	if (v1_is_own(l->req, info) && is_wanted(l, info->id))
 		put_info(&l->w, l->api, info, false);
 	return 0;
 }
@@ -290,7 +293,9 @@ static int list_one(void *ctx, const struct hub_info *info)
 int v1_sandbox_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct listing l = { .w = { .b = &res->body }, .api = api, .hub = api->hub, .value = http_query(req, "value") };
+	struct listing l = {
+		.w = { .b = &res->body }, .api = api, .req = req, .hub = api->hub, .value = http_query(req, "value")
+	};
 	uint64_t all;
 	int r = v1_query_u64(req, "all", 0, &all, e);
 

@@ -108,7 +108,7 @@ int v1_usage(void *ctx, struct http_req *req, struct http_res *res, struct err *
 	if (r < 0)
 		return r;
 	s.by = str_eq(by, "key") ? BY_KEY : str_eq(by, "hour") ? BY_HOUR : BY_SANDBOX;
-	s.owner = http_query(req, "key");
+	s.owner = v1_sees_all(req) ? http_query(req, "key") : http_who(req)->id;
 	r = hub_used(api->hub, from, add, &s, e);
 	if (r < 0)
 		err_sys(e, r, "reading what sandboxes used");

@@ -11,11 +11,11 @@
 /* Method, path, handler, what a key must be allowed, parameters. docs/api.md and docs/openapi.yaml have the same. */
 static const struct http_route routes[] = {
 	{ "GET", "/health", v1_health, ACCESS_READ, NULL },
-	{ "GET", "/v1/df", v1_df, ACCESS_READ, NULL },
+	{ "GET", "/v1/df", v1_df, ACCESS_READ | ACCESS_OTHERS, NULL },
 	{ "GET", "/v1/usage", v1_usage, ACCESS_READ, "since until by key" },
-	{ "GET", "/metrics", v1_metrics, ACCESS_READ, NULL },
+	{ "GET", "/metrics", v1_metrics, ACCESS_READ | ACCESS_OTHERS, NULL },
 	{ "GET", "/v1/host", v1_host, ACCESS_READ, NULL },
-	{ "GET", "/v1/events", v1_events, ACCESS_READ, "since follow" },
+	{ "GET", "/v1/events", v1_events, ACCESS_READ | ACCESS_OTHERS, "since follow" },
 	{ "POST", "/v1/sandboxes", v1_sandbox_create, ACCESS_RUN, NULL },
 	{ "GET", "/v1/sandboxes", v1_sandbox_list, ACCESS_READ, "all key value" },
 	{ "GET", "/v1/sandboxes/{}", v1_sandbox_get, ACCESS_READ, NULL },

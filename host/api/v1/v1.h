@@ -78,6 +78,13 @@ void v1_follow(struct http_res *res, struct follower *reader);
 int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uint64_t *ret, struct err *e);
 
 /* Streams: is an upgrade asked for (-EINVAL slug "upgrade-needed"); answer with one that relays to @fd, taken over. */
+/** own.c: does whoever asks see what all made; this one; the sandbox that "ID" or "ID@SNAPSHOT" names (NULL: 0)?
+ * Return: 0; -ENOENT slug "no-such-sandbox". */
+bool v1_sees_all(const struct http_req *req);
+bool v1_is_own(const struct http_req *req, const struct hub_info *i);
+int v1_check_own(struct api *api, const struct http_req *req, const char *ref, struct err *e) MUST_CHECK;
+/** v1_prepare() - the front's: the sandbox of a path is one that may be seen. */
+int v1_prepare(void *ctx, struct http_req *req, struct err *e);
 int v1_upgrade_wanted(struct http_req *req, struct err *e);
 void v1_relay(struct api *api, struct http_res *res, int fd, struct out_leaks *leaks);
 /* The link of a sandbox that runs; borrowed as long as the workspace is. Return: 0; -EAGAIN slug "not-running". */
