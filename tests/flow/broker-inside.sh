@@ -6,9 +6,9 @@
 . "$(dirname "$0")/../lib/broker.sh"
 need_template base
 make_ca
-upstream web "$(printf 'token-%s' $RANDOM$RANDOM)xyz"
+TOKEN=token-$RANDOM$RANDOM-xyz
+upstream web "$TOKEN"
 PORT=$(cat "$TOP/web.port")
-TOKEN=$(tr '\0' '\n' <"/proc/${SERVERS[0]}/cmdline" | grep ^token-)
 service web '{"secrets":["WEB"],"private":true,"ca":"'"$TOP"'/ca.pem","routes":[{"prefix":"/","upstream":"https://localhost:'"$PORT"'/",
 	"methods":["GET","POST"],"paths":["/**"],"credential":{"as":"bearer"}}],"vars":{"WEB_BASE_URL":"{base}","WEB_KEY":"no-secret"},
 	"git":{"from":"https://git.example.org/","prefix":"/"}}'

@@ -3,12 +3,13 @@
 # Marked values go every way that there is, with captures on and every line logged; then they are looked for everywhere: in
 # all files, in environments and command lines of all processes, in the memory of the daemon, its helpers and the agents,
 # in answers, and in what is left when the processes are killed with a core dump. They are nowhere but in the commands that
-# were given them. A daemon and an agent that do not hide them must be found out by the same search.
+# were given them, and in the broker, whose own are in no command. A daemon and an agent that do not hide them must be found out by the same search.
 . "$(dirname "$0")/../lib/flow.sh"
+. "$(dirname "$0")/../lib/broker.sh"
 need_template mini
+make_ca
 ulimit -c unlimited
 cd "$TOP"
-seal() { "$BERTH_BUILD/berth-seal" "$@"; }
 kind=strong
 run_daemon() {
 	local program=$BERTH_BUILD/berthd
@@ -20,7 +21,7 @@ run_daemon() {
 api() { curl -s --unix-socket "$STATE/run/api.sock" "$@"; }
 
 deliver() { # a mark: every way that there is
-	local mark=$1 first second
+	local mark=$1 first second third port
 	berth secret key >host.pub
 	printf %s "$mark-env" | seal seal --to host.pub --name "TOKEN_$kind" --deliver env --expires 90d -o e.sealed
 	printf %s "$mark-file" | seal seal --to host.pub --name "cert_$kind" --deliver file -o f.sealed
@@ -33,6 +34,17 @@ deliver() { # a mark: every way that there is
 	equal "it is there" "$(berth run "$first" -- sh -c "wc -c </run/berth/secrets/cert_$kind")" "$(printf %s "$mark-file" | wc -c)"
 	berth run --secret "TOKEN_$kind" "$second" -- true
 	api "http://x/v1/sandboxes/$second/exec" -d "{\"argv\":[\"true\"],\"secrets\":[\"TOKEN_$kind\"]}" >>answers
+	upstream "web_$kind" "$mark-broker"
+	port=$(cat "$TOP/web_$kind.port")
+	service web '{"secrets":["WEB_'$kind'"],"private":true,"ca":"'"$TOP"'/ca.pem","routes":[{"prefix":"/","upstream":"https://localhost:'"$port"'/",
+		"methods":["GET","POST"],"paths":["/**"],"credential":{"as":"bearer"}}]}'
+	secret "WEB_$kind" "$mark-broker" --host "localhost:$port"
+	third=$(berth create --template mini --secret "WEB_$kind")
+	for what in hello 'echo?how=body' 'echo?how=header' 'echo?how=base64-1'; do
+		berth run "$third" -- wget -S -q -O - "http://berth.internal/web/$what" >>answers 2>&1
+	done
+	grep -q hello answers && grep -q '\*\*\*' answers || fail "the broker was not used: $(tail -n 20 answers)"
+	berth run --detach --id waits "$third" -- wget -q -O - "http://berth.internal/web/events?seconds=1000" >/dev/null # under way while it is looked for
 	berth snapshot "$first" kept >/dev/null
 	berth pause "$first"
 	berth secret rotate "cert_$kind" g.sealed
@@ -89,8 +101,9 @@ for pid in [p for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpi
         uid = os.stat(f"/proc/{pid}").st_uid
         ours = f"daemon.state-dir={os.environ['STATE']}".encode() in line or first <= uid < last
         if not ours or holds: continue
-        searched += 1
         comm = open(f"/proc/{pid}/comm").read().strip()
+        if comm == "berth-broker": continue # which has them
+        searched += 1
         with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
             for m in re.finditer(r"^([0-9a-f]+)-([0-9a-f]+) rw..( .*)?$", maps.read(), re.M):
                 a, b = int(m[1], 16), int(m[2], 16)

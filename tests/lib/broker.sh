@@ -29,9 +29,9 @@ make_ca() {
 	) >"$TOP/openssl.log" 2>&1 || fail "openssl: $(cat "$TOP/openssl.log")"
 }
 
-# upstream NAME TOKEN: starts tests/lib/upstream.py; its port is in $TOP/NAME.port.
+# upstream NAME TOKEN: starts tests/lib/token_server.py; its port is in $TOP/NAME.port.
 upstream() {
-	python3 "$SRC/tests/lib/upstream.py" "$TOP/cert.pem" "$TOP/key.pem" "$2" "$TOP/$1" 2>"$TOP/$1.err" &
+	python3 "$SRC/tests/lib/token_server.py" "$TOP/cert.pem" "$TOP/key.pem" "$TOP/$1" < <(printf %s "$2") 2>"$TOP/$1.err" &
 	SERVERS+=($!)
 	wait_for 20 "$1" test -s "$TOP/$1.port"
 }

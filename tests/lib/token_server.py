@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A service as the broker reaches it: HTTPS on loopback that demands a token, and misbehaves where it is asked to.
-Usage: upstream.py CERT KEY TOKEN OUT [PORT-OF-ANOTHER]. OUT.port says where; OUT.seen gets a line for each request:
+Usage: token_server.py CERT KEY OUT <TOKEN. OUT.port says where; OUT.seen gets a line for each request:
 method, path, whether the token came, and which names of headers."""
 import base64, gzip, hashlib, http.server, io, json, os, ssl, sys, tarfile, threading, time, urllib.parse
 
-cert, key, token, out = sys.argv[1:5]
-other = sys.argv[5] if len(sys.argv) > 5 else ""
+cert, key, out = sys.argv[1:4]
+token = sys.stdin.read()  # not in a command line, where others look for it
 seen, lock = open(out + ".seen", "a", buffering=1), threading.Lock()
 
 
