@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "host/broker/weak.h"
 #include "json/json.h"
 
 #include <errno.h>
@@ -47,8 +48,13 @@ static bool host_listed(const struct held *x, const char *host)
 
 static int allows(const struct held *x, const struct say_who *who, const char *host, struct err *e)
 {
-	const struct seal_use use = { .name = x->policy.name, .template = who->template_, .sandbox = who->sandbox,
-				      .host = host, .now_ms = (uint64_t)(clock_wall() / 1000000) };
+	const struct seal_use use = { .name = x->policy.name,
+				      .template = who->template_,
+				      .sandbox = who->sandbox,
+				      .host = host,
+				      .any = broker_weak(BROKER_WEAK_SCOPE),
+				      .now_ms = broker_weak(BROKER_WEAK_EXPIRED) ? 1
+										 : (uint64_t)(clock_wall() / 1000000) };
 	struct seal_use whoever = use;
 	struct err why = ERR_NULL;
 
@@ -65,7 +71,7 @@ static int allows(const struct held *x, const struct say_who *who, const char *h
 static bool is_meant(struct services *all, const struct service *s, const struct service_route *r, const struct held *x,
 		     const char *host)
 {
-	bool named = list_has(&s->secrets, x->policy.name) ||
+	bool named = broker_weak(BROKER_WEAK_BINDING) || list_has(&s->secrets, x->policy.name) ||
 		     (list_has(&s->secrets, "*") && !services_claim(all, x->policy.name));
 
 	return named && (r->host || (host ? host_listed(x, host) : x->policy.hosts.n > 0));
@@ -76,7 +82,7 @@ static const char *asked_host(const struct service_route *r, const struct held *
 {
 	const char *any = x->policy.hosts.n ? x->policy.hosts.v[0] : "";
 
-	return host && r->put != PUT_NONE ? host : any;
+	return host && r->put != PUT_NONE && !broker_weak(BROKER_WEAK_HOSTS) ? host : any;
 }
 
 static int choose(struct hold *h, struct services *all, const struct say_who *who, const struct service *s,
@@ -181,7 +187,7 @@ int bind_request(struct hold *h, struct services *all, const struct say_who *who
 
 	if (r < 0)
 		return r;
-	clean = service_path_clean(rest, true);
+	clean = broker_weak(BROKER_WEAK_PATH) ? span_dup(rest) : service_path_clean(rest, true);
 	ret->route = clean ? find_route(ret->service, clean) : NULL;
 	if (clean && !ret->route)
 		return refuse(e, "no-route", "this service has nothing below", clean);
@@ -193,9 +199,9 @@ int bind_request(struct hold *h, struct services *all, const struct say_who *who
 	r = find_host(ret->route, &behind, &ret->host, e);
 	if (r == 0)
 		ret->path = str_printf("%.*s%s", (int)strlen(ret->route->base) - 1, ret->route->base, behind);
-	if (r == 0 && !list_has(&ret->route->methods, method))
+	if (r == 0 && !list_has(&ret->route->methods, method) && !broker_weak(BROKER_WEAK_METHOD))
 		r = refuse(e, "method", "this service does not allow", method);
-	if (r == 0 && !path_allowed(ret->route, behind))
+	if (r == 0 && !path_allowed(ret->route, behind) && !broker_weak(BROKER_WEAK_PATH))
 		r = refuse(e, "path", "this service does not allow", behind);
 	if (r == 0)
 		r = choose(h, all, who, ret->service, ret->route, ret->host, &x, e);

@@ -13,6 +13,7 @@
  */
 #include "host/broker/fields.h"
 #include "host/broker/serve.h"
+#include "host/broker/swap.h"
 
 #include "base/clock.h"
 #include "base/io.h"
@@ -56,6 +57,7 @@ struct conn {
 	struct up_call *call;
 	struct framing framing_out;
 	struct mask_stream mask;
+	struct swap swap;
 	struct err why; /* of a call that has ended */
 	int64_t first;	/* of tell_first() */
 	int status;
@@ -65,6 +67,7 @@ struct conn {
 
 static void work(struct conn *c);
 static void push(struct conn *c);
+static void rewatch(struct conn *c);
 
 /* --- ends --------------------------------------------------------------------------------------------------------- */
 
@@ -76,6 +79,7 @@ static void request_fini(struct conn *c)
 	up_stop(&c->call);
 	bound_fini(&c->bound);
 	mask_stream_fini(&c->mask);
+	swap_fini(&c->swap);
 	buf_fini(&c->head_bytes);
 	buf_consume(&c->body, buf_len(&c->body));
 	c->has_status = c->ended = c->head_out = c->is_bad_body = false;
@@ -199,6 +203,23 @@ static void refuse(struct conn *c, int status, const char *rule, const char *mes
 
 /* --- what a call tells -------------------------------------------------------------------------------------------- */
 
+/* From what has come, as much as there is room for. */
+static void refill(struct conn *c)
+{
+	uint64_t most = c->bound.service->body_max;
+	struct err e = ERR_NULL;
+	ssize_t n = body_feed(&c->framing_in, buf_span(&c->in), &c->body, &e);
+
+	if (n > 0)
+		buf_consume(&c->in, (size_t)n);
+	if (n < 0)
+		c->is_bad_body = true;
+	if (most && c->framing_in.all > most) {
+		c->is_bad_body = true;
+		err_set(&c->why, -EACCES, "body-size", "the body is longer than this service allows");
+	}
+}
+
 static size_t on_body(void *ctx, void *to, size_t room)
 {
 	struct conn *c = ctx;
@@ -211,6 +232,9 @@ static size_t on_body(void *ctx, void *to, size_t room)
 	memcpy(to, buf_span(&c->body).p, n);
 	buf_consume(&c->body, n);
 	c->sent_b += n;
+	if (!c->framing_in.over)
+		refill(c); /* there is room again, which nobody else may notice */
+	rewatch(c);
 	return n;
 }
 
@@ -227,6 +251,13 @@ static bool on_head(void *ctx, struct up_answer *a)
 		c->why = e;
 		return false;
 	}
+	if (c->bound.service->answer_max && c->framing_out.has_body &&
+	    c->framing_out.length > c->bound.service->answer_max) {
+		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than this service allows");
+		return false;
+	}
+	if (c->framing_out.is_text)
+		swap_init(&c->swap, c->bound.service);
 	if (c->framing_out.has_body && !c->framing_out.chunked && !c->framing_out.has_length)
 		c->close_after = true;
 	buf_append(&c->out, buf_span(&head).p, buf_len(&head));
@@ -247,10 +278,26 @@ static void put_data(struct conn *c, struct span data)
 		buf_append(&c->out, "\r\n", 2);
 }
 
+/* Where the service's addresses become ours. */
+static int put_text(struct conn *c, struct span text, bool is_last)
+{
+	AUTO(buf_fini) struct buf piece = { .limit = OUT_MAX };
+	int r;
+
+	if (!c->swap.service) {
+		put_data(c, text);
+		return 0;
+	}
+	r = swap_feed(&c->swap, text, is_last, &piece);
+	if (r == 0)
+		put_data(c, buf_span(&piece));
+	return r;
+}
+
 static int on_data(void *ctx, struct span data)
 {
 	struct conn *c = ctx;
-	AUTO(buf_fini) struct buf piece;
+	AUTO(buf_fini) struct buf piece = { .limit = OUT_MAX };
 	int r;
 
 	if (buf_len(&c->out) > SOFT)
@@ -262,10 +309,9 @@ static int on_data(void *ctx, struct span data)
 		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than this service allows");
 		return -E2BIG;
 	}
-	buf_init(&piece, 2 * data.len + 256 * 1024);
-	r = c->mask.mask ? mask_feed(&c->mask, data, &piece) : 0;
+	r = mask_feed(&c->mask, data, &piece);
 	if (r == 0)
-		put_data(c, c->mask.mask ? buf_span(&piece) : data);
+		r = put_text(c, buf_span(&piece), false);
 	push(c);
 	return r < 0 ? r : c->out.failed || c->dead ? -EPIPE : 0;
 }
@@ -424,7 +470,7 @@ static bool finish(struct conn *c)
 
 		buf_init(&piece, 4 * 1024 * 1024);
 		(void)!mask_end(&c->mask, &piece);
-		put_data(c, buf_span(&piece));
+		(void)!put_text(c, buf_span(&piece), true);
 		if (c->framing_out.chunked)
 			buf_append(&c->out, "0\r\n\r\n", 5);
 	}
@@ -437,22 +483,11 @@ static bool finish(struct conn *c)
 /* SENDING: move the body on. */
 static void feed(struct conn *c)
 {
-	struct err e = ERR_NULL;
 	size_t before = buf_len(&c->body);
-	bool was_over = c->framing_in.over;
-	ssize_t n;
 
-	if (!c->call || was_over)
+	if (!c->call || c->framing_in.over)
 		return;
-	n = body_feed(&c->framing_in, buf_span(&c->in), &c->body, &e);
-	if (n > 0)
-		buf_consume(&c->in, (size_t)n);
-	if (n < 0)
-		c->is_bad_body = true;
-	if (c->bound.service->body_max && c->framing_in.all > c->bound.service->body_max) {
-		c->is_bad_body = true;
-		err_set(&c->why, -EACCES, "body-size", "the body is longer than this service allows");
-	}
+	refill(c);
 	if (buf_len(&c->body) > before || c->framing_in.over || c->is_bad_body || c->left)
 		up_more(c->call);
 }

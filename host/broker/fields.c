@@ -2,6 +2,7 @@
 #include "host/broker/fields.h"
 
 #include "base/str.h"
+#include "host/broker/weak.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -55,6 +56,8 @@ static const char *const not_up[] = {
 	"range",
 	"if-range",
 };
+
+enum { N_FRAMING = 12 }; /* of these, those of the connection */
 
 /* To the sandbox; set-cookie is a credential of the session. */
 static const char *const not_down[] = {
@@ -118,7 +121,11 @@ static bool goes_up(const struct head *h, const struct bound *b, struct span nam
 {
 	if (b->route->ranges && (head_is(name, "range") || head_is(name, "if-range")))
 		return true;
-	if (is_among(name, not_up, ARRAY_LEN(not_up)) || is_hop(h->fields, h->n, name))
+	if (is_among(name, not_up, N_FRAMING) || is_hop(h->fields, h->n, name))
+		return false;
+	if (broker_weak(BROKER_WEAK_FIELDS))
+		return true;
+	if (is_among(name, not_up, ARRAY_LEN(not_up)))
 		return false;
 	/* "X_Api_Key" is "X-Api-Key" to some servers. */
 	if (memchr(name.p, '_', name.len))
@@ -286,7 +293,8 @@ static int build_url(const struct head *h, const struct bound *b, struct span va
 
 int fields_build(const struct head *h, const struct bound *b, struct fields *ret)
 {
-	const struct span expect[] = { span_str("Expect:") }, type[] = { span_str("Content-Type:") };
+	/* What libcurl would say by itself. */
+	static const char *const own[] = { "Expect", "Content-Type", "Accept" };
 	struct span value;
 	size_t i;
 	int r = 0;
@@ -306,10 +314,12 @@ int fields_build(const struct head *h, const struct bound *b, struct fields *ret
 	if (r == 0)
 		r = build_url(h, b, value, ret);
 	secret_rest(b->held->value);
-	if (r == 0)
-		r = add(ret, expect, 1);
-	if (r == 0 && !head_get(h, "content-type").p)
-		r = add(ret, type, 1);
+	for (i = 0; i < ARRAY_LEN(own) && r == 0; i++) {
+		const struct span none[] = { span_str(own[i]), span_str(":") };
+
+		if (i == 0 || !head_get(h, own[i]).p)
+			r = add(ret, none, 2);
+	}
 	if (r < 0)
 		fields_fini(ret);
 	return r;
@@ -357,6 +367,8 @@ static int put_place(const struct bound *b, struct span url, struct buf *to, str
 
 	if (ours) {
 		buf_append(to, ours, strlen(ours));
+	} else if (broker_weak(BROKER_WEAK_REDIRECT)) {
+		buf_append(to, p, url.len);
 	} else if (url.len && *p == '/' && !(url.len > 1 && (p[1] == '/' || p[1] == '\\'))) {
 		AUTO(str_free) char *full = str_printf("https://%s%.*s", b->host, (int)url.len, p);
 

@@ -2,6 +2,7 @@
 #include "host/broker/head.h"
 
 #include "base/str.h"
+#include "host/broker/weak.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -187,7 +188,7 @@ static int read_framing(struct head *ret, struct err *e)
 	}
 	if (r < 0)
 		return r;
-	if (lengths + codings > 1)
+	if (lengths + codings > 1 && !broker_weak(BROKER_WEAK_PARSE))
 		return (int)bad(e, "more than one framing of the body");
 	if (codings && ret->is_10)
 		return (int)bad(e, "a transfer coding in HTTP/1.0");

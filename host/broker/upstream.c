@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/broker/weak.h"
 #include "host/priv/priv.h"
 
 #include <arpa/inet.h>
@@ -23,7 +24,7 @@
 
 enum {
 	POOL_MAX = 64, CONNECT_MS = 15000, IDLE_S = 900, REPLAY_MAX = 64 * 1024, HEAD_BYTES = 64 * 1024,
-	CONNECTIONS = 512, PER_HOST = 128, BUFFER = 64 * 1024
+	CONNECTIONS = 2048, KEPT = 256, BUFFER = 64 * 1024
 };
 
 struct half {
@@ -144,7 +145,7 @@ static curl_socket_t open_socket(void *ctx, curlsocktype what UNUSED, struct cur
 {
 	struct up_call *c = ctx;
 
-	if (!c->is_private && is_inside(&a->addr)) {
+	if (!c->is_private && !broker_weak(BROKER_WEAK_PRIVATE) && is_inside(&a->addr)) {
 		c->refused_address = true;
 		return CURL_SOCKET_BAD;
 	}
@@ -472,8 +473,7 @@ static int half_init(struct up *up, struct half *h)
 	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
 	curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
 	curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CONNECTIONS);
-	curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)PER_HOST);
-	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS);
+	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)KEPT);
 	return 0;
 }
 

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker alone against a service that demands the value: for tests/flow/broker.sh. Arguments: BUILD TOP."""
+import base64
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+import brokerage
+import tls_service
+
+BUILD, TOP = sys.argv[1:3]
+SERVICES = os.path.join(TOP, "services")
+TOKEN = "s3cr3t/tok+en=\"%d\"" % int.from_bytes(os.urandom(5), "big")
+checks = 0
+
+
+def fail(what):
+    raise SystemExit(f"broker-check: {what}")
+
+
+def equal(what, got, want):
+    global checks
+    checks += 1
+    if got != want:
+        fail(f"{what}: {got!r} instead of {want!r}")
+
+
+def has_value(data):
+    forms = [TOKEN, urllib.parse.quote(TOKEN, safe=""), TOKEN.encode().hex(), json.dumps(TOKEN)[1:-1]]
+    forms += [base64.b64encode(b"x" * i + TOKEN.encode() + b"yyy")[4:4 + (len(TOKEN) - 3) // 3 * 4].decode() for i in range(3)]
+    return next((f for f in forms if f.encode() in data), None)
+
+
+class Conn(http.client.HTTPConnection):
+    def __init__(self, broker, *who, **more):
+        super().__init__("berth.internal")
+        self.make = lambda: broker.connect(*who, **more)
+
+    def connect(self):
+        self.sock = self.make()
+
+    def ask(self, path, method="GET", body=None, headers={}):
+        self.request(method, path, body, headers)
+        r = self.getresponse()
+        data = r.read()
+        if has_value(data) or has_value(str(r.getheaders()).encode()):
+            fail(f"{method} {path}: the value comes back: {r.getheaders()} {data[:300]}")
+        return r, data
+
+
+def rule(answer):
+    r, data = answer
+    try:
+        return r.status, json.loads(data)["error"]["rule"]
+    except (ValueError, KeyError):
+        return r.status, data
+
+
+def write(name, **more):
+    route = {"upstream": f"https://localhost:{service.port}/", "methods": ["GET", "POST", "HEAD", "PUT"], "paths": ["/**"],
+             "credential": {"as": "bearer"}}
+    route.update(more.pop("route", {}))
+    policy = {"secrets": ["TOK"], "private": True, "ca": TOP + "/ca.pem", "routes": [route] + more.pop("routes", [])}
+    policy.update(more)
+    with open(f"{SERVICES}/.{name}", "w") as f:
+        json.dump(policy, f)
+    os.rename(f"{SERVICES}/.{name}", f"{SERVICES}/{name}.json")
+
+
+def policies():
+    write("svc")
+    write("narrow", route={"methods": ["GET"], "paths": ["/echo/*", "/v1/**"]})
+    write("key", route={"credential": {"as": "header", "name": "X-API-Key"}})
+    write("basic", route={"credential": {"as": "basic", "name": "x-access-token"}})
+    write("query", route={"credential": {"as": "query", "name": "key"}})
+    write("rated", **{"per-minute": 3})
+    write("small", **{"body-max": 10, "answer-max": 1000})
+    write("inside", private=False)
+    write("stranger", ca=TOP + "/other.pem")
+    write("other", secrets=["OTHER", "ANOTHER"])
+    write("late", secrets=["LATE"])
+    write("far", route={"upstream": "https://api.example.org/"})
+    write("any", secrets=["*"], route={"upstream": "https://{host}/"})
+    write("leads", route={"redirects": ["files.example.org"]})
+    write("text", rewrite=[f"https://localhost:{service.port}/={{base}}/"])
+    with open(f"{SERVICES}/broken.json", "w") as f:
+        f.write("{\"secrets\":[\"TOK\"],\"unknown\":1}")
+
+
+def forwarding(c):
+    r, data = c.ask("/svc/echo/a%20b?q=1", headers={"Authorization": "Bearer mine", "X-Api-Key": "mine", "Cookie": "a=b", "X-Mine": "yes",
+                                                   "Connection": "keep-alive, X-Hop", "X-Hop": "1", "X-HTTP-Method-Override": "DELETE",
+                                                   "Range": "bytes=0-1", "Accept-Encoding": "gzip"})
+    told = json.loads(data)
+    names = [k.lower() for k, v in told["fields"]]
+    equal("target", told["target"], "/echo/a%20b?q=1")
+    equal("one credential", [v for k, v in told["fields"] if k.lower() == "authorization"], ["Bearer " + "*" * len(json.dumps(TOKEN)[1:-1])])
+    for name in ("x-api-key", "cookie", "x-hop", "x-http-method-override", "range"):
+        equal(f"{name} is dropped", name in names, False)
+    equal("others go on", dict(told["fields"]).get("X-Mine", dict(told["fields"]).get("x-mine")), "yes")
+    equal("a header is masked", r.getheader("X-Token"), "*" * len(TOKEN))
+    for name in ("key", "basic"):
+        equal(name, c.ask(f"/{name}/echo")[0].status, 200)
+    r, data = c.ask("/query/echo?a=1&key=mine&k%65y=mine&b=2")
+    equal("as a parameter", r.status, 200)
+    seen = service.seen[-1]["target"]
+    equal("one parameter", seen.count("key="), 1)
+    equal("others stay", "a=1&b=2&" in seen, True)
+    body = os.urandom(3000000)
+    want = f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()
+    equal("a body with a length", c.ask("/svc/sink", "POST", body)[1], want)
+    pieces = (body[i:i + 70001] for i in range(0, len(body), 70001))
+    c.request("POST", "/svc/sink", pieces, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    equal("a body in chunks", c.getresponse().read(), want)
+    equal("long answers", len(c.ask("/svc/bytes?n=20000000")[1]), 20000000)
+    equal("with a length", len(c.ask("/svc/bytes?n=3000000&length=1")[1]), 3000000)
+    r, data = c.ask("/svc/bytes?n=5&length=1", "HEAD")
+    equal("HEAD", (r.status, data), (200, b""))
+    lines = c.ask("/svc/split")[1].split()
+    # The last character of base64 has a few bits of the value and of what follows.
+    equal("an answer in every two pieces", [l for l in lines if len(l.strip(b"<*>").rstrip(b"=")) > 1], [])
+    equal("lines", len(lines) > 100, True)
+    equal("compressed all the same", c.ask("/svc/gzip")[1], b"it is " + b"*" * len(TOKEN) + b"\n")
+    equal("no credential is made up", c.ask("/open")[0].status, 403)
+    r, data = c.ask(f"/text/echo?u=https://localhost:{service.port}/x")
+    equal("addresses of it become ours", b"http://berth.internal/text/x" in data and b"localhost:%d/x" % service.port not in data, True)
+
+
+def streams(b):
+    """Events pass one by one: the service sends the next when we have read the one before."""
+    c = b.connect("TOK")
+    c.sendall(b"GET /svc/sse?n=5&gate=g HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    f, got = c.makefile("rb"), []
+    while (line := f.readline()) != b"\r\n":
+        pass
+    for i in range(5):
+        service.open_gate(f"g-{i}")
+        n = int(f.readline(), 16)
+        got.append(f.read(n))
+        f.readline()
+    equal("events", got, [b"data: %d\n\n" % i for i in range(5)])
+    # many at a time, each of which waits for all the others to be there
+    n = int(os.environ.get("STREAMS", "150"))
+    many = [b.connect("TOK", sandbox=f"s{i % 3}") for i in range(n)]
+    before = len(service.seen)
+    for s in many:
+        s.sendall(b"GET /svc/sse?n=1&gate=all HTTP/1.1\r\nHost: berth.internal\r\nConnection: close\r\n\r\n")
+    until = time.monotonic() + 60
+    while len(service.seen) < before + n:
+        if time.monotonic() > until:
+            fail(f"{len(service.seen) - before} of {n} streams came through")
+        time.sleep(0.02)
+    service.open_gate("all-0")
+    for s in many:
+        data = b""
+        while piece := s.recv(65536):
+            data += piece
+        if b"data: 0\n\n" not in data:
+            fail(f"a stream got {data}")
+    equal("streams at once", n, n)
+    # a reader that stands still does not make the broker keep what he does not read
+    s = b.connect("TOK")
+    s.sendall(b"GET /svc/bytes?n=300000000 HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    s.recv(1000)
+    for i in range(3):
+        equal("others go on meanwhile", Conn(b, "TOK").ask("/svc/echo")[0].status, 200)
+    with open(f"/proc/{b.process.pid}/status") as status:
+        kib = int(next(l for l in status if l.startswith("VmRSS")).split()[1])
+    if kib > 200000:
+        fail(f"the broker has {kib} KiB")
+    s.close()
+
+
+def refusals(b, c):
+    cases = [
+        ("/nothing/x", "GET", "no-such-service"), ("/broken/x", "GET", "service-broken"), ("/narrow/echo/a", "GET", None),
+        ("/narrow/echo/a", "POST", "method"), ("/narrow/echo/a/b", "GET", "path"), ("/narrow/v1/../echo", "GET", "path-form"),
+        ("/narrow/v1/%2e%2e/echo", "GET", "path-form"), ("/narrow/v1%2Fx", "GET", "path-form"), ("/narrow//v1/x", "GET", "path-form"),
+        ("/far/x", "GET", "wrong-host"), ("/other/x", "GET", "no-secret"), ("/late/x", "GET", "no-secret"),
+        (f"/any/localhost:{service.port}/echo", "GET", "no-secret"), ("/inside/echo", "GET", "private-address"),
+    ]
+    for path, method, want in cases:
+        r = rule(c.ask(path, method))
+        equal(f"{method} {path}", r[1] if want else r[0], want or 200)
+    equal("another authority", rule(c.ask("/stranger/echo")), (502, "tls"))
+    both = Conn(b, "OTHER,ANOTHER,LATE,FREE,FOREIGN")
+    equal("two secrets", rule(both.ask("/other/x")), (403, "ambiguous-secret"))
+    equal("one is enough", Conn(b, "OTHER").ask("/other/echo")[0].status, 200)
+    until = time.monotonic() + 30
+    while (r := rule(both.ask("/late/x")))[0] == 200 and time.monotonic() < until:
+        time.sleep(0.1)
+    equal("expired", r, (403, "expired"))
+    equal("any host, of the sealed file", both.ask(f"/any/localhost:{service.port}/echo")[0].status, 200)
+    equal("and no other", rule(both.ask("/any/api.example.org/echo")), (403, "no-secret"))
+    equal("another template", rule(Conn(b, "TOK", template="strange").ask("/svc/echo")), (403, "wrong-template"))
+    equal("a name that it was not given", rule(Conn(b, "").ask("/svc/echo")), (403, "no-secret"))
+    results = [rule(c.ask("/rated/echo"))[0] for _ in range(4)]
+    equal("a rate", results, [200, 200, 200, 429])
+    equal("another sandbox has its own", rule(Conn(b, "TOK", sandbox="s9").ask("/rated/echo"))[0], 200)
+    equal("a body that is too long", rule(Conn(b, "TOK").ask("/small/sink", "POST", b"x" * 11)), (413, "body-size"))
+    n = Conn(b, "TOK")
+    n.request("POST", "/small/sink", iter([b"x" * 6, b"x" * 6]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    r = n.getresponse()
+    equal("in chunks", rule((r, r.read())), (403, "body-size"))
+    equal("an answer that is too long", rule(Conn(b, "TOK").ask("/small/echo?" + "x" * 900)), (403, "answer-size"))
+    got = raw(b, b"GET /small/bytes?n=5000 HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    equal("one that does not say how long it is", got.endswith(b"0\r\n\r\n") or len(got) > 2000, False)
+
+
+def redirects(c):
+    here = f"https://localhost:{service.port}"
+    ask = lambda to, name="svc": c.ask(f"/{name}/redirect?to=" + urllib.parse.quote(to, safe=""))
+    equal("into itself", ask(here + "/x/y?z=1")[0].getheader("Location"), "http://berth.internal/svc/x/y?z=1")
+    equal("a path", ask("/x")[0].getheader("Location"), "http://berth.internal/svc/x")
+    equal("beside", ask("x?y")[0].getheader("Location"), "x?y")
+    equal("a host that it names", ask("https://files.example.org/x", "leads")[0].getheader("Location"), "https://files.example.org/x")
+    for to in ("https://evil.example/", "http://localhost/x", "//evil.example/x", "/\\evil.example", "https://files.example.org/x",
+               f"https://localhost:{service.port + 1}/x", "javascript:x", f"http://localhost:{service.port}/x"):
+        equal(f"to {to}", rule(ask(to)), (403, "redirect"))
+    equal("with the value in it", has_value(str(ask("/" + urllib.parse.quote(TOKEN, safe=""))[0].getheaders()).encode()), None)
+    r, _ = c.ask("/svc/link?to=" + urllib.parse.quote(f"<{here}/n?page=2>; rel=\"next\"", safe=""))
+    equal("links", r.getheader("Link"), "<http://berth.internal/svc/n?page=2>; rel=\"next\"")
+    equal("cookies and the like", (r.getheader("Set-Cookie"), r.getheader("Strict-Transport-Security")), (None, None))
+
+
+def raw(b, text):
+    s = b.connect("TOK")
+    s.sendall(text)
+    s.shutdown(socket.SHUT_WR)
+    data = b""
+    while piece := s.recv(65536):
+        data += piece
+    s.close()
+    return data
+
+
+def smuggling(b):
+    top = b"POST /svc/sink HTTP/1.1\r\nHost: berth.internal\r\n"
+    inner = b"GET /svc/open HTTP/1.1\r\nHost: berth.internal\r\n\r\n"
+    before = len(service.seen)
+    bad = [
+        top + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inner,
+        top + b"Content-Length: 5\r\nContent-Length: 0\r\n\r\nhello" + inner,
+        top + b"Transfer-Encoding: x\r\n\r\n" + inner, top + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + inner,
+        top + b"X: a\r\n b\r\n\r\n", top + b"X: a\nY: b\r\n\r\n", top + b"X: a\rY: b\r\n\r\n", top + b"\x00: a\r\n\r\n",
+        b"CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n", b"CONNECT /svc/x HTTP/1.1\r\nHost: berth.internal\r\n\r\n",
+        top + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"GET https://evil/ HTTP/1.1\r\nHost: evil\r\n\r\n",
+        b"GET /svc/echo HTTP/1.1\r\nHost: localhost\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
+        top + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", top + b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\n\r\n",
+        top + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n" + inner,
+    ]
+    for text in bad:
+        got = raw(b, text)
+        answers = len(re.findall(rb"HTTP/1\.1 \d", got))
+        if answers > 1 or (answers and not got.startswith((b"HTTP/1.1 400", b"HTTP/1.1 403"))):
+            fail(f"{text!r} is answered {got!r}")
+        equal("refused", has_value(got), None)
+    paths = [s["target"] for s in service.seen[before:]]
+    equal("what was hidden did not arrive", [p for p in paths if p != "/sink"], [])
+    got = raw(b, b"GET /svc/echo/1 HTTP/1.1\r\nHost: berth.internal\r\n\r\nGET /svc/echo/2 HTTP/1.1\r\nHost: berth.internal\r\nConnection: close\r\n\r\n")
+    equal("one behind the other", (got.count(b"HTTP/1.1 200"), got.index(b"/echo/1") < got.index(b"/echo/2")), (2, True))
+    s = b.connect("TOK")
+    s.sendall(top + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+    equal("continue", s.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+    s.sendall(b"hello")
+    equal("then the answer", s.recv(12), b"HTTP/1.1 200")
+
+
+def failing(b):
+    r = raw(b, b"GET /svc/cut HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    equal("an answer that is cut off is seen as such", r.endswith(b"some") and b"Content-Length: 100" in r, True)
+    s = b.connect("TOK")
+    s.sendall(b"GET /svc/hang HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    until = time.monotonic() + 30
+    while not any(x["target"] == "/hang" for x in service.seen) and time.monotonic() < until:
+        time.sleep(0.01)
+    slot = b.slot
+    s.close()  # who has left is heard of, though the service says nothing
+    b.wait_told(lambda r: r["kind"] == brokerage.GONE and r["slot"] == slot, "that a connection has ended")
+    service.open_gate("hang")
+
+
+def audit(b):
+    b.hold = threading.Event()
+    before = len(service.seen)
+    s = b.connect("TOK", sandbox="fresh")
+    s.sendall(b"GET /svc/echo/first HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
+    b.wait_told(lambda r: r["kind"] == brokerage.FIRST and r["sandbox"] == "fresh", "a first use")
+    equal("nothing is sent before it is written down", len(service.seen), before)
+    b.hold.set()
+    equal("then it is", s.recv(12), b"HTTP/1.1 200")
+    b.wait_told(lambda r: r["kind"] == brokerage.USED and r["sandbox"] == "fresh" and r["status"] == 200 and r["down"] > 0 and
+                r["path"] == "/echo/first" and r["secret"] == "TOK" and r["method"] == "GET" and r["count"] == 1, "what was used")
+    b.wait_told(lambda r: r["kind"] == brokerage.REFUSED and r["rule"] == "method" and r["service"] == "narrow", "a refusal")
+    b.hold, b.refuse_audit = None, True
+    equal("what is not written down does not happen", rule(Conn(b, "TOK", sandbox="unwritten").ask("/svc/echo")), (503, "audit"))
+    b.refuse_audit = False
+
+
+def rotation(b):
+    c = Conn(b, "TOK")
+    b.keep("TOK", "another value", "--host", f"localhost:{service.port}")
+    equal("the new value from now on", c.ask("/svc/echo")[0].status, 401)
+    b.ask(brokerage.DROP, "TOK")
+    equal("and none when it is gone", rule(c.ask("/svc/echo")), (403, "no-secret"))
+
+
+def reread(b):
+    write("new")
+    until = time.monotonic() + 20
+    while (r := rule(Conn(b, "TOK").ask("/new/echo")))[0] != 200:
+        if time.monotonic() > until:
+            fail(f"a new policy is not read: {r}")
+        time.sleep(0.2)
+
+
+def memory(b):
+    """The value is where nobody may read, except root: not in what can be read and written, between uses."""
+    with open(f"/proc/{b.process.pid}/status") as f:
+        status = f.read()
+    for line in ("NoNewPrivs:\t1", "CapEff:\t0000000000000000", "Seccomp:\t2"):
+        equal(line, line in status, True)
+    equal("not dumpable", os.stat(f"/proc/{b.process.pid}/mem").st_uid, 0)
+
+
+for version in ["one"] + (["two"] if tls_service.h2 else []):
+    service = tls_service.Service(TOP + "/cert.pem", TOP + "/key.pem", TOKEN, version == "two")
+    policies()
+    broker = brokerage.Broker(BUILD, TOP, SERVICES, os.environ.get("BROKER", "berth-broker"))
+    host = f"localhost:{service.port}"
+    broker.keep("TOK", TOKEN, "--host", host, "--for", "template=base")
+    for other in ("OTHER", "ANOTHER", "FREE"):
+        broker.keep(other, TOKEN, "--host", host)
+    broker.keep("FOREIGN", TOKEN, "--host", host, "--for", "template=foreign")
+    broker.keep("LATE", TOKEN, "--host", host, "--expires", "1s")
+    conn = Conn(broker, "TOK")
+    forwarding(conn)
+    if version == "two":
+        equal("HTTP/2 is spoken", {s["version"] for s in service.seen}, {2})
+    streams(broker)
+    redirects(conn)
+    refusals(broker, conn)
+    smuggling(broker)
+    failing(broker)
+    audit(broker)
+    reread(broker)
+    memory(broker)
+    rotation(broker)
+    print(f"HTTP/{version}: {service.connections} connections for {len(service.seen)} requests")
+    equal("it ends with its daemon", broker.end(), 0)
+print(f"{checks} checks")

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A value is masked in every form, wherever a stream is cut; what is none passes at once and as it is. */
+#include "host/broker/mask.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+static const char value[] = "s3cr3t/tok+en=\"0123\" \\x";
+
+static struct mask *make(const char *text)
+{
+	struct secret *s = secret_of(span_str(text));
+	struct mask *m = NULL;
+
+	cr_assert_eq(mask_new(s, &m), 0);
+	secret_free(&s);
+	return m;
+}
+
+/* Through a stream in pieces of @size. */
+static void feed(struct mask *m, const char *text, size_t size, struct buf *to)
+{
+	struct mask_stream s;
+	size_t len = strlen(text), at;
+
+	mask_stream_init(&s, m);
+	for (at = 0; at < len; at += size)
+		cr_assert_eq(mask_feed(&s, SPAN(text + at, MIN(size, len - at)), to), 0);
+	cr_assert_eq(mask_end(&s, to), 0);
+	mask_stream_fini(&s);
+}
+
+static void base64(const char *in, size_t len, const char *more, char *to)
+{
+	char words[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+	size_t i, n = 0;
+
+	strcat(words, more);
+	for (i = 0; i < len; i += 3) {
+		unsigned three = (unsigned)(unsigned char)in[i] << 16 |
+				 (i + 1 < len ? (unsigned)(unsigned char)in[i + 1] << 8 : 0) |
+				 (i + 2 < len ? (unsigned char)in[i + 2] : 0);
+
+		to[n++] = words[three >> 18];
+		to[n++] = words[three >> 12 & 63];
+		to[n++] = i + 1 < len ? words[three >> 6 & 63] : '=';
+		to[n++] = i + 2 < len ? words[three & 63] : '=';
+	}
+	to[n] = '\0';
+}
+
+/* Masked, whatever the pieces, and what is around it stays. */
+static void check(struct mask *m, const char *form, size_t least)
+{
+	char text[512], first[512] = "";
+	size_t size;
+
+	snprintf(text, sizeof(text), "before %s behind s3cr3t/ s3cr", form);
+	for (size = 1; size <= strlen(text); size++) {
+		struct buf to;
+		const char *got;
+		size_t stars = 0, i;
+
+		buf_init(&to, 0);
+		feed(m, text, size, &to);
+		got = buf_str(&to);
+		for (i = 0; got[i]; i++)
+			stars += got[i] == '*';
+		cr_assert_eq(strlen(got), strlen(text));
+		cr_assert_geq(stars, least, "in pieces of %zu: %s", size, got);
+		cr_assert_eq(strncmp(got, "before ", 7), 0);
+		cr_assert(strstr(got, " behind s3cr3t/ s3cr"), "%s", got);
+		if (first[0])
+			cr_assert_str_eq(got, first, "pieces of %zu", size);
+		snprintf(first, sizeof(first), "%s", got);
+		buf_fini(&to);
+	}
+}
+
+Test(broker_mask, every_form_in_any_pieces)
+{
+	struct mask *m = make(value);
+	char form[256], longer[128];
+	size_t i, shift;
+
+	check(m, value, strlen(value));
+	for (i = 0; i < strlen(value); i++)
+		snprintf(form + 2 * i, 3, "%02x", value[i]);
+	check(m, form, 2 * strlen(value));
+	for (i = 0; i < strlen(value); i++)
+		snprintf(form + 2 * i, 3, "%02X", value[i]);
+	check(m, form, 2 * strlen(value));
+	check(m, "s3cr3t%2Ftok%2Ben%3D%220123%22%20%5Cx", 20);
+	check(m, "s3cr3t%2ftok%2ben%3d%220123%22%20%5cx", 20);
+	check(m, "s3cr3t%2Ftok%2Ben%3D%220123%22+%5Cx", 20);
+	check(m, "s3cr3t/tok+en=\\\"0123\\\" \\\\x", strlen(value) + 3);
+	check(m, "s3cr3t\\/tok+en=\\\"0123\\\" \\\\x", strlen(value) + 4);
+	for (shift = 0; shift < 6; shift++) {
+		snprintf(longer, sizeof(longer), "%.*s%s!!", (int)(shift % 3), "xyz", value);
+		base64(longer, strlen(longer), shift < 3 ? "+/" : "-_", form);
+		check(m, form, strlen(value) * 8 / 6 - 1);
+	}
+	mask_free(&m);
+}
+
+Test(broker_mask, what_is_none_passes_at_once)
+{
+	struct mask *m = make(value);
+	struct mask_stream s;
+	struct buf to;
+
+	buf_init(&to, 0);
+	mask_stream_init(&s, m);
+	cr_assert_eq(mask_feed(&s, span_str("data: one event\n\n"), &to), 0);
+	cr_assert_str_eq(buf_str(&to), "data: one event\n\n", "nothing is held back");
+	buf_consume(&to, buf_len(&to));
+	cr_assert_eq(mask_feed(&s, span_str("and s3cr3t/to"), &to), 0);
+	cr_assert_str_eq(buf_str(&to), "and ", "what may be one is");
+	cr_assert_eq(mask_feed(&s, span_str("ad"), &to), 0);
+	cr_assert_str_eq(buf_str(&to), "and s3cr3t/toad");
+	mask_stream_fini(&s);
+	buf_fini(&to);
+	mask_free(&m);
+}
+
+Test(broker_mask, twice_inside_itself_and_short_ones)
+{
+	struct mask *m = make("abababab");
+	char text[] = "xababababababy";
+
+	cr_assert_eq(mask_bytes(m, text, strlen(text)), 1);
+	cr_assert_str_eq(text, "x********ababy");
+	mask_free(&m);
+	m = make("short");
+	strcpy(text, "it is short");
+	cr_assert_eq(mask_bytes(m, text, strlen(text)), 0, "it would be found everywhere");
+	mask_free(&m);
+}
