@@ -35,13 +35,15 @@ enum {
 	IDLE_MS = 300000,
 	STALL_MS = 300000,
 	LEAVE_MS = 5000,
-	LEAVE_MAX = 16 * 1024 * 1024
+	LEAVE_MAX = 16 * 1024 * 1024,
+	STALLED_MS = 1000, STALLED_MAX = 32
 };
 
 enum state { READING, TELLING, SENDING, LEAVING };
 
 struct conn {
-	struct list node;
+	struct list node, stall; /* of serve */
+	uint64_t stalled_at;
 	struct serve *serve;
 	struct say_who who;
 	uint32_t slot;
@@ -62,7 +64,7 @@ struct conn {
 	int64_t first;	/* of tell_first() */
 	int status;
 	uint64_t sent_b, came_b, thrown_b;
-	bool has_status, ended, left, head_out, close_after, dead, is_bad_body;
+	bool has_status, ahead, ended, left, head_out, close_after, dead, is_bad_body;
 };
 
 static void work(struct conn *c);
@@ -77,6 +79,7 @@ static void request_fini(struct conn *c)
 		tell_forget(c->serve->teller, c->first);
 	c->first = 0;
 	up_stop(&c->call);
+	list_remove(&c->stall);
 	bound_fini(&c->bound);
 	mask_stream_fini(&c->mask);
 	swap_fini(&c->swap);
@@ -246,6 +249,7 @@ static bool on_head(void *ctx, struct up_answer *a)
 
 	buf_init(&head, 2 * HEAD_MAX);
 	c->status = a->status;
+	c->ahead = a->ahead;
 	c->close_after = c->close_after || !c->head.keep || !c->framing_in.over;
 	if (fields_answer(a, &c->head, &c->bound, !c->close_after, &c->framing_out, &head, &e) < 0) {
 		c->why = e;
@@ -294,14 +298,84 @@ static int put_text(struct conn *c, struct span text, bool is_last)
 	return r;
 }
 
+/* Over HTTP/2 what a service was allowed to send lies here until it is read: some 16 MiB for each stream. */
+static void stall(struct conn *c)
+{
+	if (!c->ahead || !list_empty(&c->stall))
+		return;
+	if (list_empty(&c->serve->stalled))
+		loop_rearm(c->serve->stall_timer, clock_after_ms(STALLED_MS));
+	c->stalled_at = clock_now();
+	list_append(&c->serve->stalled, &c->stall);
+}
+
+/* How many of this sandbox stand still. */
+static size_t stalled_of(struct serve *s, const struct conn *c)
+{
+	struct list *at;
+	size_t n = 0;
+
+	list_each(at, &s->stalled)
+		n += str_eq(list_entry(at, struct conn, stall)->who.sandbox, c->who.sandbox);
+	return n;
+}
+
+/* One of the sandbox that has most of them. */
+static struct conn *worst_stalled(struct serve *s)
+{
+	struct conn *worst = list_entry(s->stalled.next, struct conn, stall);
+	struct list *at;
+	size_t most = 0;
+
+	list_each(at, &s->stalled) {
+		struct conn *c = list_entry(at, struct conn, stall);
+		size_t mine = stalled_of(s, c);
+
+		if (mine > most) {
+			most = mine;
+			worst = c;
+		}
+	}
+	return worst;
+}
+
+void conn_cut_stalled(void *serve)
+{
+	struct serve *s = serve;
+	char sandbox[SAY_WORD];
+	struct list *at, *next;
+	size_t n = 0;
+
+	list_each(at, &s->stalled)
+		n += clock_now() - list_entry(at, struct conn, stall)->stalled_at >= STALLED_MS * CLOCK_MS;
+	if (n > STALLED_MAX) {
+		memcpy(sandbox, worst_stalled(s)->who.sandbox, sizeof(sandbox));
+		list_each_safe(at, next, &s->stalled) {
+			struct conn *c = list_entry(at, struct conn, stall);
+
+			if (n <= STALLED_MAX || !str_eq(c->who.sandbox, sandbox))
+				continue;
+			err_set(&c->why, -ENOBUFS, "stalled", "too many readers stand still");
+			c->dead = true;
+			work(c);
+			n--;
+		}
+	}
+	if (!list_empty(&s->stalled))
+		loop_rearm(s->stall_timer, clock_after_ms(STALLED_MS));
+}
+
 static int on_data(void *ctx, struct span data)
 {
 	struct conn *c = ctx;
 	AUTO(buf_fini) struct buf piece = { .limit = OUT_MAX };
 	int r;
 
-	if (buf_len(&c->out) > SOFT)
+	if (buf_len(&c->out) > SOFT) {
+		stall(c);
 		return -EAGAIN;
+	}
+	list_remove(&c->stall);
 	if (!c->framing_out.has_body)
 		return 0;
 	c->came_b += data.len;
@@ -633,6 +707,7 @@ void conn_new(struct serve *s, const struct say_who *who, uint32_t slot, int fd)
 	c->fd = fd;
 	c->bound = BOUND_NULL;
 	list_init(&c->node);
+	list_init(&c->stall);
 	list_append(&s->conns, &c->node);
 	buf_init(&c->in, IN_MAX + PIECE);
 	buf_init(&c->body, BODY_MAX_);

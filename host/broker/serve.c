@@ -177,6 +177,7 @@ int serve_init(struct serve *s, const char *dirs, int ask, int tell, int slots, 
 
 	*s = (struct serve){ .ask = ask };
 	list_init(&s->conns);
+	list_init(&s->stalled);
 	r = loop_new(&s->loop, e);
 	if (r == 0)
 		r = hold_new(key, &s->hold, e);
@@ -184,6 +185,7 @@ int serve_init(struct serve *s, const char *dirs, int ask, int tell, int slots, 
 		r = up_new(s->loop, &s->up, e);
 	if (r < 0)
 		return r;
+	s->stall_timer = loop_timer(s->loop, CLOCK_NEVER, conn_cut_stalled, s);
 	p = mmap(NULL, SAY_SLOTS, PROT_READ | PROT_WRITE, MAP_SHARED, slots, 0);
 	if (p == MAP_FAILED)
 		return err_sys(e, -errno, "the memory file");
@@ -197,6 +199,7 @@ int serve_init(struct serve *s, const char *dirs, int ask, int tell, int slots, 
 void serve_fini(struct serve *s)
 {
 	conn_end_all(s);
+	loop_untimer(&s->stall_timer);
 	loop_unwatch(&s->ask_watch);
 	tell_free(&s->teller);
 	up_free(&s->up);

@@ -21,6 +21,8 @@ struct serve {
 	struct map rates; /* struct rate, by sandbox and service */
 	_Atomic uint8_t *slots;
 	struct list conns;
+	struct list stalled; /* those whose reader takes nothing while the service sends ahead, longest first */
+	struct loop_timer *stall_timer;
 	int ask;
 	struct loop_watch *ask_watch;
 };
@@ -34,5 +36,7 @@ bool serve_rate(struct serve *s, const struct say_who *who, const struct service
 /** conn_new() - speak HTTP with a sandbox on @fd, which is taken over, until one side ends it. */
 void conn_new(struct serve *s, const struct say_who *who, uint32_t slot, int fd);
 void conn_end_all(struct serve *s);
+/** conn_cut_stalled() - where too many readers stand still, cut off those of whoever has most of them. */
+void conn_cut_stalled(void *serve);
 
 #endif

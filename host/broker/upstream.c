@@ -201,12 +201,14 @@ static int on_seek(void *ctx, curl_off_t at, int origin)
 static bool tell_head(struct up_call *c)
 {
 	struct up_answer a = { .n = 0 };
-	long status = 0;
+	long status = 0, version = 0;
 	uint8_t *p = c->head.p + c->head.start, *end = c->head.p + c->head.end;
 	size_t line;
 
 	curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
 	a.status = (int)status;
+	curl_easy_getinfo(c->curl, CURLINFO_HTTP_VERSION, &version);
+	a.ahead = version != CURL_HTTP_VERSION_1_1 && version != CURL_HTTP_VERSION_1_0;
 	for (; p < end; p += line + 1) {
 		uint8_t *colon;
 		size_t from, len;

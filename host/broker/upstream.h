@@ -31,6 +31,7 @@ struct up_request {
 
 struct up_answer {
 	int status;
+	bool ahead; /* over HTTP/2: the service may send megabytes ahead of who reads, and they are kept */
 	size_t n;
 	struct head_field fields[HEAD_FIELDS_MAX];
 };
