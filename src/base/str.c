@@ -64,6 +64,35 @@ bool str_is_id(const char *s, size_t max)
 	return true;
 }
 
+void str_base64(struct buf *to, struct span data)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t len = (data.len + 2) / 3 * 4;
+	const uint8_t *p = data.p, *end = p + data.len / 3 * 3;
+	char *q = buf_reserve(to, len);
+	uint32_t v;
+
+	if (!q)
+		return; /* which is marked failed */
+	for (; p < end; p += 3, q += 4) {
+		v = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+		q[0] = digits[v >> 18];
+		q[1] = digits[v >> 12 & 63];
+		q[2] = digits[v >> 6 & 63];
+		q[3] = digits[v & 63];
+	}
+	if (data.len % 3) {
+		bool two = data.len % 3 == 2;
+
+		v = (uint32_t)p[0] << 16 | (two ? (uint32_t)p[1] << 8 : 0);
+		q[0] = digits[v >> 18];
+		q[1] = digits[v >> 12 & 63];
+		q[2] = two ? digits[v >> 6 & 63] : '=';
+		q[3] = '=';
+	}
+	buf_commit(to, len);
+}
+
 void str_hex(const void *p, size_t len, char *to)
 {
 	static const char digits[] = "0123456789abcdef";

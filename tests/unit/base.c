@@ -80,6 +80,22 @@ Test(map, holds_what_was_put)
 	map_fini(&m);
 }
 
+Test(str, base64)
+{
+	static const char *const rows[][2] = { { "", "" },	     { "f", "Zg==" },	      { "fo", "Zm8=" },
+					       { "foo", "Zm9v" },    { "foob", "Zm9vYg==" },  { "fooba", "Zm9vYmE=" },
+					       { "foobar", "Zm9vYmFy" }, { "\xfb\xff\xfe", "+//+" } };
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(rows); i++) { /* RFC 4648, 10 */
+		AUTO(buf_fini) struct buf b;
+
+		buf_init(&b, 64);
+		str_base64(&b, span_str(rows[i][0]));
+		cr_assert_str_eq(buf_str(&b), rows[i][1]);
+	}
+}
+
 Test(str, numbers_are_strict)
 {
 	uint64_t v;

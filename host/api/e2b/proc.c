@@ -214,7 +214,7 @@ static void give_output(struct proc *p, unsigned stream, struct span data)
 		put_event(&b, "data", &w);
 		jw_key(&w, key);
 		buf_append(&b, "\"", 1);
-		base64_put(&b, data, true);
+		str_base64(&b, data);
 		buf_append(&b, "\"", 1);
 		end_event(&w);
 		list_each(pos, &p->readers)
