@@ -66,7 +66,7 @@ static const struct option options[] = {
 	  "most that may be asked for" },
 	{ "sandbox", "cpu", KIND_NUMBER, AT(cpu), 10, 64000, "2000", NULL, "thousandths of a processor" },
 	{ "sandbox", "pids", KIND_NUMBER, AT(pids), 16, 32768, "1024", NULL, "processes and threads" },
-	{ "sandbox", "bases", KIND_NUMBER, AT(bases), 0, 4096, "16", NULL,
+	{ "sandbox", "bases", KIND_NUMBER, AT(bases), 0, 4096, "64", NULL,
 	  "disks that are kept so that others with the same files begin with a copy; 0: none" },
 	{ "sandbox", "bases-size", KIND_SIZE, AT(bases_size), 0, 65536 * GIB, "32G", NULL,
 	  "most that they may take together" },

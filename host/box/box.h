@@ -40,6 +40,7 @@ struct box_spec {
 	uint32_t cpu_milli, pids;
 	bool net;  /* it has a network beside its loopback */
 	bool laid; /* the workspace's disk is what base_lay() made for it */
+	enum priv_root root;
 };
 
 struct box_started {
@@ -54,14 +55,16 @@ struct box_kind {
 	/** start() - Return: 0; -errno with a slug; a failure leaves nothing behind. Blocks for the time of the work.
 	 */
 	int (*start)(const struct box_env *env, const struct box_spec *spec, struct box_started *ret, struct err *e);
-	/** end() - Return: 0, also when nothing is there. @keep_image: leave the workspace's disk. */
-	int (*end)(const struct box_env *env, const char *id, bool keep_image, struct err *e);
+	/** end() - Return: 0, also when nothing is there. @keep: leave this disk. */
+	int (*end)(const struct box_env *env, const char *id, enum priv_disk keep, struct err *e);
 	/** freeze() - see priv_box_freeze(). Return: 0; -errno, and what was frozen goes on. */
 	int (*freeze)(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e);
-	/* Disks of workspaces that others begin with (docs/base.md): see priv_base_keep() and the others. All NULL:
-	 * this kind has none. */
-	int (*base_keep)(const struct box_env *env, const char *id, const char *name, struct err *e);
-	int (*base_lay)(const struct box_env *env, const char *name, const char *id, struct err *e);
+	/* Disks that others begin with (docs/base.md, docs/templates.md): see priv_base_keep() and the others. All
+	 * NULL: this kind has none. */
+	int (*base_keep)(const struct box_env *env, const char *id, const char *name, enum priv_disk disk,
+			 struct err *e);
+	int (*base_lay)(const struct box_env *env, const char *name, const char *id, enum priv_disk disk,
+			struct err *e);
 	int (*base_drop)(const struct box_env *env, const char *name, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */
 	int (*find)(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);

@@ -51,6 +51,7 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 		.cpu_milli = spec->cpu_milli,
 		.pids = spec->pids,
 		.laid = spec->laid,
+		.root = spec->root,
 		.net = spec->net,
 	};
 	int r;
@@ -74,10 +75,10 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 	return 0;
 }
 
-int local_end(const struct box_env *env, const char *id, bool keep_image, struct err *e)
+int local_end(const struct box_env *env, const char *id, enum priv_disk keep, struct err *e)
 {
 	AUTO(str_free) char *path = socket_path(env, id);
-	int r = priv_box_end(env->priv, id, keep_image, e);
+	int r = priv_box_end(env->priv, id, keep, e);
 
 	/* Last: when it did not come to an end, what still runs can be reached by the next daemon. */
 	if (r == 0)

@@ -8,7 +8,7 @@
 
 int local_start(enum priv_box_kind kind, const struct box_env *env, const struct box_spec *spec,
 		struct box_started *ret, struct err *e);
-int local_end(const struct box_env *env, const char *id, bool keep_image, struct err *e);
+int local_end(const struct box_env *env, const char *id, enum priv_disk keep, struct err *e);
 int local_freeze(const struct box_env *env, const char *id, enum priv_freeze level, struct err *e);
 int local_find(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);
 

@@ -8,14 +8,14 @@ static int start(const struct box_env *env, const struct box_spec *spec, struct 
 	return local_start(PRIV_BOX_OCI, env, spec, ret, e);
 }
 
-static int base_keep(const struct box_env *env, const char *id, const char *name, struct err *e)
+static int base_keep(const struct box_env *env, const char *id, const char *name, enum priv_disk disk, struct err *e)
 {
-	return priv_base_keep(env->priv, id, name, e);
+	return priv_base_keep(env->priv, id, name, disk, e);
 }
 
-static int base_lay(const struct box_env *env, const char *name, const char *id, struct err *e)
+static int base_lay(const struct box_env *env, const char *name, const char *id, enum priv_disk disk, struct err *e)
 {
-	return priv_base_lay(env->priv, name, id, e);
+	return priv_base_lay(env->priv, name, id, disk, e);
 }
 
 static int base_drop(const struct box_env *env, const char *name, struct err *e)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A base is the workspace's image of a sandbox that was ended as soon as its files were laid out: nothing of a guest
- * ran in it, its file system was unmounted in order. Keeping it is a rename. What is copied for a sandbox waits under a
- * name of that sandbox until it is started, so that the long part is done by a child and the start only renames.
+ * ran in it, its file system was unmounted in order. Or it is the writable layer of a sandbox in which a step of a
+ * template's build ran: a guest made its names, but no byte of it outside of files. Keeping it is a rename. What is
+ * copied for a sandbox waits under a name of that sandbox until it is started, so that the long part is done by a child
+ * and the start only renames.
  *
  * Nothing here is synced: a cache need not outlive a crash of the machine, it must only not be believed after one. The
  * file .boot says of which boot the others are.
@@ -28,9 +30,15 @@ enum { BOOT_MAX = 64 };
 
 #define LAID ".laid-"
 
-static void laid_name(const char *id, char to[PRIV_ID_MAX + 16])
+static void laid_name(const char *id, enum priv_disk disk, char to[PRIV_ID_MAX + 16])
 {
-	snprintf(to, PRIV_ID_MAX + 16, LAID "%s", id);
+	snprintf(to, PRIV_ID_MAX + 16, LAID "%s%s", id, disk == PRIV_DISK_ROOT ? ".root" : "");
+}
+
+/* In the directory of a sandbox. */
+static const char *image_name(enum priv_disk disk)
+{
+	return disk == PRIV_DISK_ROOT ? "root.img" : "ws.img";
 }
 
 static bool is_of_this_boot(const struct host *h, const char *now)
@@ -61,7 +69,7 @@ int base_init(const struct host *h, struct err *e)
 	return r < 0 ? err_sys(e, r, "bases") : 0;
 }
 
-int base_keep(struct host *h, const char *id, const char *name, struct err *e)
+int base_keep(struct host *h, const char *id, const char *name, enum priv_disk disk, struct err *e)
 {
 	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -70,7 +78,7 @@ int base_keep(struct host *h, const char *id, const char *name, struct err *e)
 	/* Of one that runs, or whose end was cut off: its image is in use. */
 	if (faccessat(dir, "record", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return err_set(e, -EBUSY, "running", "sandbox %s was not ended", id);
-	if (renameat(dir, "ws.img", h->bases, name) < 0)
+	if (renameat(dir, image_name(disk), h->bases, name) < 0)
 		return err_sys(e, -errno, "image of the sandbox");
 	return tree_remove(h->boxes, id) < 0 ? err_sys(e, -EIO, "directory of the sandbox") : 0;
 }
@@ -102,7 +110,7 @@ static int copy(const struct host *h, const char *name, const char *to_name)
 	return linkat(AT_FDCWD, proc, h->bases, to_name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
-int base_lay(struct host *h, const char *name, const char *id, int log_fd, struct err *e)
+int base_lay(struct host *h, const char *name, const char *id, enum priv_disk disk, int log_fd, struct err *e)
 {
 	char laid[PRIV_ID_MAX + 16];
 	struct stat st;
@@ -113,7 +121,7 @@ int base_lay(struct host *h, const char *name, const char *id, int log_fd, struc
 	if (fstatat(h->bases, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? err_set(e, -ENOENT, "no-base", "there is no such base")
 				       : err_sys(e, -errno, "base");
-	laid_name(id, laid);
+	laid_name(id, disk, laid);
 	pid = fork();
 	if (pid < 0)
 		return err_sys(e, -errno, "fork");
@@ -128,22 +136,24 @@ int base_lay(struct host *h, const char *name, const char *id, int log_fd, struc
 	_exit(0);
 }
 
-int base_take(const struct host *h, const char *id, int dirfd, const char *to, struct err *e)
+int base_take(const struct host *h, const char *id, enum priv_disk disk, int dirfd, struct err *e)
 {
 	char laid[PRIV_ID_MAX + 16];
 
-	laid_name(id, laid);
-	if (renameat(h->bases, laid, dirfd, to) == 0)
+	laid_name(id, disk, laid);
+	if (renameat(h->bases, laid, dirfd, image_name(disk)) == 0)
 		return 0;
 	return errno == ENOENT ? err_set(e, -ENOENT, "no-base", "nothing was laid out for sandbox %s", id)
-			       : err_sys(e, -errno, "image of the sandbox");
+			       : err_sys(e, -errno, "disk of the sandbox");
 }
 
 void base_forget(const struct host *h, const char *id)
 {
 	char laid[PRIV_ID_MAX + 16];
 
-	laid_name(id, laid);
+	laid_name(id, PRIV_DISK_WORKSPACE, laid);
+	(void)!unlinkat(h->bases, laid, 0);
+	laid_name(id, PRIV_DISK_ROOT, laid);
 	(void)!unlinkat(h->bases, laid, 0);
 }
 

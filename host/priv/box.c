@@ -47,10 +47,11 @@ static int make_files(const struct host *h, const struct priv_box_spec *spec, in
 	for (i = 0; i < ARRAY_LEN(points); i++)
 		if (mkdirat(dir, points[i], 0711) < 0)
 			return err_sys(e, -errno, "directory of the sandbox");
-	r = spec->laid ? base_take(h, spec->id, dir, "ws.img", e)
+	r = spec->laid ? base_take(h, spec->id, PRIV_DISK_WORKSPACE, dir, e)
 		       : image_make(h, IMAGE_WORKSPACE, spec->workspace_b, dir, "ws.img", e);
 	if (r == 0)
-		r = image_make(h, IMAGE_ROOT, ROOT_B, dir, "root.img", e);
+		r = spec->root == PRIV_ROOT_LAID ? base_take(h, spec->id, PRIV_DISK_ROOT, dir, e)
+						 : image_make(h, IMAGE_ROOT, ROOT_B, dir, "root.img", e);
 	return r;
 }
 
@@ -231,7 +232,7 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 		}
 		if (spec->net)
 			net_give_back(h, spec->range);
-		if (box_end(h, spec->id, false, &ee) < 0)
+		if (box_end(h, spec->id, PRIV_DISK_NONE, &ee) < 0)
 			log_warn("priv", "a failed start left something behind", "id=%s why=%s", spec->id, ee.text);
 	}
 	if (report != MAP_FAILED)

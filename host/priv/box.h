@@ -9,7 +9,7 @@
 int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 	      struct priv_box_started *ret, struct err *e) MUST_CHECK;
 /** box_end() - see priv_box_end(). */
-int box_end(struct host *h, const char *id, bool keep_image, struct err *e) MUST_CHECK;
+int box_end(struct host *h, const char *id, enum priv_disk keep, struct err *e) MUST_CHECK;
 /** box_freeze() - see priv_box_freeze(). */
 int box_freeze(struct host *h, const char *id, enum priv_freeze level, struct err *e) MUST_CHECK;
 /** box_alive() - see priv_box_alive(). */

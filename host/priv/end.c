@@ -29,15 +29,16 @@ enum { AGENT_MS = 10000 };
 
 /* Files of a sandbox in its directory; the mount points are empty on this side. Giving back the blocks of an image
  * takes longer than all the rest, and nobody needs to wait for it. */
-static int remove_files(const struct host *h, const char *id, bool keep_image, struct err *e)
+static int remove_files(const struct host *h, const char *id, enum priv_disk keep, struct err *e)
 {
+	const char *kept = keep == PRIV_DISK_ROOT ? "root.img" : "ws.img";
 	AUTO(fd_close) int dir = -1;
 	int r;
 
-	if (keep_image) {
+	if (keep != PRIV_DISK_NONE) {
 		dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir >= 0 && faccessat(dir, "ws.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-			r = tree_empty(dir, "ws.img");
+		if (dir >= 0 && faccessat(dir, kept, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+			r = tree_empty(dir, kept);
 			return r < 0 ? err_sys(e, r, "emptying the directory of %s", id) : 0;
 		}
 	}
@@ -108,7 +109,7 @@ static uint32_t range_of(const struct host *h, const char *id)
 												   : h->conf.ranges;
 }
 
-int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
+int box_end(struct host *h, const char *id, enum priv_disk keep, struct err *e)
 {
 	uint32_t range = range_of(h, id);
 	int r = cgroup_kill(&h->cgroups, id, e);
@@ -122,7 +123,7 @@ int box_end(struct host *h, const char *id, bool keep_image, struct err *e)
 	if (r == 0)
 		r = release_images(h, id, e);
 	if (r == 0)
-		r = remove_files(h, id, keep_image, e);
+		r = remove_files(h, id, keep, e);
 	base_forget(h, id);
 	host_reap();
 	if (r == 0 && range < h->conf.ranges && !box_uses_range(h, range))
@@ -256,7 +257,7 @@ static int sweep_one(void *ctx, const char *id)
 		kept = str_eq(s->keep[i], id);
 	if (kept && !is_half_ended(s->host, id))
 		return 0;
-	r = box_end(s->host, id, kept, s->e);
+	r = box_end(s->host, id, kept ? PRIV_DISK_WORKSPACE : PRIV_DISK_NONE, s->e);
 	if (r < 0)
 		s->result = r; /* the others go on */
 	return 0;

@@ -35,11 +35,11 @@ static NORETURN void hold(uid_t base, int also, int ready, int done)
 	_exit(err != 0);
 }
 
-static int write_map(pid_t pid, const char *which, uid_t base)
+static int write_map(pid_t pid, const char *which, uid_t base, bool with_root)
 {
-	char path[64], text[64];
+	char path[64], text[96];
 	AUTO(fd_close) int fd = -1;
-	int n = snprintf(text, sizeof(text), "0 %u %u\n", base, (unsigned)IDMAP_LEN);
+	int n = snprintf(text, sizeof(text), "0 %u %u\n%s", base, (unsigned)IDMAP_LEN, with_root ? "65536 0 1\n" : "");
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, which);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -55,7 +55,7 @@ static int open_ns(pid_t pid, const char *which, int *ret)
 	return *ret < 0 ? -errno : 0;
 }
 
-static int map(pid_t pid, int ready, uid_t base, int *ret_fd, int *ret_netns, struct err *e)
+static int map(pid_t pid, int ready, uid_t base, bool with_root, int *ret_fd, int *ret_netns, struct err *e)
 {
 	AUTO(fd_close) int userns = -1;
 	int why = 0, r = io_read_full(ready, &why, sizeof(why));
@@ -63,9 +63,9 @@ static int map(pid_t pid, int ready, uid_t base, int *ret_fd, int *ret_netns, st
 	if (r == 0 && why)
 		return err_sys(e, -why, "user namespace (none in a chroot, nor with user.max_user_namespaces = 0)");
 	if (r == 0)
-		r = write_map(pid, "uid_map", base);
+		r = write_map(pid, "uid_map", base, with_root);
 	if (r == 0)
-		r = write_map(pid, "gid_map", base);
+		r = write_map(pid, "gid_map", base, with_root);
 	if (r == 0)
 		r = open_ns(pid, "user", &userns);
 	if (r == 0 && ret_netns)
@@ -76,7 +76,7 @@ static int map(pid_t pid, int ready, uid_t base, int *ret_fd, int *ret_netns, st
 	return 0;
 }
 
-int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e)
+static int make(uid_t base, bool with_root, int *ret_fd, int *ret_netns, struct err *e)
 {
 	int ready[2] = {-1, -1}, done[2] = {-1, -1}, r;
 	pid_t pid;
@@ -96,11 +96,21 @@ int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e)
 	}
 	fd_close(&ready[1]);
 	fd_close(&done[0]);
-	r = pid < 0 ? err_sys(e, -errno, "fork") : map(pid, ready[0], base, ret_fd, ret_netns, e);
+	r = pid < 0 ? err_sys(e, -errno, "fork") : map(pid, ready[0], base, with_root, ret_fd, ret_netns, e);
 	fd_close(&ready[0]);
 	fd_close(&done[1]);
 	if (pid > 0)
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	return r;
+}
+
+int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e)
+{
+	return make(base, false, ret_fd, ret_netns, e);
+}
+
+int idmap_disk(uid_t base, int *ret_fd, struct err *e)
+{
+	return make(base, true, ret_fd, NULL, e);
 }

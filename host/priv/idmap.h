@@ -14,5 +14,8 @@ enum { IDMAP_LEN = 65536 };
  * @base, so that what the kernel counts per user is not counted against root. Yields its descriptor, and with
  * @ret_netns one of a network namespace that belongs to it. Return: 0 or -errno. */
 int idmap_new(uid_t base, int *ret_fd, int *ret_netns, struct err *e) MUST_CHECK;
+/** idmap_disk() - one for a disk with the guest's own ids that an overlay writes to: as idmap_new(), and 65536 is the
+ * host's 0, who makes the files of the overlay's own. */
+int idmap_disk(uid_t base, int *ret_fd, struct err *e) MUST_CHECK;
 
 #endif

@@ -22,6 +22,7 @@
 #include "host/priv/image.h"
 #include "host/priv/run.h"
 #include "host/priv/template.h"
+#include "host/priv/tree.h"
 #include "host/priv/weak.h"
 
 #include <errno.h>
@@ -105,27 +106,39 @@ static int step_workspace(struct maker *m, struct err *e)
 	return 0;
 }
 
+/* Root of the sandbox, as the disk of the writable layer has it. */
+static uid_t disk_root(const struct maker *m)
+{
+	return m->spec->root == PRIV_ROOT_PLAIN ? m->base : 0;
+}
+
 static int put_file(struct maker *m, int dir, const char *name, const char *text)
 {
-	AUTO(fd_close) int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	AUTO(fd_close) int fd = -1;
 
-	if (fd < 0 || fchown(fd, m->base, m->base) < 0)
+	if (unlinkat(dir, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 || fchown(fd, disk_root(m), disk_root(m)) < 0)
 		return -errno;
 	return io_write_full(fd, text, strlen(text));
 }
 
 static int put_dir(struct maker *m, int at, const char *name, int *ret)
 {
-	if (mkdirat(at, name, 0755) < 0)
+	bool made = mkdirat(at, name, 0755) == 0;
+
+	if (!made && errno != EEXIST)
 		return -errno;
 	*ret = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*ret < 0 || fchown(*ret, m->base, m->base) < 0)
+	if (*ret < 0 || (made && fchown(*ret, disk_root(m), disk_root(m)) < 0))
 		return -errno;
 	return 0;
 }
 
-/* The writable layer is fresh here, so the names in it can be trusted; sudo waits for a resolver unless it finds the
- * host name in this file. */
+/* One that was kept has what a guest made in it: names are opened without following, and what is no directory where one
+ * must be ends the start. What the overlay of another time left in its own directory goes. sudo waits for a resolver
+ * unless it finds the host name in this file. */
 static int fill_upper(struct maker *m)
 {
 	static const char resolver[] = "nameserver 198.19.0.1\n"; /* the router: net-plan.c */
@@ -135,7 +148,10 @@ static int fill_upper(struct maker *m)
 	AUTO(fd_close) int upper = -1;
 	AUTO(fd_close) int work = -1;
 	AUTO(fd_close) int etc = -1;
-	int r = put_dir(m, m->disk, "upper", &upper);
+	int r = m->spec->root == PRIV_ROOT_LAID ? tree_remove(m->disk, "work") : 0;
+
+	if (r == 0 || r == -ENOENT)
+		r = put_dir(m, m->disk, "upper", &upper);
 
 	if (r == 0)
 		r = put_dir(m, m->disk, "work", &work);
@@ -150,6 +166,18 @@ static int fill_upper(struct maker *m)
 	return r;
 }
 
+static int map_disk(struct maker *m, struct err *e)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP};
+	AUTO(fd_close) int userns = -1;
+	int r = idmap_disk(m->base, &userns, e);
+
+	attr.userns_fd = (unsigned)userns;
+	if (r == 0 && mount_setattr(m->disk, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		r = err_set(e, -errno, "no-idmap", "mapping the ids of the writable layer: %s", err_name(errno));
+	return r;
+}
+
 static int step_disk(struct maker *m, struct err *e)
 {
 	int r = image_mount(IMAGE_ROOT, AT_FDCWD, "root.img", &m->disk, &m->report->loops[1], e);
@@ -159,6 +187,10 @@ static int step_disk(struct maker *m, struct err *e)
 	r = fill_upper(m);
 	if (r < 0)
 		return err_sys(e, r, "writable layer");
+	if (m->spec->root != PRIV_ROOT_PLAIN)
+		r = map_disk(m, e);
+	if (r < 0)
+		return r;
 	if (move_mount(m->disk, "", AT_FDCWD, "disk", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "writable layer");
 	return 0;

@@ -237,9 +237,9 @@ static int put_id(char *to, const char *id, struct err *e)
 	return str_copy(to, PRIV_ID_MAX + 1, id) < 0 ? err_set(e, -EINVAL, "bad-request", "name too long") : 0;
 }
 
-int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e)
+int priv_box_end(struct priv *priv, const char *id, enum priv_disk keep, struct err *e)
 {
-	struct req_box q = {.keep_image = keep_image};
+	struct req_box q = {.keep = keep};
 	struct reply reply;
 	int r = put_id(q.id, id, e);
 
@@ -248,7 +248,7 @@ int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err 
 
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e)
 {
-	struct req_box q = {.keep_image = 0};
+	struct req_box q = {.keep = PRIV_DISK_NONE};
 	AUTO(fd_close) int fd = -1;
 	struct reply reply;
 	int r = put_id(q.id, id, e);
@@ -272,9 +272,10 @@ int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, s
 	return r < 0 ? r : call(priv, REQ_BOX_FREEZE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
 }
 
-static int base_call(struct priv *priv, enum req_op op, const char *name, const char *id, const int *fd, struct err *e)
+static int base_call(struct priv *priv, enum req_op op, const char *name, const char *id, enum priv_disk disk,
+		     const int *fd, struct err *e)
 {
-	struct req_base q = {.name = ""};
+	struct req_base q = {.disk = disk};
 	struct reply reply;
 	int r = put_id(q.name, name, e);
 
@@ -283,9 +284,9 @@ static int base_call(struct priv *priv, enum req_op op, const char *name, const 
 	return r < 0 ? r : call(priv, op, &q, sizeof(q), fd, fd ? 1 : 0, &reply, NULL, e);
 }
 
-int priv_base_keep(struct priv *priv, const char *id, const char *name, struct err *e)
+int priv_base_keep(struct priv *priv, const char *id, const char *name, enum priv_disk disk, struct err *e)
 {
-	return base_call(priv, REQ_BASE_KEEP, name, id, NULL, e);
+	return base_call(priv, REQ_BASE_KEEP, name, id, disk, NULL, e);
 }
 
 /* The child's only words are the number of what went wrong, 0 when nothing did; none when it was killed. */
@@ -312,7 +313,7 @@ static int base_end(int fd, struct err *e)
 	return code ? err_sys(e, -(int)code, "copying a base") : 0;
 }
 
-int priv_base_lay(struct priv *priv, const char *name, const char *id, struct err *e)
+int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e)
 {
 	AUTO(fd_close) int from = -1;
 	AUTO(fd_close) int to = -1;
@@ -322,14 +323,14 @@ int priv_base_lay(struct priv *priv, const char *name, const char *id, struct er
 		return err_sys(e, -errno, "pipe");
 	from = fds[0];
 	to = fds[1];
-	r = base_call(priv, REQ_BASE_LAY, name, id, &to, e);
+	r = base_call(priv, REQ_BASE_LAY, name, id, disk, &to, e);
 	fd_close(&to);
 	return r < 0 ? r : base_end(from, e);
 }
 
 int priv_base_drop(struct priv *priv, const char *name, struct err *e)
 {
-	return base_call(priv, REQ_BASE_DROP, name, "-", NULL, e);
+	return base_call(priv, REQ_BASE_DROP, name, "-", PRIV_DISK_WORKSPACE, NULL, e);
 }
 
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)

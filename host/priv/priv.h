@@ -107,6 +107,16 @@ int priv_unmount(struct priv *priv, struct err *e) MUST_CHECK;
 
 enum priv_box_kind { PRIV_BOX_OCI = 1, PRIV_BOX_FAKE = 2 };
 
+/* The writable layer of the root. One that may be kept has the guest's own ids on its disk, whatever the range. */
+enum priv_root {
+	PRIV_ROOT_PLAIN,
+	PRIV_ROOT_KEPT, /* empty, and may be kept */
+	PRIV_ROOT_LAID, /* what priv_base_lay() copied for it, and may be kept */
+};
+
+/* Which of the disks of a sandbox. */
+enum priv_disk { PRIV_DISK_NONE, PRIV_DISK_WORKSPACE, PRIV_DISK_ROOT };
+
 struct priv_box_spec {
 	char id[PRIV_ID_MAX + 1];	/* str_is_id */
 	char template_[PRIV_ID_MAX + 1]; /* str_is_id; ignored by the fake kind */
@@ -115,6 +125,7 @@ struct priv_box_spec {
 	uint64_t memory_b, workspace_b;
 	uint32_t cpu_milli, pids;
 	uint32_t laid; /* the workspace's image is what priv_base_lay() copied for it */
+	uint32_t root; /* enum priv_root */
 	uint32_t net;  /* it has a network beside its loopback; what it may reach says priv_net_policy() */
 };
 
@@ -134,10 +145,10 @@ struct priv_box_started {
  */
 int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 		   struct priv_box_started *ret, struct err *e) MUST_CHECK;
-/** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything. @keep_image leaves
- * the workspace image (a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there.
+/** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything but the disk @keep
+ * (the workspace's of a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there.
  */
-int priv_box_end(struct priv *priv, const char *id, bool keep_image, struct err *e) MUST_CHECK;
+int priv_box_end(struct priv *priv, const char *id, enum priv_disk keep, struct err *e) MUST_CHECK;
 /** priv_box_alive() - Return: the agent's process number (host view) and a pidfd when a sandbox of an earlier daemon
  * still runs, 0 when not, -errno. */
 int priv_box_alive(struct priv *priv, const char *id, int *ret_pidfd, struct err *e) MUST_CHECK;
@@ -151,14 +162,15 @@ enum priv_freeze {
  * Return: 0; -ESRCH slug "not-running"; -ETIMEDOUT slug "freeze-timeout" (a process that the kernel cannot stop now:
  * what was frozen is thawed again); -EOPNOTSUPP slug "no-freezer"; -errno. */
 int priv_box_freeze(struct priv *priv, const char *id, enum priv_freeze level, struct err *e) MUST_CHECK;
-/* --- bases: images of workspaces that others begin with (docs/base.md) -------------------------------------------- */
+/* --- bases: disks that others begin with (docs/base.md, docs/templates.md) ---------------------------------------- */
 
-/** priv_base_keep() - the image of a sandbox that was ended with @keep_image becomes base @name, its directory goes.
+/** priv_base_keep() - the disk that the end of a sandbox has kept becomes base @name, its directory goes.
  * Return: 0; -EBUSY slug "running"; -errno. */
-int priv_base_keep(struct priv *priv, const char *id, const char *name, struct err *e) MUST_CHECK;
-/** priv_base_lay() - copy a base for the sandbox @id that is about to be started with spec.laid. Blocks for the time of
- * the copy, without keeping other requests waiting. Return: 0; -ENOENT slug "no-base"; -ENOSPC; -errno. */
-int priv_base_lay(struct priv *priv, const char *name, const char *id, struct err *e) MUST_CHECK;
+int priv_base_keep(struct priv *priv, const char *id, const char *name, enum priv_disk disk, struct err *e) MUST_CHECK;
+/** priv_base_lay() - copy a base for the sandbox @id that is about to be started with spec.laid, or with its root.
+ * Blocks for the time of the copy, without keeping other requests waiting. Return: 0; -ENOENT slug "no-base"; -ENOSPC;
+ * -errno. */
+int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e) MUST_CHECK;
 /** priv_base_drop() - Return: 0, also when there is none. */
 int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
 

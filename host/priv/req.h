@@ -55,7 +55,7 @@ struct req_box_start {
 struct req_box {
 	struct req_head head;
 	char id[PRIV_ID_MAX + 1];
-	uint32_t keep_image;
+	uint32_t keep; /* enum priv_disk */
 };
 
 struct req_box_freeze {
@@ -67,7 +67,8 @@ struct req_box_freeze {
 struct req_base {
 	struct req_head head;
 	char name[PRIV_ID_MAX + 1];
-	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP */
+	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP, as the next */
+	uint32_t disk;		  /* enum priv_disk */
 };
 
 struct req_sweep {

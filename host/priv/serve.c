@@ -124,7 +124,7 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 {
 	if (!id_ok(s->id, sizeof(s->id)))
 		return refuse(e, "id of the sandbox");
-	if (s->laid > 1 || s->net > 1)
+	if (s->laid > 1 || s->net > 1 || s->root > PRIV_ROOT_LAID)
 		return refuse(e, "workspace or network of the sandbox");
 	if (s->kind == PRIV_BOX_FAKE)
 		return h->conf.allow_fake ? 0 : err_set(e, -EPERM, "fake-refused", "fake sandboxes are switched off");
@@ -176,9 +176,9 @@ static int do_box_end(struct job *j)
 {
 	const struct req_box *q = &j->req->box;
 
-	if (!id_ok(q->id, sizeof(q->id)) || q->keep_image > 1)
+	if (!id_ok(q->id, sizeof(q->id)) || q->keep > PRIV_DISK_ROOT)
 		return refuse(&j->reply->err, "id of the sandbox");
-	return box_end(j->host, q->id, q->keep_image, &j->reply->err);
+	return box_end(j->host, q->id, (enum priv_disk)q->keep, &j->reply->err);
 }
 
 static int do_box_alive(struct job *j)
@@ -205,7 +205,8 @@ static int do_box_freeze(struct job *j)
 
 static int check_base(const struct req_base *q, bool with_id, struct err *e)
 {
-	if (!id_ok(q->name, sizeof(q->name)) || (with_id && !id_ok(q->id, sizeof(q->id))))
+	if (!id_ok(q->name, sizeof(q->name)) || (with_id && !id_ok(q->id, sizeof(q->id))) ||
+	    (q->disk != PRIV_DISK_WORKSPACE && q->disk != PRIV_DISK_ROOT))
 		return refuse(e, "name of a base");
 	return 0;
 }
@@ -215,7 +216,7 @@ static int do_base_keep(struct job *j)
 	const struct req_base *q = &j->req->base;
 	int r = check_base(q, true, &j->reply->err);
 
-	return r < 0 ? r : base_keep(j->host, q->id, q->name, &j->reply->err);
+	return r < 0 ? r : base_keep(j->host, q->id, q->name, (enum priv_disk)q->disk, &j->reply->err);
 }
 
 static int do_base_lay(struct job *j)
@@ -225,7 +226,7 @@ static int do_base_lay(struct job *j)
 
 	if (r == 0 && !is_kind(j->fds[0], S_IFIFO, S_IFIFO))
 		r = refuse(&j->reply->err, "kinds of descriptors");
-	return r < 0 ? r : base_lay(j->host, q->name, q->id, j->fds[0], &j->reply->err);
+	return r < 0 ? r : base_lay(j->host, q->name, q->id, (enum priv_disk)q->disk, j->fds[0], &j->reply->err);
 }
 
 static int do_base_drop(struct job *j)

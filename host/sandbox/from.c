@@ -92,7 +92,7 @@ static void base_name(const struct sandbox *s, char to[NAME_LEN + 1])
 	str_hex(d.b, sizeof(d.b), to);
 }
 
-static bool is_there(const struct hub *hub, const char *name)
+bool from_has_base(const struct hub *hub, const char *name)
 {
 	AUTO(str_free) char *path = str_printf("%s/bases/%s", hub->state_dir, name);
 	struct stat st;
@@ -135,7 +135,7 @@ static enum base_way base_ask(struct hub *hub, const char *name)
 
 	lock_take(&hub->lock);
 	for (;;) {
-		if (is_there(hub, name)) {
+		if (from_has_base(hub, name)) {
 			way = BASE_USE;
 			break;
 		}
@@ -209,6 +209,11 @@ static void bases_trim(struct hub *hub, const char *but, uint64_t max, uint64_t 
 	}
 }
 
+void from_trim_bases(struct hub *hub, const char *but)
+{
+	bases_trim(hub, but, hub->conf.bases_max, hub->conf.bases_max_b);
+}
+
 void from_drop_bases(struct hub *hub)
 {
 	if (hub->conf.kind->base_drop)
@@ -237,23 +242,23 @@ static int base_make(struct sandbox *s, const char *name, char *address, size_t 
 	fd_close(&s->pidfd);
 	if (r < 0)
 		return r;
-	r = kind->end(&hub->box_env, s->info.id, true, e);
+	r = kind->end(&hub->box_env, s->info.id, PRIV_DISK_WORKSPACE, e);
 	if (r == 0)
-		r = kind->base_keep(&hub->box_env, s->info.id, name, e);
+		r = kind->base_keep(&hub->box_env, s->info.id, name, PRIV_DISK_WORKSPACE, e);
 	if (r < 0) { /* it can begin without one */
 		log_warn("sandbox", "a base could not be kept", "id=%s why=%s", s->info.id, e->text);
 		*e = ERR_NULL;
-		return kind->end(&hub->box_env, s->info.id, false, e);
+		return kind->end(&hub->box_env, s->info.id, PRIV_DISK_NONE, e);
 	}
 	log_info("sandbox", "base made", "name=%.16s id=%s", name, s->info.id);
-	bases_trim(hub, name, hub->conf.bases_max, hub->conf.bases_max_b);
+	from_trim_bases(hub, name);
 	return 0;
 }
 
 static int base_use(struct sandbox *s, const char *name, struct err *e)
 {
 	uint64_t began = clock_now(), left_out;
-	int r = s->hub->conf.kind->base_lay(&s->hub->box_env, name, s->info.id, e);
+	int r = s->hub->conf.kind->base_lay(&s->hub->box_env, name, s->info.id, PRIV_DISK_WORKSPACE, e);
 
 	s->is_laid = r == 0;
 	if (r == 0 && ws_left_out(s->hub->conf.store, &s->from, "", &left_out) == 0)
@@ -274,7 +279,7 @@ int from_start(struct sandbox *s, char *address, size_t size, struct err *e)
 
 	base_name(s, name);
 	if (s->no_wait) /* nobody waits for one to be made */
-		way = hub->conf.bases_max && is_there(hub, name) ? BASE_USE : BASE_NONE;
+		way = hub->conf.bases_max && from_has_base(hub, name) ? BASE_USE : BASE_NONE;
 	else if (hub->conf.bases_max && hub->conf.kind->base_keep)
 		way = base_ask(hub, name);
 	if (way == BASE_MAKE) {

@@ -287,6 +287,8 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	random_bytes(s->token, sizeof(s->token));
 	s->no_wait = what->no_wait && what->from;
 	r = what->from ? from_begin(hub, what, s, &with, e) : 0;
+	if (r == 0 && what->root)
+		r = layer_set(s, what->root, e);
 	if (r == 0)
 		r = fill(hub, &with, s, e);
 	if (r == 0)
@@ -515,7 +517,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	if (r < 0)
 		return r;
 	id = must_strdup(s->info.id);
-	r = hub->conf.kind->end(&hub->box_env, id, false, e);
+	r = hub->conf.kind->end(&hub->box_env, id, PRIV_DISK_NONE, e);
 	if (r < 0) {
 		lock_take(&hub->lock);
 		s->info.state = was;

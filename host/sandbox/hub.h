@@ -122,6 +122,8 @@ struct hub_create {
 	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	const struct policy *network; /* what it may reach; NULL: as the configuration says */
+	const char *root; /* what was written outside of its workspace may be kept: hub_keep_root(). "": nothing yet;
+			   * else the name of what was kept and is to go on with; NULL: an ordinary one */
 	struct span
 		meta; /* the caller's own words about it, kept as they are; at most HUB_META_MAX bytes, no newline */
 	struct span door; /* the same for a front door, that shows it to nobody; at most HUB_DOOR_MAX */
@@ -332,6 +334,15 @@ struct hub_put {
  * quota-exceeded; -ENOENT; -ENOTDIR, -EISDIR, -EEXIST: something else stands where it goes; the agent's. Blocks. */
 int hub_put(struct hub *hub, const char *id_or_name, struct hub_put *what, tar_get_fn *get, void *ctx,
 	    struct err *e) MUST_CHECK;
+
+/* --- what was written outside of a workspace, for steps of builds (docs/templates.md) ---------------------------- */
+
+/** hub_keep_root() - end a sandbox that was made with hub_create.root, and keep what was written outside of its
+ * workspace, @name being 64 hexadecimal digits: a cache, which may go at any time. Return: 0; -errno: it has ended or
+ * failed. */
+int hub_keep_root(struct hub *hub, const char *id, const char *name, struct err *e) MUST_CHECK;
+/** hub_has_root() - was it kept, and is it there? */
+bool hub_has_root(struct hub *hub, const char *name);
 
 /* --- templates ---------------------------------------------------------------------------------------------------- */
 

@@ -99,7 +99,7 @@ void life_bury(struct sandbox *s)
 
 	life_unwatch(s);
 	ws_stop(s->ws);
-	if (s->hub->conf.kind->end(&s->hub->box_env, s->info.id, true, &e) < 0)
+	if (s->hub->conf.kind->end(&s->hub->box_env, s->info.id, PRIV_DISK_WORKSPACE, &e) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
 	hub_set_state(s, SANDBOX_FAILED,
 		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
@@ -220,9 +220,13 @@ int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 		.pids = s->info.pids,
 		.net = s->has_network,
 		.laid = s->is_laid,
+		.root = s->root,
 	};
+	int r = layer_begin(s, e);
+
 	/* What it may reach is there before it is. */
-	int r = s->has_network ? network_apply(hub->conf.network, s->range, s->info.id, &s->network, e) : 0;
+	if (r == 0)
+		r = s->has_network ? network_apply(hub->conf.network, s->range, s->info.id, &s->network, e) : 0;
 
 	if (r == 0)
 		r = hub->conf.kind->start(&hub->box_env, &spec, &started, e);
@@ -338,7 +342,7 @@ int life_start(struct sandbox *s, struct err *e)
 	}
 	hub_set_state(s, SANDBOX_CREATING, "");
 	ws_stop(ws);
-	if (c->kind->end(&hub->box_env, s->info.id, false, NULL) < 0)
+	if (c->kind->end(&hub->box_env, s->info.id, PRIV_DISK_NONE, NULL) < 0)
 		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
 	fd_close(&s->pidfd);
 	lock_take(&hub->lock);
@@ -397,8 +401,14 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 		ws_pause(s->ws);
 	if (r == 0)
 		r = seal(s, &lost);
-	if (hub->conf.kind->end(&hub->box_env, s->info.id, r < 0, &other) < 0)
+	if (hub->conf.kind->end(&hub->box_env, s->info.id,
+				r < 0		 ? PRIV_DISK_WORKSPACE
+				: s->root_to[0] ? PRIV_DISK_ROOT
+						: PRIV_DISK_NONE,
+				&other) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
+	else if (r == 0 && s->root_to[0])
+		layer_keep(s);
 	if (r < 0) {
 		if (!lost.code)
 			err_set(&lost, r, "agent-gone", "the agent does not answer");

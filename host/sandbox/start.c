@@ -56,7 +56,7 @@ static void load_one(struct hub *hub, const char *id)
 		 * that it was to begin with. */
 		bool is_husk = is_half || (r == STORE_E_NONE && s->ws && !ws_root(s->ws));
 
-		if (is_half && c->kind->end(&hub->box_env, id, false, &e) < 0)
+		if (is_half && c->kind->end(&hub->box_env, id, PRIV_DISK_NONE, &e) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s why=%s", id, e.text);
 
 		ws_unref(&s->ws);
@@ -121,7 +121,7 @@ static void adopt(void *ctx)
 	} else {
 		ws_refuse_changes(s->ws, true);
 		ws_stop(s->ws);
-		if (hub->conf.kind->end(&hub->box_env, s->info.id, true, NULL) < 0)
+		if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_WORKSPACE, NULL) < 0)
 			log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
 		hub_set_state(s, SANDBOX_FAILED, e.text);
 		ws_commands_end(s->ws);

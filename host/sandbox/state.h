@@ -36,6 +36,9 @@ struct sandbox {
 	bool has_from; /* read from a record: its files were still being laid out */
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
+	enum priv_root root;
+	char root_from[2 * DIGEST_LEN + 1]; /* with ROOT_LAID: the base of it */
+	char root_to[2 * DIGEST_LEN + 1];   /* as what it is kept when it ends; "": not; of who ends it */
 	bool is_found; /* by a daemon that has just started */
 	struct watch *leaks; /* once it is asked for; guarded by hub.lock */
 	struct digest told; /* the variables of its services, as its agent knows them; guarded by hub.lock */
@@ -167,6 +170,9 @@ int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s
 int from_start(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
 /* The disk is short: bases are the first to go. */
 void from_drop_bases(struct hub *hub);
+/* There is one more. */
+void from_trim_bases(struct hub *hub, const char *but);
+bool from_has_base(const struct hub *hub, const char *name);
 void from_end(struct hub *hub);
 void from_progress(void *ctx, const struct ws_filled *now); /* @ctx: the sandbox */
 
@@ -180,6 +186,14 @@ void rest_load(struct sandbox *s, const char *hex);
 
 /* life.c: for from_start() */
 int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
+
+/* layer.c */
+/* As asked for in hub_create.root. */
+int layer_set(struct sandbox *s, const char *root, struct err *e) MUST_CHECK;
+/* Before its box is started. */
+int layer_begin(struct sandbox *s, struct err *e) MUST_CHECK;
+/* When its box has ended with that disk kept. */
+void layer_keep(struct sandbox *s);
 
 /* collect.c */
 int collect_start(struct hub *hub, struct err *e);

@@ -52,7 +52,7 @@ static void finish(const char *id, struct priv_box_started *got)
 {
 	struct err e = ERR_NULL;
 
-	cr_assert_eq(priv_box_end(rig.priv, id, false, &e), 0, "%s: %s", e.slug, e.text);
+	cr_assert_eq(priv_box_end(rig.priv, id, PRIV_DISK_NONE, &e), 0, "%s: %s", e.slug, e.text);
 	fd_close(&got->pidfd);
 }
 
@@ -185,7 +185,7 @@ Test(priv_box, refuses_what_cannot_be)
 	cr_expect_eq(rig_start(&rig, &spec, &other, &e), -EBUSY);
 	cr_expect_str_eq(e.slug, "range-busy");
 	finish("bad", &got);
-	cr_expect_eq(priv_box_end(rig.priv, "bad", false, &e), 0, "nothing there is fine");
+	cr_expect_eq(priv_box_end(rig.priv, "bad", PRIV_DISK_NONE, &e), 0, "nothing there is fine");
 }
 
 Test(priv_box, keeps_the_image_when_asked)
@@ -196,7 +196,7 @@ Test(priv_box, keeps_the_image_when_asked)
 	struct stat st;
 
 	start("kept", &got);
-	cr_assert_eq(priv_box_end(rig.priv, "kept", true, NULL), 0);
+	cr_assert_eq(priv_box_end(rig.priv, "kept", PRIV_DISK_WORKSPACE, NULL), 0);
 	cr_expect_eq(stat(image, &st), 0);
 	cr_expect_eq(stat(root, &st), -1);
 	finish("kept", &got);
@@ -366,7 +366,7 @@ Test(priv_box_steps, ends_where_no_group_can_be_killed_at_once, .timeout = 120)
 	cr_assert_eq(start_alone(&h, "old", &got, &e), 0, "%s", e.text);
 	close(got.pidfd);
 	rig_sh(&rig, "i=0; while [ $i -lt 20 ]; do sleep 1000 </dev/null >/dev/null 2>&1 & i=$((i+1)); done");
-	cr_expect_eq(box_end(&h, "old", false, &e), 0, "%s", e.text);
+	cr_expect_eq(box_end(&h, "old", PRIV_DISK_NONE, &e), 0, "%s", e.text);
 	after = rig_census(&rig);
 	cr_expect_str_eq(after, before);
 	end_alone(&h);
@@ -394,7 +394,7 @@ Test(priv_box_steps, an_agent_that_cannot_run_is_a_failure, .timeout = 120)
 	} else {
 		cr_expect_str_eq(e.slug, "runtime-failed", "%s", e.text);
 	}
-	cr_expect_eq(box_end(&h, "broken", false, &e), 0);
+	cr_expect_eq(box_end(&h, "broken", PRIV_DISK_NONE, &e), 0);
 	after = rig_census(&rig);
 	cr_expect_str_eq(after, before);
 	end_alone(&h);

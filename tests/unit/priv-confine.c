@@ -198,7 +198,7 @@ static const char *check_ask(void)
 	static struct err e;
 	struct priv_box_started got;
 
-	if (rig_start(&rig, &spec, &got, &e) < 0 || priv_box_end(rig.priv, "asked", false, &e) < 0)
+	if (rig_start(&rig, &spec, &got, &e) < 0 || priv_box_end(rig.priv, "asked", PRIV_DISK_NONE, &e) < 0)
 		return e.text;
 	return NULL;
 }

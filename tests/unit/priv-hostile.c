@@ -97,7 +97,7 @@ static void begin(void)
 	cr_assert_eq(rig_start(&rig, &spec, &kept, &e), 0, "%s", e.text);
 	make_kinds();
 	/* What the start made is closed after its answer; after the next one it is. */
-	cr_assert_eq(priv_box_end(rig.priv, "nobody", false, NULL), 0);
+	cr_assert_eq(priv_box_end(rig.priv, "nobody", PRIV_DISK_NONE, NULL), 0);
 	before = rig_census(&rig);
 }
 
@@ -117,7 +117,7 @@ static void end(void)
 	int i;
 
 	if (rig.priv)
-		(void)!priv_box_end(rig.priv, "kept", false, NULL);
+		(void)!priv_box_end(rig.priv, "kept", PRIV_DISK_NONE, NULL);
 	fd_close(&kept.pidfd);
 	for (i = 0; i < KINDS; i++)
 		if (i != 12)
@@ -301,7 +301,7 @@ static void fill(union req *q, uint32_t op)
 	case REQ_BOX_END:
 	case REQ_BOX_ALIVE:
 		fill_name(q->box.id, sizeof(q->box.id));
-		q->box.keep_image = (uint32_t)border();
+		q->box.keep = (uint32_t)border();
 		break;
 	case REQ_BOX_FREEZE:
 		fill_name(q->box_freeze.id, sizeof(q->box_freeze.id));

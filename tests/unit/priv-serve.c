@@ -54,7 +54,7 @@ static struct req_head head(uint32_t op)
 
 static void still_alive(void)
 {
-	cr_assert_eq(priv_box_end(rig.priv, "nobody", false, NULL), 0);
+	cr_assert_eq(priv_box_end(rig.priv, "nobody", PRIV_DISK_NONE, NULL), 0);
 }
 
 Test(priv_serve, refuses_wrong_sizes_and_operations)
@@ -250,7 +250,7 @@ Test(priv_serve, the_daemon_hears_of_its_death)
 	still_alive();
 	kill(pid, SIGKILL);
 	cr_assert_eq(poll(&p, 1, 60000), 1);
-	cr_expect_eq(priv_box_end(rig.priv, "x", false, &e), -EPIPE);
+	cr_expect_eq(priv_box_end(rig.priv, "x", PRIV_DISK_NONE, &e), -EPIPE);
 	cr_expect_str_eq(e.slug, "priv-gone");
 	priv_close(&rig.priv);
 	rig_fork(&rig); /* the next one tidies up after it */

@@ -93,7 +93,7 @@ Test(priv_template, an_archive_becomes_a_template_that_sandboxes_run_on)
 	lseek(tar, 0, SEEK_SET);
 	cr_expect_str_eq(build("made", tar, true), "berth: ok");
 	cr_expect_str_eq(rig_sh(&rig, "ls /usr/bin/busybox"), "/usr/bin/busybox", "the old tree is still there");
-	cr_assert_eq(priv_box_end(rig.priv, "on-made", false, &e), 0);
+	cr_assert_eq(priv_box_end(rig.priv, "on-made", PRIV_DISK_NONE, &e), 0);
 	close(got.pidfd);
 	cr_expect_eq(priv_template_remove(rig.priv, "made", &e), 0, "%s", e.text);
 	cr_expect_eq(priv_template_remove(rig.priv, "made", &e), -ENOENT);
