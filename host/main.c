@@ -68,7 +68,7 @@ struct berthd {
 	struct events *events;
 	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
-	char *run_dir, *store_dir, *template_dir;
+	char *run_dir, *store_dir, *template_dir, *build_dir;
 	struct priv_mounted mount;
 	int lock_fd, listen_fd, tcp_fd, tls_fd, signal_fd;
 	struct loop_watch *signal_watch, *priv_watch;
@@ -143,11 +143,14 @@ static int directories(struct berthd *b, struct err *e)
 	b->run_dir = str_printf("%s/run", b->conf.state_dir);
 	b->store_dir = str_printf("%s/store", b->conf.state_dir);
 	b->template_dir = str_printf("%s/templates", b->conf.state_dir);
+	b->build_dir = str_printf("%s/builds", b->conf.state_dir);
 	r = own_dir(b->run_dir, p->uid, p->guest_gid, 0750, e);
 	if (r == 0)
 		r = own_dir(b->store_dir, p->uid, p->gid, 0700, e);
 	if (r == 0)
 		r = own_dir(b->template_dir, 0, 0, 0755, e);
+	if (r == 0)
+		r = own_dir(b->build_dir, p->uid, p->gid, 0700, e);
 	if (r == 0)
 		r = own_dir(tmp, p->uid, p->gid, 0700, e);
 	return r;
@@ -362,9 +365,10 @@ static int front_up(struct berthd *b, struct err *e)
 				.interpreter_dir = c->interpreter,
 				.domain = c->domain,
 				.body_max_b = c->body_max,
+				.build_dir = b->build_dir,
 				.threads = (unsigned)c->api_threads,
 				.pool = b->api };
-	e2b_init(&b->e2b);
+	r = e2b_init(&b->e2b, e);
 	if (b->tcp_fd >= 0)
 		hc.listener[hc.listeners++] = (struct http_listener){ .fd = b->tcp_fd, .keyed = true };
 	if (b->tls_fd >= 0)
@@ -373,7 +377,8 @@ static int front_up(struct berthd *b, struct err *e)
 								      .priorities = TLS_PRIORITIES };
 	e2b_fronts(&b->e2b, fronts);
 	fronts[E2B_FRONTS] = (struct http_front){ .routes = routes, .n = n, .ctx = &b->front, .prepare = v1_prepare };
-	r = b->tls_fd >= 0 ? tls_serve(c->tls_cert, c->tls_key, e) : 0;
+	if (r == 0 && b->tls_fd >= 0)
+		r = tls_serve(c->tls_cert, c->tls_key, e);
 	if (r == 0)
 		r = http_start(&hc, fronts, ARRAY_LEN(fronts), &b->front.http, e);
 	b->e2b.http = b->front.http;
@@ -643,6 +648,7 @@ static void finish(struct berthd *b)
 	str_free(&b->run_dir);
 	str_free(&b->store_dir);
 	str_free(&b->template_dir);
+	str_free(&b->build_dir);
 }
 
 /* --- the command line --------------------------------------------------------------------------------------------- */

@@ -19,7 +19,7 @@ struct http_req;
 enum {
 	HTTP_BODY_MEMORY = 1024 * 1024,
 	HTTP_DOORS_MAX = 3,
-	HTTP_FRONTS_MAX = 4,
+	HTTP_FRONTS_MAX = 8,
 	HTTP_HEADERS_MAX = 64,
 	HTTP_BUCKETS = 12,
 	HTTP_STATUSES = 24
@@ -147,6 +147,8 @@ const char *http_segment(struct http_req *req, size_t i);
 /** http_query() - a query parameter, percent-decoded ('+' stays), NULL when absent. Lives as long as the request. */
 const char *http_query(struct http_req *req, const char *name);
 const char *http_header(struct http_req *req, const char *name);
+/** http_is_secure() - whether it came over TLS. */
+bool http_is_secure(struct http_req *req);
 /** http_each_header() - of the request; stops when @fn returns other than 0 and returns that. */
 int http_each_header(struct http_req *req, int (*fn)(void *ctx, const char *name, const char *value), void *ctx);
 /** http_path() - as it came, without the query. */

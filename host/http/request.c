@@ -61,6 +61,11 @@ int http_each_header(struct http_req *req, int (*fn)(void *ctx, const char *name
 	return each.r;
 }
 
+bool http_is_secure(struct http_req *req)
+{
+	return MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL;
+}
+
 const char *http_path(const struct http_req *req)
 {
 	return req->path;

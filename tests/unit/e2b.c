@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parts of the door for E2B's clients that need no daemon: bodies of forms, and what is prescribed of hashes. */
+/* Parts of the door for E2B's clients that need no daemon: bodies of forms, what is prescribed of hashes, steps of
+ * builds. */
 #include "host/api/e2b/multipart.h"
+#include "host/api/e2b/template.h"
 
 #include "base/str.h"
 #include "seal/digest.h"
@@ -110,4 +112,111 @@ Test(signature, known_answer)
 	base64_put(&b, SPAN(hash, sizeof(hash)), false);
 	cr_expect_str_eq(buf_str(&b), "gUtH/s9YCJWgCizjfUxuWfhFE4QSydOWEIIvfLwDr6E");
 	buf_fini(&b);
+}
+
+/* --- steps of builds ---------------------------------------------------------------------------------------------- */
+
+static struct json *parse(const char *text)
+{
+	struct json *j = NULL;
+
+	cr_assert_eq(json_parse(span_str(text), &j, NULL), 0, "%s", text);
+	return j;
+}
+
+static int check(const char *text)
+{
+	AUTO(json_free) struct json *j = parse(text);
+	struct err e = ERR_NULL;
+
+	return step_check(j, &e);
+}
+
+#define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+Test(steps, what_cannot_be_done_is_refused)
+{
+	static const char *const good[] = {
+		"{\"type\": \"RUN\", \"args\": [\"true\"]}",
+		"{\"type\": \"COPY\", \"args\": [\"a\", \"b\", \"\", \"0755\"], \"filesHash\": \"" HASH "\"}",
+		"{\"type\": \"ENV\", \"args\": [\"A_1\", \"b\", \"C\", \"\"]}",
+		"{\"type\": \"USER\", \"args\": [\"some-body\"]}",
+	};
+	static const char *const bad[] = {
+		"{}",
+		"{\"type\": \"EXPOSE\", \"args\": [\"1\"]}",
+		"{\"type\": \"RUN\"}",
+		"{\"type\": \"RUN\", \"args\": [1]}",
+		"{\"type\": \"COPY\", \"args\": [\"a\", \"b\"]}",
+		"{\"type\": \"COPY\", \"args\": [\"a\", \"b\"], \"filesHash\": \"../../etc/passwd\"}",
+		"{\"type\": \"COPY\", \"args\": [\"a\", \"b\", \"\", \"u+x\"], \"filesHash\": \"" HASH "\"}",
+		"{\"type\": \"ENV\", \"args\": [\"1A\", \"b\"]}",
+		"{\"type\": \"ENV\", \"args\": [\"A\", \"b\", \"C=D\", \"e\"]}",
+		"{\"type\": \"USER\", \"args\": [\"-x\"]}",
+		"{\"type\": \"USER\", \"args\": [\"a;b\"]}",
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(good); i++)
+		cr_expect_eq(check(good[i]), 0, "%s", good[i]);
+	for (i = 0; i < ARRAY_LEN(bad); i++)
+		cr_expect_eq(check(bad[i]), -EINVAL, "%s", bad[i]);
+}
+
+Test(steps, variables_are_what_they_stand_for)
+{
+	static const char *const table[][2] = {
+		{ "$A", "one" },       { "x${A}y", "xoney" },	      { "$AB", "" },	   { "\\$A", "$A" },
+		{ "$", "$" },	       { "${A", "${A" },	      { "a\\b", "a\\b" }, { "$1", "$1" },
+		{ "$HOME", "/home/user" }, { "$A$A", "oneone" }, { "$A-$USER", "one-user" },
+	};
+	struct step_state s = { .user = NULL };
+	size_t i;
+
+	step_state_read(&s, NULL);
+	step_env_set(&s, "A", "zero");
+	step_env_set(&s, "A", "one");
+	for (i = 0; i < ARRAY_LEN(table); i++) {
+		AUTO(str_free) char *got = step_expand(table[i][0], &s);
+
+		cr_expect_str_eq(got, table[i][1], "%s: %s", table[i][0], got);
+	}
+	step_state_fini(&s);
+}
+
+Test(steps, each_finds_what_those_before_have_set)
+{
+	AUTO(json_free)
+	struct json *all =
+		parse("[{\"type\": \"WORKDIR\", \"args\": [\"a\"]}, {\"type\": \"ENV\", \"args\": [\"X\", \"1\", "
+		      "\"Y\", \"${X}2\"]},"
+		      " {\"type\": \"WORKDIR\", \"args\": [\"/srv/\"]}, {\"type\": \"WORKDIR\", \"args\": [\"b\"]},"
+		      " {\"type\": \"USER\", \"args\": [\"root\"]}]");
+	struct step_state s = { .user = NULL };
+	size_t i;
+
+	step_state_read(&s, NULL);
+	cr_expect_str_eq(s.workdir, "/home/user");
+	for (i = 0; i < json_len(all); i++)
+		step_apply(json_at(all, i), &s);
+	cr_expect_str_eq(s.workdir, "/srv/b");
+	cr_expect_str_eq(s.user, "root");
+	cr_assert_eq(s.envs.len, 2);
+	cr_expect_str_eq(s.envs.v[1], "Y=12");
+	step_state_fini(&s);
+}
+
+Test(steps, a_source_ends_before_its_pattern)
+{
+	static const char *const table[][2] = {
+		{ "app", "app" }, { "./app/", "app" },	  { ".", "" },	 { "a/b*.txt", "a" },
+		{ "*.txt", "" },  { "a/b/{c,d}", "a/b" }, { "/a", "a" }, { "a/b?/c", "a" },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(table); i++) {
+		AUTO(str_free) char *got = step_source(table[i][0]);
+
+		cr_expect_str_eq(got, table[i][1], "%s: %s", table[i][0], got);
+	}
 }

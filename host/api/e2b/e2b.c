@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "host/api/e2b/template.h"
 #include "seal/digest.h"
 
 #include <errno.h>
@@ -39,15 +40,23 @@ static const struct http_route control[] = {
 	{ "GET", "/templates", e2b_template_list, ACCESS_READ, NULL },
 	{ "GET", "/v2/templates", e2b_template_list, ACCESS_READ, NULL },
 	{ "GET", "/templates/aliases/{}", e2b_template_alias, ACCESS_READ, NULL },
+	{ "POST", "/templates/tags", e2b_tags_assign, ACCESS_RUN, NULL },
+	{ "DELETE", "/templates/tags", e2b_tags_remove, ACCESS_RUN, NULL },
 	{ "DELETE", "/templates/{}", e2b_template_remove, ACCESS_FILES, NULL },
 	{ "GET", "/teams", e2b_teams, ACCESS_READ, NULL },
 	{ "POST", "/sandboxes/{}/fork", e2b_missing, ACCESS_RUN, NULL },
 	{ "PUT", "/sandboxes/{}/network", e2b_network, ACCESS_RUN, NULL },
-	{ "POST", "/v3/templates", e2b_missing, ACCESS_ADMIN, NULL },
-	{ "POST", "/templates", e2b_missing, ACCESS_ADMIN, NULL },
-	{ "POST", "/templates/tags", e2b_missing, ACCESS_ADMIN, NULL },
-	{ "DELETE", "/templates/tags", e2b_missing, ACCESS_ADMIN, NULL },
-	{ "GET", "/templates/{}/tags", e2b_missing, ACCESS_READ, NULL },
+	{ "POST", "/v3/templates", e2b_template_request, ACCESS_RUN, NULL },
+	{ "POST", "/v2/templates", e2b_template_request, ACCESS_RUN, NULL },
+	{ "POST", "/v2/templates/{}/builds/{}", e2b_template_trigger, ACCESS_RUN, NULL },
+	{ "PATCH", "/v2/templates/{}", e2b_template_patch, ACCESS_RUN, NULL },
+	{ "PATCH", "/templates/{}", e2b_template_patch, ACCESS_RUN, NULL },
+	{ "POST", "/templates", e2b_missing, ACCESS_RUN, NULL },
+	{ "GET", "/templates/{}", e2b_template_get, ACCESS_READ, NULL },
+	{ "GET", "/templates/{}/tags", e2b_tags_list, ACCESS_READ, NULL },
+	{ "GET", "/templates/{}/files/{}", e2b_file_link, ACCESS_RUN, NULL },
+	{ "GET", "/templates/{}/builds/{}/status", e2b_build_status, ACCESS_READ, NULL },
+	{ "GET", "/templates/{}/builds/{}/logs", e2b_build_logs, ACCESS_READ, NULL },
 	{ "POST", "/volumes", e2b_missing, ACCESS_RUN, NULL },
 	{ "GET", "/volumes", e2b_missing, ACCESS_READ, NULL },
 	{ "GET", "/volumes/{}", e2b_missing, ACCESS_READ, NULL },
@@ -394,6 +403,7 @@ static void dress(void *ctx, struct http_req *req, struct http_res *res)
 void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
 {
 	static const struct http_route any = { "*", "/*", e2b_proxy, 0, NULL };
+	static const struct http_route uploads = { "PUT", "/templates/{}/files/{}", e2b_file_upload, 0, NULL };
 
 	ret[0] = (struct http_front){ .routes = &any,
 				      .n = 1,
@@ -414,7 +424,9 @@ void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
 				      .put_error = door_error,
 				      .dress = dress,
 				      .lenient = true };
-	ret[2] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
+	ret[2] = (struct http_front){ .routes = &uploads, .n = 1, .ctx = e, .is_mine = e2b_is_upload,
+				      .admit = e2b_admit_upload, .put_error = control_error, .lenient = true };
+	ret[3] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
 				      .put_error = control_error, .lenient = true };
 }
 
@@ -435,7 +447,7 @@ bool e2b_is_ours(struct http_req *req, const struct hub_info *i)
 {
 	const struct http_who *who = http_who(req);
 
-	return !who->id[0] || str_eq(who->id, i->owner);
+	return (!who->id[0] || str_eq(who->id, i->owner)) && !str_starts(i->name, BUILD_SANDBOX);
 }
 
 int e2b_find(struct e2b *e2b, struct http_req *req, struct hub_info *ret, struct err *e)
@@ -487,8 +499,9 @@ int e2b_memory(struct e2b *e2b, const char *id, struct json **ret, struct err *e
 	return r;
 }
 
-char *e2b_user(struct http_req *req)
+char *e2b_user(struct e2b *e2b, struct http_req *req)
 {
+	AUTO(json_free) struct json *memory = NULL;
 	const char *s = http_header(req, "Authorization");
 	struct buf b;
 	char *user = NULL, *colon;
@@ -503,7 +516,10 @@ char *e2b_user(struct http_req *req)
 	buf_fini(&b);
 	if (user && !*user)
 		str_free(&user);
-	return user ? user : must_strdup("user");
+	if (user)
+		return user;
+	(void)!e2b_memory(e2b, e2b_sandbox(req), &memory, NULL);
+	return must_strdup(json_get_str(memory, "user", "user"));
 }
 
 int e2b_missing(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
@@ -529,17 +545,19 @@ void e2b_open_remove(struct e2b_open *o)
 	list_init(&o->node);
 }
 
-void e2b_init(struct e2b *e)
+int e2b_init(struct e2b *e2b, struct err *e)
 {
-	lock_init(&e->lock, "e2b", LOCK_SANDBOX);
-	list_init(&e->procs);
-	list_init(&e->waiting);
-	list_init(&e->opens);
-	list_init(&e->watchers);
+	lock_init(&e2b->lock, "e2b", LOCK_SANDBOX);
+	list_init(&e2b->procs);
+	list_init(&e2b->waiting);
+	list_init(&e2b->opens);
+	list_init(&e2b->watchers);
+	return templates_begin(e2b, e);
 }
 
 void e2b_fini(struct e2b *e)
 {
+	templates_fini(e);
 	loop_sync(e->loop); /* who followed a process is let go of there */
 	e2b_watchers_end(e);
 	map_fini(&e->working_for);

@@ -16,6 +16,8 @@
 #include "json/json.h"
 #include "loop/loop.h"
 
+struct template;
+
 struct e2b {
 	struct hub *hub;
 	struct network *network; /* of sandboxes */
@@ -27,7 +29,16 @@ struct e2b {
 	const char *domain; /* borrowed: below which ports of sandboxes have names; "": nobody's */
 	const char *interpreter_dir; /* borrowed: of the code interpreter's texts */
 	uint64_t body_max_b;
+	const char *build_dir; /* borrowed: what is known of templates, and files for them */
 	unsigned threads; /* of the API */
+	struct {
+		struct lock lock, save; /* the second is held while one is written */
+		struct template **v; /* guarded by lock */
+		size_t len, cap;
+	} templates;
+	uint8_t upload_secret[32];
+	struct pool *builders, *starters; /* builds; sandboxes that have something to start with */
+	bool stopping; /* atomic: whatever takes long ends */
 	unsigned working; /* of them here; guarded by lock, as the next */
 	struct map working_for; /* the same for each sandbox: a number as a pointer */
 	struct lock lock;
@@ -41,9 +52,10 @@ struct e2b {
 #define E2B_VERSION "0.6.13" /* of the part inside that their clients look for */
 #define E2B_CLIENT "6532622b"
 
-/** e2b_init() - @e has hub and loop. e2b_fronts() - the two sets of routes, the sandboxes' first. */
-void e2b_init(struct e2b *e);
-enum { E2B_FRONTS = 3 };
+/** e2b_init() - @e has hub and loop. e2b_fronts() - the sets of routes, the sandboxes' first. e2b_fini() also after a
+ * failure. Return: 0 or -errno. */
+int e2b_init(struct e2b *e2b, struct err *e) MUST_CHECK;
+enum { E2B_FRONTS = 4 };
 void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS]);
 /** e2b_end() - whoever follows a process hears the end. Any thread, before http_stop(). e2b_fini() - after it. */
 void e2b_end(struct e2b *e);
@@ -64,6 +76,11 @@ void e2b_open_remove(struct e2b_open *o);
 http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout, e2b_refresh, e2b_pause, e2b_list,
 	e2b_metrics, e2b_logs, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias, e2b_template_remove,
 	e2b_teams, e2b_missing, e2b_network;
+/* Templates: templates.c, uploads.c. */
+http_handler e2b_template_request, e2b_template_trigger, e2b_template_get, e2b_template_patch, e2b_tags_assign,
+	e2b_tags_remove, e2b_tags_list, e2b_build_status, e2b_build_logs, e2b_file_link, e2b_file_upload;
+bool e2b_is_upload(void *ctx, struct http_req *req);
+int e2b_admit_upload(void *ctx, struct http_req *req, struct http_who *ret, struct err *e);
 /* The sandbox's own: process.c, files.c. */
 http_handler e2b_health, e2b_envs, e2b_self_metrics, e2b_options, e2b_proc_list, e2b_proc_start, e2b_proc_connect,
 	e2b_proc_update, e2b_proc_input, e2b_proc_close, e2b_proc_signal, e2b_watch_dir, e2b_watcher_create,
@@ -92,8 +109,9 @@ enum { E2B_INTERPRETER_PORT = 49999 };
 int e2b_interpreter(struct e2b *e2b, const char *sandbox, struct err *e) MUST_CHECK;
 /* The sandbox of a request on a sandbox's door. */
 const char *e2b_sandbox(struct http_req *req);
-/* Which user the request is for: "name:" as basic credentials; "user" when none is named. On the heap. */
-char *e2b_user(struct http_req *req);
+/* Which user the request is for: "name:" as basic credentials; else that of its template, "user" where it has none. On
+ * the heap. */
+char *e2b_user(struct e2b *e2b, struct http_req *req);
 
 /* network.c: what a sandbox may reach, of a body and its member with the lists; policy_fini(@ret). Its members. */
 struct policy;

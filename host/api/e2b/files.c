@@ -162,7 +162,7 @@ void e2b_put_entry(struct json_writer *w, const struct msg_PLACE_ENTRY *en)
 static int call(struct e2b *e2b, struct http_req *req, struct msg_PLACE_DO *m, struct http_res *res, struct err *e)
 {
 	struct json_writer w = { .b = &res->body };
-	AUTO(str_free) char *user = e2b_user(req);
+	AUTO(str_free) char *user = e2b_user(e2b, req);
 	struct msg_PLACE_ENTRY en;
 	struct msg_PLACE_IS is;
 	struct frame f;
@@ -240,11 +240,11 @@ int e2b_remove(void *ctx, struct http_req *req, struct http_res *res, struct err
 /* --- out ---------------------------------------------------------------------------------------------------------- */
 
 /* As the query names one, as the credentials do, or nobody. */
-static char *user_of(struct http_req *req)
+static char *user_of(struct e2b *e2b, struct http_req *req)
 {
 	const char *name = http_query(req, "username");
 
-	return name && *name ? must_strdup(name) : e2b_user(req);
+	return name && *name ? must_strdup(name) : e2b_user(e2b, req);
 }
 
 static ssize_t spool_read(void *ctx, uint64_t at, void *to, size_t max)
@@ -323,7 +323,7 @@ int e2b_file_get(void *ctx, struct http_req *req, struct http_res *res, struct e
 {
 	struct e2b *e2b = ctx;
 	const char *path = http_query(req, "path"), *slash = path ? strrchr(path, '/') : NULL;
-	AUTO(str_free) char *user = user_of(req);
+	AUTO(str_free) char *user = user_of(e2b, req);
 	AUTO(str_free) char *named = str_printf("inline; filename=\"%s\"", slash ? slash + 1 : path ? path : "");
 	AUTO(fd_close) int spool = -1;
 	struct msg_PLACE_DO m = { .user = span_str(user), .path = span_str(path ? path : "") };
@@ -385,7 +385,7 @@ static int note_meta(void *ctx, const char *name, const char *value)
 static int put_file(struct e2b *e2b, struct http_req *req, const char *path, struct span data, struct json_writer *w,
 		    struct err *e)
 {
-	AUTO(str_free) char *user = user_of(req);
+	AUTO(str_free) char *user = user_of(e2b, req);
 	struct msg_PLACE_DO m = { .what = WIRE_PLACE_WRITE, .user = span_str(user), .path = span_str(path) };
 	struct msg_PLACE_END end = { 0 };
 	struct msg_PLACE_ENTRY en = { .mode = 0 };

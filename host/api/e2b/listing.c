@@ -82,7 +82,8 @@ static bool has_template(const struct query *q, const struct hub_info *i)
 
 	if (!q->template_ || str_eq(i->template_, q->template_))
 		return true;
-	return e2b_memory(q->e2b, i->id, &j, NULL) == 0 && str_eq(json_get_str(j, "template", ""), q->template_);
+	return e2b_memory(q->e2b, i->id, &j, NULL) == 0 && (str_eq(json_get_str(j, "template", ""), q->template_) ||
+							   str_eq(json_get_str(j, "alias", ""), q->template_));
 }
 
 static int look(void *ctx, const struct hub_info *i)
@@ -270,83 +271,6 @@ int e2b_snapshots(void *ctx, struct http_req *req, struct http_res *res, struct 
 		free(all.names.v[i]);
 	vec_fini(&all.names);
 	return 0;
-}
-
-/* --- templates ---------------------------------------------------------------------------------------------------- */
-
-static int put_template(void *ctx, const char *name)
-{
-	struct json_writer *w = ctx;
-
-	jw_open(w, '{');
-	jw_kstr(w, "templateID", name);
-	jw_kstr(w, "buildID", "00000000-0000-0000-0000-000000000000");
-	jw_kstr(w, "buildStatus", "ready");
-	jw_ku64(w, "cpuCount", 1);
-	jw_ku64(w, "memoryMB", 1024);
-	jw_ku64(w, "diskSizeMB", 1024);
-	jw_key(w, "public");
-	jw_bool(w, true);
-	jw_key(w, "aliases");
-	jw_open(w, '[');
-	jw_str(w, span_str(name));
-	jw_close(w, ']');
-	jw_key(w, "names");
-	jw_open(w, '[');
-	jw_str(w, span_str(name));
-	jw_close(w, ']');
-	e2b_time(w, "createdAt", 0);
-	e2b_time(w, "updatedAt", 0);
-	jw_ku64(w, "spawnCount", 0);
-	jw_ku64(w, "buildCount", 1);
-	jw_kstr(w, "envdVersion", E2B_VERSION);
-	jw_close(w, '}');
-	return 0;
-}
-
-int e2b_template_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
-{
-	struct e2b *e2b = ctx;
-	struct json_writer w = { .b = &res->body };
-	int r;
-
-	(void)req;
-	jw_open(&w, '[');
-	r = hub_template_each(e2b->hub, put_template, &w);
-	jw_close(&w, ']');
-	return r < 0 ? err_sys(e, r, "listing the templates") : 0;
-}
-
-int e2b_template_alias(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
-{
-	struct e2b *e2b = ctx;
-	struct json_writer w = { .b = &res->body };
-	const char *name = http_segment(req, 0);
-
-	if (!hub_template_mark(e2b->hub, name))
-		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", name);
-	jw_open(&w, '{');
-	jw_kstr(&w, "templateID", name);
-	jw_key(&w, "public");
-	jw_bool(&w, true);
-	jw_close(&w, '}');
-	return 0;
-}
-
-/* Snapshots are templates to them; a real one is the operator's. */
-int e2b_template_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
-{
-	struct e2b *e2b = ctx;
-	const char *what = http_segment(req, 0), *colon = strchr(what, ':');
-	AUTO(str_free) char *id = colon ? span_dup(SPAN(what, (size_t)(colon - what))) : NULL;
-	struct hub_info i;
-	int r;
-
-	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || !e2b_is_ours(req, &i))
-		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", what);
-	r = hub_snapshot_remove(e2b->hub, i.id, colon + 1, e);
-	res->status = 204;
-	return r;
 }
 
 /* There is one: whoever asks. */

@@ -10,6 +10,8 @@
  */
 #include "host/api/e2b/proc.h"
 
+#include "host/api/e2b/template.h"
+
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
@@ -620,6 +622,8 @@ static void end_all(void *ctx)
 
 void e2b_end(struct e2b *e2b)
 {
+	__atomic_store_n(&e2b->stopping, true, __ATOMIC_RELAXED);
+	templates_stop(e2b);
 	loop_post(e2b->loop, end_all, e2b);
 	loop_sync(e2b->loop);
 }

@@ -201,7 +201,7 @@ static int send_exec(struct e2b *e2b, struct http_req *req, const struct json *j
 	const struct json *c = json_get(j, "process"), *size = json_get(json_get(j, "pty"), "size");
 	const struct json *args = json_get(c, "args");
 	AUTO(json_free) struct json *memory = NULL;
-	AUTO(str_free) char *user = e2b_user(req);
+	AUTO(str_free) char *user = e2b_user(e2b, req);
 	AUTO(str_free) char *where = NULL;
 	const char *cwd;
 	struct msg_list argv, env;
@@ -222,6 +222,8 @@ static int send_exec(struct e2b *e2b, struct http_req *req, const struct json *j
 	m.argv = msg_list_span(&argv);
 	m.env = msg_list_span(&env);
 	cwd = json_get_str(c, "cwd", "");
+	if (!*cwd)
+		cwd = json_get_str(memory, "workdir", "");
 	where = *cwd == '/' || *cwd == '~' ? must_strdup(cwd) : str_printf("~/%s", cwd);
 	m.cwd = span_str(where);
 	m.user = span_str(user);

@@ -8,22 +8,24 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "host/api/e2b/template.h"
 
 #include "host/net/policy.h"
 
 #include <errno.h>
 #include <stdio.h>
 
-enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600 };
+enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600, BEGIN_MS = 55000 };
 
-static void put_sandbox(struct e2b *e2b, struct http_res *res, const struct hub_info *i, const char *asked)
+static void put_sandbox(struct e2b *e2b, struct http_res *res, const struct hub_info *i, const char *template_,
+			const char *alias)
 {
 	struct json_writer w = { .b = &res->body };
 	char token[E2B_TOKEN + 1];
 
 	jw_open(&w, '{');
-	jw_kstr(&w, "templateID", asked);
-	jw_kstr(&w, "alias", asked);
+	jw_kstr(&w, "templateID", template_);
+	jw_kstr(&w, "alias", alias);
 	jw_kstr(&w, "sandboxID", i->id);
 	jw_kstr(&w, "clientID", E2B_CLIENT);
 	jw_kstr(&w, "envdVersion", E2B_VERSION);
@@ -67,9 +69,9 @@ static int refuse_missing(const struct json *j, struct err *e)
 	return 0;
 }
 
-/* "base", "base:default", "SANDBOX:SNAPSHOT". */
+/* "base", "base:default", "SANDBOX:SNAPSHOT", or what a client has built. */
 static int choose(struct e2b *e2b, struct http_req *req, const char *asked, struct hub_create *what, char **ret_from,
-		  struct err *e)
+		  struct template_use *use, struct err *e)
 {
 	const char *colon = strchr(asked, ':'), *slash = strchr(asked, '/');
 	AUTO(str_free) char *name = NULL;
@@ -83,8 +85,18 @@ static int choose(struct e2b *e2b, struct http_req *req, const char *asked, stru
 		what->from = *ret_from;
 		return 0;
 	}
-	if (!hub_template_mark(e2b->hub, name) || str_copy(what->template_, sizeof(what->template_), name) < 0)
+	if (templates_use(e2b, http_who(req)->id, asked, use, e) == 0) {
+		snprintf(what->template_, sizeof(what->template_), "%s", use->disk);
+		what->memory_b = (uint64_t)use->memory_mb << 20;
+		what->cpu_milli = use->cpu * 1000;
+		return 0;
+	}
+	/* The disks of what is built have names, too, but are reached through it alone. */
+	if (str_starts(name, BUILD_DISK) || !hub_template_mark(e2b->hub, name) ||
+	    str_copy(what->template_, sizeof(what->template_), name) < 0)
 		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", asked);
+	if (e)
+		*e = ERR_NULL;
 	return 0;
 }
 
@@ -99,70 +111,169 @@ static int timeout_of(const struct json *j, uint64_t otherwise, uint64_t *ret_ms
 	return 0;
 }
 
-static int remember(const struct json *j, const char *asked, struct buf *to, struct err *e)
+static int add_env(void *ctx, const char *key, const struct json *value)
 {
-	struct json_writer w = { .b = to };
-	int r;
+	if (!json_text(value))
+		return -EINVAL;
+	step_env_set(ctx, key, json_text(value));
+	return 0;
+}
 
+/* One that is being made. */
+struct making {
+	struct e2b *e2b;
+	struct http_req *req;
+	struct http_res *res;
+	char *asked, *from;
+	struct json *body, *config; /* the latter of its template; NULL */
+	struct template_use use;
+	struct step_state state; /* of its template, with the variables that were asked for */
+	struct buf meta, door;
+	struct policy network;
+	struct hub_create what;
+};
+
+static void making_free(struct making *m)
+{
+	buf_fini(&m->meta);
+	buf_fini(&m->door);
+	policy_fini(&m->network);
+	step_state_fini(&m->state);
+	json_free(&m->body);
+	json_free(&m->config);
+	str_free(&m->asked);
+	str_free(&m->from);
+	str_free(&m->use.config);
+	free(m);
+}
+
+static int remember(struct making *m, struct err *e)
+{
+	struct json_writer w = { .b = &m->door };
+	const struct json *envs = json_get(m->body, "envVars");
+	bool built = m->use.id[0];
+	size_t i;
+
+	if (built) {
+		int r = json_parse(span_str(m->use.config), &m->config, e);
+
+		if (r < 0)
+			return r;
+		step_state_read(&m->state, m->config);
+	}
+	if (json_each(envs, add_env, &m->state))
+		return err_set(e, -EINVAL, "bad-request", "envVars must be an object of strings");
 	jw_open(&w, '{');
-	jw_kstr(&w, "template", asked);
-	jw_key(&w, "envs");
-	r = put_strings(&w, j, "envVars", e);
+	jw_kstr(&w, "template", built ? m->use.id : m->asked);
+	jw_kstr(&w, "alias", built ? m->use.name : m->asked);
+	if (built) {
+		step_state_put(&m->state, &w);
+	} else {
+		jw_key(&w, "envs");
+		jw_open(&w, '{');
+		for (i = 0; i < m->state.envs.len; i++) {
+			const char *pair = m->state.envs.v[i], *eq = strchr(pair, '=');
+			AUTO(str_free) char *name = span_dup(SPAN(pair, (size_t)(eq - pair)));
+
+			jw_kstr(&w, name, eq + 1);
+		}
+		jw_close(&w, '}');
+	}
 	jw_key(&w, "autoResume");
-	jw_bool(&w, json_get_bool(json_get(j, "autoResume"), "enabled", false));
+	jw_bool(&w, json_get_bool(json_get(m->body, "autoResume"), "enabled", false));
 	jw_close(&w, '}');
-	return r < 0 ? r : to->failed ? err_set(e, -E2BIG, "limit", "envVars are too long") : 0;
+	return m->door.failed ? err_set(e, -E2BIG, "limit", "envVars are too long") : 0;
+}
+
+/* Everything that is asked for, looked at. */
+static int read_request(struct making *m, struct err *e)
+{
+	struct e2b *e2b = m->e2b;
+	struct json_writer w = { .b = &m->meta };
+	const struct json *j;
+	int r = e2b_body(m->req, &m->body, e);
+
+	j = m->body;
+	if (r == 0 && !json_get_str(j, "templateID", NULL))
+		r = err_set(e, -EINVAL, "bad-request", "templateID is missing");
+	if (r == 0)
+		r = refuse_missing(j, e);
+	if (r < 0)
+		return r;
+	m->asked = must_strdup(json_get_str(j, "templateID", ""));
+	r = choose(e2b, m->req, m->asked, &m->what, &m->from, &m->use, e);
+	if (r == 0)
+		r = timeout_of(j, str_starts(http_path(m->req), "/v2/") ? TIMEOUT_S : TIMEOUT_OLD_S,
+			       &m->what.timeout_ms, e);
+	if (r == 0 && !m->what.timeout_ms)
+		r = err_set(e, -EINVAL, "bad-request", "timeout must be more than nothing");
+	if (r == 0)
+		r = put_strings(&w, j, "metadata", e);
+	if (r == 0 && m->meta.failed)
+		r = err_set(e, -EINVAL, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
+	if (r == 0)
+		r = remember(m, e);
+	if (r == 0)
+		r = e2b_read_network(e2b, j, json_get(j, "network"), &m->network, e);
+	m->what.on_timeout = json_get_bool(j, "autoPause", false) ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+	m->what.meta = buf_span(&m->meta);
+	m->what.door = buf_span(&m->door);
+	m->what.network = &m->network;
+	snprintf(m->what.owner, sizeof(m->what.owner), "%s", http_who(m->req)->id);
+	if (m->what.owner[0])
+		m->what.owner_max = keys_sandboxes(e2b->keys, m->what.owner);
+	return r;
+}
+
+static int make(struct making *m, struct err *e)
+{
+	struct hub_info info;
+	int r = hub_create(m->e2b->hub, &m->what, &info, e);
+
+	if (r == -EAGAIN)
+		return err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may");
+	if (r == 0 && begin_is_wanted(m->config)) {
+		r = begin_run(m->e2b, info.id, m->config, &m->state, BEGIN_MS, &m->e2b->stopping, e);
+		if (r < 0) {
+			(void)!hub_kill(m->e2b->hub, info.id, 0, NULL);
+			(void)!hub_remove(m->e2b->hub, info.id, NULL);
+		}
+	}
+	if (r < 0)
+		return r;
+	m->res->status = 201;
+	put_sandbox(m->e2b, m->res, &info, m->use.id[0] ? m->use.id : m->asked, m->use.id[0] ? m->use.name : m->asked);
+	return 0;
+}
+
+static void make_later(void *ctx)
+{
+	struct making *m = ctx;
+	struct err e = ERR_NULL;
+	int r = make(m, &e);
+
+	http_later(m->req, r, &e);
+	making_free(m);
 }
 
 int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct e2b *e2b = ctx;
-	AUTO(json_free) struct json *j = NULL;
-	AUTO(str_free) char *from = NULL;
-	AUTO(buf_fini) struct buf meta, door;
-	struct json_writer w = { .b = &meta };
-	struct hub_create what = { .timeout_ms = 0 };
-	struct policy network = POLICY_NULL;
-	struct hub_info info;
-	const char *asked;
-	int r = e2b_body(req, &j, e);
+	struct making *m = NEW(struct making);
+	int r;
 
-	buf_init(&meta, HUB_META_MAX);
-	buf_init(&door, HUB_DOOR_MAX);
-	asked = r == 0 ? json_get_str(j, "templateID", NULL) : NULL;
-	if (r == 0 && !asked)
-		r = err_set(e, -EINVAL, "bad-request", "templateID is missing");
+	*m = (struct making){ .e2b = e2b, .req = req, .res = res, .network = POLICY_NULL };
+	buf_init(&m->meta, HUB_META_MAX);
+	buf_init(&m->door, HUB_DOOR_MAX);
+	r = read_request(m, e);
+	if (r == 0 && begin_is_wanted(m->config)) {
+		pool_run(e2b->starters, make_later, m);
+		return HTTP_LATER;
+	}
 	if (r == 0)
-		r = refuse_missing(j, e);
-	if (r == 0)
-		r = choose(e2b, req, asked, &what, &from, e);
-	if (r == 0)
-		r = timeout_of(j, str_starts(http_path(req), "/v2/") ? TIMEOUT_S : TIMEOUT_OLD_S, &what.timeout_ms, e);
-	if (r == 0 && !what.timeout_ms)
-		r = err_set(e, -EINVAL, "bad-request", "timeout must be more than nothing");
-	if (r == 0)
-		r = put_strings(&w, j, "metadata", e);
-	if (r == 0)
-		r = meta.failed ? err_set(e, -EINVAL, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX)
-				: remember(j, asked, &door, e);
-	if (r < 0)
-		return r;
-	what.on_timeout = json_get_bool(j, "autoPause", false) ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
-	what.meta = buf_span(&meta);
-	what.door = buf_span(&door);
-	snprintf(what.owner, sizeof(what.owner), "%s", http_who(req)->id);
-	if (what.owner[0])
-		what.owner_max = keys_sandboxes(e2b->keys, what.owner);
-	r = e2b_read_network(e2b, j, json_get(j, "network"), &network, e);
-	what.network = &network;
-	if (r == 0)
-		r = hub_create(e2b->hub, &what, &info, e);
-	policy_fini(&network);
-	if (r < 0)
-		return r == -EAGAIN ? err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may") : r;
-	res->status = 201;
-	put_sandbox(e2b, res, &info, asked);
-	return 0;
+		r = make(m, e);
+	making_free(m);
+	return r;
 }
 
 /* --- one that is there -------------------------------------------------------------------------------------------- */
@@ -178,7 +289,7 @@ static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub
 		asked = json_get_str(memory, "template", asked);
 	jw_open(w, '{');
 	jw_kstr(w, "templateID", asked);
-	jw_kstr(w, "alias", asked);
+	jw_kstr(w, "alias", json_get_str(memory, "alias", asked));
 	jw_kstr(w, "sandboxID", i->id);
 	jw_kstr(w, "clientID", E2B_CLIENT);
 	e2b_time(w, "startedAt", i->created_ns);
@@ -280,7 +391,8 @@ static int connect_to(struct e2b *e2b, struct http_req *req, struct http_res *re
 	if (r == 0)
 		r = e2b_memory(e2b, i.id, &memory, e);
 	if (r == 0)
-		put_sandbox(e2b, res, &i, json_get_str(memory, "template", i.template_));
+		put_sandbox(e2b, res, &i, json_get_str(memory, "template", i.template_),
+			    json_get_str(memory, "alias", json_get_str(memory, "template", i.template_)));
 	return r;
 }
 

@@ -189,7 +189,7 @@ int e2b_watch_dir(void *ctx, struct http_req *req, struct http_res *res, struct 
 	static const struct e2b_stream_events stream_events = { .drained = drained, .gone = gone };
 	struct e2b *e2b = ctx;
 	AUTO(json_free) struct json *j = NULL;
-	AUTO(str_free) char *user = e2b_user(req);
+	AUTO(str_free) char *user = e2b_user(e2b, req);
 	const char *text = http_header(req, "Connect-Timeout-Ms");
 	struct msg_PLACE_DO m = { .what = WIRE_PLACE_WATCH, .user = span_str(user) };
 	struct watching *w;

@@ -182,7 +182,7 @@ static unsigned count(struct e2b *e2b, const char *sandbox)
 /* The agent says at once whether it can. */
 static int ask_agent(struct e2b *e2b, struct http_req *req, const struct json *j, int *ret_fd, struct err *e)
 {
-	AUTO(str_free) char *user = e2b_user(req);
+	AUTO(str_free) char *user = e2b_user(e2b, req);
 	AUTO(buf_fini) struct buf in;
 	struct msg_PLACE_DO m = { .what = WIRE_PLACE_WATCH, .user = span_str(user) };
 	uint64_t until = clock_after_ms(DIAL_MS);

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images of registries as bases of builds. */
+#include "host/api/e2b/work.h"
+
+#include <errno.h>
+
+int work_image(struct work *w, const char *image, struct err *e)
+{
+	(void)w;
+	return err_set(e, -ENOENT, "no-image",
+		       "image '%.80s' is no template here, and no tool that fetches images is installed", image);
+}
