@@ -47,7 +47,7 @@ cat >"$TOP/services/svc.json" <<JSON
 {"secrets": ["TOK"], "private": true, "ca": "$TOP/ca.pem", "vars": {"SVC_URL": "{base}"},
  "routes": [{"upstream": "https://localhost:$port/", "methods": ["GET", "POST"], "paths": ["/**"], "credential": {"as": "bearer"}}]}
 JSON
-start_daemon
+start_daemon --set broker.user=nobody # an account of its own
 berth secret key >host.pub
 printf %s "$token" | "$BERTH_BUILD/berth-seal" seal --to host.pub --name TOK --host "localhost:$port" --for template=base -o tok.sealed
 berth secret add tok.sealed
@@ -60,8 +60,10 @@ grep -q "Bearer \**\"" echoed || fail "it was not sent, or comes back: $(cat ech
 must_fail ask "$other" x # it was not given any
 equal "its variable" "$(berth run "$id" -- sh -c 'echo $SVC_URL')" http://berth.internal/svc
 
-# it dies while the service has not answered yet
 broker_pid() { for p in /proc/[0-9]*; do grep -aqF -- "--state=$STATE" "$p/cmdline" 2>/dev/null && echo "${p#/proc/}"; done; }
+equal "whose it is" "$(stat -c %U "/proc/$(broker_pid)/mem") $(sed -n 's/^Uid:.//p' "/proc/$(broker_pid)/status" | cut -f1)" "root $(id -u nobody)"
+
+# it dies while the service has not answered yet
 equal "one broker" "$(broker_pid | wc -l)" 1
 berth run "$id" -- curl -sS -i --max-time 60 http://berth.internal/svc/hang >hung 2>&1 &
 hung=$!

@@ -26,9 +26,14 @@ deliver() { # a mark: every way that there is
 	printf %s "$mark-env" | seal seal --to host.pub --name "TOKEN_$kind" --deliver env --expires 90d -o e.sealed
 	printf %s "$mark-file" | seal seal --to host.pub --name "cert_$kind" --deliver file -o f.sealed
 	printf %s "$mark-new" | seal seal --to host.pub --name "cert_$kind" --deliver file -o g.sealed
+	printf %s "$mark-brok" | seal seal --to host.pub --name "web_$kind" --host localhost:1 -o w.sealed
+	berth secret add w.sealed
 	berth secret add e.sealed
 	berth secret add <f.sealed
-	first=$(berth create --template mini --secret "cert_$kind" --secret "TOKEN_$kind")
+	first=$(berth create --template mini --secret "cert_$kind" --secret "TOKEN_$kind" --secret "web_$kind")
+	# A use that goes as far as opening the value: nobody listens there, and it is an address of the inside.
+	berth run "$first" -- sh -c 'printf "GET /bearer/localhost:1/ HTTP/1.0\r\n\r\n" | nc 127.19.0.1 80' >>answers
+	grep -q private-address answers || fail "the broker did not try: $(cat answers)"
 	second=$(berth create --template mini)
 	berth run --detach --id holder --secret "TOKEN_$kind" "$second" -- sleep 1000 >/dev/null # it has one as long as it runs
 	equal "it is there" "$(berth run "$first" -- sh -c "wc -c </run/berth/secrets/cert_$kind")" "$(printf %s "$mark-file" | wc -c)"
