@@ -46,8 +46,8 @@ static struct span trim(struct span s)
 {
 	const char *p = s.p;
 
-	while (s.len && (*p == ' ' || *p == '\t'))
-		p++, s.len--;
+	for (; s.len && (*p == ' ' || *p == '\t'); s.len--)
+		p++;
 	while (s.len && (p[s.len - 1] == ' ' || p[s.len - 1] == '\t'))
 		s.len--;
 	return SPAN(p, s.len);
