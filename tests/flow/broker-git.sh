@@ -66,10 +66,10 @@ run sh -c 'cd project && git config user.email t@example.org && git config user.
 	git add . && git commit -qm second && git push -q origin main'
 equal "what was pushed" "$(git -C "$TOP/repos/owner/project.git" log --format=%s main | head -n 1)" second
 equal "on a shallow clone" "$(run sh -c 'git clone -q --depth 1 https://github.com/owner/project shallow && git -C shallow log --format=%s')" second
-equal "what git remembers" "$(run git -C project remote get-url origin)" "http://berth.internal/git/owner/project.git"
+equal "what git remembers" "$(run git -C project remote get-url origin)" "http://berth.internal/git/git/owner/project.git"
 # not by others, and nothing else
-must_fail berth run "$none" -- sh -c 'GIT_TERMINAL_PROMPT=0 timeout 20 git -c url.http://berth.internal/git/.insteadOf=https://github.com/ ls-remote https://github.com/owner/project'
-equal "another path" "$(run curl -s -o /dev/null -w '%{http_code}' http://berth.internal/git/owner/project.git/HEAD)" 403
+must_fail berth run "$none" -- sh -c 'GIT_TERMINAL_PROMPT=0 timeout 20 git -c url.http://berth.internal/git/git/.insteadOf=https://github.com/ ls-remote https://github.com/owner/project'
+equal "another path" "$(run curl -s -o /dev/null -w '%{http_code}' http://berth.internal/git/git/owner/project.git/HEAD)" 403
 # the token is nowhere inside
 run sh -c 'cat project/.git/config; env; cat /proc/*/environ 2>/dev/null; git -C project config --list' >"$TOP/inside"
 if grep -aq "$TOKEN" "$TOP/inside"; then fail "the token is inside"; fi

@@ -22,6 +22,13 @@ equal "everything is replicated" "$(cat "$MNT/$kept/x/f")" y
 berth info "$kept" | grep -q "everything: its agent is too old" || fail "info: $(berth info "$kept")"
 berth kill "$kept"
 
+# A service of the broker needs a newer one; secrets that it was given do not.
+rm "$BERTHD_BROKER_SERVICES"/{basic,header,query}.json
+berth secret key >"$TOP/host.pub"
+printf x | "$BERTH_BUILD/berth-seal" seal --to "$TOP/host.pub" --name WEB --host api.example.org -o "$TOP/web.sealed"
+berth secret add "$TOP/web.sealed"
+refused 1 "of an older version and knows no broker" berth create --template mini --secret WEB
+
 # usable WHAT: all that generation 1 can do.
 usable() {
 	equal "$1: standard input" "$(echo in | berth run "$id" -- cat)" in
