@@ -32,7 +32,6 @@ server.port = $PORT
 server.bind = "127.0.0.1"
 server.modules = ("mod_openssl", "mod_auth", "mod_authn_file", "mod_accesslog", "mod_alias", "mod_setenv", "mod_cgi")
 server.upload-dirs = ("$TOP")
-server.feature-flags = ("server.h2proto" => "disable")
 server.errorlog = "$TOP/lighttpd.log"
 accesslog.filename = "$TOP/access.log"
 ssl.engine = "enable"
@@ -67,6 +66,9 @@ run sh -c 'cd project && git config user.email t@example.org && git config user.
 equal "what was pushed" "$(git -C "$TOP/repos/owner/project.git" log --format=%s main | head -n 1)" second
 equal "on a shallow clone" "$(run sh -c 'git clone -q --depth 1 https://github.com/owner/project shallow && git -C shallow log --format=%s')" second
 equal "what git remembers" "$(run git -C project remote get-url origin)" "http://berth.internal/git/git/owner/project.git"
+# several at once, of a server that may speak HTTP/2
+run sh -c 'for i in 1 2 3 4; do (for k in 1 2 3 4; do git clone -q https://github.com/owner/project "many-$i-$k" || echo failed; done) & done; wait' >"$TOP/many" 2>&1
+[ ! -s "$TOP/many" ] || fail "clones at once: $(cat "$TOP/many")"
 # not by others, and nothing else
 must_fail berth run "$none" -- sh -c 'GIT_TERMINAL_PROMPT=0 timeout 20 git -c url.http://berth.internal/git/git/.insteadOf=https://github.com/ ls-remote https://github.com/owner/project'
 equal "another path" "$(run curl -s -o /dev/null -w '%{http_code}' http://berth.internal/git/git/owner/project.git/HEAD)" 403
