@@ -18,6 +18,19 @@ def save(name, data):
     with open(os.path.join(GOT, name), "ab") as f: f.write(data)
 
 
+def joined(got):
+    """The contents of chunks, wherever some are."""
+    all, at = b"", 0
+    while m := re.compile(rb"([0-9a-f]{1,8})\r\n").search(got, at):
+        n = int(m[1], 16)
+        if got[m.end() + n:m.end() + n + 2] == b"\r\n" and n:
+            all += got[m.end():m.end() + n]
+            at = m.end() + n + 2
+        else:
+            at = m.end()
+    return all
+
+
 def say(data, wait=10, end=True):
     """What comes back on a connection of its own, until it ends or the last answer is whole."""
     s = socket.create_connection(A, wait)
@@ -30,6 +43,7 @@ def say(data, wait=10, end=True):
         pass
     s.close()
     save(CURRENT, got)
+    save(CURRENT, b"\n" + joined(got))  # a value is also one across borders of chunks
     return got
 
 
@@ -82,6 +96,8 @@ def http2_at_once(): return refused(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 def http_0_9(): return refused(b"GET /web/echo\r\n\r\n")
 @way
 def a_host_that_the_file_does_not_name(): return stop(get(b"/any/evil.example/hello"))
+@way
+def a_service_that_leads_elsewhere_than_the_file(): return stop(get(b"/moved/hello"))
 @way
 def a_host_with_a_user(): return stop(get(b"/any/evil.example@localhost/hello"))
 @way
