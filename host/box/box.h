@@ -41,6 +41,8 @@ struct box_spec {
 	bool net;  /* it has a network beside its loopback */
 	bool laid; /* the workspace's disk is what base_lay() made for it */
 	enum priv_root root;
+	const struct priv_volume *volumes;
+	uint32_t n_volumes;
 };
 
 struct box_started {

@@ -54,8 +54,11 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 		.root = spec->root,
 		.net = spec->net,
 	};
+	uint32_t i;
 	int r;
 
+	for (i = 0; i < spec->n_volumes && i < PRIV_VOLUMES_MAX; i++)
+		p.volumes[p.n_volumes++] = spec->volumes[i];
 	if (str_copy(p.id, sizeof(p.id), spec->id) < 0 ||
 	    str_copy(p.template_, sizeof(p.template_), spec->template_) < 0)
 		return err_set(e, -EINVAL, "bad-name", "a name is too long");

@@ -53,6 +53,7 @@ static bool weak_mount(const char *to)
 static void put_mounts(struct json *j, const struct bundle *b)
 {
 	char options[128];
+	uint32_t k;
 	size_t i;
 
 	json_open(j, "mounts", '[');
@@ -70,6 +71,11 @@ static void put_mounts(struct json *j, const struct bundle *b)
 	put_mount(j, "/tmp", "tmpfs", "tmpfs", options);
 	put_mount(j, "/workspace", "bind", b->workspace,
 		  weak(WEAK_SETUID) ? "bind rw nodev" : "bind rw nosuid nodev");
+	for (k = 0; k < b->n_volumes; k++) {
+		AUTO(str_free) char *from = str_printf("%s/vol%u", b->box, k);
+
+		put_mount(j, b->volumes[k].path, "bind", from, "bind rw nosuid nodev");
+	}
 	put_mount(j, "/.berth/agent", "bind", b->agent,
 		  weak(WEAK_EXE) ? "bind rw" : "bind ro nosuid nodev");
 	json_close(j, ']');

@@ -7,6 +7,8 @@
 #include "host/priv/json.h"
 
 #include <stdbool.h>
+#include "host/priv/priv.h"
+
 #include <stdint.h>
 
 enum { BUNDLE_OOM_SCORE = 500 };
@@ -18,6 +20,9 @@ struct bundle {
 	const char *agent;
 	const char *userns; /* path of the user namespace to join */
 	const char *netns;  /* of the network namespace; NULL: a new one with a loopback alone */
+	const char *box; /* in which the volumes are, vol0 and on */
+	const struct priv_volume *volumes;
+	uint32_t n_volumes;
 	uint32_t uid_base;
 	uint64_t memory_b;
 	bool fanotify, oom; /* descriptors 5 and 6 are there */

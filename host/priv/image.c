@@ -255,6 +255,21 @@ static int holds(int loop, const struct stat *st)
 	return info.lo_inode == st->st_ino && info.lo_device == st->st_dev;
 }
 
+int image_share(int dirfd, const char *name, int loop, int *ret_mount, struct err *e)
+{
+	AUTO(fd_close) int fd = -1;
+	struct stat st;
+	char path[64];
+	int r;
+
+	snprintf(path, sizeof(path), "/dev/loop%d", loop);
+	fd = loop < 0 || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || !holds(fd, &st))
+		return err_set(e, -ENOENT, "not-mounted", "it is not mounted");
+	r = mount_loop(IMAGE_WORKSPACE, loop, ret_mount); /* while it is open here it does not change */
+	return r < 0 ? err_sys(e, r, "mounting %s once more", name) : 0;
+}
+
 int image_release(int dirfd, const char *name, int loop, struct err *e)
 {
 	const struct timespec nap = {.tv_nsec = 500000};

@@ -20,6 +20,7 @@
 #include "host/priv/bundle.h"
 #include "host/priv/idmap.h"
 #include "host/priv/image.h"
+#include "host/priv/record.h"
 #include "host/priv/run.h"
 #include "host/priv/template.h"
 #include "host/priv/tree.h"
@@ -272,9 +273,42 @@ static int step_watch(struct maker *m, struct err *e)
 	return 0;
 }
 
+static int mount_volume(struct maker *m, uint32_t i, struct err *e)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)m->userns};
+	const char *id = m->spec->volumes[i].box;
+	AUTO(fd_close) int dir = openat(m->host.boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int tree = -1;
+	struct record rec = RECORD_NULL;
+	char to[16];
+	int r = dir < 0 ? -errno : record_read(dir, &rec);
+
+	if (r == 0)
+		r = image_share(dir, "ws.img", rec.loops[0], &tree, e);
+	if (r == 0 && mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		r = -errno;
+	snprintf(to, sizeof(to), "vol%u", i);
+	if (r == 0 && (mkdir(to, 0711) < 0 || move_mount(tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH) < 0))
+		r = -errno;
+	return r < 0 ? err_set(e, r, "no-volume", "the volume for %.100s cannot be mounted: %s",
+			       m->spec->volumes[i].path, err_name(r))
+		     : 0;
+}
+
+static int step_volumes(struct maker *m, struct err *e)
+{
+	uint32_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < m->spec->n_volumes; i++)
+		r = mount_volume(m, i, e);
+	return r;
+}
+
 static int step_bundle(struct maker *m, struct err *e)
 {
-	AUTO(str_free) char *root = str_printf("%s/boxes/%s/root", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *box = str_printf("%s/boxes/%s", m->host.conf.state_dir, m->spec->id);
+	AUTO(str_free) char *root = str_printf("%s/root", box);
 	AUTO(str_free) char *ws = str_printf("%s/boxes/%s/ws", m->host.conf.state_dir, m->spec->id);
 	AUTO(str_free) char *agent = str_printf("%s/agent", m->host.conf.state_dir);
 	AUTO(fd_close) int fd = openat(AT_FDCWD, "config.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -287,6 +321,9 @@ static int step_bundle(struct maker *m, struct err *e)
 				.netns = m->netns >= 0 ? NETNS_PATH : NULL,
 				.uid_base = m->base,
 				.memory_b = m->spec->memory_b,
+				.box = box,
+				.n_volumes = m->spec->n_volumes,
+				.volumes = m->spec->volumes,
 				.fanotify = m->fan_fd >= 0,
 				.oom = m->oom_fd >= 0};
 	int r;
@@ -372,7 +409,7 @@ static const struct {
 } steps[] = {
 	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"idmap", step_idmap}, {"workspace", step_workspace},
 	{"disk", step_disk},	 {"template", step_template},	{"overlay", step_overlay},     {"watch", step_watch},
-	{"bundle", step_bundle}, {"runtime", step_runtime},
+	{"volumes", step_volumes}, {"bundle", step_bundle}, {"runtime", step_runtime},
 };
 
 unsigned maker_steps(void)

@@ -409,3 +409,23 @@ int priv_template_remove(struct priv *priv, const char *name, struct err *e)
 
 	return r < 0 ? r : call(priv, REQ_TEMPLATE_REMOVE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
 }
+
+bool priv_volume_path(const char *path)
+{
+	static const char *const taken[] = {"/proc", "/sys", "/dev", "/run", "/.berth", "/workspace"};
+	size_t i, n = strlen(path);
+	const char *p;
+
+	if (path[0] != '/' || n < 2 || n > PRIV_PATH_MAX || path[n - 1] == '/')
+		return false;
+	for (i = 0; i < ARRAY_LEN(taken); i++)
+		if (str_starts(path, taken[i]) &&
+		    (path[strlen(taken[i])] == '\0' || path[strlen(taken[i])] == '/'))
+			return false;
+	for (p = path; *p; p += strcspn(p, "/")) {
+		n = strcspn(++p, "/");
+		if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+			return false;
+	}
+	return true;
+}

@@ -117,6 +117,14 @@ enum priv_root {
 /* Which of the disks of a sandbox. */
 enum priv_disk { PRIV_DISK_NONE, PRIV_DISK_WORKSPACE, PRIV_DISK_ROOT };
 
+enum { PRIV_VOLUMES_MAX = 8 };
+
+/* The workspace of another sandbox, which runs, at an absolute path of this one: one file system, seen by both. */
+struct priv_volume {
+	char box[PRIV_ID_MAX + 1];
+	char path[PRIV_PATH_MAX + 1];
+};
+
 struct priv_box_spec {
 	char id[PRIV_ID_MAX + 1];	/* str_is_id */
 	char template_[PRIV_ID_MAX + 1]; /* str_is_id; ignored by the fake kind */
@@ -126,6 +134,8 @@ struct priv_box_spec {
 	uint32_t cpu_milli, pids;
 	uint32_t laid; /* the workspace's image is what priv_base_lay() copied for it */
 	uint32_t root; /* enum priv_root */
+	uint32_t n_volumes;
+	struct priv_volume volumes[PRIV_VOLUMES_MAX];
 	uint32_t net;  /* it has a network beside its loopback; what it may reach says priv_net_policy() */
 };
 
@@ -173,6 +183,9 @@ int priv_base_keep(struct priv *priv, const char *id, const char *name, enum pri
 int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e) MUST_CHECK;
 /** priv_base_drop() - Return: 0, also when there is none. */
 int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
+
+/** priv_volume_path() - may a volume be mounted there? Absolute, clean, and nothing that every sandbox has. */
+bool priv_volume_path(const char *path);
 
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
  * an end that was cut off has left, but for the image; and what was laid out for none: at start. */

@@ -120,6 +120,17 @@ static int check_limits(const struct priv_box_spec *s, struct err *e)
 	return 0;
 }
 
+static bool volumes_ok(const struct priv_box_spec *s)
+{
+	uint32_t i;
+
+	for (i = 0; i < s->n_volumes && i < PRIV_VOLUMES_MAX; i++)
+		if (!id_ok(s->volumes[i].box, sizeof(s->volumes[i].box)) || !FIELD_OK(s->volumes[i].path) ||
+		    !priv_volume_path(s->volumes[i].path))
+			return false;
+	return s->n_volumes <= PRIV_VOLUMES_MAX;
+}
+
 static int check_box(const struct host *h, const struct priv_box_spec *s, struct err *e)
 {
 	if (!id_ok(s->id, sizeof(s->id)))
@@ -132,6 +143,8 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 		return refuse(e, "kind of sandbox");
 	if (!id_ok(s->template_, sizeof(s->template_)))
 		return refuse(e, "name of the template");
+	if (!volumes_ok(s))
+		return refuse(e, "volumes of the sandbox");
 	if (s->range >= h->conf.ranges)
 		return refuse(e, "index of the id range");
 	return check_limits(s, e);

@@ -278,6 +278,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 {
 	struct sandbox *s = NEW(struct sandbox);
 	struct hub_create with = *what;
+	uint32_t i;
 	int r;
 
 	s->hub = hub;
@@ -287,6 +288,8 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	random_bytes(s->token, sizeof(s->token));
 	s->no_wait = what->no_wait && what->from;
 	r = what->from ? from_begin(hub, what, s, &with, e) : 0;
+	for (i = 0; i < what->n_volumes && i < PRIV_VOLUMES_MAX; i++)
+		s->volumes[s->n_volumes++] = what->volumes[i];
 	if (r == 0 && what->root)
 		r = layer_set(s, what->root, e);
 	if (r == 0)

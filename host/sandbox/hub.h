@@ -122,6 +122,8 @@ struct hub_create {
 	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	const struct policy *network; /* what it may reach; NULL: as the configuration says */
+	const struct priv_volume *volumes; /* workspaces of other sandboxes, which run, at paths of this one */
+	uint32_t n_volumes;		   /* at most PRIV_VOLUMES_MAX */
 	const char *root; /* what was written outside of its workspace may be kept: hub_keep_root(). "": nothing yet;
 			   * else the name of what was kept and is to go on with; NULL: an ordinary one */
 	struct span

@@ -221,6 +221,8 @@ int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 		.net = s->has_network,
 		.laid = s->is_laid,
 		.root = s->root,
+		.volumes = s->volumes,
+		.n_volumes = s->n_volumes,
 	};
 	int r = layer_begin(s, e);
 

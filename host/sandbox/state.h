@@ -36,6 +36,8 @@ struct sandbox {
 	bool has_from; /* read from a record: its files were still being laid out */
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
+	struct priv_volume volumes[PRIV_VOLUMES_MAX]; /* while it is made, as the next */
+	uint32_t n_volumes;
 	enum priv_root root;
 	char root_from[2 * DIGEST_LEN + 1]; /* with ROOT_LAID: the base of it */
 	char root_to[2 * DIGEST_LEN + 1];   /* as what it is kept when it ends; "": not; of who ends it */

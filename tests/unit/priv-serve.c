@@ -329,3 +329,18 @@ Test(priv_serve, refuses_a_state_directory_that_others_prepared)
 	cr_expect_str_eq(e.slug, "state-dir-private");
 	chmod(rig.dir, 0711);
 }
+
+Test(priv_serve, volumes_go_where_nothing_of_ours_is)
+{
+	static const char *const good[] = { "/data", "/a/b.c/d", "/tmp/x", "/workspaces", "/home/user/v" };
+	static const char *const bad[] = {
+		"",	 "/",	    "data",   "/a/",	  "/a//b",  "/a/./b",	     "/a/../b",	   "/..",
+		"/proc", "/proc/x", "/sys/a", "/dev/shm", "/run/x", "/.berth/agent", "/workspace", "/workspace/x"
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(good); i++)
+		cr_expect(priv_volume_path(good[i]), "%s", good[i]);
+	for (i = 0; i < ARRAY_LEN(bad); i++)
+		cr_expect(!priv_volume_path(bad[i]), "%s", bad[i]);
+}
