@@ -204,7 +204,7 @@ await step('setTimeout', async () => {
 await step('getMetrics', async () => {
   if (!has(s, 'getMetrics')) return 'none'
   const m = await s.getMetrics()
-  assert(m.length === 1 && m[0].memTotal > 0 && m[0].diskTotal > 0, JSON.stringify(m))
+  assert(m.length >= 1 && m[0].memTotal > 0 && m[0].diskTotal > 0, JSON.stringify(m))
 })
 await step('Sandbox.list', async () => {
   const other = await Sandbox.create('base', { metadata: { who: pkg }, timeoutMs: 60_000 })

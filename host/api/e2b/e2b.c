@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "host/api/e2b/template.h"
+#include "host/api/e2b/volume.h"
 #include "seal/digest.h"
 
 #include <errno.h>
@@ -57,15 +58,25 @@ static const struct http_route control[] = {
 	{ "GET", "/templates/{}/files/{}", e2b_file_link, ACCESS_RUN, NULL },
 	{ "GET", "/templates/{}/builds/{}/status", e2b_build_status, ACCESS_READ, NULL },
 	{ "GET", "/templates/{}/builds/{}/logs", e2b_build_logs, ACCESS_READ, NULL },
-	{ "POST", "/volumes", e2b_missing, ACCESS_RUN, NULL },
-	{ "GET", "/volumes", e2b_missing, ACCESS_READ, NULL },
-	{ "GET", "/volumes/{}", e2b_missing, ACCESS_READ, NULL },
-	{ "DELETE", "/volumes/{}", e2b_missing, ACCESS_RUN, NULL },
+	{ "POST", "/volumes", e2b_volume_create, ACCESS_RUN, NULL },
+	{ "GET", "/volumes", e2b_volume_list, ACCESS_READ, NULL },
+	{ "GET", "/volumes/{}", e2b_volume_get, ACCESS_FILES, NULL },
+	{ "DELETE", "/volumes/{}", e2b_volume_remove, ACCESS_RUN, NULL },
 	{ "POST", "/secrets", e2b_missing, ACCESS_RUN, NULL },
 	{ "GET", "/secrets", e2b_missing, ACCESS_READ, NULL },
 	{ "GET", "/secrets/{}", e2b_missing, ACCESS_READ, NULL },
 	{ "POST", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
 	{ "DELETE", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
+};
+
+static const struct http_route content[] = {
+	{ "GET", "/volumecontent/{}/dir", e2b_content_list, 0, NULL },
+	{ "POST", "/volumecontent/{}/dir", e2b_content_make, 0, NULL },
+	{ "GET", "/volumecontent/{}/path", e2b_content_stat, 0, NULL },
+	{ "PATCH", "/volumecontent/{}/path", e2b_content_change, 0, NULL },
+	{ "DELETE", "/volumecontent/{}/path", e2b_content_remove, 0, NULL },
+	{ "GET", "/volumecontent/{}/file", e2b_content_read, 0, NULL },
+	{ "PUT", "/volumecontent/{}/file", e2b_content_write, 0, NULL },
 };
 
 static const struct http_route door[] = {
@@ -426,6 +437,9 @@ void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS])
 				      .lenient = true };
 	ret[2] = (struct http_front){ .routes = &uploads, .n = 1, .ctx = e, .is_mine = e2b_is_upload,
 				      .admit = e2b_admit_upload, .put_error = control_error, .lenient = true };
+	ret[4] = (struct http_front){ .routes = content, .n = ARRAY_LEN(content), .ctx = e,
+				      .is_mine = e2b_is_content, .admit = e2b_admit_content, .prepare = prepare,
+				      .finish = end_turn, .put_error = e2b_content_error, .lenient = true };
 	ret[3] = (struct http_front){ .routes = control, .n = ARRAY_LEN(control), .ctx = e, .is_mine = is_of_control,
 				      .put_error = control_error, .lenient = true };
 }
@@ -447,7 +461,8 @@ bool e2b_is_ours(struct http_req *req, const struct hub_info *i)
 {
 	const struct http_who *who = http_who(req);
 
-	return (!who->id[0] || str_eq(who->id, i->owner)) && !str_starts(i->name, BUILD_SANDBOX);
+	return (!who->id[0] || str_eq(who->id, i->owner)) && !str_starts(i->name, BUILD_SANDBOX) &&
+	       !str_starts(i->name, VOLUME_SANDBOX);
 }
 
 int e2b_find(struct e2b *e2b, struct http_req *req, struct hub_info *ret, struct err *e)
@@ -547,17 +562,21 @@ void e2b_open_remove(struct e2b_open *o)
 
 int e2b_init(struct e2b *e2b, struct err *e)
 {
+	int r;
+
 	lock_init(&e2b->lock, "e2b", LOCK_SANDBOX);
 	list_init(&e2b->procs);
 	list_init(&e2b->waiting);
 	list_init(&e2b->opens);
 	list_init(&e2b->watchers);
-	return templates_begin(e2b, e);
+	r = templates_begin(e2b, e);
+	return r < 0 ? r : volumes_begin(e2b, e);
 }
 
 void e2b_fini(struct e2b *e)
 {
 	templates_fini(e);
+	volumes_fini(e);
 	loop_sync(e->loop); /* who followed a process is let go of there */
 	e2b_watchers_end(e);
 	map_fini(&e->working_for);

@@ -17,6 +17,7 @@
 #include "loop/loop.h"
 
 struct template;
+struct volume;
 
 struct e2b {
 	struct hub *hub;
@@ -36,6 +37,11 @@ struct e2b {
 		struct template **v; /* guarded by lock */
 		size_t len, cap;
 	} templates;
+	struct {
+		struct lock lock;
+		struct volume **v; /* guarded by lock */
+		size_t len, cap;
+	} volumes;
 	uint8_t upload_secret[32];
 	struct pool *builders, *starters; /* builds; sandboxes that have something to start with */
 	bool stopping; /* atomic: whatever takes long ends */
@@ -55,7 +61,7 @@ struct e2b {
 /** e2b_init() - @e has hub and loop. e2b_fronts() - the sets of routes, the sandboxes' first. e2b_fini() also after a
  * failure. Return: 0 or -errno. */
 int e2b_init(struct e2b *e2b, struct err *e) MUST_CHECK;
-enum { E2B_FRONTS = 4 };
+enum { E2B_FRONTS = 5 };
 void e2b_fronts(struct e2b *e, struct http_front ret[E2B_FRONTS]);
 /** e2b_end() - whoever follows a process hears the end. Any thread, before http_stop(). e2b_fini() - after it. */
 void e2b_end(struct e2b *e);
@@ -79,6 +85,12 @@ http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout
 /* Templates: templates.c, uploads.c. */
 http_handler e2b_template_request, e2b_template_trigger, e2b_template_get, e2b_template_patch, e2b_tags_assign,
 	e2b_tags_remove, e2b_tags_list, e2b_build_status, e2b_build_logs, e2b_file_link, e2b_file_upload;
+/* Volumes: volumes.c, content.c. */
+http_handler e2b_volume_create, e2b_volume_list, e2b_volume_get, e2b_volume_remove, e2b_content_list, e2b_content_make,
+	e2b_content_stat, e2b_content_change, e2b_content_remove, e2b_content_read, e2b_content_write;
+bool e2b_is_content(void *ctx, struct http_req *req);
+int e2b_admit_content(void *ctx, struct http_req *req, struct http_who *ret, struct err *e);
+void e2b_content_error(void *ctx, struct http_req *req, struct http_res *res, const struct err *e);
 bool e2b_is_upload(void *ctx, struct http_req *req);
 int e2b_admit_upload(void *ctx, struct http_req *req, struct http_who *ret, struct err *e);
 /* The sandbox's own: process.c, files.c. */
@@ -126,6 +138,15 @@ struct msg_PLACE_EVENT;
 /* An event of a watch as its object. */
 void e2b_put_place_event(struct json_writer *w, const struct msg_PLACE_EVENT *m, bool with_entry);
 void e2b_watchers_end(struct e2b *e2b); /* when the loop has let go of all */
+struct msg_PLACE_DO;
+/* Files of the sandbox of a request: files.c. One thing that answers with entries (@fn may be NULL); the answer is a
+ * file; a file is written. */
+int e2b_place(struct e2b *e2b, struct http_req *req, const struct msg_PLACE_DO *m,
+	      int (*fn)(void *ctx, const struct msg_PLACE_ENTRY *en), void *ctx, struct err *e) MUST_CHECK;
+int e2b_file_send(struct e2b *e2b, struct http_req *req, struct http_res *res, const char *path, const char *user,
+		  struct err *e) MUST_CHECK;
+int e2b_file_take(struct e2b *e2b, struct http_req *req, const char *path, const char *user, struct span data,
+		  struct err *e) MUST_CHECK;
 void e2b_put_entry(struct json_writer *w, const struct msg_PLACE_ENTRY *en);
 struct hub_stats;
 void e2b_put_metric(struct json_writer *w, const struct hub_stats *s);

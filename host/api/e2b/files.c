@@ -159,42 +159,61 @@ void e2b_put_entry(struct json_writer *w, const struct msg_PLACE_ENTRY *en)
 
 /* --- calls -------------------------------------------------------------------------------------------------------- */
 
-static int call(struct e2b *e2b, struct http_req *req, struct msg_PLACE_DO *m, struct http_res *res, struct err *e)
+int e2b_place(struct e2b *e2b, struct http_req *req, const struct msg_PLACE_DO *m,
+	      int (*fn)(void *ctx, const struct msg_PLACE_ENTRY *en), void *ctx, struct err *e)
 {
-	struct json_writer w = { .b = &res->body };
-	AUTO(str_free) char *user = e2b_user(e2b, req);
 	struct msg_PLACE_ENTRY en;
 	struct msg_PLACE_IS is;
 	struct frame f;
 	struct talk t;
-	bool many = m->what == WIRE_PLACE_LIST;
-	int r;
+	int r = talk_begin(e2b, req, m, &t, e);
 
-	m->user = span_str(user);
-	r = talk_begin(e2b, req, m, &t, e);
-	jw_open(&w, '{');
-	if (many) {
-		jw_key(&w, "entries");
-		jw_open(&w, '[');
-	}
 	for (is.more = 1; r == 0 && is.more;) {
 		r = talk_next(&t, &f, e);
 		if (r == 0)
 			r = frame_as(&f, MSG_PLACE_IS, &is, e);
-		while (r == 0 && msg_rec_next(&is.entries, MSG_PLACE_ENTRY, &en)) {
-			if (!many)
-				jw_key(&w, "entry");
-			e2b_put_entry(&w, &en);
-		}
-		if (r == 0 && res->body.failed)
+		while (r == 0 && msg_rec_next(&is.entries, MSG_PLACE_ENTRY, &en))
+			r = fn ? fn(ctx, &en) : 0;
+		if (r == -E2BIG && !e->code)
 			r = err_set(e, -E2BIG, "answer-too-large", "the answer is too large");
 		if (r == 0)
 			frame_consume(&t.in, &f);
 	}
-	if (many)
-		jw_close(&w, ']');
-	jw_close(&w, '}');
 	talk_end(&t);
+	return r;
+}
+
+struct entries {
+	struct json_writer w;
+	bool many;
+};
+
+static int add_entry(void *ctx, const struct msg_PLACE_ENTRY *en)
+{
+	struct entries *all = ctx;
+
+	if (!all->many)
+		jw_key(&all->w, "entry");
+	e2b_put_entry(&all->w, en);
+	return all->w.b->failed ? -E2BIG : 0;
+}
+
+static int call(struct e2b *e2b, struct http_req *req, struct msg_PLACE_DO *m, struct http_res *res, struct err *e)
+{
+	struct entries all = { .w = { .b = &res->body }, .many = m->what == WIRE_PLACE_LIST };
+	AUTO(str_free) char *user = e2b_user(e2b, req);
+	int r;
+
+	m->user = span_str(user);
+	jw_open(&all.w, '{');
+	if (all.many) {
+		jw_key(&all.w, "entries");
+		jw_open(&all.w, '[');
+	}
+	r = e2b_place(e2b, req, m, add_entry, &all, e);
+	if (all.many)
+		jw_close(&all.w, ']');
+	jw_close(&all.w, '}');
 	return r;
 }
 
@@ -319,14 +338,13 @@ static int look(struct e2b *e2b, struct http_req *req, struct http_res *res, str
 	return r;
 }
 
-int e2b_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+int e2b_file_send(struct e2b *e2b, struct http_req *req, struct http_res *res, const char *path, const char *user,
+		  struct err *e)
 {
-	struct e2b *e2b = ctx;
-	const char *path = http_query(req, "path"), *slash = path ? strrchr(path, '/') : NULL;
-	AUTO(str_free) char *user = user_of(e2b, req);
-	AUTO(str_free) char *named = str_printf("inline; filename=\"%s\"", slash ? slash + 1 : path ? path : "");
+	const char *slash = strrchr(path, '/');
+	AUTO(str_free) char *named = str_printf("inline; filename=\"%s\"", slash ? slash + 1 : path);
 	AUTO(fd_close) int spool = -1;
-	struct msg_PLACE_DO m = { .user = span_str(user), .path = span_str(path ? path : "") };
+	struct msg_PLACE_DO m = { .user = span_str(user), .path = span_str(path) };
 	struct frame f;
 	struct talk t;
 	uint64_t n = 0;
@@ -359,6 +377,14 @@ int e2b_file_get(void *ctx, struct http_req *req, struct http_res *res, struct e
 	return 0;
 }
 
+int e2b_file_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	const char *path = http_query(req, "path");
+	AUTO(str_free) char *user = user_of(ctx, req);
+
+	return e2b_file_send(ctx, req, res, path ? path : "", user, e);
+}
+
 /* --- in ----------------------------------------------------------------------------------------------------------- */
 
 /* The headers X-Metadata-NAME, as NAME=VALUE. */
@@ -382,10 +408,9 @@ static int note_meta(void *ctx, const char *name, const char *value)
 	return msg_list_str(to, span_str(pair));
 }
 
-static int put_file(struct e2b *e2b, struct http_req *req, const char *path, struct span data, struct json_writer *w,
-		    struct err *e)
+static int put_file(struct e2b *e2b, struct http_req *req, const char *path, const char *user, struct span data,
+		    struct json_writer *w, struct err *e)
 {
-	AUTO(str_free) char *user = user_of(e2b, req);
 	struct msg_PLACE_DO m = { .what = WIRE_PLACE_WRITE, .user = span_str(user), .path = span_str(path) };
 	struct msg_PLACE_END end = { 0 };
 	struct msg_PLACE_ENTRY en = { .mode = 0 };
@@ -436,10 +461,25 @@ static int put_file(struct e2b *e2b, struct http_req *req, const char *path, str
 	return r < 0 && !e->code ? err_sys(e, r, "writing %.160s", path) : r;
 }
 
+int e2b_file_take(struct e2b *e2b, struct http_req *req, const char *path, const char *user, struct span data,
+		  struct err *e)
+{
+	struct json_writer w;
+	struct buf unused;
+	int r;
+
+	buf_init(&unused, 64 * 1024);
+	w = (struct json_writer){ .b = &unused };
+	r = put_file(e2b, req, path, user, data, &w, e);
+	buf_fini(&unused);
+	return r;
+}
+
 static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, const char *type, struct json_writer *w,
 		     struct err *e)
 {
 	const char *path = http_query(req, "path");
+	AUTO(str_free) char *user = user_of(e2b, req);
 	VEC(char *) seen = { 0 };
 	struct multipart m;
 	struct part part;
@@ -465,7 +505,7 @@ static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, co
 			r = err_set(e, -EINVAL, "bad-request", "a part without a path");
 		vec_push(&seen, must_strdup(to));
 		if (r == 0)
-			r = put_file(e2b, req, to, part.data, w, e);
+			r = put_file(e2b, req, to, user, part.data, w, e);
 	}
 	if (r == 0 && m.is_bad)
 		r = err_set(e, -EINVAL, "bad-request", "a multipart body that does not end");
@@ -503,6 +543,7 @@ int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct e
 	struct json_writer w = { .b = &res->body };
 	const char *type = http_header(req, "Content-Type"), *path = http_query(req, "path");
 	const char *coding = http_header(req, "Content-Encoding");
+	AUTO(str_free) char *user = user_of(ctx, req);
 	uint64_t size;
 	int fd, r = 0;
 	struct span body = http_body(req, &fd, &size);
@@ -529,7 +570,7 @@ int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct e
 	else if (!path || !*path)
 		r = err_set(e, -EINVAL, "bad-request", "a path is needed");
 	else
-		r = put_file(ctx, req, path, body, &w, e);
+		r = put_file(ctx, req, path, user, body, &w, e);
 	jw_close(&w, ']');
 	if (map != MAP_FAILED)
 		munmap(map, size);

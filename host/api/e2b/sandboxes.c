@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "host/api/e2b/template.h"
+#include "host/api/e2b/volume.h"
 
 #include "host/net/policy.h"
 
@@ -59,7 +60,7 @@ static int put_strings(struct json_writer *w, const struct json *j, const char *
 /* What was asked for and would be silently left out. */
 static int refuse_missing(const struct json *j, struct err *e)
 {
-	static const char *const objects[] = { "mcp", "iam", "volumeMounts" };
+	static const char *const objects[] = { "mcp", "iam" };
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(objects); i++)
@@ -131,12 +132,15 @@ struct making {
 	struct buf meta, door;
 	struct policy network;
 	struct hub_create what;
+	struct priv_volume volumes[PRIV_VOLUMES_MAX];
+	struct buf mounts; /* JSON of them */
 };
 
 static void making_free(struct making *m)
 {
 	buf_fini(&m->meta);
 	buf_fini(&m->door);
+	buf_fini(&m->mounts);
 	policy_fini(&m->network);
 	step_state_fini(&m->state);
 	json_free(&m->body);
@@ -179,6 +183,8 @@ static int remember(struct making *m, struct err *e)
 		}
 		jw_close(&w, '}');
 	}
+	jw_key(&w, "volumeMounts");
+	jw_raw(&w, buf_span(&m->mounts));
 	jw_key(&w, "autoResume");
 	jw_bool(&w, json_get_bool(json_get(m->body, "autoResume"), "enabled", false));
 	jw_close(&w, '}');
@@ -211,6 +217,9 @@ static int read_request(struct making *m, struct err *e)
 		r = put_strings(&w, j, "metadata", e);
 	if (r == 0 && m->meta.failed)
 		r = err_set(e, -EINVAL, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
+	if (r == 0)
+		r = volumes_mount(e2b, http_who(m->req)->id, json_get(j, "volumeMounts"), &m->what, m->volumes,
+				  &m->mounts, e);
 	if (r == 0)
 		r = remember(m, e);
 	if (r == 0)
@@ -265,6 +274,7 @@ int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err
 	*m = (struct making){ .e2b = e2b, .req = req, .res = res, .network = POLICY_NULL };
 	buf_init(&m->meta, HUB_META_MAX);
 	buf_init(&m->door, HUB_DOOR_MAX);
+	buf_init(&m->mounts, HUB_DOOR_MAX / 2);
 	r = read_request(m, e);
 	if (r == 0 && begin_is_wanted(m->config)) {
 		pool_run(e2b->starters, make_later, m);
@@ -277,6 +287,21 @@ int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err
 }
 
 /* --- one that is there -------------------------------------------------------------------------------------------- */
+
+static void put_mounts(struct json_writer *w, const struct json *mounts)
+{
+	size_t i;
+
+	jw_key(w, "volumeMounts");
+	jw_open(w, '[');
+	for (i = 0; i < json_len(mounts); i++) {
+		jw_open(w, '{');
+		jw_kstr(w, "name", json_get_str(json_at(mounts, i), "name", ""));
+		jw_kstr(w, "path", json_get_str(json_at(mounts, i), "path", ""));
+		jw_close(w, '}');
+	}
+	jw_close(w, ']');
+}
 
 static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, bool all)
 {
@@ -299,6 +324,7 @@ static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub
 	jw_ku64(w, "diskSizeMB", i->workspace_b >> 20);
 	jw_kstr(w, "state", i->state == SANDBOX_PAUSED || i->state == SANDBOX_PAUSING ? "paused" : "running");
 	jw_kstr(w, "envdVersion", E2B_VERSION);
+	put_mounts(w, json_get(memory, "volumeMounts"));
 	jw_key(w, "metadata");
 	buf_init(&meta, HUB_META_MAX + 1);
 	if (hub_meta(e2b->hub, i->id, &meta, NULL) < 0 || !buf_len(&meta))

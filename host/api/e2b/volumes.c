@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A volume is the workspace of a sandbox in which nothing runs but its agent; other sandboxes have the same file system
+ * mounted where they asked for it. So what is written is told to the store and shown on the mount like any workspace,
+ * by whomever it was written. The sandbox lives as long as the volume; one that did not outlive something (a reboot) is
+ * followed by another that begins with its files.
+ */
+#include "host/api/e2b/volume.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/vec.h"
+#include "host/net/policy.h"
+#include "seal/digest.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { RECORD_MAX = 4096, PIDS = 64, CPU_MILLI = 1000 };
+
+static const uint64_t MEMORY_B = 256 * 1024 * 1024;
+
+static int no_volume(const char *what, struct err *e)
+{
+	return err_set(e, -ENOENT, "no-such-volume", "volume '%.80s' not found", what);
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+/* The lock is held. */
+static struct volume *find(struct e2b *e2b, const char *owner, const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < e2b->volumes.len; i++) {
+		struct volume *v = e2b->volumes.v[i];
+
+		if ((!owner[0] || str_eq(owner, v->owner)) && (str_eq(v->id, what) || str_eq(v->name, what)))
+			return v;
+	}
+	return NULL;
+}
+
+static unsigned owned(struct e2b *e2b, const char *owner)
+{
+	unsigned n = 0;
+	size_t i;
+
+	for (i = 0; i < e2b->volumes.len; i++)
+		n += str_eq(e2b->volumes.v[i]->owner, owner);
+	return n;
+}
+
+static void take_out(struct e2b *e2b, struct volume *v)
+{
+	size_t i;
+
+	lock_take(&e2b->volumes.lock);
+	for (i = 0; i < e2b->volumes.len && e2b->volumes.v[i] != v;)
+		i++;
+	memmove(&e2b->volumes.v[i], &e2b->volumes.v[i + 1], (--e2b->volumes.len - i) * sizeof(e2b->volumes.v[0]));
+	lock_drop(&e2b->volumes.lock);
+}
+
+static char *path_of(struct e2b *e2b, const char *id)
+{
+	return str_printf("%s/volumes/%s.json", e2b->build_dir, id);
+}
+
+static int save(struct e2b *e2b, const struct volume *v, struct err *e)
+{
+	AUTO(str_free) char *path = path_of(e2b, v->id);
+	struct json_writer w;
+	struct buf b;
+	int r;
+
+	buf_init(&b, RECORD_MAX);
+	w = (struct json_writer){ .b = &b };
+	jw_open(&w, '{');
+	jw_kstr(&w, "id", v->id);
+	jw_kstr(&w, "owner", v->owner);
+	jw_kstr(&w, "name", v->name);
+	jw_kstr(&w, "token", v->token);
+	jw_kstr(&w, "box", v->box);
+	jw_close(&w, '}');
+	r = b.failed ? -E2BIG : io_write_file(AT_FDCWD, path, buf_span(&b).p, buf_len(&b), 0600);
+	buf_fini(&b);
+	return r < 0 ? err_sys(e, r, "writing what is known of volume %s", v->name) : 0;
+}
+
+static void read_one(struct e2b *e2b, int dir, const char *name)
+{
+	AUTO(json_free) struct json *j = NULL;
+	struct volume *v;
+	struct buf b;
+	int r;
+
+	buf_init(&b, RECORD_MAX);
+	r = io_read_file(dir, name, &b);
+	if (r == 0)
+		r = json_parse(buf_span(&b), &j, NULL);
+	buf_fini(&b);
+	if (r < 0) {
+		log_warn("e2b", "what is known of a volume cannot be read", "file=%s", name);
+		return;
+	}
+	v = NEW(struct volume);
+	snprintf(v->id, sizeof(v->id), "%s", json_get_str(j, "id", ""));
+	snprintf(v->owner, sizeof(v->owner), "%s", json_get_str(j, "owner", ""));
+	snprintf(v->name, sizeof(v->name), "%s", json_get_str(j, "name", ""));
+	snprintf(v->token, sizeof(v->token), "%s", json_get_str(j, "token", ""));
+	snprintf(v->box, sizeof(v->box), "%s", json_get_str(j, "box", ""));
+	vec_push(&e2b->volumes, v);
+}
+
+/* --- its sandbox -------------------------------------------------------------------------------------------------- */
+
+static int first_template(void *ctx, const char *name)
+{
+	snprintf(ctx, PRIV_ID_MAX + 1, "%s", name);
+	return 1;
+}
+
+/* Which one does not matter: nothing of it runs but what changes owners. */
+static int choose_template(struct e2b *e2b, char to[PRIV_ID_MAX + 1], struct err *e)
+{
+	to[0] = '\0';
+	if (hub_template_mark(e2b->hub, "base"))
+		snprintf(to, PRIV_ID_MAX + 1, "base");
+	else
+		(void)!hub_template_each(e2b->hub, first_template, to);
+	return to[0] ? 0 : err_set(e, -ENOENT, "no-such-template", "a volume needs a template, and there is none");
+}
+
+/* @v is busy, so nobody else changes it. */
+static int start(struct e2b *e2b, struct volume *v, struct err *e)
+{
+	struct hub_create what = { .memory_b = MEMORY_B, .cpu_milli = CPU_MILLI, .pids = PIDS };
+	struct policy network = { .internet = false };
+	char was[PRIV_ID_MAX + 1];
+	struct hub_info info;
+	uint8_t raw[8];
+	char hex[2 * sizeof(raw) + 1];
+	struct err why = ERR_NULL;
+	int r = choose_template(e2b, what.template_, e);
+
+	if (r < 0)
+		return r;
+	random_bytes(raw, sizeof(raw));
+	str_hex(raw, sizeof(raw), hex);
+	snprintf(was, sizeof(was), "%s", v->box);
+	snprintf(what.name, sizeof(what.name), VOLUME_SANDBOX "%s", hex);
+	snprintf(what.owner, sizeof(what.owner), "%s", v->owner);
+	what.network = &network;
+	if (was[0] && hub_find(e2b->hub, was, &info, NULL) == 0) {
+		what.from = was;
+		what.workspace_b = info.workspace_b;
+	}
+	r = hub_create(e2b->hub, &what, &info, e);
+	if (r == 0)
+		r = hub_set_timeout(e2b->hub, info.id, 0, e);
+	if (r < 0)
+		return r;
+	lock_take(&e2b->volumes.lock);
+	snprintf(v->box, sizeof(v->box), "%s", info.id);
+	lock_drop(&e2b->volumes.lock);
+	r = save(e2b, v, e);
+	if (r == 0 && what.from && hub_remove(e2b->hub, was, &why) < 0)
+		log_warn("e2b", "an old sandbox of a volume was left behind", "id=%s why=%s", was, why.text);
+	return r;
+}
+
+static bool runs(struct e2b *e2b, const char *box)
+{
+	struct hub_info i;
+
+	return box[0] && hub_find(e2b->hub, box, &i, NULL) == 0 && i.state == SANDBOX_RUNNING;
+}
+
+/* It runs afterwards, as @box. */
+static int ensure(struct e2b *e2b, const char *owner, const char *what, struct volume *ret, struct err *e)
+{
+	struct volume *v;
+	bool mine = false;
+	int r = 0;
+
+	lock_take(&e2b->volumes.lock);
+	v = find(e2b, owner, what);
+	if (v)
+		*ret = *v;
+	lock_drop(&e2b->volumes.lock);
+	if (!v)
+		return no_volume(what, e);
+	if (runs(e2b, ret->box))
+		return 0;
+	lock_take(&e2b->volumes.lock);
+	v = find(e2b, owner, ret->id);
+	mine = v && !v->is_busy;
+	if (mine)
+		v->is_busy = true;
+	lock_drop(&e2b->volumes.lock);
+	if (!mine)
+		return err_set(e, -EAGAIN, "busy", "volume '%s' is being started", ret->name);
+	if (!runs(e2b, v->box))
+		r = start(e2b, v, e);
+	lock_take(&e2b->volumes.lock);
+	*ret = *v;
+	v->is_busy = false;
+	lock_drop(&e2b->volumes.lock);
+	return r;
+}
+
+static void start_all(void *ctx)
+{
+	struct e2b *e2b = ctx;
+	struct err e = ERR_NULL;
+	struct volume v;
+	size_t i;
+
+	for (i = 0;; i++) {
+		lock_take(&e2b->volumes.lock);
+		if (i < e2b->volumes.len)
+			v = *e2b->volumes.v[i];
+		else
+			v.id[0] = '\0';
+		lock_drop(&e2b->volumes.lock);
+		if (!v.id[0] || __atomic_load_n(&e2b->stopping, __ATOMIC_RELAXED))
+			return;
+		if (ensure(e2b, "", v.id, &v, &e) < 0)
+			log_warn("e2b", "a volume does not run", "name=%s why=%s", v.name, e.text);
+	}
+}
+
+int volumes_begin(struct e2b *e2b, struct err *e)
+{
+	AUTO(str_free) char *path = str_printf("%s/volumes", e2b->build_dir);
+	struct dirent *de;
+	DIR *d;
+	int r;
+
+	lock_init(&e2b->volumes.lock, "volumes", LOCK_LEAF);
+	r = io_mkdir_p(path, 0700);
+	d = r < 0 ? NULL : opendir(path);
+	if (!d)
+		return err_sys(e, r < 0 ? r : -errno, "%s", path);
+	while ((de = readdir(d)))
+		if (str_ends(de->d_name, ".json"))
+			read_one(e2b, dirfd(d), de->d_name);
+	closedir(d);
+	if (e2b->volumes.len)
+		pool_run(e2b->starters, start_all, e2b);
+	return 0;
+}
+
+void volumes_fini(struct e2b *e2b)
+{
+	size_t i;
+
+	for (i = 0; i < e2b->volumes.len; i++)
+		free(e2b->volumes.v[i]);
+	vec_fini(&e2b->volumes);
+}
+
+/* --- the control plane -------------------------------------------------------------------------------------------- */
+
+static bool name_ok(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n && n <= VOLUME_NAME_MAX &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == n;
+}
+
+static void put(struct e2b *e2b, struct json_writer *w, const struct volume *v, bool all)
+{
+	jw_open(w, '{');
+	jw_kstr(w, "volumeID", v->id);
+	jw_kstr(w, "name", v->name);
+	if (all) {
+		jw_kstr(w, "token", v->token);
+		if (e2b->domain[0])
+			jw_kstr(w, "domain", e2b->domain);
+	}
+	jw_close(w, '}');
+}
+
+int e2b_volume_create(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	struct json_writer w = { .b = &res->body };
+	struct volume *v;
+	struct digest d;
+	uint8_t raw[DIGEST_LEN];
+	const char *name, *owner = http_who(req)->id;
+	size_t i;
+	int r = e2b_body(req, &j, e);
+
+	if (r < 0)
+		return r;
+	name = json_get_str(j, "name", "");
+	if (!name_ok(name))
+		return err_set(e, -EINVAL, "bad-name", "a volume's name is 1 to %d letters, digits, _ and -",
+			       VOLUME_NAME_MAX);
+	v = NEW(struct volume);
+	random_bytes(raw, sizeof(raw));
+	d = digest_of("e2b-volume", SPAN(raw, sizeof(raw)));
+	str_hex(d.b, VOLUME_ID / 2, v->id);
+	v->id[0] = (char)('a' + d.b[0] % 26);
+	random_bytes(raw, sizeof(raw));
+	str_hex(raw, VOLUME_TOKEN / 2, v->token);
+	snprintf(v->owner, sizeof(v->owner), "%s", owner);
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	v->is_busy = true;
+	lock_take(&e2b->volumes.lock);
+	for (i = 0; i < e2b->volumes.len; i++)
+		if (str_eq(e2b->volumes.v[i]->owner, owner) && str_eq(e2b->volumes.v[i]->name, name))
+			r = err_set(e, -EEXIST, "name-taken", "a volume called '%s' exists", name);
+	if (r == 0 && owned(e2b, owner) >= VOLUMES_MAX)
+		r = err_set(e, -EUSERS, "too-many-volumes", "a key may have %d volumes", VOLUMES_MAX);
+	if (r == 0)
+		vec_push(&e2b->volumes, v);
+	lock_drop(&e2b->volumes.lock);
+	if (r < 0) {
+		free(v);
+		return r;
+	}
+	r = start(e2b, v, e);
+	if (r < 0) {
+		take_out(e2b, v);
+		free(v);
+		return r == -EAGAIN ? err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may") : r;
+	}
+	res->status = 201;
+	put(e2b, &w, v, true);
+	lock_take(&e2b->volumes.lock);
+	v->is_busy = false;
+	lock_drop(&e2b->volumes.lock);
+	return 0;
+}
+
+int e2b_volume_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	const char *owner = http_who(req)->id;
+	struct json_writer w = { .b = &res->body };
+	size_t i;
+
+	(void)e;
+	jw_open(&w, '[');
+	lock_take(&e2b->volumes.lock);
+	for (i = 0; i < e2b->volumes.len; i++)
+		if (!owner[0] || str_eq(owner, e2b->volumes.v[i]->owner))
+			put(e2b, &w, e2b->volumes.v[i], false);
+	lock_drop(&e2b->volumes.lock);
+	jw_close(&w, ']');
+	return 0;
+}
+
+int e2b_volume_get(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	struct json_writer w = { .b = &res->body };
+	struct volume *v;
+
+	lock_take(&e2b->volumes.lock);
+	v = find(e2b, http_who(req)->id, http_segment(req, 0));
+	if (v)
+		put(e2b, &w, v, true);
+	lock_drop(&e2b->volumes.lock);
+	return v ? 0 : no_volume(http_segment(req, 0), e);
+}
+
+struct use {
+	struct e2b *e2b;
+	const char *id;
+};
+
+static int uses(void *ctx, const struct hub_info *i)
+{
+	struct use *u = ctx;
+	AUTO(json_free) struct json *memory = NULL;
+	const struct json *mounts;
+	size_t k;
+
+	if (e2b_memory(u->e2b, i->id, &memory, NULL) < 0)
+		return 0;
+	mounts = json_get(memory, "volumeMounts");
+	for (k = 0; k < json_len(mounts); k++)
+		if (str_eq(json_get_str(json_at(mounts, k), "id", ""), u->id))
+			return 1;
+	return 0;
+}
+
+int e2b_volume_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
+{
+	struct e2b *e2b = ctx;
+	AUTO(str_free) char *path = NULL;
+	struct volume *v;
+	struct use u = { .e2b = e2b };
+	char id[VOLUME_ID + 1] = "";
+	bool busy = false;
+	int r;
+
+	lock_take(&e2b->volumes.lock);
+	v = find(e2b, http_who(req)->id, http_segment(req, 0));
+	if (v) {
+		snprintf(id, sizeof(id), "%s", v->id);
+		busy = v->is_busy;
+		v->is_busy = true;
+	}
+	lock_drop(&e2b->volumes.lock);
+	if (!v)
+		return no_volume(http_segment(req, 0), e);
+	if (busy)
+		return err_set(e, -EBUSY, "busy", "somebody works on volume '%s'", id);
+	u.id = id;
+	if (hub_each(e2b->hub, false, uses, &u)) {
+		lock_take(&e2b->volumes.lock);
+		v->is_busy = false;
+		lock_drop(&e2b->volumes.lock);
+		return err_set(e, -EBUSY, "volume-used", "a sandbox uses volume '%s'", id);
+	}
+	take_out(e2b, v);
+	path = path_of(e2b, id);
+	r = unlink(path) < 0 && errno != ENOENT ? err_sys(e, -errno, "%s", path) : 0;
+	(void)!hub_kill(e2b->hub, v->box, 0, NULL);
+	if (r == 0)
+		r = hub_remove(e2b->hub, v->box, e);
+	free(v);
+	res->status = 204;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* --- for sandboxes ------------------------------------------------------------------------------------------------ */
+
+int volumes_mount(struct e2b *e2b, const char *owner, const struct json *mounts, struct hub_create *what,
+		  struct priv_volume room[PRIV_VOLUMES_MAX], struct buf *to, struct err *e)
+{
+	struct json_writer w = { .b = to };
+	size_t i, k;
+	int r = 0;
+
+	if (json_len(mounts) > PRIV_VOLUMES_MAX)
+		return err_set(e, -EINVAL, "bad-request", "a sandbox has at most %d volumes", PRIV_VOLUMES_MAX);
+	jw_open(&w, '[');
+	for (i = 0; r == 0 && i < json_len(mounts); i++) {
+		const char *name = json_get_str(json_at(mounts, i), "name", "");
+		const char *path = json_get_str(json_at(mounts, i), "path", "");
+		struct volume v = { .id = "" };
+
+		if (!priv_volume_path(path))
+			r = err_set(e, -EINVAL, "bad-request", "no volume can be mounted at '%.100s'", path);
+		for (k = 0; k < i; k++)
+			if (str_eq(room[k].path, path))
+				r = err_set(e, -EINVAL, "bad-request", "two volumes at '%.100s'", path);
+		if (r == 0)
+			r = ensure(e2b, owner, name, &v, e);
+		if (r < 0)
+			break;
+		snprintf(room[i].box, sizeof(room[i].box), "%s", v.box);
+		snprintf(room[i].path, sizeof(room[i].path), "%s", path);
+		jw_open(&w, '{');
+		jw_kstr(&w, "name", v.name);
+		jw_kstr(&w, "path", path);
+		jw_kstr(&w, "id", v.id);
+		jw_close(&w, '}');
+	}
+	jw_close(&w, ']');
+	what->volumes = room;
+	what->n_volumes = (uint32_t)json_len(mounts);
+	if (r == -ENOENT) /* to them a mistake of the request */
+		e->code = r = -EINVAL;
+	return r;
+}

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Volumes with E2B's SDK as it comes from npm: files by way of the API, in several sandboxes at once, and what outlives a daemon
+# and a volume's own sandbox. The table in docs/e2b.md is what is measured here; BERTH_MATRIX=FILE writes it, BERTH_LONG=1 measures
+# all versions.
+. "$(dirname "$0")/../lib/flow.sh"
+. "$SRC/tests/lib/clients.sh"
+need_clients
+need_template base
+read -ra versions <<<"${BERTH_CLIENTS:-$([ -n "${BERTH_LONG:-}" ] && echo 2.18 2.45 2.50) 2.51}"
+TAKEOVER=10s # its mount waits for the next daemon
+start_e2b
+export E2B_VOLUME_API_URL=$E2B_API_URL
+for v in "${versions[@]}"; do
+	timeout 120 node "$TOP/volume.mjs" "e2b-$v" "$MNT" >"$TOP/of-$v" 2>"$TOP/err-$v" ||
+		fail "e2b $v: $(grep FAILED "$TOP/of-$v" | head -n 5) $(tail -n 25 "$TOP/err-$v")"
+done
+
+ask() { curl -s --max-time 20 -X "$1" -H "X-API-Key: ${3:-$E2B_API_KEY}" ${4:+-d "$4"} "$E2B_API_URL$2"; }
+status() { equal "$1" "$(ask "${@:3}" | field code)" "$2"; }
+said=$(ask POST /volumes "" '{"name": "stays"}')
+id=$(field volumeID <<<"$said")
+token=$(field token <<<"$said")
+content() { curl -s --max-time 20 -X "$1" -H "Authorization: Bearer ${3:-$token}" ${4:+-d "$4"} "$E2B_API_URL/volumecontent/$id$2"; }
+reads() { [ "$(content GET /file?path=/kept)" = kept ]; }
+content PUT "/file?path=/kept" "" kept >"$TOP/put"
+
+# Another key, another token.
+other=$(berth key create other)
+for what in "GET /volumes/$id" "DELETE /volumes/$id" "DELETE /volumes/stays"; do
+	status "$what by another" 404 "${what% *}" "${what#* }" "$other"
+done
+equal "another's list" "$(ask GET /volumes "$other")" "[]"
+status "mounted by another" 400 POST /v2/sandboxes "$other" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}'
+equal "another's token" "$(content GET /file?path=/kept "$(printf %040d 1)" | field code)" unauthenticated
+
+# It outlives the daemon with who uses it, and its own sandbox.
+box=$(berth ps --json | python3 -c 'import json, sys; print([s["id"] for s in json.load(sys.stdin) if s["name"].startswith("e2b-volume-")][0])')
+user=$(ask POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}' | field sandboxID)
+stop_daemon KILL
+start_daemon --set "api.listen=${E2B_API_URL#http://}"
+wait_for 30 "the volume" reads
+equal "inside" "$(berth run "$user" -- cat /data/kept)" kept
+berth kill "$user" --grace 0
+berth kill "$box" --grace 0
+user=$(ask POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}' | field sandboxID)
+equal "its files went on" "$(berth run "$user" -- cat /data/kept)" kept
+reads || fail "the API does not go on"
+berth kill "$user" --grace 0
+ask DELETE "/volumes/$id"
+equal "nothing is left of it" "$(berth ps --all 2>/dev/null | grep -c e2b-volume || :)" 0
+
+python3 - "$TOP" "${versions[@]}" >"$TOP/matrix" <<'END'
+import sys
+top, versions = sys.argv[1], sys.argv[2:]
+of = {v: dict(line.rstrip("\n").split("\t") for line in open(f"{top}/of-{v}")) for v in versions}
+print("| volumes | " + " | ".join(versions) + " |")
+print("|---|" + "---|" * len(versions))
+for name in of[versions[-1]]:
+    print(f"| {name} | " + " | ".join(of[v].get(name, "?").replace("none", "-") for v in versions) + " |")
+END
+[ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
+# Of the table that all versions make, the columns that were measured now.
+table_of volumes | python3 -c 'import sys
+rows = [line.strip().strip("|").split("|") for line in sys.stdin]
+at = [0] + [i for i, v in enumerate(rows[0]) if v.strip() in sys.argv[1:]]
+print("\n".join("|" + "|".join(row[i] for i in at) + "|" for row in rows))' "${versions[@]}" >"$TOP/wanted"
+diff "$TOP/wanted" "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+end_keeper
+say ok
