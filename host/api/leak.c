@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { PENDING_MAX = 1024 * 1024 };
+/* Told of one stream: who prints a value again and again is not to keep the loop busy with it. */
+enum { PENDING_MAX = 1024 * 1024, TOLD_MAX = 64 };
 
 struct stream {
 	struct out_leaks *o;
@@ -19,6 +20,7 @@ struct stream {
 	uint64_t at;	     /* of the first byte of that */
 	size_t handed;	     /* of it */
 	bool is_masking;
+	unsigned told; /* times */
 };
 
 struct out_leaks {
@@ -75,6 +77,8 @@ static void found(void *ctx, const struct leak_found *f)
 	/* What is in the buffer is ours. */
 	if (s->is_masking)
 		leak_star(f, (void *)(uintptr_t)have.p, have.len, s->at);
+	if (s->told++ >= TOLD_MAX)
+		return;
 	snprintf(where, sizeof(where), "the output of process %llu", (unsigned long long)s->o->pid);
 	watch_tell(s->o->watch, where, f->name, f->form);
 }
