@@ -116,6 +116,9 @@ int secret_merge(const struct secret_env *env, struct span others, struct msg_li
 	msg_list_init(to, FRAME_MAX);
 	if (!buf_reserve(&to->b, others.len + all.len + 64))
 		return -ENOMEM;
+	/* In front: of a list that is too long the end is cut off. */
+	for (left = all; r == 0 && msg_strv_next(&left, &one);)
+		r = msg_list_str(to, one);
 	while (r == 0 && msg_strv_next(&others, &other)) {
 		bool hidden = false;
 
@@ -124,8 +127,6 @@ int secret_merge(const struct secret_env *env, struct span others, struct msg_li
 		if (!hidden)
 			r = msg_list_str(to, other);
 	}
-	for (left = all; r == 0 && msg_strv_next(&left, &one);)
-		r = msg_list_str(to, one);
 	return r;
 }
 

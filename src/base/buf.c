@@ -29,10 +29,18 @@ void buf_init(struct buf *b, size_t limit)
 	*b = (struct buf){ .limit = limit ? limit : BUF_LIMIT_DEFAULT };
 }
 
+static void wipe_from(struct buf *b, size_t from)
+{
+	if (b->wipes && b->end > from)
+		explicit_bzero(b->p + from, b->end - from);
+}
+
 void buf_fini(struct buf *b)
 {
+	if (b->p)
+		wipe_from(b, b->start);
 	free(b->p);
-	*b = (struct buf){ .limit = b->limit };
+	*b = (struct buf){ .limit = b->limit, .wipes = b->wipes };
 }
 
 size_t buf_room(const struct buf *b)
@@ -56,6 +64,7 @@ void *buf_reserve(struct buf *b, size_t len)
 	want = used + len;
 	if (b->p && want <= b->cap && b->start >= used) {
 		memcpy(b->p, b->p + b->start, used);
+		wipe_from(b, b->start);
 		b->start = 0;
 		b->end = used;
 		return b->p + b->end;
@@ -68,8 +77,10 @@ void *buf_reserve(struct buf *b, size_t len)
 		b->failed = true;
 		return NULL;
 	}
-	if (used)
+	if (used) {
 		memcpy(p, b->p + b->start, used);
+		wipe_from(b, b->start);
+	}
 	free(b->p);
 	b->p = p;
 	b->cap = cap;

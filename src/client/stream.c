@@ -106,8 +106,8 @@ static int begin(struct berth *b, const char *sandbox, const char *id, const str
 
 	(void)!trace_open(NULL);
 	s->fd = -1;
-	s->path = str_printf("/v1/sandboxes/%s/stream%s", safe, more);
-	s->again = str_printf("/v1/sandboxes/%s/stream", safe);
+	s->path = str_printf("/v1/sandboxes/%s/stream%s", safe, what ? more : "?attach=1");
+	s->again = str_printf("/v1/sandboxes/%s/stream?attach=1", safe);
 	s->home.socket = must_strdup(b->socket);
 	s->home.host = must_strdup(b->host);
 	s->home.port = must_strdup(b->port);

@@ -235,6 +235,7 @@ int conn_new(struct loop *loop, int fd, size_t limit, const struct conn_events *
 		return err_sys(e, r, "cannot watch a connection");
 	}
 	buf_init(&c->in, FRAME_HEADER + FRAME_MAX + TURN);
+	c->in.wipes = true; /* a SECRET may come in pieces */
 	buf_init(&c->out, MAX(limit, (size_t)LIMIT_MIN));
 	c->soon = loop_timer(loop, CLOCK_NEVER, on_soon, c);
 	*ret = c;

@@ -66,6 +66,13 @@ equal "a file" "$(berth run --user root "$two" -- sh -c "$TELL_FILE; stat -c '%a
 	"$(sum_of "$mark-file-1") 400 0 "
 must_fail berth run "$two" -- test -r /run/berth/secrets/cert # another account
 equal "a variable of each command" "$(berth run "$two" -- sh -c "$TELL")" "$(sum_of "$mark-env-1")"
+delivered() { berth secret audit --json | grep -c "\"delivered\",\"secret\":\"TOKEN\".*\"sandbox\":\"$two\""; }
+berth run --detach --id back "$two" -- sh -c "$TELL"
+before=$(delivered)
+equal "who comes back to a command" "$(berth attach "$two" back </dev/null)" "$(sum_of "$mark-env-1")"
+equal "and nothing was delivered for that" "$(delivered)" "$before"
+# many variables of the caller's push none of it off
+equal "behind many" "$(berth run $(seq -f '--env V%g=1' 60) "$two" -- sh -c "$TELL")" "$(sum_of "$mark-env-1")"
 equal "others have none" "$(berth run --user root "$id" -- sh -c 'ls /run/berth 2>/dev/null; echo end')" end
 equal "which" "$(berth info "$two" --json | field secrets)" '["cert", "TOKEN"]'
 berth snapshot "$two" before >/dev/null

@@ -79,13 +79,17 @@ void v1_relay(struct api *api, struct http_res *res, int fd, struct out_leaks *l
 int v1_stream(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
+	bool attaches = str_eq(http_query(req, "attach"), "1");
 	int fd, r = v1_upgrade_wanted(req, e);
 
+	if (r == 0 && attaches && http_query(req, "secrets"))
+		r = err_set(e, -EINVAL, "bad-request", "secrets are for a command that begins");
 	if (r == 0)
 		r = hub_dial(api->hub, http_segment(req, 0), clock_after_ms(DIAL_MS), &fd, e);
 	if (r < 0)
 		return r;
-	r = hub_send_secrets(api->hub, http_segment(req, 0), fd,
+	if (!attaches) /* who comes back to a process gives it nothing */
+		r = hub_send_secrets(api->hub, http_segment(req, 0), fd,
 			     &(struct hub_secrets){ http_query(req, "secrets"), http_who(req)->id,
 						    http_query(req, "command") },
 			     e);

@@ -28,7 +28,7 @@ static const struct http_route routes[] = {
 	{ "PUT", "/v1/sandboxes/{}/network", v1_network_put, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/sync", v1_sandbox_sync, ACCESS_RUN, "timeout_ms" },
 	{ "POST", "/v1/sandboxes/{}/exec", v1_exec, ACCESS_RUN, NULL },
-	{ "GET", "/v1/sandboxes/{}/stream", v1_stream, ACCESS_RUN, "secrets command" },
+	{ "GET", "/v1/sandboxes/{}/stream", v1_stream, ACCESS_RUN, "secrets command attach" },
 	{ "GET", "/v1/sandboxes/{}/stats", v1_stats, ACCESS_READ, NULL },
 	{ "GET", "/v1/sandboxes/{}/logs", v1_logs, ACCESS_READ, "from" },
 	{ "GET", "/v1/sandboxes/{}/tunnel", v1_tunnel, ACCESS_RUN, "port address socket ask timeout_ms" },
