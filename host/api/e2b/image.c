@@ -8,5 +8,7 @@ int work_image(struct work *w, const char *image, struct err *e)
 {
 	(void)w;
 	return err_set(e, -ENOENT, "no-image",
-		       "image '%.80s' is no template here, and no tool that fetches images is installed", image);
+		       "image '%.80s' is no template here, and berth fetches no images: the operator makes one of its "
+		       "root tarball (berth template build NAME --tar FILE)",
+		       image);
 }
