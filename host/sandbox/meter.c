@@ -28,11 +28,11 @@ struct metered {
 	struct list node;
 	struct usage_row row; /* of this hour */
 	enum { AT_REST, RUNS, PAUSED } how;
-	bool is_dirty, is_over;
+	bool is_dirty;
 	bool is_found; /* by this daemon, and nobody has said how it is */
 	uint64_t at;		      /* monotonic, when it was looked at */
 	uint64_t memory_b;
-	struct hub_sample samples[SAMPLES]; /* a ring */
+	struct hub_sample *samples;	    /* a ring of SAMPLES, from the first one on */
 	size_t next, n;
 };
 
@@ -75,6 +75,7 @@ static void forget(struct meter *m, struct metered *x)
 {
 	map_remove(&m->by_id, span_str(x->row.sandbox));
 	list_remove(&x->node);
+	mem_free(&x->samples);
 	free(x);
 }
 
@@ -149,6 +150,8 @@ static void add_sample(struct metered *x, const struct look *l, uint64_t cpu_ns,
 
 	if (x->n && now < x->samples[last].wall_ns + (int64_t)(SAMPLE_MS * CLOCK_MS) - (int64_t)(CLOCK_S / 2))
 		return;
+	if (!x->samples)
+		x->samples = must_calloc(SAMPLES, sizeof(*x->samples));
 	s = &x->samples[x->next];
 	*s = (struct hub_sample){ .wall_ns = now,
 				  .memory_b = l->memory_b,
@@ -235,8 +238,6 @@ int meter_write(struct hub *hub, struct err *e)
 		if (x->is_dirty)
 			vec_push(&rows, x->row);
 		x->is_dirty = false;
-		if (x->is_over)
-			forget(m, x);
 	}
 	for (i = 0; i < m->ready.len; i++)
 		vec_push(&rows, m->ready.v[i]);
@@ -286,7 +287,11 @@ void meter_state(struct hub *hub, const struct hub_info *i)
 		x->how = i->state == SANDBOX_RUNNING  ? RUNS
 			 : i->state == SANDBOX_PAUSED ? PAUSED
 						      : AT_REST;
-		x->is_over = i->state >= SANDBOX_STOPPED;
+		if (i->state >= SANDBOX_STOPPED) {
+			if (x->is_dirty)
+				vec_push(&m->ready, x->row);
+			forget(m, x);
+		}
 	}
 	lock_drop(&m->lock);
 }

@@ -110,7 +110,7 @@ static bool find_image(struct work *w, const char *image)
 	for (i = 0; name[i]; i++)
 		if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789", name[i]))
 			name[i] = '-';
-	if (!hub_template_mark(w->e2b->hub, name))
+	if (str_starts(name, BUILD_DISK) || !hub_template_mark(w->e2b->hub, name))
 		return false;
 	snprintf(w->base, sizeof(w->base), "%s", name);
 	return true;

@@ -405,6 +405,7 @@ int templates_begin(struct e2b *e2b, struct err *e)
 		if (str_ends(de->d_name, ".json"))
 			read_one(e2b, dirfd(d), de->d_name);
 	closedir(d);
+	uploads_begin(e2b);
 	r = pool_new("build", BUILDERS, &e2b->builders, e);
 	if (r == 0)
 		r = pool_new("starter", STARTERS, &e2b->starters, e);

@@ -108,6 +108,8 @@ int templates_use(struct e2b *e2b, const char *owner, const char *asked, struct 
 
 /* --- uploads.c ---------------------------------------------------------------------------------------------------- */
 
+/** uploads_begin() - remove what is half. */
+void uploads_begin(struct e2b *e2b);
 /** uploads_open() - an archive that this key has put there. Return: a descriptor; -ENOENT; -errno. */
 int uploads_open(struct e2b *e2b, const char *owner, const char *hash);
 /** uploads_ok() - is it a hash as their clients make it? */

@@ -87,6 +87,23 @@ static void look(int dir, const char *but, struct oldest *ret)
 		fd_close(&fd);
 }
 
+/* What a daemon that died had begun to take. */
+void uploads_begin(struct e2b *e2b)
+{
+	AUTO(fd_close) int dir = open_dir(e2b);
+	int fd = dir < 0 ? -1 : openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (str_starts(de->d_name, ".new-"))
+			unlinkat(dir, de->d_name, 0);
+	if (d)
+		closedir(d);
+	else
+		fd_close(&fd);
+}
+
 static void trim(int dir, const char *but)
 {
 	struct oldest o;
@@ -174,7 +191,8 @@ static int keep(int dir, const char *name, struct span body, int from, uint64_t 
 	if (fd < 0)
 		return -errno;
 	r = from < 0 ? io_write_full(fd, body.p, body.len) : copy_all(from, fd, size);
-	if (r == 0 && renameat(dir, tmp, dir, name) < 0)
+	/* Its client is told "present" from now on. */
+	if (r == 0 && (fsync(fd) < 0 || renameat(dir, tmp, dir, name) < 0 || fsync(dir) < 0))
 		r = -errno;
 	if (r < 0)
 		unlinkat(dir, tmp, 0);

@@ -239,6 +239,8 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	}
 	if (r == 0)
 		r = v1_check_own(api, req, what.from, e);
+	if (r == 0 && !v1_sees_template(req, what.template_))
+		r = err_set(e, -ENOENT, "no-such-template", "there is no template %s", what.template_);
 	if (r == 0)
 		r = hub_create(api->hub, &what, &info, e);
 	policy_fini(&network);

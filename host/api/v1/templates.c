@@ -150,13 +150,20 @@ int v1_template_put(void *ctx, struct http_req *req, struct http_res *res, struc
 	return build(ctx, req, &spec, fd, res, e);
 }
 
+struct listing {
+	struct json_writer w;
+	const struct http_req *req;
+};
+
 static int list_one(void *ctx, const char *name)
 {
-	struct json_writer *w = ctx;
+	struct listing *l = ctx;
 
-	jw_open(w, '{');
-	jw_kstr(w, "name", name);
-	jw_close(w, '}');
+	if (!v1_sees_template(l->req, name))
+		return 0;
+	jw_open(&l->w, '{');
+	jw_kstr(&l->w, "name", name);
+	jw_close(&l->w, '}');
 	return 0;
 }
 
@@ -194,13 +201,12 @@ int v1_template_keep_put(void *ctx, struct http_req *req, struct http_res *res, 
 int v1_template_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct json_writer w = { .b = &res->body };
+	struct listing l = { .w = { .b = &res->body }, .req = req };
 	int r;
 
-	(void)req;
-	jw_open(&w, '[');
-	r = hub_template_each(api->hub, list_one, &w);
-	jw_close(&w, ']');
+	jw_open(&l.w, '[');
+	r = hub_template_each(api->hub, list_one, &l);
+	jw_close(&l.w, ']');
 	buf_append(&res->body, "\n", 1);
 	return r < 0 ? err_sys(e, r, "listing templates") : 0;
 }

@@ -83,6 +83,7 @@ int v1_query_u64(struct http_req *req, const char *name, uint64_t otherwise, uin
 bool v1_sees_all(const struct http_req *req);
 bool v1_is_own(const struct http_req *req, const struct hub_info *i);
 int v1_check_own(struct api *api, const struct http_req *req, const char *ref, struct err *e) MUST_CHECK;
+bool v1_sees_template(const struct http_req *req, const char *name);
 /** v1_prepare() - the front's: the sandbox of a path is one that may be seen. */
 int v1_prepare(void *ctx, struct http_req *req, struct err *e);
 int v1_upgrade_wanted(struct http_req *req, struct err *e);
