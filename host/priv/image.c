@@ -28,7 +28,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { LOOP_MAJOR = 7, LOOP_TRIES = 64, MKFS_S = 60, RELEASE_S = 10, BLOCK = 4096 };
+enum { LOOP_MAJOR = 7, LOOP_TRIES = 64, MKFS_S = 60, RELEASE_MS = 500, BLOCK = 4096 };
 
 static const uint64_t MIB = 1024 * 1024;
 
@@ -273,7 +273,7 @@ int image_share(int dirfd, const char *name, int loop, int *ret_mount, struct er
 int image_release(int dirfd, const char *name, int loop, struct err *e)
 {
 	const struct timespec nap = {.tv_nsec = 500000};
-	uint64_t until = clock_after_ms(RELEASE_S * 1000);
+	uint64_t until = clock_after_ms(RELEASE_MS);
 	struct stat st;
 	char path[64];
 
@@ -286,7 +286,7 @@ int image_release(int dirfd, const char *name, int loop, struct err *e)
 
 		if (fd < 0 || !holds(fd, &st))
 			return 0;
-		if (clock_now() > until) {
+		if (clock_now() > until) { /* another mount may have it for long: it goes with that */
 			if (ioctl(fd, LOOP_CLR_FD, 0) == 0 || errno == ENXIO)
 				return 0;
 			return err_set(e, -EBUSY, "image-busy", "%s is still mounted somewhere", name);

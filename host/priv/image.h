@@ -21,8 +21,9 @@ int image_mount(enum image_kind kind, int dirfd, const char *name, int *ret_moun
 /** image_share() - one more mount of an image that is mounted already from loop device @loop: the same file system.
  * Return: 0; -ENOENT slug "not-mounted": that device does not hold this file; -errno. */
 int image_share(int dirfd, const char *name, int loop, int *ret_mount, struct err *e) MUST_CHECK;
-/** image_release() - wait until no loop device holds file @name of @dirfd; by force after some seconds.
- * @loop: the number that image_mount() gave, or -1. Return: 0 (also when there is no such file); -EBUSY; -errno. */
+/** image_release() - wait until no loop device holds file @name of @dirfd; after half a second it is left to go with
+ * its last mount. @loop: the number that image_mount() gave, or -1. Return: 0 (also when there is no such file);
+ * -EBUSY; -errno. */
 int image_release(int dirfd, const char *name, int loop, struct err *e) MUST_CHECK;
 
 #endif
