@@ -131,6 +131,10 @@ struct hub_create {
 	struct span door; /* the same for a front door, that shows it to nobody; at most HUB_DOOR_MAX */
 };
 
+/* What names of sandboxes begin with whose workspace is a volume (docs/decisions/011-volumes.md): they end after those
+ * that may have it mounted. */
+#define HUB_VOLUME "e2b-volume-"
+
 /* What can be said about a sandbox at one moment: a copy, yours. */
 struct hub_info {
 	char id[PRIV_ID_MAX + 1];

@@ -306,9 +306,12 @@ void hub_free(struct hub **slot, bool end)
 
 			wait |= at->info.state == SANDBOX_CREATING || at->info.state == SANDBOX_PAUSING ||
 				at->info.state == SANDBOX_RESUMING || (end && at->info.state == SANDBOX_STOPPING);
-			if (at->info.state == SANDBOX_RUNNING || (end && at->info.state == SANDBOX_PAUSED))
+			if ((at->info.state == SANDBOX_RUNNING || (end && at->info.state == SANDBOX_PAUSED)) &&
+			    (!s || str_starts(s->info.name, HUB_VOLUME)))
 				s = at;
 		}
+		if (s && end && wait && str_starts(s->info.name, HUB_VOLUME))
+			s = NULL; /* whoever may write to it ends first */
 		if (s)
 			s->info.state = SANDBOX_STOPPING;
 		else if (wait)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who may see what: a key sees what it made, unless it has the scope "others". What it may not see is not there. */
+/* Who may see what: a key sees what it made, unless it has the scope "others". What it may not see is not there.
+ * Sandboxes of its volumes are none of its sandboxes: whoever ended one would take files from those that mount it. */
 #include "host/api/v1/v1.h"
 
 #include "base/str.h"
@@ -16,7 +17,7 @@ bool v1_sees_all(const struct http_req *req)
 
 bool v1_is_own(const struct http_req *req, const struct hub_info *i)
 {
-	return v1_sees_all(req) || str_eq(http_who(req)->id, i->owner);
+	return v1_sees_all(req) || (str_eq(http_who(req)->id, i->owner) && !str_starts(i->name, HUB_VOLUME));
 }
 
 int v1_check_own(struct api *api, const struct http_req *req, const char *ref, struct err *e)
