@@ -46,9 +46,61 @@ berth kill "$box" --grace 0
 user=$(ask POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}' | field sandboxID)
 equal "its files went on" "$(berth run "$user" -- cat /data/kept)" kept
 reads || fail "the API does not go on"
+
+# By berth's own door the key has no such sandbox.
+of_box() { berth ps --all --json | python3 -c 'import json, sys
+s = [s for s in json.load(sys.stdin) if s["name"].startswith("e2b-volume-") and s["state"] == sys.argv[1]]
+print(s[0][sys.argv[2]] if s else "")' "$@"; }
+box=$(of_box running id)
+mine() { curl -s --max-time 20 -o "$TOP/mine" -w '%{http_code}' -X "$1" -H "Authorization: Bearer $E2B_API_KEY" "$E2B_API_URL/v1/sandboxes/$2"; }
+equal "its own sandbox by v1" "$(mine GET "$user")" 200
+for what in "POST $box/kill" "POST $box/pause" "GET $box" "DELETE $box"; do
+	equal "v1 $what by its key" "$(mine "${what% *}" "${what#* }")" 404
+done
+
+# It was paused by the operator: it goes on, and is not made anew.
+berth kill "$user" --grace 0
+berth pause "$box"
+user=$(ask POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}' | field sandboxID)
+equal "paused and mounted" "$(berth run "$user" -- cat /data/kept)" kept
+equal "the same sandbox" "$(of_box running id)" "$box"
+
+# Its agent dies below a sandbox that uses it: no second one beside that, and the disk of the failed one is kept.
+kill -KILL "$(of_box running pid)"
+has_failed() { [ "$(of_box failed id)" = "$box" ]; }
+wait_for 30 "the end of its agent" has_failed
+status "mounted beside a user" 409 POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}'
+berth kill "$user" --grace 0
+user=$(ask POST /v2/sandboxes "" '{"templateID": "base", "volumeMounts": [{"name": "stays", "path": "/data"}]}' | field sandboxID)
+equal "files after its agent died" "$(berth run "$user" -- cat /data/kept)" kept
+has_failed || fail "the failed sandbox of the volume was not kept"
+status "removed while it is used" 409 DELETE "/volumes/$id"
 berth kill "$user" --grace 0
 ask DELETE "/volumes/$id"
+equal "gone" "$(ask GET "/volumes/$id" | field code)" 404
+berth rm "$box"
 equal "nothing is left of it" "$(berth ps --all 2>/dev/null | grep -c e2b-volume || :)" 0
+
+# A volume counts among the sandboxes of its key.
+one=$(berth key create --sandboxes 1 one)
+other_id=$(ask POST /volumes "$one" '{"name": "only"}' | field volumeID)
+equal "the second of a key that may have one" "$(ask POST /volumes "$one" '{"name": "more"}' | grep -c 'may have 1')" 1
+
+# A daemon died before its record was written: nobody's sandbox is ended. One record that cannot be read: nobody's is kept.
+record=$(find "$TOP" -path "*/volumes/$other_id.json")
+box=$(of_box running id)
+mv "$record" "$TOP/record"
+echo "{" >"${record%/*}/unreadable.json"
+restart() {
+	stop_daemon KILL
+	start_daemon --set "api.listen=${E2B_API_URL#http://}"
+}
+restart
+equal "kept beside what cannot be read" "$(of_box running id)" "$box"
+rm "${record%/*}/unreadable.json"
+restart
+is_gone() { [ "$(berth ps --all 2>/dev/null | grep -c e2b-volume)" = 0 ]; }
+wait_for 30 "the end of nobody's sandbox" is_gone
 
 python3 - "$TOP" "${versions[@]}" >"$TOP/matrix" <<'END'
 import sys

@@ -462,7 +462,7 @@ bool e2b_is_ours(struct http_req *req, const struct hub_info *i)
 	const struct http_who *who = http_who(req);
 
 	return (!who->id[0] || str_eq(who->id, i->owner)) && !str_starts(i->name, BUILD_SANDBOX) &&
-	       !str_starts(i->name, VOLUME_SANDBOX);
+	       !str_starts(i->name, HUB_VOLUME);
 }
 
 int e2b_find(struct e2b *e2b, struct http_req *req, struct hub_info *ret, struct err *e)

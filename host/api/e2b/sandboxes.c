@@ -132,7 +132,7 @@ struct making {
 	struct buf meta, door;
 	struct policy network;
 	struct hub_create what;
-	struct priv_volume volumes[PRIV_VOLUMES_MAX];
+	struct volume_mounts volumes;
 	struct buf mounts; /* JSON of them */
 };
 
@@ -141,6 +141,7 @@ static void making_free(struct making *m)
 	buf_fini(&m->meta);
 	buf_fini(&m->door);
 	buf_fini(&m->mounts);
+	volumes_let_go(m->e2b, &m->volumes);
 	policy_fini(&m->network);
 	step_state_fini(&m->state);
 	json_free(&m->body);
@@ -218,7 +219,7 @@ static int read_request(struct making *m, struct err *e)
 	if (r == 0 && m->meta.failed)
 		r = err_set(e, -EINVAL, "limit", "metadata: at most %d bytes", (int)HUB_META_MAX);
 	if (r == 0)
-		r = volumes_mount(e2b, http_who(m->req)->id, json_get(j, "volumeMounts"), &m->what, m->volumes,
+		r = volumes_mount(e2b, http_who(m->req)->id, json_get(j, "volumeMounts"), &m->what, &m->volumes,
 				  &m->mounts, e);
 	if (r == 0)
 		r = remember(m, e);
@@ -239,6 +240,7 @@ static int make(struct making *m, struct err *e)
 	struct hub_info info;
 	int r = hub_create(m->e2b->hub, &m->what, &info, e);
 
+	volumes_let_go(m->e2b, &m->volumes); /* from now on it is seen that it uses them */
 	if (r == -EAGAIN)
 		return err_set(e, -EUSERS, "too-many-sandboxes", "as many sandboxes run as may");
 	if (r == 0 && begin_is_wanted(m->config)) {
