@@ -5,7 +5,6 @@
 #include "host/broker/weak.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <strings.h>
 
 /* --- to the service ----------------------------------------------------------------------------------------------- */
@@ -268,7 +267,6 @@ static int build_url(const struct head *h, const struct bound *b, struct span va
 	AUTO(buf_fini) struct buf query;
 	AUTO(wipe_free) char *safe = must_calloc(3 * value.len + 1, 1);
 	bool puts = b->route->put == PUT_QUERY;
-	size_t i;
 
 	buf_init(&query, HEAD_TARGET_MAX + 16);
 	if (puts && h->query.len)
@@ -277,8 +275,8 @@ static int build_url(const struct head *h, const struct bound *b, struct span va
 		buf_append(&query, h->query.p, h->query.len);
 	if (query.failed)
 		return -ENOMEM;
-	for (i = 0; puts && i < value.len; i++)
-		snprintf(safe + 3 * i, 4, "%%%02X", ((const uint8_t *)value.p)[i]);
+	if (puts)
+		mask_url(value, safe);
 	{
 		const struct span all[] = { span_str("https://"), span_str(b->host), span_str(b->path),
 					    span_str(puts || h->query.p ? "?" : ""), buf_span(&query),

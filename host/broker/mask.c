@@ -11,7 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 
-enum { FORMS_MAX = 16 };
+enum { FORMS_MAX = 18, FORMS_ROOM = 32 }; /* how many, and of how many bytes for each of the value's */
 
 struct mask {
 	struct secret *all;
@@ -63,6 +63,24 @@ static size_t url_of(const uint8_t *v, size_t len, bool upper, bool plus, uint8_
 	return n;
 }
 
+size_t mask_url(struct span value, char *to)
+{
+	return url_of(value.p, value.len, true, false, (uint8_t *)to);
+}
+
+/* URL-encoded by someone who spares no byte. */
+static size_t percent_of(const uint8_t *v, size_t len, const char *digits, uint8_t *to)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		to[3 * i] = '%';
+		to[3 * i + 1] = (uint8_t)digits[v[i] >> 4];
+		to[3 * i + 2] = (uint8_t)digits[v[i] & 15];
+	}
+	return 3 * len;
+}
+
 static size_t hex_of(const uint8_t *v, size_t len, const char *digits, uint8_t *to)
 {
 	size_t i;
@@ -111,7 +129,7 @@ int mask_new(struct secret *value, struct mask **ret)
 	const uint8_t *v;
 	uint8_t *all;
 
-	m->all = secret_new(64 + 24 * (len + 4));
+	m->all = secret_new(64 + FORMS_ROOM * (len + 4));
 	if (!m->all)
 		return -ENOMEM;
 	v = secret_use(value);
@@ -124,6 +142,8 @@ int mask_new(struct secret *value, struct mask **ret)
 		add(m, all, &end, url_of(v, len, true, false, all + end));
 		add(m, all, &end, url_of(v, len, false, false, all + end));
 		add(m, all, &end, url_of(v, len, true, true, all + end));
+		add(m, all, &end, percent_of(v, len, "0123456789ABCDEF", all + end));
+		add(m, all, &end, percent_of(v, len, "0123456789abcdef", all + end));
 		add(m, all, &end, hex_of(v, len, "0123456789abcdef", all + end));
 		add(m, all, &end, hex_of(v, len, "0123456789ABCDEF", all + end));
 		for (words = 0; words < 2; words++)

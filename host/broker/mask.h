@@ -4,7 +4,7 @@
 
 /*
  * A value in what comes back is replaced by as many asterisks: as it is, in base64 of both alphabets wherever it begins
- * in the encoded text, URL-encoded, and as hexadecimal digits. Lengths stay, so the framing does. A stream is looked at
+ * in the encoded text, URL-encoded (what must be, or every byte), and as hexadecimal digits. Lengths stay, so the framing does. A stream is looked at
  * across its pieces; held back is only what may be the beginning of one of these forms, so that an event which has
  * come passes at once.
  */
@@ -18,6 +18,9 @@ struct mask;
 /** mask_new() - Return: 0; -ENOMEM. @value is only read now. */
 int mask_new(struct secret *value, struct mask **ret) MUST_CHECK;
 void mask_free(struct mask **slot);
+/** mask_url() - write @value as it goes into a URL, in a form that is masked, to @to, which has room for three times as
+ * many bytes. Return: how many it became. */
+size_t mask_url(struct span value, char *to);
 /** mask_bytes() - mask whole bytes in place. Return: how many were found. */
 size_t mask_bytes(struct mask *m, void *p, size_t len);
 

@@ -36,6 +36,7 @@ def equal(what, got, want):
 
 def has_value(data):
     forms = [TOKEN, urllib.parse.quote(TOKEN, safe=""), TOKEN.encode().hex(), json.dumps(TOKEN)[1:-1]]
+    forms += ["".join(spell % b for b in TOKEN.encode()) for spell in ("%%%02X", "%%%02x")]
     forms += [base64.b64encode(b"x" * i + TOKEN.encode() + b"yyy")[4:4 + (len(TOKEN) - 3) // 3 * 4].decode() for i in range(3)]
     return next((f for f in forms if f.encode() in data), None)
 
@@ -115,6 +116,10 @@ def forwarding(c):
     seen = service.seen[-1]["target"]
     equal("one parameter", seen.count("key="), 1)
     equal("others stay", "a=1&b=2&" in seen, True)
+    r, data = c.ask("/query/said?a=1")  # ask() looks for the value in all of it
+    hidden = "/said?a=1&key=" + "*" * len(urllib.parse.quote(TOKEN, safe=""))
+    equal("a target that is said back", (data.decode(), r.getheader("Location"), r.getheader("Link"), r.getheader("X-Target")),
+          (hidden, "http://berth.internal/query" + hidden, f"<http://berth.internal/query{hidden}>; rel=self", hidden))
     body = os.urandom(3000000)
     want = f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()
     equal("a body with a length", c.ask("/svc/sink", "POST", body)[1], want)

@@ -157,6 +157,9 @@ class Service:
             return await out.all(302, [("Location", q["to"])], b"")
         if name == "link":
             return await out.all(200, [("Link", q["to"]), ("Set-Cookie", "s=1"), ("Strict-Transport-Security", "max-age=9")], b"[]")
+        if name == "said":  # its target, as it came
+            place = f"https://localhost:{self.port}{ex.target}"
+            return await out.all(302, [("Location", place), ("Link", f"<{place}>; rel=self"), ("X-Target", ex.target)], ex.target.encode())
         if name == "sink":
             digest, n = hashlib.sha256(), 0
             while (piece := await ex.body.get()) is not None:

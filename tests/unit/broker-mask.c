@@ -90,6 +90,15 @@ Test(broker_mask, every_form_in_any_pieces)
 	for (i = 0; i < strlen(value); i++)
 		snprintf(form + 2 * i, 3, "%02X", value[i]);
 	check(m, form, 2 * strlen(value));
+	for (i = 0; i < strlen(value); i++)
+		snprintf(form + 3 * i, 4, "%%%02X", value[i]);
+	check(m, form, 3 * strlen(value));
+	for (i = 0; i < strlen(value); i++)
+		snprintf(form + 3 * i, 4, "%%%02x", value[i]);
+	check(m, form, 3 * strlen(value));
+	form[mask_url(span_str(value), form)] = '\0';
+	check(m, form, strlen(form));
+	cr_assert_str_eq(form, "s3cr3t%2Ftok%2Ben%3D%220123%22%20%5Cx");
 	check(m, "s3cr3t%2Ftok%2Ben%3D%220123%22%20%5Cx", 20);
 	check(m, "s3cr3t%2ftok%2ben%3d%220123%22%20%5cx", 20);
 	check(m, "s3cr3t%2Ftok%2Ben%3D%220123%22+%5Cx", 20);
