@@ -619,7 +619,7 @@ static bool wants_in(const struct conn *c)
 		return false;
 	if (c->state == SENDING)
 		return !c->framing_in.over && buf_len(&c->in) < IN_MAX && buf_room(&c->body) > 0;
-	return true;
+	return c->state == LEAVING || buf_len(&c->in) < IN_MAX;
 }
 
 static void rewatch(struct conn *c)
@@ -647,10 +647,16 @@ static void work(struct conn *c)
 		} else if (c->state == READING && !c->dead && buf_len(&c->out) <= SOFT) {
 			again = read_head(c);
 		}
+		/* What waits in in for room is not told of by the descriptor. */
+		if (c->state == READING && buf_len(&c->out) > SOFT && !c->out.failed) {
+			write_out(c);
+			again = again || buf_len(&c->out) <= SOFT;
+		}
 	} while (again && !c->dead);
 	if (c->out.failed)
 		c->dead = true;
-	write_out(c);
+	if (c->state != READING || buf_len(&c->out) <= SOFT)
+		write_out(c);
 	if (!buf_len(&c->out) && c->state == READING && !buf_len(&c->in))
 		mark(c, SAY_IDLE);
 	if (c->state == LEAVING && !buf_len(&c->out) && !c->left && !c->dead)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -289,6 +290,46 @@ def smuggling(b):
     equal("then the answer", s.recv(12), b"HTTP/1.1 200")
 
 
+def cpu_of(b):
+    with open(f"/proc/{b.process.pid}/stat") as f:
+        times = f.read().rsplit(")", 1)[1].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def stuffing(b):
+    """Who asks and asks, and reads nothing, costs nothing meanwhile; when he reads, each is answered."""
+    s, one, left, asked = b.connect("TOK", sandbox="stuffed"), b"GET /nothing/x HTTP/1.1\r\nHost: berth.internal\r\n\r\n", b"", 0
+    s.setblocking(False)
+    until, room = time.monotonic() + 60, select.poll()
+    room.register(s, select.POLLOUT)
+    while room.poll(1000):
+        if not left:
+            left, asked = one * 100, asked + 100
+        left = left[s.send(left):]
+        if time.monotonic() > until:
+            fail(f"{asked} requests are taken of one who reads no answer")
+    before = cpu_of(b)
+    if room.poll(1500):
+        fail("it goes on reading")
+    used = cpu_of(b) - before
+    if used > 0.5:
+        fail(f"the broker used {used} seconds of a processor for one who does not read")
+    answers, tail = 0, b""
+    s.setblocking(True)
+    s.settimeout(60)
+    sending = threading.Thread(target=s.sendall, args=(left,), daemon=True)
+    sending.start()
+    while answers < asked:
+        piece = s.recv(65536)
+        if not piece:
+            fail(f"{answers} of {asked} requests are answered")
+        data = tail + piece
+        answers, tail = answers + data.count(b"HTTP/1.1 403"), data[-11:]
+    sending.join()
+    equal("all are answered", answers, asked)
+    s.close()
+
+
 def failing(b):
     r = raw(b, b"GET /svc/cut HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
     equal("an answer that is cut off is seen as such", r.endswith(b"some") and b"Content-Length: 100" in r, True)
@@ -373,6 +414,7 @@ for version in ["one"] + (["two"] if tls_service.h2 and curl_is_sound() else [])
     redirects(conn)
     refusals(broker, conn)
     smuggling(broker)
+    stuffing(broker)
     failing(broker)
     audit(broker)
     reread(broker)
