@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/broker/hold.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/map.h"
 #include "base/str.h"
@@ -94,6 +95,22 @@ int hold_open(struct hold *h, struct span sealed, struct secret **ret, struct er
 	AUTO(sealed_close) struct sealed *f = NULL;
 	int r = sealed_open(seal_source_span(&sealed), &f, e);
 
+	return r < 0 ? r : sealed_value(f, h->key, HOLD_ANY_MAX, ret, e);
+}
+
+/* Whoever asks has looked already; that he may have a value is decided by who has it. */
+int hold_give(struct hold *h, struct span sealed, struct secret **ret, struct err *e)
+{
+	const struct seal_use use = { .any = true, .now_ms = (uint64_t)(clock_wall() / 1000000) };
+	AUTO(sealed_close) struct sealed *f = NULL;
+	int r = sealed_open(seal_source_span(&sealed), &f, e);
+
+	if (r == 0 && sealed_policy(f)->delivery == SEAL_BROKER)
+		r = err_set(e, -EACCES, "wrong-delivery", "%s is for the broker, nobody else has its value",
+			    sealed_policy(f)->name);
+	if (r == 0)
+		r = seal_policy_allows(sealed_policy(f), &use, e);
+	/* What was asked of is authenticated with the value. */
 	return r < 0 ? r : sealed_value(f, h->key, HOLD_ANY_MAX, ret, e);
 }
 

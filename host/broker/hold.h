@@ -26,6 +26,9 @@ void hold_free(struct hold **slot);
 void hold_pub(struct hold *h, struct buf *to);
 /** hold_open() - any sealed file. Return: as sealed_open() and sealed_value(). */
 int hold_open(struct hold *h, struct span sealed, struct secret **ret, struct err *e) MUST_CHECK;
+/** hold_give() - the value of a sealed file that is delivered as a file or a variable. Return: as hold_open(); -EACCES,
+ * slug "wrong-delivery": it is for the broker alone; -EKEYEXPIRED "expired". */
+int hold_give(struct hold *h, struct span sealed, struct secret **ret, struct err *e) MUST_CHECK;
 /** hold_keep() - a sealed file that is for the broker, in the place of the one of its name. */
 int hold_keep(struct hold *h, const char *name, struct span sealed, struct err *e) MUST_CHECK;
 void hold_drop(struct hold *h, const char *name);

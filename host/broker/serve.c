@@ -87,7 +87,7 @@ static void do_open(struct serve *s, struct span sealed, bool want)
 {
 	AUTO(secret_free) struct secret *value = NULL;
 	struct err e = ERR_NULL;
-	int r = hold_open(s->hold, sealed, &value, &e);
+	int r = want ? hold_give(s->hold, sealed, &value, &e) : hold_open(s->hold, sealed, &value, &e);
 
 	if (r < 0 && !e.code)
 		err_sys(&e, r, "opening a secret");

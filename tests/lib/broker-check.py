@@ -361,6 +361,19 @@ def audit(b):
     b.refuse_audit = False
 
 
+def opening(b):
+    """The daemon is given values that it delivers, and no others."""
+    equal("a file's", b.ask(brokerage.OPEN, tail=b.seal("A", TOKEN, "--deliver", "file")), TOKEN.encode())
+    equal("a variable's", b.ask(brokerage.OPEN, tail=b.seal("A", TOKEN, "--deliver", "env")), TOKEN.encode())
+    mine = b.seal("TOK", TOKEN, "--host", f"localhost:{service.port}")
+    equal("one for the broker", b.ask(brokerage.OPEN, tail=mine, check=False), "wrong-delivery")
+    equal("but it can be looked at", b.ask(brokerage.CHECK, tail=mine), b"")
+    late, until = b.seal("A", TOKEN, "--deliver", "file", "--expires", "1s"), time.monotonic() + 30
+    while (r := b.ask(brokerage.OPEN, tail=late, check=False)) == TOKEN.encode() and time.monotonic() < until:
+        time.sleep(0.1)
+    equal("one that has expired", r, "expired")
+
+
 def rotation(b):
     c = Conn(b, "TOK")
     b.keep("TOK", "another value", "--host", f"localhost:{service.port}")
@@ -419,6 +432,7 @@ for version in ["one"] + (["two"] if tls_service.h2 and curl_is_sound() else [])
     audit(broker)
     reread(broker)
     memory(broker)
+    opening(broker)
     rotation(broker)
     print(f"HTTP/{version}: {service.connections} connections for {len(service.seen)} requests")
     equal("it ends with its daemon", broker.end(), 0)
