@@ -11,7 +11,7 @@
 #include <ctype.h>
 #include <errno.h>
 
-enum { FORMS_MAX = 18, FORMS_ROOM = 32 }; /* how many, and of how many bytes for each of the value's */
+enum { FORMS_MAX = 50, FORMS_ROOM = 64 }; /* how many, and of how many bytes for each of a text's at most */
 
 struct mask {
 	struct secret *all;
@@ -44,15 +44,27 @@ static size_t base64_of(const uint8_t *v, size_t len, size_t shift, const char *
 	return n;
 }
 
-static size_t url_of(const uint8_t *v, size_t len, bool upper, bool plus, uint8_t *to)
+/* Who spells how: what stays besides letters and digits, and whether a space is a plus. */
+static const struct spelling {
+	const char *stays;
+	bool plus;
+} spellings[] = {
+	{ "-._~", false },	 /* what must be, as we do */
+	{ "-._~", true },	 /* Go's QueryEscape, Python's quote_plus */
+	{ "-._*", true },	 /* forms of browsers, Java */
+	{ "-._~/", false },	 /* Python's quote */
+	{ "-._~!'()*", false }, /* encodeURIComponent */
+};
+
+static size_t url_of(const uint8_t *v, size_t len, bool upper, const struct spelling *how, uint8_t *to)
 {
 	const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
 	size_t i, n = 0;
 
 	for (i = 0; i < len; i++) {
-		if (isalnum(v[i]) || (v[i] && strchr("-._~", v[i]))) {
+		if (isalnum(v[i]) || (v[i] && strchr(how->stays, v[i]))) {
 			to[n++] = v[i];
-		} else if (plus && v[i] == ' ') {
+		} else if (how->plus && v[i] == ' ') {
 			to[n++] = '+';
 		} else {
 			to[n++] = '%';
@@ -65,7 +77,7 @@ static size_t url_of(const uint8_t *v, size_t len, bool upper, bool plus, uint8_
 
 size_t mask_url(struct span value, char *to)
 {
-	return url_of(value.p, value.len, true, false, (uint8_t *)to);
+	return url_of(value.p, value.len, true, &spellings[0], (uint8_t *)to);
 }
 
 /* URL-encoded by someone who spares no byte. */
@@ -92,12 +104,17 @@ static size_t hex_of(const uint8_t *v, size_t len, const char *digits, uint8_t *
 	return 2 * len;
 }
 
-/* As a string of JSON has it. */
-static size_t json_of(const uint8_t *v, size_t len, bool slash, uint8_t *to)
+/* As a string of JSON has it. @slash: '/' is escaped too; @html: what HTML knows, as Go does. */
+static size_t json_of(const uint8_t *v, size_t len, bool slash, bool html, uint8_t *to)
 {
 	size_t i, n = 0;
 
 	for (i = 0; i < len; i++) {
+		if (html && (v[i] == '&' || v[i] == '<' || v[i] == '>')) {
+			memcpy(to + n, v[i] == '&' ? "\\u0026" : v[i] == '<' ? "\\u003c" : "\\u003e", 6);
+			n += 6;
+			continue;
+		}
 		if (v[i] == '"' || v[i] == '\\' || (slash && v[i] == '/'))
 			to[n++] = '\\';
 		to[n++] = v[i];
@@ -122,36 +139,55 @@ static void add(struct mask *m, uint8_t *all, size_t *end, size_t len)
 	*end += len;
 }
 
+/* All forms of a text. */
+static void add_forms(struct mask *m, uint8_t *all, size_t *end, const uint8_t *v, size_t len)
+{
+	size_t i, shift;
+
+	if (len < MASK_SHORTEST)
+		return;
+	memcpy(all + *end, v, len);
+	add(m, all, end, len);
+	add(m, all, end, json_of(v, len, false, false, all + *end));
+	add(m, all, end, json_of(v, len, true, false, all + *end));
+	add(m, all, end, json_of(v, len, false, true, all + *end));
+	for (i = 0; i < 2 * ARRAY_LEN(spellings); i++)
+		add(m, all, end, url_of(v, len, i % 2, &spellings[i / 2], all + *end));
+	for (i = 0; i < 2; i++) {
+		const char *digits = i ? "0123456789ABCDEF" : "0123456789abcdef";
+
+		add(m, all, end, percent_of(v, len, digits, all + *end));
+		add(m, all, end, hex_of(v, len, digits, all + *end));
+		for (shift = 0; shift < 3; shift++)
+			add(m, all, end, base64_of(v, len, shift, alphabet[i], all + *end));
+	}
+}
+
 int mask_new(struct secret *value, struct mask **ret)
 {
 	AUTO(mask_free) struct mask *m = NEW(struct mask);
-	size_t len = secret_len(value), end = 0, shift, words;
-	const uint8_t *v;
+	AUTO(secret_free) struct secret *room = secret_new(64 + 2 * FORMS_ROOM * (secret_len(value) + 4));
+	size_t len = secret_len(value), end = 0;
+	const uint8_t *v, *colon;
 	uint8_t *all;
 
-	m->all = secret_new(64 + FORMS_ROOM * (len + 4));
-	if (!m->all)
+	if (!room)
 		return -ENOMEM;
 	v = secret_use(value);
-	all = secret_use(m->all);
-	if (len >= MASK_SHORTEST && !broker_weak(BROKER_WEAK_MASK)) {
-		memcpy(all, v, len);
-		add(m, all, &end, len);
-		add(m, all, &end, json_of(v, len, false, all + end));
-		add(m, all, &end, json_of(v, len, true, all + end));
-		add(m, all, &end, url_of(v, len, true, false, all + end));
-		add(m, all, &end, url_of(v, len, false, false, all + end));
-		add(m, all, &end, url_of(v, len, true, true, all + end));
-		add(m, all, &end, percent_of(v, len, "0123456789ABCDEF", all + end));
-		add(m, all, &end, percent_of(v, len, "0123456789abcdef", all + end));
-		add(m, all, &end, hex_of(v, len, "0123456789abcdef", all + end));
-		add(m, all, &end, hex_of(v, len, "0123456789ABCDEF", all + end));
-		for (words = 0; words < 2; words++)
-			for (shift = 0; shift < 3; shift++)
-				add(m, all, &end, base64_of(v, len, shift, alphabet[words], all + end));
+	all = secret_use(room);
+	if (!broker_weak(BROKER_WEAK_MASK)) {
+		add_forms(m, all, &end, v, len);
+		/* "user:password", of which a service may say the password alone */
+		colon = len ? memchr(v, ':', len) : NULL;
+		if (colon)
+			add_forms(m, all, &end, colon + 1, len - (size_t)(colon + 1 - v));
 	}
-	secret_rest(m->all);
 	secret_rest(value);
+	/* Most texts look the same in many of them, so little of the room is kept. */
+	m->all = secret_of(SPAN(all, end));
+	secret_rest(room);
+	if (!m->all)
+		return -ENOMEM;
 	*ret = take(&m);
 	return 0;
 }
@@ -182,7 +218,7 @@ static size_t look(struct mask *m, uint8_t *p, size_t len, bool is_last, size_t 
 		for (f = 0; f < m->n; f++) {
 			size_t want = m->form[f].len, have = MIN(want, len - at);
 
-			if (memcmp(p + at, all + m->form[f].at, have) != 0)
+			if (p[at] != all[m->form[f].at] || memcmp(p + at, all + m->form[f].at, have) != 0)
 				continue;
 			if (have == want)
 				longest = MAX(longest, want);

@@ -3,10 +3,11 @@
 #define HOST_BROKER_MASK_H
 
 /*
- * A value in what comes back is replaced by as many asterisks: as it is, in base64 of both alphabets wherever it begins
- * in the encoded text, URL-encoded (what must be, or every byte), and as hexadecimal digits. Lengths stay, so the framing does. A stream is looked at
- * across its pieces; held back is only what may be the beginning of one of these forms, so that an event which has
- * come passes at once.
+ * A value in what comes back is replaced by as many asterisks: as it is, in strings of JSON, in base64 of both
+ * alphabets wherever it begins in the encoded text, URL-encoded in several ways, and as hexadecimal digits; and what
+ * is behind its first colon in the same forms, for it may be a user and a password. Lengths stay, so the framing does.
+ * A stream is looked at across its pieces; held back is only what may be the beginning of one of these forms, so that
+ * an event which has come passes at once.
  */
 #include "seal/secret.h"
 

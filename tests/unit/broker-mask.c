@@ -112,6 +112,65 @@ Test(broker_mask, every_form_in_any_pieces)
 	mask_free(&m);
 }
 
+Test(broker_mask, as_others_spell_it)
+{
+	struct mask *m = make("a b/c!'()*~<d>&e");
+	static const char *const forms[] = {
+		"a%20b/c%21%27%28%29%2A~%3Cd%3E%26e",	/* Python's quote */
+		"a%20b%2Fc!'()*~%3Cd%3E%26e",		/* encodeURIComponent */
+		"a+b%2Fc%21%27%28%29*%7E%3Cd%3E%26e",	/* a form's */
+		"a+b%2fc%21%27%28%29%2a~%3cd%3e%26e",
+		"a b/c!'()*~\\u003cd\\u003e\\u0026e",	/* Go's JSON */
+		"a b\\/c!'()*~<d>&e",
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(forms); i++)
+		check(m, forms[i], strlen(forms[i]));
+	mask_free(&m);
+}
+
+Test(broker_mask, a_password_alone)
+{
+	struct mask *m = make("me:pass/word:9");
+	char form[64], text[] = "me: pass/word, me:pass/word:9, me";
+
+	check(m, "pass/word:9", 11);
+	check(m, "pass%2Fword%3A9", 15);
+	base64("pass/word:9", 11, "+/", form);
+	check(m, form, 14);
+	cr_assert_eq(mask_bytes(m, text, strlen(text)), 1);
+	cr_assert_str_eq(text, "me: pass/word, **************, me");
+	mask_free(&m);
+	m = make("somebody:short");
+	check(m, "somebody:short", 14);
+	strcpy(text, "it is short: somebody");
+	cr_assert_eq(mask_bytes(m, text, strlen(text)), 0, "it would be found everywhere");
+	mask_free(&m);
+	m = make("somebody:");
+	check(m, "somebody:", 9);
+	mask_free(&m);
+}
+
+/* Of the longest value, made of what becomes most. */
+Test(broker_mask, every_form_has_room)
+{
+	char *longest = must_calloc(8193, 1), *form = must_calloc(6 * 8192 + 1, 1);
+	struct mask *m;
+	size_t i;
+
+	for (i = 0; i < 8192; i++)
+		longest[i] = i == 1 ? ':' : i % 2 ? '<' : '\"';
+	m = make(longest);
+	for (i = 0; i < 8190; i++)
+		snprintf(form + 3 * i, 4, "%%%02x", longest[i + 2]);
+	cr_assert_eq(mask_bytes(m, form, 3 * 8190), 1);
+	cr_assert_eq(strspn(form, "*"), 3 * 8190);
+	mask_free(&m);
+	free(form);
+	free(longest);
+}
+
 Test(broker_mask, what_is_none_passes_at_once)
 {
 	struct mask *m = make(value);
