@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/api/e2b/template.h"
 #include "host/net/policy.h"
 #include "seal/digest.h"
 
@@ -125,8 +126,11 @@ static bool read_one(struct e2b *e2b, int dir, const char *name)
 
 /* --- its sandbox -------------------------------------------------------------------------------------------------- */
 
+/* What keys built is theirs. */
 static int first_template(void *ctx, const char *name)
 {
+	if (str_starts(name, BUILD_DISK))
+		return 0;
 	snprintf(ctx, PRIV_ID_MAX + 1, "%s", name);
 	return 1;
 }
