@@ -20,6 +20,8 @@ run_daemon() {
 }
 api() { curl -s --unix-socket "$STATE/run/api.sock" "$@"; }
 
+is_read() { berth run "$1" -- wget -q -O /dev/null http://berth.internal/web/hello 2>/dev/null; }
+
 deliver() { # a mark: every way that there is
 	local mark=$1 first second third port
 	berth secret key >host.pub
@@ -45,6 +47,7 @@ deliver() { # a mark: every way that there is
 		"methods":["GET","POST"],"paths":["/**"],"credential":{"as":"bearer"}}]}'
 	secret "WEB_$kind" "$mark-broker" --host "localhost:$port"
 	third=$(berth create --template mini --secret "WEB_$kind")
+	wait_for 20 "the service's policy to be read" is_read "$third"
 	for what in hello 'echo?how=body' 'echo?how=header' 'echo?how=base64-1'; do
 		berth run "$third" -- wget -S -q -O - "http://berth.internal/web/$what" >>answers 2>&1
 	done

@@ -7,6 +7,7 @@ seal() { "$BERTH_BUILD/berth-seal" "$@"; }
 SERVERS=()
 end_servers() {
 	local status=$? pid
+	set +e
 	for pid in "${SERVERS[@]}"; do
 		kill "$pid" 2>/dev/null || :
 		wait "$pid" 2>/dev/null || :
