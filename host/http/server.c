@@ -232,6 +232,8 @@ static void on_done(void *cls, struct MHD_Connection *conn, void **slot, enum MH
 	http->sending -= req->is_counted;
 	req->on->busy = false;
 	req->on->since = clock_now();
+	if (!req->res.upgrade)
+		req->on->who.of[0] = '\0'; /* its next request may be for somebody else, and is not to be cut off */
 	pthread_cond_broadcast(&http->cond);
 	lock_drop(&http->lock);
 	http_req_free(req);

@@ -65,9 +65,18 @@ assert call("RemoveWatcher", w) == (200, {})
 assert call("RemoveWatcher", w)[0] == 404 and call("GetWatcherEvents", w)[0] == 404
 many = [call("CreateWatcher", {"path": "/workspace"}) for _ in range(66)]
 assert [s for s, _ in many].count(200) == 64 and many[-1][0] == 429, [s for s, _ in many]
+kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+def by_kept(path, headers):
+    kept.request("GET", path, None, headers)
+    r = kept.getresponse()
+    r.read()
+    return r.status
+assert by_kept("/files?path=/etc/hostname", door2) == 200
 w2 = call("CreateWatcher", {"path": "/workspace"}, door2)[1]
 assert ask("DELETE", f"/sandboxes/{id2}", mine)[0] == 204
 assert call("GetWatcherEvents", w2, door2)[0] == 502
+# a kept connection that was of the one that is gone serves for others
+assert by_kept("/v2/sandboxes", mine) == 200
 
 # logs: of the commands
 run("sh", "-c", "echo needle; exit 3", code=3)
