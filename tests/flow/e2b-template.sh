@@ -105,21 +105,6 @@ berth kill "$id" --grace 0
 ask DELETE /templates/mine
 wait_for 30 "its tree to go" has_disks $((had - 1))
 
-python3 - "$TOP" "${versions[@]}" >"$TOP/matrix" <<'END'
-import sys
-top, versions = sys.argv[1], sys.argv[2:]
-of = {v: dict(line.rstrip("\n").split("\t") for line in open(f"{top}/of-{v}")) for v in versions}
-print("| templates | " + " | ".join(versions) + " |")
-print("|---|" + "---|" * len(versions))
-for name in of[versions[-1]]:
-    print(f"| {name} | " + " | ".join(of[v].get(name, "?").replace("none", "-") for v in versions) + " |")
-END
-[ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
-# Of the table that all versions make, the columns that were measured now.
-table_of templates | python3 -c 'import sys
-rows = [line.strip().strip("|").split("|") for line in sys.stdin]
-at = [0] + [i for i, v in enumerate(rows[0]) if v.strip() in sys.argv[1:]]
-print("\n".join("|" + "|".join(row[i] for i in at) + "|" for row in rows))' "${versions[@]}" >"$TOP/wanted"
-diff "$TOP/wanted" "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+matrix_is templates "${versions[@]}"
 end_keeper
 say ok

@@ -35,3 +35,25 @@ start_e2b() {
 
 # table_of WORD: the table of docs/e2b.md whose first heading begins so.
 table_of() { awk -v word="| $1 " 'index($0, word) == 1 { on = 1 } !/^\|/ { on = 0 } on' "$SRC/docs/e2b.md"; }
+
+# matrix_is WHAT VERSION...: what was measured of these versions, in $TOP/of-VERSION, is what the table of docs/e2b.md says of them.
+matrix_is() {
+	local what=$1
+	shift
+	python3 - "$what" "$TOP" "$@" >"$TOP/matrix" <<'END'
+import sys
+what, top, versions = sys.argv[1], sys.argv[2], sys.argv[3:]
+of = {v: dict(line.rstrip("\n").split("\t") for line in open(f"{top}/of-{v}")) for v in versions}
+print(f"| {what} | " + " | ".join(versions) + " |")
+print("|---|" + "---|" * len(versions))
+for name in of[versions[-1]]:
+    print(f"| {name} | " + " | ".join(of[v].get(name, "?").replace("none", "-") for v in versions) + " |")
+END
+	[ -z "${BERTH_MATRIX:-}" ] || cp "$TOP/matrix" "$BERTH_MATRIX"
+	# Of the table that all versions make, the columns that were measured now.
+	table_of "$what" | python3 -c 'import sys
+rows = [line.strip().strip("|").split("|") for line in sys.stdin]
+at = [0] + [i for i, v in enumerate(rows[0]) if v.strip() in sys.argv[1:]]
+print("\n".join("|" + "|".join(row[i] for i in at) + "|" for row in rows))' "$@" >"$TOP/wanted"
+	diff "$TOP/wanted" "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
+}
