@@ -74,13 +74,15 @@ static bool is_meant(struct services *all, const struct service *s, const struct
 	bool named = broker_weak(BROKER_WEAK_BINDING) || list_has(&s->secrets, x->policy.name) ||
 		     (list_has(&s->secrets, "*") && !services_claim(all, x->policy.name));
 
-	return named && (r->host || (host ? host_listed(x, host) : x->policy.hosts.n > 0));
+	return named && (r->host || (host ? host_listed(x, host) || seal_policy_any_host(&x->policy)
+					  : x->policy.hosts.n > 0));
 }
 
 /* Where no credential is sent, the sealed file's hosts are not asked; nor where no host is said yet. */
 static const char *asked_host(const struct service_route *r, const struct held *x, const char *host)
 {
-	const char *any = x->policy.hosts.n ? x->policy.hosts.v[0] : "";
+	size_t i = seal_policy_any_host(&x->policy); /* which is no host */
+	const char *any = i < x->policy.hosts.n ? x->policy.hosts.v[i] : "";
 
 	return host && r->put != PUT_NONE && !broker_weak(BROKER_WEAK_HOSTS) ? host : any;
 }
@@ -134,7 +136,7 @@ static bool path_allowed(const struct service_route *r, const char *path)
 	size_t i;
 
 	for (i = 0; i < r->paths.n; i++)
-		if (service_path_matches(r->paths.v[i], path))
+		if (seal_path_matches(r->paths.v[i], path))
 			return true;
 	return false;
 }

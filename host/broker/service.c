@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "json/json.h"
 #include "seal/policy.h"
+#include "seal/request.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -86,22 +87,6 @@ static bool secret_ok(const char *s)
 	return str_eq(s, "*") || seal_name_ok(s);
 }
 
-static bool method_ok(const char *s)
-{
-	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" };
-	size_t i;
-
-	for (i = 0; i < ARRAY_LEN(known); i++)
-		if (str_eq(s, known[i]))
-			return true;
-	return false;
-}
-
-static bool pattern_ok(const char *s)
-{
-	return *s == '/' && is_plain(s, "/-._~!$&'()*+,;=:@%") && !strstr(s, "//") && !strstr(s, "***");
-}
-
 static bool host_ok(const char *s)
 {
 	const char *colon = strchr(s, ':');
@@ -110,19 +95,6 @@ static bool host_ok(const char *s)
 
 	return len > 0 && len <= 253 && is_plain(s, "-.:*") && s[0] != '.' && s[0] != '-' &&
 	       (!colon || (num_u64(colon + 1, 65535, &port) == 0 && port > 0 && port != 443)) && !strstr(s, "..");
-}
-
-static bool header_ok(const char *s)
-{
-	static const char *const framing[] = { "host",	     "connection", "content-length", "transfer-encoding",
-					       "upgrade",    "te",	   "trailer",	     "expect",
-					       "keep-alive", "range",	   "accept-encoding" };
-	size_t i;
-
-	for (i = 0; i < ARRAY_LEN(framing); i++)
-		if (strcasecmp(s, framing[i]) == 0)
-			return false;
-	return is_plain(s, "-_");
 }
 
 static bool var_ok(const char *s)
@@ -192,14 +164,14 @@ static int read_put(const struct json *j, struct service_route *r, struct err *e
 	if (i == ARRAY_LEN(words))
 		return bad(e, "credential.as", as);
 	r->put = (enum service_put)i;
-	if ((r->put == PUT_HEADER && (!name || !header_ok(name))) ||
+	if ((r->put == PUT_HEADER && (!name || !seal_header_ok(name))) ||
 	    (r->put == PUT_QUERY && (!name || !is_plain(name, "-_."))) ||
 	    (r->put == PUT_BASIC && name && (strchr(name, ':') || !is_printable(name) || strlen(name) > 128)) ||
 	    ((r->put == PUT_NONE || r->put == PUT_BEARER) && name))
 		return bad(e, "credential.name", name ? name : "");
 	r->put_name = must_strdup(name ? name : "");
 	r->put_prefix = must_strdup(json_get_str(j, "prefix", NULL));
-	if (r->put_prefix && (r->put != PUT_HEADER || !is_printable(r->put_prefix) || strlen(r->put_prefix) > 64))
+	if (r->put_prefix && (r->put != PUT_HEADER || !seal_prefix_ok(r->put_prefix)))
 		return bad(e, "credential.prefix", r->put_prefix);
 	return 0;
 }
@@ -221,9 +193,9 @@ static int read_route(const struct json *j, struct service_route *r, struct err 
 		return bad(e, "prefix must begin and end with a slash", prefix);
 	code = read_upstream(json_get_str(j, "upstream", ""), r, e);
 	if (code == 0)
-		code = read_list(json_get(j, "methods"), "methods", method_ok, &r->methods, e);
+		code = read_list(json_get(j, "methods"), "methods", seal_method_ok, &r->methods, e);
 	if (code == 0)
-		code = read_list(json_get(j, "paths"), "paths", pattern_ok, &r->paths, e);
+		code = read_list(json_get(j, "paths"), "paths", seal_path_ok, &r->paths, e);
 	if (code == 0)
 		code = read_list(json_get(j, "redirects"), "redirects", host_ok, &r->redirects, e);
 	if (code == 0)
@@ -372,29 +344,6 @@ int service_parse(const char *name, struct span text, struct service **ret, char
 }
 
 /* --- paths -------------------------------------------------------------------------------------------------------- */
-
-bool service_path_matches(const char *pattern, const char *path)
-{
-	while (*pattern == '/' && *path == '/') {
-		size_t a = strcspn(++pattern, "/"), b = strcspn(++path, "/");
-
-		if (a == 2 && memcmp(pattern, "**", 2) == 0 && !pattern[2])
-			return true;
-		if (!(a == 1 && *pattern == '*' && b > 0)) {
-			const char *star = memchr(pattern, '*', a);
-			size_t head = star ? (size_t)(star - pattern) : a, tail = star ? a - head - 1 : 0;
-
-			/* A star within a segment stands for one or more characters, "*.git". */
-			if (star ? b < head + tail + 1 || memcmp(pattern, path, head) != 0 ||
-					   memcmp(star + 1, path + b - tail, tail) != 0
-				 : a != b || memcmp(pattern, path, a) != 0)
-				return false;
-		}
-		pattern += a;
-		path += b;
-	}
-	return !*pattern && !*path;
-}
 
 static int digit(char c)
 {

@@ -57,11 +57,6 @@ int service_parse(const char *name, struct span text, struct service **ret, char
 struct service *service_ref(const struct service *s);
 void service_unref(struct service **slot);
 
-/** service_path_matches() - segment by segment. A segment that is one star stands for any one that is not empty, one
- * with a star in it for what begins and ends so; two stars at the end are all that follows, also nothing. @path is in
- * the one form of service_path_clean(). */
-bool service_path_matches(const char *pattern, const char *path);
-
 /** service_path_clean() - bring the path of a target into one form, so that upstream and we see the same: what needs no
  * percent is decoded, digits are upper case, empty and dotted segments refused, and whatever a second decoding could
  * turn into a border or a dot. "%2F" is left where @slashes. Return: on the heap; NULL: refused. */

@@ -107,6 +107,9 @@ struct berth_secret_info {
 	const char *services;			  /* of the broker that it is for, "" when there is none */
 	uint64_t number;			  /* 1, and one more with each rotation */
 	int64_t created_ns, expires_ns, added_ns; /* 0: not */
+	const char *methods, *paths;		  /* "A,B", of the broker what requests it may be used for; "": any */
+	uint64_t per_minute, body_max, answer_max; /* 0: any number */
+	const char *header, *prefix;		  /* the only header that it is put in, and what stands before it */
 };
 /** berth_secret_list() - in the order of names; stops when @fn returns not 0 and returns that. */
 BERTH_API int berth_secret_list(struct berth *b, int (*fn)(void *ctx, const struct berth_secret_info *), void *ctx,

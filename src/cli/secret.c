@@ -22,6 +22,12 @@ static void date_of(int64_t ns, char ret[32])
 		snprintf(ret, 32, "-");
 }
 
+static void print_limit(const char *what, uint64_t n)
+{
+	if (n)
+		printf(" %s=%llu", what, (unsigned long long)n);
+}
+
 static int print_secret(void *ctx, const struct berth_secret_info *s)
 {
 	char expires[32];
@@ -30,7 +36,14 @@ static int print_secret(void *ctx, const struct berth_secret_info *s)
 	date_of(s->expires_ns, expires);
 	printf("%-24s %-8s %3llu  %-19s  %s%s%s%s", s->name, s->delivery, (unsigned long long)s->number, expires,
 	       *s->templates ? "template=" : "", s->templates, *s->sandboxes ? " sandbox=" : "", s->sandboxes);
-	printf("%s%s%s%s\n", *s->hosts ? " host=" : "", s->hosts, *s->services ? " service=" : "", s->services);
+	printf("%s%s%s%s", *s->hosts ? " host=" : "", s->hosts, *s->services ? " service=" : "", s->services);
+	printf("%s%s%s%s", *s->methods ? " method=" : "", s->methods, *s->paths ? " path=" : "", s->paths);
+	print_limit("per-minute", s->per_minute);
+	print_limit("body-max", s->body_max);
+	print_limit("answer-max", s->answer_max);
+	if (*s->header)
+		printf(" header=\"%s: %s\"", s->header, s->prefix);
+	putchar('\n');
 	return 0;
 }
 

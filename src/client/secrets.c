@@ -49,12 +49,21 @@ int berth_secret_list(struct berth *b, int (*fn)(void *ctx, const struct berth_s
 		AUTO(str_free) char *sandboxes = join(json_get(one, "sandboxes"));
 		AUTO(str_free) char *hosts = join(json_get(one, "hosts"));
 		AUTO(str_free) char *services = join(json_get(one, "services"));
+		AUTO(str_free) char *methods = join(json_get(one, "methods"));
+		AUTO(str_free) char *paths = join(json_get(one, "paths"));
 		struct berth_secret_info info = { .name = json_get_str(one, "name", ""),
 						  .delivery = json_get_str(one, "delivery", ""),
 						  .templates = templates,
 						  .sandboxes = sandboxes,
 						  .hosts = hosts,
 						  .services = services,
+						  .methods = methods,
+						  .paths = paths,
+						  .per_minute = json_get_u64(one, "per_minute", 0),
+						  .body_max = json_get_u64(one, "body_max", 0),
+						  .answer_max = json_get_u64(one, "answer_max", 0),
+						  .header = json_get_str(one, "header", ""),
+						  .prefix = json_get_str(one, "prefix", ""),
 						  .number = json_get_u64(one, "number", 0),
 						  .created_ns = (int64_t)json_get_u64(one, "created_ms", 0) * 1000000,
 						  .expires_ns = (int64_t)json_get_u64(one, "expires_ms", 0) * 1000000,

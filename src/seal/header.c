@@ -2,7 +2,7 @@
 /*
  * Fields of a tag (one byte), a length (two, little-endian) and bytes, in the order of their tags. There is one way to
  * write a header: what was read is written again and must be the same, so that no two files mean the same and nothing
- * hides in an unknown field. A new field is a new version.
+ * hides in an unknown field. A new field is a new version, and a header is of the oldest version that can say it.
  */
 #include "seal/header.h"
 
@@ -11,7 +11,8 @@
 
 #include <errno.h>
 
-static const uint8_t magic[8] = { 'B', 'E', 'R', 'T', 'H', 'S', 'F', 1 }; /* the last is the version */
+static const uint8_t magic[7] = { 'B', 'E', 'R', 'T', 'H', 'S', 'F' };
+enum { AT_VERSION = sizeof(magic), AT_LENGTH };
 
 enum tag {
 	TAG_CREATED = 1,
@@ -26,6 +27,14 @@ enum tag {
 	TAG_RECIPIENT,
 	TAG_COMMIT,
 	TAG_STREAM,
+	/* of version 2 */
+	TAG_METHOD,
+	TAG_PATH,
+	TAG_PER_MINUTE,
+	TAG_BODY_MAX,
+	TAG_ANSWER_MAX,
+	TAG_HEADER,
+	TAG_PREFIX,
 };
 
 void header_free(struct header **slot)
@@ -82,6 +91,22 @@ static void put_list(struct buf *b, enum tag tag, const struct seal_list *l)
 		put_field(b, tag, l->v[i], strlen(l->v[i]));
 }
 
+static void put_request(const struct seal_policy *p, struct buf *b)
+{
+	put_list(b, TAG_METHOD, &p->methods);
+	put_list(b, TAG_PATH, &p->paths);
+	if (p->per_minute)
+		put_number(b, TAG_PER_MINUTE, p->per_minute);
+	if (p->body_max)
+		put_number(b, TAG_BODY_MAX, p->body_max);
+	if (p->answer_max)
+		put_number(b, TAG_ANSWER_MAX, p->answer_max);
+	if (p->header[0])
+		put_field(b, TAG_HEADER, p->header, strlen(p->header));
+	if (p->prefix[0])
+		put_field(b, TAG_PREFIX, p->prefix, strlen(p->prefix));
+}
+
 static void put_fields(const struct header *h, struct buf *b)
 {
 	const struct seal_policy *p = &h->policy;
@@ -107,6 +132,7 @@ static void put_fields(const struct header *h, struct buf *b)
 	}
 	put_field(b, TAG_COMMIT, h->commit, sizeof(h->commit));
 	put_field(b, TAG_STREAM, h->stream, sizeof(h->stream));
+	put_request(p, b);
 }
 
 int header_put(const struct header *h, struct buf *to)
@@ -119,7 +145,8 @@ int header_put(const struct header *h, struct buf *to)
 	if (fields.failed)
 		return -E2BIG;
 	memcpy(pre, magic, sizeof(magic));
-	put_le(pre + sizeof(magic), buf_len(&fields), 4);
+	pre[AT_VERSION] = seal_policy_version(&h->policy);
+	put_le(pre + AT_LENGTH, buf_len(&fields), 4);
 	buf_append(to, pre, sizeof(pre));
 	return buf_append(to, buf_span(&fields).p, buf_len(&fields));
 }
@@ -131,13 +158,14 @@ static int damaged(struct err *e, const char *why)
 
 int header_length(const uint8_t pre[HEADER_PRE], size_t *ret, struct err *e)
 {
-	uint64_t len = get_le(pre + sizeof(magic), 4);
+	uint64_t len = get_le(pre + AT_LENGTH, 4);
 
-	if (memcmp(pre, magic, sizeof(magic) - 1) != 0)
+	if (memcmp(pre, magic, sizeof(magic)) != 0)
 		return damaged(e, "this is no sealed file");
-	if (pre[sizeof(magic) - 1] != magic[sizeof(magic) - 1])
+	if (pre[AT_VERSION] < 1 || pre[AT_VERSION] > HEADER_VERSION)
 		return err_set(e, -EPROTONOSUPPORT, "unknown-version",
-			       "a sealed file of version %u; version 1 is what is known here", pre[sizeof(magic) - 1]);
+			       "a sealed file of version %u; versions 1 to %d are what is known here", pre[AT_VERSION],
+			       HEADER_VERSION);
 	if (len > SEAL_HEADER_MAX)
 		return damaged(e, "the header is damaged");
 	*ret = (size_t)len;
@@ -155,9 +183,17 @@ static bool get_text(const uint8_t *p, size_t len, char *to, size_t max)
 
 static bool get_word(struct header *h, enum seal_scope kind, const uint8_t *p, size_t len)
 {
-	char word[SEAL_HOST_MAX + 1];
+	char word[SEAL_PATH_MAX + 1];
 
-	return get_text(p, len, word, SEAL_HOST_MAX) && seal_policy_add(&h->policy, kind, word, NULL) == 0;
+	return get_text(p, len, word, kind == SEAL_PATH ? SEAL_PATH_MAX : SEAL_HOST_MAX) &&
+	       seal_policy_add(&h->policy, kind, word, NULL) == 0;
+}
+
+/* There is no field for 0. */
+static bool get_number(const uint8_t *p, size_t len, uint64_t *to)
+{
+	*to = len == 8 ? get_le(p, 8) : 0;
+	return *to > 0;
 }
 
 static bool get_bytes(const uint8_t *p, size_t len, void *to, size_t want)
@@ -207,6 +243,20 @@ static bool get_field(struct header *h, enum tag tag, const uint8_t *p, size_t l
 		return get_bytes(p, len, h->commit, sizeof(h->commit));
 	case TAG_STREAM:
 		return get_bytes(p, len, h->stream, sizeof(h->stream));
+	case TAG_METHOD:
+		return get_word(h, SEAL_METHOD, p, len);
+	case TAG_PATH:
+		return get_word(h, SEAL_PATH, p, len);
+	case TAG_PER_MINUTE:
+		return get_number(p, len, &q->per_minute);
+	case TAG_BODY_MAX:
+		return get_number(p, len, &q->body_max);
+	case TAG_ANSWER_MAX:
+		return get_number(p, len, &q->answer_max);
+	case TAG_HEADER:
+		return get_text(p, len, q->header, SEAL_PUT_NAME_MAX);
+	case TAG_PREFIX:
+		return get_text(p, len, q->prefix, SEAL_PUT_PREFIX_MAX);
 	}
 	return false;
 }

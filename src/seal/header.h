@@ -6,7 +6,7 @@
 #include "seal/digest.h"
 #include "seal/policy.h"
 
-enum { HEADER_PRE = 12, HEADER_BOX = 80, HEADER_STREAM = 24 };
+enum { HEADER_VERSION = 2, HEADER_PRE = 12, HEADER_BOX = 80, HEADER_STREAM = 24 };
 
 struct header {
 	struct seal_policy policy;
@@ -20,7 +20,8 @@ struct header {
 };
 
 void header_free(struct header **slot);
-/** header_put() - append all of it, with magic, version and length. Return: 0 or what the buf says. */
+/** header_put() - append all of it, with magic, length and the version that its policy needs. Return: 0 or what the buf
+ * says. */
 int header_put(const struct header *h, struct buf *to) MUST_CHECK;
 /** header_length() - from the first HEADER_PRE bytes, how many follow. Return: 0; -EBADMSG; -EPROTONOSUPPORT. */
 int header_length(const uint8_t pre[HEADER_PRE], size_t *ret, struct err *e) MUST_CHECK;

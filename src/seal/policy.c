@@ -58,6 +58,8 @@ static bool host_ok(const char *s)
 
 	if (colon && (num_u64(colon + 1, 65535, &port) < 0 || port < 1 || colon[1] == '0' || port == 443))
 		return false;
+	if (str_eq(s, "*"))
+		return true;
 	if (len > 2 && s[0] == '*' && s[1] == '.') {
 		s += 2;
 		len -= 2;
@@ -85,25 +87,53 @@ static struct seal_list *list_of(struct seal_policy *p, enum seal_scope kind)
 		return &p->sandboxes;
 	case SEAL_HOST:
 		return &p->hosts;
+	case SEAL_METHOD:
+		return &p->methods;
+	case SEAL_PATH:
+		return &p->paths;
 	}
 	return NULL;
 }
 
 static bool word_ok(enum seal_scope kind, const char *word)
 {
-	return kind == SEAL_HOST ? host_ok(word) : str_is_id(word, SEAL_ID_WORD_MAX);
+	switch (kind) {
+	case SEAL_HOST:
+		return host_ok(word);
+	case SEAL_METHOD:
+		return seal_method_ok(word);
+	case SEAL_PATH:
+		return seal_path_ok(word);
+	case SEAL_TEMPLATE:
+	case SEAL_SANDBOX:
+	default:
+		return str_is_id(word, SEAL_ID_WORD_MAX);
+	}
+}
+
+bool seal_policy_any_host(const struct seal_policy *p)
+{
+	return p->hosts.n && str_eq(p->hosts.v[0], "*"); /* which is the first of all words */
+}
+
+uint8_t seal_policy_version(const struct seal_policy *p)
+{
+	return p->methods.n || p->paths.n || p->per_minute || p->body_max || p->answer_max || p->header[0] ||
+			       p->prefix[0] || seal_policy_any_host(p)
+		       ? 2
+		       : 1;
 }
 
 int seal_policy_add(struct seal_policy *p, enum seal_scope kind, const char *word, struct err *e)
 {
-	static const char *const what[] = { "template", "sandbox", "host" };
+	static const char *const what[] = { "template", "sandbox", "host: NAME, NAME:PORT (443 is not written), "
+			"*.NAME or *, in lower case", "method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+			"pattern of a path: /repos/*/issues, /v1/**" };
 	struct seal_list *l = list_of(p, kind);
 	size_t at = 0, i;
 
 	if (!word_ok(kind, word))
-		return err_set(e, -EINVAL, "bad-policy", "\"%.80s\" is no %s%s", word, what[kind],
-			       kind == SEAL_HOST ? ": NAME, NAME:PORT (443 is not written) or *.NAME, in lower case"
-						 : "");
+		return err_set(e, -EINVAL, "bad-policy", "\"%.80s\" is no %s", word, what[kind]);
 	while (at < l->n && strcmp(l->v[at], word) < 0)
 		at++;
 	if (at < l->n && str_eq(l->v[at], word))
@@ -124,6 +154,20 @@ static int check_list(struct seal_policy *p, enum seal_scope kind, struct err *e
 	for (i = 0; i < l->n; i++)
 		if (!word_ok(kind, l->v[i]) || (i && strcmp(l->v[i - 1], l->v[i]) >= 0))
 			return err_set(e, -EINVAL, "bad-policy", "what it is for is not written as it must be");
+	return 0;
+}
+
+/* What is of requests, and so of the broker. */
+static int check_request(const struct seal_policy *p, struct err *e)
+{
+	if (seal_policy_version(p) > 1 && p->delivery != SEAL_BROKER)
+		return err_set(e, -EINVAL, "bad-policy",
+			       "methods, paths, limits, a header and the host * are for delivery by the broker only");
+	if (p->per_minute > SEAL_PER_MINUTE_MAX || p->body_max > SEAL_BYTES_MAX || p->answer_max > SEAL_BYTES_MAX)
+		return err_set(e, -EINVAL, "bad-policy", "a limit is too large");
+	if (p->header[0] ? !seal_header_ok(p->header) || !seal_prefix_ok(p->prefix) : p->prefix[0])
+		return err_set(e, -EINVAL, "bad-policy", "\"%.80s\" is no header that a value may be put in",
+			       p->header);
 	return 0;
 }
 
@@ -149,10 +193,10 @@ int seal_policy_check(const struct seal_policy *p, struct err *e)
 		return err_set(e, -EINVAL, "bad-policy", "delivery by the broker needs the hosts that it is for");
 	if (p->expires_ms && p->expires_ms <= p->created_ms)
 		return err_set(e, -EINVAL, "bad-policy", "it would have expired before it is made");
-	for (kind = SEAL_TEMPLATE; kind <= SEAL_HOST; kind++)
+	for (kind = SEAL_TEMPLATE; kind <= SEAL_PATH; kind++)
 		if (check_list(q, (enum seal_scope)kind, e) < 0)
 			return -EINVAL;
-	return 0;
+	return check_request(p, e);
 }
 
 static void list_fini(struct seal_list *l)
@@ -172,6 +216,8 @@ void seal_policy_fini(struct seal_policy *p)
 	list_fini(&p->templates);
 	list_fini(&p->sandboxes);
 	list_fini(&p->hosts);
+	list_fini(&p->methods);
+	list_fini(&p->paths);
 	*p = (struct seal_policy){ .name = "" };
 }
 
@@ -181,6 +227,8 @@ void seal_policy_copy(struct seal_policy *to, const struct seal_policy *from)
 	list_copy(&to->templates, &from->templates);
 	list_copy(&to->sandboxes, &from->sandboxes);
 	list_copy(&to->hosts, &from->hosts);
+	list_copy(&to->methods, &from->methods);
+	list_copy(&to->paths, &from->paths);
 }
 
 static const char *const deliveries[] = { [SEAL_BROKER] = "broker", [SEAL_FILE] = "file", [SEAL_ENV] = "env" };
@@ -205,33 +253,44 @@ bool seal_host_matches(const char *pattern, const char *host)
 	const char *dot;
 
 	if (!str_starts(pattern, "*."))
-		return strcasecmp(pattern, host) == 0;
+		return strcasecmp(pattern, host) == 0 && !str_eq(pattern, "*");
 	dot = strchr(host, '.');
 	return dot && dot > host && strcasecmp(pattern + 1, dot) == 0;
 }
 
-static bool list_has(const struct seal_list *l, const char *word, bool host)
+static bool list_has(const struct seal_list *l, const char *word,
+		     bool (*matches)(const char *pattern, const char *word))
 {
 	size_t i;
 
 	for (i = 0; i < l->n; i++)
-		if (host ? seal_host_matches(l->v[i], word) : str_eq(l->v[i], word))
+		if (matches ? matches(l->v[i], word) : str_eq(l->v[i], word))
 			return true;
 	return false;
 }
 
+/* "a, b, …" */
+static void name_all(const struct seal_list *l, char to[160])
+{
+	size_t i, n = 0;
+
+	to[0] = 0;
+	for (i = 0; i < l->n && n + strlen(l->v[i]) + 8 < 160; i++)
+		n += (size_t)snprintf(to + n, 160 - n, "%s%s", i ? ", " : "", l->v[i]);
+	if (i < l->n)
+		snprintf(to + n, 160 - n, "%s…", i ? ", " : "");
+}
+
 static int allows(const struct seal_list *l, const char *word, const char *what, struct err *e)
 {
-	char slug[ERR_SLUG_MAX], all[160] = "";
-	size_t i;
+	char slug[ERR_SLUG_MAX], all[160];
 
-	if (!l->n || (word && list_has(l, word, str_eq(what, "host"))))
+	if (!l->n || (word && list_has(l, word, str_eq(what, "host") ? seal_host_matches : NULL)))
 		return 0;
-	for (i = 0; i < l->n && strlen(all) + strlen(l->v[i]) + 8 < sizeof(all); i++)
-		snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s", i ? ", " : "", l->v[i]);
+	name_all(l, all);
 	snprintf(slug, sizeof(slug), "wrong-%s", what);
-	return err_set(e, -EXDEV, slug, "it is for %s %s%s, %s%s", what, all, i < l->n ? ", …" : "",
-		       word ? "not for " : "and none was named", word ? word : "");
+	return err_set(e, -EXDEV, slug, "it is for %s %s, %s%s", what, all, word ? "not for " : "and none was named",
+		       word ? word : "");
 }
 
 int seal_policy_allows(const struct seal_policy *p, const struct seal_use *use, struct err *e)
@@ -240,9 +299,27 @@ int seal_policy_allows(const struct seal_policy *p, const struct seal_use *use, 
 		return err_set(e, -EXDEV, "wrong-name", "it was sealed as %s, not as %.100s", p->name, use->name);
 	if (!use->any && (allows(&p->templates, use->template, "template", e) < 0 ||
 			  allows(&p->sandboxes, use->sandbox, "sandbox", e) < 0 ||
-			  allows(&p->hosts, use->host, "host", e) < 0))
+			  (!(use->ruled && seal_policy_any_host(p)) && allows(&p->hosts, use->host, "host", e) < 0)))
 		return -EXDEV;
 	if (p->expires_ms && use->now_ms >= p->expires_ms)
 		return err_set(e, -EKEYEXPIRED, "expired", "%s has expired", p->name);
+	return 0;
+}
+
+int seal_policy_permits(const struct seal_policy *p, const struct seal_request *q, struct err *e)
+{
+	char all[160];
+
+	if (p->methods.n && !(q->method && list_has(&p->methods, q->method, NULL))) {
+		name_all(&p->methods, all);
+		return err_set(e, -EXDEV, "method", "it is for %s", all);
+	}
+	if (p->paths.n && !(q->path && list_has(&p->paths, q->path, seal_path_matches))) {
+		name_all(&p->paths, all);
+		return err_set(e, -EXDEV, "path", "it is for %s", all);
+	}
+	if (p->header[0] && !(q->header && strcasecmp(q->header, p->header) == 0 && q->prefix &&
+			      str_eq(q->prefix, p->prefix)))
+		return err_set(e, -EXDEV, "header", "it goes into the header \"%s: %s…\" only", p->header, p->prefix);
 	return 0;
 }

@@ -16,9 +16,11 @@ static const struct row {
 	const char *options; /* letters of the table below */
 	const char *usage, *words;
 } rows[] = {
-	{ "seal", verb_seal, "tnfhdwxsoEbj",
-	  "--to KEY... --name NAME [--for template=T|sandbox=ID]... [--host HOST]... [--deliver broker|file|env] "
-	  "[--owner ACCOUNT] [--expires 90d|DATE] [--sign KEYFILE] [--env] [--binary] [-o OUT] [FILE|-]",
+	{ "seal", verb_seal, "tnfhmrqBAHdwxsoEbj",
+	  "--to KEY... --name NAME [--for template=T|sandbox=ID]... [--host HOST]... [--method METHOD]... "
+	  "[--path PATTERN]... [--per-minute N] [--body-max SIZE] [--answer-max SIZE] [--header NAME[: PREFIX]] "
+	  "[--deliver broker|file|env] [--owner ACCOUNT] [--expires 90d|DATE] [--sign KEYFILE] [--env] [--binary] [-o "
+	  "OUT] [FILE|-]",
 	  "seal a value, a file, or the values of a file of variables (--env)" },
 	{ "open", verb_open, "knfhagPoj",
 	  "[--key KEYFILE] [--name NAME] [--for WHAT]... [--host HOST] [--any-scope] [--signer KEY]... [-o OUT] "
@@ -53,6 +55,12 @@ static const struct option {
 	{ "--name", 'n', ONE, AT(name) },
 	{ "--for", 'f', LIST, AT(for_what) },
 	{ "--host", 'h', LIST, AT(hosts) },
+	{ "--method", 'm', LIST, AT(methods) },
+	{ "--path", 'r', LIST, AT(paths) },
+	{ "--per-minute", 'q', ONE, AT(per_minute) },
+	{ "--body-max", 'B', ONE, AT(body_max) },
+	{ "--answer-max", 'A', ONE, AT(answer_max) },
+	{ "--header", 'H', ONE, AT(header) },
 	{ "--deliver", 'd', ONE, AT(deliver) },
 	{ "--owner", 'w', ONE, AT(owner) },
 	{ "--expires", 'x', ONE, AT(expires) },
@@ -259,7 +267,7 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (str_eq(t.verb, "--version") || str_eq(t.verb, "version"))
-		return puts("berth-seal " PACKAGE_VERSION " (sealed files of version 1)") < 0;
+		return puts("berth-seal " PACKAGE_VERSION " (sealed files of versions 1 and 2)") < 0;
 	if (str_eq(t.verb, "help") && argc > 2 && str_eq(argv[2], "--words"))
 		return words(argc > 3 ? argv[3] : NULL);
 	if (str_eq(t.verb, "--help") || str_eq(t.verb, "-h") || str_eq(t.verb, "help"))

@@ -40,6 +40,44 @@ static int add_scope(struct seal_policy *p, const char *word, struct err *e)
 	return err_set(e, -EINVAL, "bad-policy", "--for template=NAME or --for sandbox=ID, not \"%s\"", word);
 }
 
+static int limit(const char *text, const char *what, uint64_t max, uint64_t *ret, struct err *e)
+{
+	if (text && (num_size(text, ret) < 0 || *ret < 1 || *ret > max))
+		return err_set(e, -EINVAL, "bad-policy", "\"%.40s\" is no %s", text, what);
+	return 0;
+}
+
+/* "X-API-Key", or "Authorization: token ": one space behind the colon is of the writing. */
+static int header(const char *text, struct seal_policy *p, struct err *e)
+{
+	const char *colon = strchr(text, ':'), *prefix = colon ? colon + 1 + (colon[1] == ' ') : "";
+	AUTO(str_free) char *name = span_dup(SPAN(text, colon ? (size_t)(colon - text) : strlen(text)));
+
+	if (!seal_header_ok(name) || str_copy(p->header, sizeof(p->header), name) < 0 ||
+	    str_copy(p->prefix, sizeof(p->prefix), prefix) < 0)
+		return err_set(e, -EINVAL, "bad-policy", "\"%.80s\" is no header that a value may be put in", text);
+	return 0;
+}
+
+/* What requests it may be used for. */
+static int add_request(struct tool *t, struct seal_policy *p, struct err *e)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < t->methods.n && r == 0; i++)
+		r = seal_policy_add(p, SEAL_METHOD, t->methods.v[i], e);
+	for (i = 0; i < t->paths.n && r == 0; i++)
+		r = seal_policy_add(p, SEAL_PATH, t->paths.v[i], e);
+	if (r == 0)
+		r = limit(t->per_minute, "number of requests in a minute", SEAL_PER_MINUTE_MAX, &p->per_minute, e);
+	if (r == 0)
+		r = limit(t->body_max, "size of a body: 1M, 4096", SEAL_BYTES_MAX, &p->body_max, e);
+	if (r == 0)
+		r = limit(t->answer_max, "size of an answer: 1M, 4096", SEAL_BYTES_MAX, &p->answer_max, e);
+	return r == 0 && t->header ? header(t->header, p, e) : r;
+}
+
 int tool_policy(struct tool *t, const char *name, struct seal_policy *ret, struct err *e)
 {
 	struct seal_policy p = { .created_ms = tool_now_ms() };
@@ -55,6 +93,8 @@ int tool_policy(struct tool *t, const char *name, struct seal_policy *ret, struc
 		r = add_scope(&p, t->for_what.v[i], e);
 	for (i = 0; i < t->hosts.n && r == 0; i++)
 		r = seal_policy_add(&p, SEAL_HOST, t->hosts.v[i], e);
+	if (r == 0)
+		r = add_request(t, &p, e);
 	if (r == 0 && t->expires)
 		r = expiry(t->expires, p.created_ms, &p.expires_ms, e);
 	if (r == 0)
@@ -136,6 +176,21 @@ static void show_list(FILE *to, const char *what, const struct seal_list *l)
 		fprintf(to, "%-10s %s\n", i ? "" : what, l->v[i]);
 }
 
+/* Of version 2: what is not said is not shown. */
+static void show_request(FILE *to, const struct seal_policy *p)
+{
+	show_list(to, "methods", &p->methods);
+	show_list(to, "paths", &p->paths);
+	if (p->per_minute)
+		fprintf(to, "per minute %" PRIu64 "\n", p->per_minute);
+	if (p->body_max)
+		fprintf(to, "body max   %" PRIu64 "\n", p->body_max);
+	if (p->answer_max)
+		fprintf(to, "answer max %" PRIu64 "\n", p->answer_max);
+	if (p->header[0])
+		fprintf(to, "header     %s: %s\n", p->header, p->prefix);
+}
+
 void tool_show(FILE *to, const struct sealed *s, uint64_t len)
 {
 	static const char *const forms[] = { [SEAL_TEXT] = "text", [SEAL_BINARY] = "binary", [SEAL_WORD] = "word" };
@@ -150,6 +205,7 @@ void tool_show(FILE *to, const struct sealed *s, uint64_t len)
 	show_list(to, "templates", &p->templates);
 	show_list(to, "sandboxes", &p->sandboxes);
 	show_list(to, "hosts", &p->hosts);
+	show_request(to, p);
 	time_text(p->created_ms, text);
 	fprintf(to, "created    %s\n", text);
 	time_text(p->expires_ms, text);
@@ -162,7 +218,7 @@ void tool_show(FILE *to, const struct sealed *s, uint64_t len)
 	if (sealed_signer(s))
 		signer_text(s, text);
 	fprintf(to, "signed by  %s\n", sealed_signer(s) ? text : "nobody");
-	fprintf(to, "length     %" PRIu64 "\nformat     1, %s\n", len, forms[sealed_form(s)]);
+	fprintf(to, "length     %" PRIu64 "\nformat     %u, %s\n", len, seal_policy_version(p), forms[sealed_form(s)]);
 }
 
 static void json_list(FILE *to, const char *key, const struct seal_list *l)
@@ -173,6 +229,22 @@ static void json_list(FILE *to, const char *key, const struct seal_list *l)
 	for (i = 0; i < l->n; i++)
 		fprintf(to, "%s\"%s\"", i ? "," : "", l->v[i]);
 	fputc(']', to);
+}
+
+static void json_request(FILE *to, const struct seal_policy *p)
+{
+	json_list(to, "methods", &p->methods);
+	json_list(to, "paths", &p->paths);
+	if (p->per_minute)
+		fprintf(to, ",\"per_minute\":%" PRIu64, p->per_minute);
+	if (p->body_max)
+		fprintf(to, ",\"body_max\":%" PRIu64, p->body_max);
+	if (p->answer_max)
+		fprintf(to, ",\"answer_max\":%" PRIu64, p->answer_max);
+	if (!p->header[0])
+		return;
+	fprintf(to, ",\"header\":\"%s\",\"prefix\":", p->header);
+	tool_quote(to, p->prefix);
 }
 
 void tool_show_json(FILE *to, const char *file, const struct sealed *s, uint64_t len)
@@ -190,6 +262,7 @@ void tool_show_json(FILE *to, const char *file, const struct sealed *s, uint64_t
 	json_list(to, "templates", &p->templates);
 	json_list(to, "sandboxes", &p->sandboxes);
 	json_list(to, "hosts", &p->hosts);
+	json_request(to, p);
 	time_text(p->created_ms, text);
 	fprintf(to, ",\"created\":\"%s\"", text);
 	time_text(p->expires_ms, text);
@@ -205,5 +278,5 @@ void tool_show_json(FILE *to, const char *file, const struct sealed *s, uint64_t
 		signer_text(s, text);
 		fprintf(to, ",\"signer\":\"%s\"", text);
 	}
-	fprintf(to, ",\"length\":%" PRIu64 ",\"format\":1}", len);
+	fprintf(to, ",\"length\":%" PRIu64 ",\"format\":%u}", len, seal_policy_version(p));
 }

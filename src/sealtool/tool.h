@@ -27,7 +27,8 @@ struct tool_list {
 /* What stands on the command line. */
 struct tool {
 	const char *verb;
-	struct tool_list to, for_what, hosts, signers, key;
+	struct tool_list to, for_what, hosts, methods, paths, signers, key;
+	const char *per_minute, *body_max, *answer_max, *header;
 	const char *name, *deliver, *owner, *expires, *sign, *output, *passphrase_file, *value;
 	bool binary, env, json, any_scope, passphrase, creds, unsigned_;
 	int argc; /* operands */

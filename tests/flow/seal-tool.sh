@@ -69,6 +69,29 @@ status 3 seal verify -k b.key t.sealed
 equal "errors are JSON, too" "$(seal verify --json -k b.key t.sealed 2>&1 >/dev/null | python3 -c 'import json, sys; e = json.load(sys.stdin)["error"]; print(e["slug"], e["status"])')" \
 	"wrong-key 3"
 
+# what requests the broker may use it for: said by options, shown, read by the second reader, kept by rewrap
+printf %s "$value" | seal seal --to a.pub --name TOKEN --host '*' --host api.github.com --method GET --method POST --path '/repos/*/issues' \
+	--path '/search/**' --per-minute 60 --body-max 64K --answer-max 1M --header 'Authorization: token ' -o q.sealed
+want='"*,api.github.com GET,POST /repos/*/issues,/search/** 60 65536 1048576 Authorization:token ."'
+as_words='import json, sys; j = json.load(sys.stdin); print(json.dumps(" ".join([*(",".join(j[n]) for n in ("hosts", "methods", "paths")),
+	*(str(j[n]) for n in ("per_minute", "body_max", "answer_max")), j["header"] + ":" + j["prefix"] + "."])))'
+equal "a policy of requests" "$(seal inspect --json q.sealed | python3 -c "$as_words")" "$want"
+seed=$(python3 -c 'import base64; key = [l for l in open("a.key") if l.startswith("berth-key-1:")][0].split(":")[1].strip()
+print(base64.b64decode(key + "=" * (-len(key) % 4))[:32].hex())')
+equal "as the second reader has it" "$(python3 "$SRC/tests/lib/sealed.py" "$seed" q.sealed | python3 -c "$as_words")" "$want"
+seal rewrap -k a.key --to b.pub -o r.sealed q.sealed 2>/dev/null
+equal "sealed to another key" "$(seal inspect --json r.sealed | python3 -c "$as_words")" "$want"
+equal "their versions" "$(for f in t.sealed r.sealed; do seal inspect --json $f | field format; done | tr '\n' ' ')" "1 2 "
+refused() { status 2 seal seal --to a.pub --name X --host a.b "$@" a.pub; }
+refused --method get
+refused --path a
+refused --per-minute 0
+refused --body-max x
+refused --header Host
+refused --host '**'
+refused --method GET --deliver env
+refused --host '*' --deliver file
+
 # expired: a clock of its own would be needed to wait for it, so the file is of the year 2000
 status 2 seal seal --to a.pub --name X --expires 2000-01-01 a.pub
 seal seal --to a.pub --name X --deliver env --expires 1ms -o x.sealed a.pub
@@ -105,9 +128,9 @@ for at in 3 14 150 $((size - 200000)) $((size - 1)); do
 	done
 done
 status 6 seal verify d.sealed
-printf 'BERTHSF\002aaaaaaaaaaaaaaaa' >v2
-status 6 seal inspect v2
-grep -q 'version 2' err || fail "the version is not named"
+printf 'BERTHSF\003aaaaaaaaaaaaaaaa' >v3
+status 6 seal inspect v3
+grep -q 'version 3' err || fail "the version is not named"
 status 6 seal open -k a.key /dev/null
 equal "files that were left" "$(find . -name '.berth-seal-*'; ls tmp)" ""
 

@@ -55,6 +55,34 @@ static struct seal_policy everything(void)
 	return p;
 }
 
+/* Of version 2. */
+static struct seal_policy requests(void)
+{
+	struct seal_policy p = { .name = "GITHUB_TOKEN", .delivery = SEAL_BROKER, .created_ms = 1700000000000,
+				 .per_minute = 120, .body_max = 65536, .answer_max = 1048576, .header = "Authorization",
+				 .prefix = "token " };
+
+	must(seal_policy_add(&p, SEAL_HOST, "api.github.com", NULL));
+	must(seal_policy_add(&p, SEAL_HOST, "*", NULL));
+	must(seal_policy_add(&p, SEAL_METHOD, "GET", NULL));
+	must(seal_policy_add(&p, SEAL_METHOD, "PATCH", NULL));
+	must(seal_policy_add(&p, SEAL_PATH, "/repos/*/*/issues", NULL));
+	must(seal_policy_add(&p, SEAL_PATH, "/user", NULL));
+	must(seal_policy_add(&p, SEAL_PATH, "/search/**", NULL));
+	return p;
+}
+
+static void put_requests(const struct seal_pub *pubs, struct seal_key *signer, struct secret *value)
+{
+	struct seal_policy p = requests();
+	struct seal_job job = { .policy = &p, .to = pubs, .n_to = 1, .form = SEAL_BINARY };
+
+	put("requests.bin", &job, value);
+	job = (struct seal_job){ .policy = &p, .to = pubs, .n_to = 2, .signer = signer };
+	put("requests.sealed", &job, value);
+	seal_policy_fini(&p);
+}
+
 int main(int argc, char **argv)
 {
 	struct seal_key *keys[2];
@@ -97,6 +125,7 @@ int main(int argc, char **argv)
 	all = everything();
 	job = (struct seal_job){ .policy = &all, .to = pubs, .n_to = 2, .signer = keys[1] };
 	put("signed.sealed", &job, value);
+	put_requests(pubs, keys[1], value);
 	job = (struct seal_job){ .policy = &plain, .to = pubs, .n_to = 1, .form = SEAL_BINARY };
 	big = secret_new(0);
 	put("empty.bin", &job, big);

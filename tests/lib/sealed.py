@@ -11,8 +11,9 @@ import json
 import sys
 
 SODIUM = ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
-LISTS = {4: "templates", 5: "sandboxes", 6: "hosts", 10: "recipients"}
-ONES = {1: "created", 2: "name", 3: "delivery", 7: "expires", 8: "owner", 9: "signer", 11: "commitment", 12: "stream"}
+LISTS = {4: "templates", 5: "sandboxes", 6: "hosts", 10: "recipients", 13: "methods", 14: "paths"}
+ONES = {1: "created", 2: "name", 3: "delivery", 7: "expires", 8: "owner", 9: "signer", 11: "commitment", 12: "stream",
+        15: "per_minute", 16: "body_max", 17: "answer_max", 18: "header", 19: "prefix"}
 
 
 def blake(personal, key, data):
@@ -44,7 +45,7 @@ def pairs(seed):
 def read(raw, seed):
     """(fields, value); raises when anything is wrong."""
     raw = undress(raw)
-    assert raw[7] == 1, "version"
+    assert raw[7] in (1, 2), "version"
     end = 12 + number(raw[8:12])
     fields, at = {name: [] for name in LISTS.values()}, 12
     while at < end:
@@ -57,6 +58,8 @@ def read(raw, seed):
             fields[ONES[tag]] = data
         at += 3 + n
     assert at == end
+    needs = any(fields.get(ONES.get(tag) or LISTS[tag]) for tag in range(13, 20)) or b"*" in fields["hosts"]
+    assert raw[7] == (2 if needs else 1), "version"
     box_pub, box_key, sign_pub = pairs(seed)
     mine = blake(b"berth-key-id", b"", box_pub + sign_pub)[:8]
     wrapped = next(r[8:] for r in fields["recipients"] if r[:8] == mine)
@@ -90,5 +93,8 @@ if __name__ == "__main__":
         got, inside = read(f.read(), bytes.fromhex(sys.argv[1]))
     print(json.dumps({"name": got["name"].decode(), "created": number(got["created"]),
                       "expires": number(got.get("expires", b"")), "delivery": got["delivery"][0],
-                      "hosts": [h.decode() for h in got["hosts"]], "recipients": [r[:8].hex() for r in got["recipients"]],
+                      **{name: [h.decode() for h in got[name]] for name in ("hosts", "methods", "paths")},
+                      **{name: number(got.get(name, b"")) for name in ("per_minute", "body_max", "answer_max")},
+                      **{name: got.get(name, b"").decode() for name in ("header", "prefix")},
+                      "recipients": [r[:8].hex() for r in got["recipients"]],
                       "value": base64.b64encode(inside).decode()}))

@@ -127,7 +127,7 @@ Test(broker_service, paths_match_by_segments)
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(all); i++)
-		cr_expect_eq(service_path_matches(all[i].pattern, all[i].path), all[i].is, "%s and %s", all[i].pattern,
+		cr_expect_eq(seal_path_matches(all[i].pattern, all[i].path), all[i].is, "%s and %s", all[i].pattern,
 			     all[i].path);
 }
 

@@ -44,16 +44,38 @@ static struct seal_policy policy(void)
 	return (struct seal_policy){ .name = "GITHUB_TOKEN", .delivery = SEAL_ENV, .created_ms = 1 };
 }
 
-static void seal(struct seal_key *to, struct seal_key *signer, enum seal_form form, struct span value, struct buf *b)
+/* All that version 2 can say and version 1 cannot. */
+static struct seal_policy policy_of_requests(void)
+{
+	struct seal_policy p = { .name = "A", .delivery = SEAL_BROKER, .created_ms = 1, .per_minute = 60,
+				 .body_max = 4096, .answer_max = 1 << 20, .header = "X-Key", .prefix = "token " };
+
+	cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "a.b", NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "*", NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_METHOD, "POST", NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_METHOD, "GET", NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_PATH, "/v1/**", NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_PATH, "/me", NULL), 0);
+	return p;
+}
+
+static void seal_as(const struct seal_policy *p, struct seal_key *to, struct seal_key *signer, enum seal_form form,
+		    struct span value, struct buf *b)
 {
 	AUTO(secret_free) struct secret *s = secret_of(value);
-	struct seal_policy p = policy();
 	struct seal_pub pub = *seal_key_pub(to);
-	struct seal_job job = { .policy = &p, .to = &pub, .n_to = 1, .signer = signer, .form = form };
+	struct seal_job job = { .policy = p, .to = &pub, .n_to = 1, .signer = signer, .form = form };
 	struct err e = ERR_NULL;
 
 	buf_init(b, 4 * 1024 * 1024);
 	cr_assert_eq(seal_secret(&job, s, b, &e), 0, "%s", e.text);
+}
+
+static void seal(struct seal_key *to, struct seal_key *signer, enum seal_form form, struct span value, struct buf *b)
+{
+	const struct seal_policy p = policy();
+
+	seal_as(&p, to, signer, form, value, b);
 }
 
 /* 0 and the value is @want, where there is one; or the refusal. */
@@ -345,14 +367,15 @@ Test(sealed, streams)
 	free(data);
 }
 
-static void all_changes(struct seal_key *k, struct seal_key *signer, enum seal_form form)
+static void all_changes(const struct seal_policy *policy, struct seal_key *k, struct seal_key *signer,
+			enum seal_form form)
 {
 	static const uint8_t masks[] = { 0x01, 0x02, 0x20, 0x80 };
 	AUTO(buf_fini) struct buf b;
 	size_t i, m, len;
 	uint8_t *p;
 
-	seal(k, signer, form, span_str(VALUE), &b);
+	seal_as(policy, k, signer, form, span_str(VALUE), &b);
 	p = b.p + b.start;
 	len = buf_len(&b);
 	cr_assert_eq(try_open(k, SPAN(p, len), span_str(VALUE)), 0);
@@ -386,11 +409,76 @@ static void all_changes(struct seal_key *k, struct seal_key *signer, enum seal_f
 Test(sealed, a_change_of_any_byte_is_refused, .timeout = 120)
 {
 	AUTO(seal_key_free) struct seal_key *k = new_key(), *signer = new_key();
+	struct seal_policy p[] = { policy(), policy_of_requests() };
+	size_t i;
 	int form;
 
-	for (form = SEAL_TEXT; form <= SEAL_WORD; form++) {
-		all_changes(k, NULL, (enum seal_form)form);
-		all_changes(k, signer, (enum seal_form)form);
+	for (i = 0; i < ARRAY_LEN(p); i++) {
+		for (form = SEAL_TEXT; form <= SEAL_WORD; form++) {
+			all_changes(&p[i], k, NULL, (enum seal_form)form);
+			all_changes(&p[i], k, signer, (enum seal_form)form);
+		}
+		seal_policy_fini(&p[i]);
+	}
+}
+
+/* A file's version is the oldest that can say what is in it, and every other one is refused: by name, when it is not
+ * known, as damage when it is. */
+Test(sealed, other_versions_are_refused)
+{
+	AUTO(seal_key_free) struct seal_key *k = new_key();
+	struct seal_policy p[] = { policy(), policy_of_requests() };
+	size_t n;
+	int i;
+
+	for (n = 0; n < ARRAY_LEN(p); n++) {
+		AUTO(buf_fini) struct buf b;
+
+		seal_as(&p[n], k, NULL, SEAL_BINARY, span_str(VALUE), &b);
+		cr_assert_eq(b.p[b.start + 7], n + 1);
+		for (i = 0; i < 256; i++) {
+			b.p[b.start + 7] = (uint8_t)i;
+			cr_assert_eq(try_open(k, buf_span(&b), span_str(VALUE)),
+				     i == (int)n + 1	  ? 0
+				     : i == 1 || i == 2 ? -EBADMSG
+							  : -EPROTONOSUPPORT);
+		}
+		seal_policy_fini(&p[n]);
+	}
+}
+
+/* Each of the fields of version 2 alone makes it version 2, comes back as it was, and is for the broker alone. */
+Test(sealed, fields_of_version_2)
+{
+	AUTO(seal_key_free) struct seal_key *k = new_key();
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		AUTO(sealed_close) struct sealed *s = NULL;
+		AUTO(buf_fini) struct buf b;
+		struct seal_policy p = { .name = "A", .delivery = SEAL_BROKER, .created_ms = 1 };
+		const struct seal_policy *q;
+		struct span in;
+
+		cr_assert_eq(seal_policy_add(&p, SEAL_HOST, i == 0 ? "*" : "a.b", NULL), 0);
+		cr_assert(i != 1 || seal_policy_add(&p, SEAL_METHOD, "PATCH", NULL) == 0);
+		cr_assert(i != 2 || seal_policy_add(&p, SEAL_PATH, "/a/*", NULL) == 0);
+		p.per_minute = i == 3 ? SEAL_PER_MINUTE_MAX : 0;
+		p.body_max = i == 4 ? SEAL_BYTES_MAX : 0;
+		p.answer_max = i == 5;
+		strcpy(p.header, i >= 6 ? "x-key" : "");
+		strcpy(p.prefix, i == 7 ? "t: " : "");
+		seal_as(&p, k, NULL, SEAL_BINARY, span_str(VALUE), &b);
+		cr_assert_eq(b.p[b.start + 7], 2, "field %d", i);
+		in = buf_span(&b);
+		cr_assert_eq(sealed_open(seal_source_span(&in), &s, NULL), 0);
+		q = sealed_policy(s);
+		cr_assert(seal_policy_any_host(q) == (i == 0) && q->methods.n == (i == 1) && q->paths.n == (i == 2) &&
+			  q->per_minute == p.per_minute && q->body_max == p.body_max && q->answer_max == p.answer_max &&
+			  str_eq(q->header, p.header) && str_eq(q->prefix, p.prefix));
+		p.delivery = SEAL_ENV;
+		cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL, "field %d", i);
+		seal_policy_fini(&p);
 	}
 }
 
@@ -471,19 +559,6 @@ Test(sealed, for_several_and_signed)
 	cr_assert_eq(seal_secret(&job, v, &b, &e), -EINVAL);
 }
 
-Test(sealed, other_versions_are_refused)
-{
-	AUTO(seal_key_free) struct seal_key *k = new_key();
-	AUTO(buf_fini) struct buf b;
-	int i;
-
-	seal(k, NULL, SEAL_BINARY, span_str(VALUE), &b);
-	for (i = 0; i < 256; i++) {
-		b.p[b.start + 7] = (uint8_t)i;
-		cr_assert_eq(try_open(k, buf_span(&b), span_str(VALUE)), i == 1 ? 0 : -EPROTONOSUPPORT);
-	}
-}
-
 static void open_vector(const char *name, struct span want)
 {
 	AUTO(seal_key_free) struct seal_key *k = vector_key(0);
@@ -506,6 +581,8 @@ Test(sealed, vectors)
 	open_vector("plain.bin", span_str(VALUE));
 	open_vector("plain.word", span_str(VALUE));
 	open_vector("signed.sealed", span_str(VALUE));
+	open_vector("requests.bin", span_str(VALUE));
+	open_vector("requests.sealed", span_str(VALUE));
 	open_vector("empty.bin", span_str(""));
 	open_vector("chunks.bin", SPAN(big, 131073));
 	free(big);
@@ -582,11 +659,108 @@ Test(policy, hosts)
 	cr_assert_not(seal_host_matches("*.github.com", "evilgithub.com"));
 }
 
+Test(policy, any_host_is_what_a_rule_says)
+{
+	struct seal_policy p = { .name = "A", .delivery = SEAL_BROKER };
+	struct seal_use use = { .host = "a.b", .now_ms = NOW };
+	struct err e = ERR_NULL;
+
+	cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "c.d", NULL), 0);
+	use.ruled = true;
+	cr_assert_eq(seal_policy_allows(&p, &use, &e), -EXDEV, "a rule does not make it for another host");
+	cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "*", NULL), 0);
+	cr_assert_eq(seal_policy_allows(&p, &use, &e), 0, "%s", e.text);
+	use.ruled = false;
+	cr_assert_eq(seal_policy_allows(&p, &use, &e), -EXDEV, "without a rule it is none");
+	cr_assert_str_eq(e.slug, "wrong-host");
+	use.host = "*";
+	cr_assert_eq(seal_policy_allows(&p, &use, &e), -EXDEV, "nobody is called so");
+	use.host = "c.d";
+	cr_assert_eq(seal_policy_allows(&p, &use, &e), 0, "%s", e.text);
+	seal_policy_fini(&p);
+}
+
+Test(policy, requests)
+{
+	static const struct {
+		struct seal_request q;
+		const char *slug;
+	} all[] = {
+		{ { "GET", "/v1/a/b", "x-key", "token " }, "" },
+		{ { "POST", "/me", "X-KEY", "token " }, "" },
+		{ { "DELETE", "/me", "X-Key", "token " }, "method" },
+		{ { "get", "/me", "X-Key", "token " }, "method" },
+		{ { NULL, "/me", "X-Key", "token " }, "method" },
+		{ { "GET", "/me/", "X-Key", "token " }, "path" },
+		{ { "GET", "/v2", "X-Key", "token " }, "path" },
+		{ { "GET", NULL, "X-Key", "token " }, "path" },
+		{ { "GET", "/me", "X-Key", "token" }, "header" },
+		{ { "GET", "/me", "X-Key", NULL }, "header" },
+		{ { "GET", "/me", "Authorization", "token " }, "header" },
+		{ { "GET", "/me", NULL, NULL }, "header" },
+	};
+	struct seal_policy p = policy_of_requests(), any = policy();
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(all); i++) {
+		struct err e = ERR_NULL;
+
+		cr_expect_eq(seal_policy_permits(&p, &all[i].q, &e), all[i].slug[0] ? -EXDEV : 0, "%zu", i);
+		cr_expect_str_eq(e.slug, all[i].slug, "%zu", i);
+		cr_expect_eq(seal_policy_permits(&any, &all[i].q, &e), 0, "%zu", i);
+	}
+	seal_policy_fini(&p);
+}
+
+Test(policy, what_is_no_request)
+{
+	static const char *const methods[] = { "", "get", "CONNECT", "TRACE", "*", "GET " };
+	static const char *const paths[] = {
+		"", "a", "*", "//", "/a//b", "/***", "/a b", "/a?b", "/\"", "/a\\b", "/\n"
+	};
+	static const char *const headers[] = { "Host", "a b", "a:", "content-length", "\xc3\xa4", "a\n" };
+	struct seal_policy p = { .name = "A", .delivery = SEAL_BROKER, .created_ms = 1 };
+	char word[SEAL_PATH_MAX + 2];
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(methods); i++)
+		cr_assert_eq(seal_policy_add(&p, SEAL_METHOD, methods[i], NULL), -EINVAL, "%s", methods[i]);
+	for (i = 0; i < ARRAY_LEN(paths); i++)
+		cr_assert_eq(seal_policy_add(&p, SEAL_PATH, paths[i], NULL), -EINVAL, "%s", paths[i]);
+	memset(word, 'a', sizeof(word));
+	word[0] = '/';
+	word[SEAL_PATH_MAX + 1] = 0;
+	cr_assert_eq(seal_policy_add(&p, SEAL_PATH, word, NULL), -EINVAL);
+	word[SEAL_PATH_MAX] = 0;
+	cr_assert_eq(seal_policy_add(&p, SEAL_PATH, word, NULL), 0);
+	cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "a.b", NULL), 0);
+	cr_assert_eq(seal_policy_check(&p, NULL), 0);
+	for (i = 0; i < ARRAY_LEN(headers); i++) {
+		strcpy(p.header, headers[i]);
+		cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL, "%s", headers[i]);
+	}
+	strcpy(p.header, "");
+	strcpy(p.prefix, "token ");
+	cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL, "before what?");
+	strcpy(p.header, "A");
+	strcpy(p.prefix, "a\r\n");
+	cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL, "another header");
+	strcpy(p.prefix, "a ");
+	cr_assert_eq(seal_policy_check(&p, NULL), 0);
+	p.per_minute = SEAL_PER_MINUTE_MAX + 1;
+	cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL);
+	p.per_minute = 0;
+	p.answer_max = SEAL_BYTES_MAX + 1;
+	cr_assert_eq(seal_policy_check(&p, NULL), -EINVAL);
+	seal_policy_fini(&p);
+}
+
 Test(policy, what_is_no_policy)
 {
 	static const char *const hosts[] = { "",	"a..b", ".a",	"a.",	 "-a.b",  "a-.b", "A.b",
-					     "a b",	"a/b",	"*",	"*.",	 "a.*.b", "a:0",  "a:443",
-					     "a:65536", "a:",	"a:01", "*.*.b", "[::1]", "a_b" };
+					     "a b",	"a/b",	"*a",	"*.",	 "a.*.b", "a:0",  "a:443",
+					     "a:65536", "a:",	"a:01", "*.*.b", "[::1]", "a_b",
+					     "**",	"*:80" };
 	static const char *const names[] = { "", "1A", "-A", ".A", "A/B", "A B", "A=B", "A\n" };
 	struct seal_policy p = policy();
 	size_t i;

@@ -99,6 +99,22 @@ static void put_words(struct json_writer *w, const char *key, const char *words)
 	jw_close(w, ']');
 }
 
+static void put_request(struct json_writer *w, const struct seal_policy *p)
+{
+	put_list(w, "methods", &p->methods);
+	put_list(w, "paths", &p->paths);
+	if (p->per_minute)
+		jw_ku64(w, "per_minute", p->per_minute);
+	if (p->body_max)
+		jw_ku64(w, "body_max", p->body_max);
+	if (p->answer_max)
+		jw_ku64(w, "answer_max", p->answer_max);
+	if (!p->header[0])
+		return;
+	jw_kstr(w, "header", p->header);
+	jw_kstr(w, "prefix", p->prefix);
+}
+
 static int put_info(void *ctx, const struct secrets_info *info)
 {
 	const struct seal_policy *p = info->policy;
@@ -113,8 +129,10 @@ static int put_info(void *ctx, const struct secrets_info *info)
 	put_list(w, "templates", &p->templates);
 	put_list(w, "sandboxes", &p->sandboxes);
 	put_list(w, "hosts", &p->hosts);
-	if (p->delivery == SEAL_BROKER)
+	if (p->delivery == SEAL_BROKER) {
 		put_words(w, "services", map_get(&l->services, span_str(p->name)));
+		put_request(w, p);
+	}
 	jw_ku64(w, "created_ms", p->created_ms);
 	jw_ku64(w, "expires_ms", p->expires_ms);
 	jw_ku64(w, "number", info->number);
