@@ -46,27 +46,6 @@ static bool host_listed(const struct held *x, const char *host)
 	return false;
 }
 
-static int allows(const struct held *x, const struct say_who *who, const char *host, struct err *e)
-{
-	const struct seal_use use = { .name = x->policy.name,
-				      .template = who->template_,
-				      .sandbox = who->sandbox,
-				      .host = host,
-				      .any = broker_weak(BROKER_WEAK_SCOPE),
-				      .now_ms = broker_weak(BROKER_WEAK_EXPIRED) ? 1
-										 : (uint64_t)(clock_wall() / 1000000) };
-	struct seal_use whoever = use;
-	struct err why = ERR_NULL;
-
-	if (!who->sandbox[0]) { /* it is only asked what there is */
-		whoever.any = true;
-		return host_listed(x, host) ? seal_policy_allows(&x->policy, &whoever, e) : -EACCES;
-	}
-	if (seal_policy_allows(&x->policy, &use, &why) == 0)
-		return 0;
-	return err_set(e, -EACCES, why.slug, "secret %.64s: %.150s", x->policy.name, why.text);
-}
-
 /* Is it one that the service means? Where the path says the host, the sealed file must name that host. */
 static bool is_meant(struct services *all, const struct service *s, const struct service_route *r, const struct held *x,
 		     const char *host)
@@ -87,12 +66,66 @@ static const char *asked_host(const struct service_route *r, const struct held *
 	return host && r->put != PUT_NONE && !broker_weak(BROKER_WEAK_HOSTS) ? host : any;
 }
 
-static int choose(struct hold *h, struct services *all, const struct say_who *who, const struct service *s,
-		  const struct service_route *r, const char *host, struct held **ret, struct err *e)
+/* What a secret is looked for. */
+struct wish {
+	const struct say_who *who;
+	const struct service *service;
+	const struct service_route *route;
+	const char *host; /* NULL: none is said yet */
+	const char *method, *path; /* NULL: it is only asked what there is */
+};
+
+/* The header that a value would go into, NULL: none. Where the service is for any host, the sealed file says it. */
+static void find_put(const struct service_route *r, const struct held *x, const char **ret_name,
+		     const char **ret_prefix)
+{
+	bool own = r->put == PUT_HEADER && !r->host && x->policy.header[0];
+
+	*ret_name = r->put == PUT_BEARER   ? "Authorization"
+		    : own		   ? x->policy.header
+		    : r->put == PUT_HEADER ? r->put_name
+					   : NULL;
+	*ret_prefix = r->put == PUT_BEARER ? "Bearer " : own ? x->policy.prefix : r->put_prefix;
+}
+
+static int scope_allows(const struct held *x, const struct wish *w, const char *host, struct err *e)
+{
+	const struct seal_use use = { .name = x->policy.name,
+				      .template = w->who->template_,
+				      .sandbox = w->who->sandbox,
+				      .host = host,
+				      .any = broker_weak(BROKER_WEAK_SCOPE) || !w->who->sandbox[0],
+				      .now_ms = broker_weak(BROKER_WEAK_EXPIRED) ? 1
+										 : (uint64_t)(clock_wall() / 1000000) };
+
+	if (!w->who->sandbox[0] && !host_listed(x, host)) /* it is only asked what there is */
+		return err_set(e, -EXDEV, "wrong-host", "it is not for %s", host);
+	return seal_policy_allows(&x->policy, &use, e);
+}
+
+/* Does the sealed file allow it? */
+static int allows(const struct held *x, const struct wish *w, struct err *e)
+{
+	const char *host = asked_host(w->route, x, w->host), *name, *prefix;
+	struct err why = ERR_NULL;
+	int r = scope_allows(x, w, host, &why);
+
+	find_put(w->route, x, &name, &prefix);
+	if (r == 0 && w->route->put != PUT_NONE)
+		r = seal_policy_puts(&x->policy, name, prefix, &why);
+	if (r == 0 && w->method)
+		r = seal_policy_permits(&x->policy,
+					broker_weak(BROKER_WEAK_METHOD) ? x->policy.methods.v[0] : w->method,
+					broker_weak(BROKER_WEAK_PATH) ? x->policy.paths.v[0] : w->path, &why);
+	return r < 0 ? err_set(e, -EACCES, why.slug, "secret %.64s: %.150s", x->policy.name, why.text) : 0;
+}
+
+/* *@ret is also the one that was meant, when that is clear and its file does not allow it. */
+static int choose(struct hold *h, struct services *all, const struct wish *w, struct held **ret, struct err *e)
 {
 	struct held *meant = NULL, *may = NULL;
 	size_t n_meant = 0, n_may = 0;
-	const char *at = who->secrets;
+	const char *at = w->who->secrets;
 
 	while (*at) {
 		size_t len = strcspn(at, ",");
@@ -100,23 +133,21 @@ static int choose(struct hold *h, struct services *all, const struct say_who *wh
 		struct held *x = hold_find(h, name);
 
 		at += len + (at[len] == ',');
-		if (!x || !is_meant(all, s, r, x, host))
+		if (!x || !is_meant(all, w->service, w->route, x, w->host))
 			continue;
 		meant = x;
 		n_meant++;
-		if (allows(x, who, asked_host(r, x, host), NULL) == 0) {
+		if (allows(x, w, NULL) == 0) {
 			may = x;
 			n_may++;
 		}
 	}
 	if (n_may > 1)
-		return refuse(e, "ambiguous-secret", "this sandbox has more than one secret for", s->name);
+		return refuse(e, "ambiguous-secret", "this sandbox has more than one secret for", w->service->name);
+	*ret = may ? may : n_meant == 1 ? meant : NULL;
 	if (n_may == 0 && n_meant == 1)
-		return allows(meant, who, asked_host(r, meant, host), e);
-	if (n_may == 0)
-		return refuse(e, "no-secret", "this sandbox has no secret for", s->name);
-	*ret = may;
-	return 0;
+		return allows(meant, w, e);
+	return n_may ? 0 : refuse(e, "no-secret", "this sandbox has no secret for", w->service->name);
 }
 
 /* --- which route -------------------------------------------------------------------------------------------------- */
@@ -178,11 +209,25 @@ static int find_service(struct services *all, struct span path, struct bound *re
 	return 0;
 }
 
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a && b ? MIN(a, b) : MAX(a, b);
+}
+
+static void note_held(struct bound *b, struct held *x)
+{
+	b->held = held_ref(x);
+	find_put(b->route, x, &b->put_name, &b->put_prefix);
+	b->body_max = less(b->service->body_max, x->policy.body_max);
+	b->answer_max = less(b->service->answer_max, x->policy.answer_max);
+}
+
 int bind_request(struct hold *h, struct services *all, const struct say_who *who, const char *method, struct span path,
 		 struct bound *ret, struct err *e)
 {
 	AUTO(str_free) char *clean = NULL;
 	struct held *x = NULL;
+	struct wish w;
 	struct span rest;
 	const char *behind;
 	int r = find_service(all, path, ret, &rest, e);
@@ -205,10 +250,12 @@ int bind_request(struct hold *h, struct services *all, const struct say_who *who
 		r = refuse(e, "method", "this service does not allow", method);
 	if (r == 0 && !path_allowed(ret->route, behind) && !broker_weak(BROKER_WEAK_PATH))
 		r = refuse(e, "path", "this service does not allow", behind);
-	if (r == 0)
-		r = choose(h, all, who, ret->service, ret->route, ret->host, &x, e);
-	if (r == 0)
-		ret->held = held_ref(x);
+	if (r < 0)
+		return r;
+	w = (struct wish){ who, ret->service, ret->route, ret->host, method, ret->path };
+	r = choose(h, all, &w, &x, e);
+	if (x)
+		note_held(ret, x);
 	return r;
 }
 
@@ -281,7 +328,9 @@ void bind_list(struct hold *h, struct services *all, const struct say_who *who, 
 		if (end)
 			break;
 		for (k = 0; s && k < s->n_routes; k++) {
-			if (choose(h, all, who, s, &s->routes[k], s->routes[k].host, &x, NULL) < 0)
+			const struct wish wish = { who, s, &s->routes[k], s->routes[k].host, NULL, NULL };
+
+			if (choose(h, all, &wish, &x, NULL) < 0)
 				continue;
 			put_service(&w, s, x);
 			break;

@@ -13,6 +13,9 @@ struct bound {
 	struct held *held;		   /* referenced */
 	char *host;			   /* upstream, with its port where it is not 443 */
 	char *path;			   /* in the one form, from the root of the host */
+	/* What both allow; the texts are borrowed of one of them. */
+	const char *put_name, *put_prefix; /* of the header that the value goes into; NULL: it goes into none */
+	uint64_t body_max, answer_max;	   /* 0: any number */
 };
 
 #define BOUND_NULL ((struct bound){ .service = NULL })
@@ -20,7 +23,8 @@ void bound_fini(struct bound *b);
 
 /** bind_request() - @path is the raw one, from the first slash to '?'. Return: 0; -EACCES, and the slug is the rule:
  * "no-such-service", "service-broken", "no-secret", "ambiguous-secret", "path-form", "no-route", "method", "path",
- * "host", or what a sealed file's policy says. What is known by then is in @ret all the same. */
+ * "host", "header", or what a sealed file's policy says. What is known by then is in @ret all the same, a secret too
+ * that would be the one if its file allowed it. */
 int bind_request(struct hold *h, struct services *all, const struct say_who *who, const char *method, struct span path,
 		 struct bound *ret, struct err *e) MUST_CHECK;
 

@@ -209,7 +209,7 @@ static void refuse(struct conn *c, int status, const char *rule, const char *mes
 /* From what has come, as much as there is room for. */
 static void refill(struct conn *c)
 {
-	uint64_t most = c->bound.service->body_max;
+	uint64_t most = c->bound.body_max;
 	struct err e = ERR_NULL;
 	ssize_t n = body_feed(&c->framing_in, buf_span(&c->in), &c->body, &e);
 
@@ -219,7 +219,7 @@ static void refill(struct conn *c)
 		c->is_bad_body = true;
 	if (most && c->framing_in.all > most) {
 		c->is_bad_body = true;
-		err_set(&c->why, -EACCES, "body-size", "the body is longer than this service allows");
+		err_set(&c->why, -EACCES, "body-size", "the body is longer than is allowed");
 	}
 }
 
@@ -255,9 +255,9 @@ static bool on_head(void *ctx, struct up_answer *a)
 		c->why = e;
 		return false;
 	}
-	if (c->bound.service->answer_max && c->framing_out.has_body &&
-	    c->framing_out.length > c->bound.service->answer_max) {
-		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than this service allows");
+	if (c->bound.answer_max && c->framing_out.has_body &&
+	    c->framing_out.length > c->bound.answer_max) {
+		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than is allowed");
 		return false;
 	}
 	if (c->framing_out.is_text)
@@ -379,8 +379,8 @@ static int on_data(void *ctx, struct span data)
 	if (!c->framing_out.has_body)
 		return 0;
 	c->came_b += data.len;
-	if (c->bound.service->answer_max && c->came_b > c->bound.service->answer_max) {
-		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than this service allows");
+	if (c->bound.answer_max && c->came_b > c->bound.answer_max) {
+		err_set(&c->why, -EACCES, "answer-size", "the answer is longer than is allowed");
 		return -E2BIG;
 	}
 	r = mask_feed(&c->mask, data, &piece);
@@ -466,12 +466,13 @@ static void begin(struct conn *c)
 		refuse(c, 403, e.slug, e.text);
 		return;
 	}
-	if (!serve_rate(s, &c->who, c->bound.service)) {
-		refuse(c, 429, "rate", "too many requests of this sandbox to this service in a minute");
+	if (!serve_rate(s, &c->who, &c->bound)) {
+		refuse(c, 429, "rate",
+		       "too many requests of this sandbox to this service, or with this secret, in a minute");
 		return;
 	}
-	if (c->bound.service->body_max && c->head.length > c->bound.service->body_max) {
-		refuse(c, 413, "body-size", "the body is longer than this service allows");
+	if (c->bound.body_max && c->head.length > c->bound.body_max) {
+		refuse(c, 413, "body-size", "the body is longer than is allowed");
 		return;
 	}
 	describe(c, &t);

@@ -129,7 +129,7 @@ static bool goes_up(const struct head *h, const struct bound *b, struct span nam
 	/* "X_Api_Key" is "X-Api-Key" to some servers. */
 	if (memchr(name.p, '_', name.len))
 		return false;
-	return !(b->route->put == PUT_HEADER && head_is(name, b->route->put_name));
+	return !(b->put_name && head_is(name, b->put_name));
 }
 
 /* A few spans, one behind the other, as a string. */
@@ -187,7 +187,7 @@ static char *base64(struct span user, struct span password)
 static int put_credential(const struct bound *b, struct span value, struct fields *f)
 {
 	const struct service_route *r = b->route;
-	struct span header[] = { span_str(r->put_name), span_str(": "), span_str(r->put_prefix), value };
+	struct span header[] = { span_str(b->put_name), span_str(": "), span_str(b->put_prefix), value };
 	struct span bearer[] = { span_str("Authorization: Bearer "), value };
 	struct span basic[] = { span_str("Authorization: Basic "), SPAN_NULL };
 	AUTO(wipe_free) char *code = NULL;

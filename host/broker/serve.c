@@ -28,29 +28,40 @@ static void drop_rates(struct serve *s)
 		mem_free(&r);
 }
 
-bool serve_rate(struct serve *s, const struct say_who *who, const struct service *service)
+/* One that may be @most in a minute, with what has become free since; NULL: any number may be. */
+static struct rate *rate_of(struct serve *s, const char *sandbox, char kind, const char *name, uint64_t most)
 {
-	AUTO(str_free) char *key = NULL;
-	double most = (double)service->per_minute;
+	AUTO(str_free) char *key = str_printf("%s %c %s", sandbox, kind, name);
+	struct rate *r = most ? map_get(&s->rates, span_str(key)) : NULL;
 	uint64_t now = clock_now();
-	struct rate *r;
 
-	if (!service->per_minute)
-		return true;
-	key = str_printf("%s %s", who->sandbox, service->name);
-	r = map_get(&s->rates, span_str(key));
+	if (!most)
+		return NULL;
 	if (!r) {
-		if (s->rates.len >= RATES_MAX)
-			drop_rates(s);
 		r = NEW(struct rate);
-		*r = (struct rate){ .at = now, .room = most };
+		*r = (struct rate){ .at = now, .room = (double)most };
 		map_put(&s->rates, span_str(key), r);
 	}
-	r->room = MIN(most, r->room + (double)(now - r->at) * most / (60.0 * (double)CLOCK_S));
+	r->room = MIN((double)most, r->room + (double)(now - r->at) * (double)most / (60.0 * (double)CLOCK_S));
 	r->at = now;
-	if (r->room < 1.0)
-		return false;
-	r->room -= 1.0;
+	return r;
+}
+
+bool serve_rate(struct serve *s, const struct say_who *who, const struct bound *b)
+{
+	struct rate *both[2];
+	size_t i;
+
+	if (s->rates.len + ARRAY_LEN(both) > RATES_MAX)
+		drop_rates(s);
+	both[0] = rate_of(s, who->sandbox, 's', b->service->name, b->service->per_minute);
+	both[1] = rate_of(s, who->sandbox, 'k', b->held->policy.name, b->held->policy.per_minute);
+	for (i = 0; i < ARRAY_LEN(both); i++)
+		if (both[i] && both[i]->room < 1.0)
+			return false;
+	for (i = 0; i < ARRAY_LEN(both); i++)
+		if (both[i])
+			both[i]->room -= 1.0;
 	return true;
 }
 

@@ -18,7 +18,7 @@ struct serve {
 	struct services *services;
 	struct teller *teller;
 	struct up *up;
-	struct map rates; /* struct rate, by sandbox and service */
+	struct map rates; /* struct rate, by sandbox and service or secret */
 	_Atomic uint8_t *slots;
 	struct list conns;
 	struct list stalled; /* those whose reader takes nothing while the service sends ahead, longest first */
@@ -30,8 +30,8 @@ struct serve {
 /** serve_init() - @ask, @tell and @slots are kept; @key is read. */
 int serve_init(struct serve *s, const char *dirs, int ask, int tell, int slots, int key, struct err *e) MUST_CHECK;
 void serve_fini(struct serve *s);
-/** serve_rate() - may this sandbox ask this service once more in this minute? */
-bool serve_rate(struct serve *s, const struct say_who *who, const struct service *service);
+/** serve_rate() - may this sandbox ask this service, and use this secret, once more in this minute? */
+bool serve_rate(struct serve *s, const struct say_who *who, const struct bound *b);
 
 /** conn_new() - speak HTTP with a sandbox on @fd, which is taken over, until one side ends it. */
 void conn_new(struct serve *s, const struct say_who *who, uint32_t slot, int fd);

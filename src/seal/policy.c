@@ -306,20 +306,25 @@ int seal_policy_allows(const struct seal_policy *p, const struct seal_use *use, 
 	return 0;
 }
 
-int seal_policy_permits(const struct seal_policy *p, const struct seal_request *q, struct err *e)
+int seal_policy_permits(const struct seal_policy *p, const char *method, const char *path, struct err *e)
 {
 	char all[160];
 
-	if (p->methods.n && !(q->method && list_has(&p->methods, q->method, NULL))) {
+	if (p->methods.n && !(method && list_has(&p->methods, method, NULL))) {
 		name_all(&p->methods, all);
 		return err_set(e, -EXDEV, "method", "it is for %s", all);
 	}
-	if (p->paths.n && !(q->path && list_has(&p->paths, q->path, seal_path_matches))) {
+	if (p->paths.n && !(path && list_has(&p->paths, path, seal_path_matches))) {
 		name_all(&p->paths, all);
 		return err_set(e, -EXDEV, "path", "it is for %s", all);
 	}
-	if (p->header[0] && !(q->header && strcasecmp(q->header, p->header) == 0 && q->prefix &&
-			      str_eq(q->prefix, p->prefix)))
+	return 0;
+}
+
+int seal_policy_puts(const struct seal_policy *p, const char *header, const char *prefix, struct err *e)
+{
+	if (p->header[0] &&
+	    !(header && strcasecmp(header, p->header) == 0 && str_eq(prefix ? prefix : "", p->prefix)))
 		return err_set(e, -EXDEV, "header", "it goes into the header \"%s: %s…\" only", p->header, p->prefix);
 	return 0;
 }

@@ -74,16 +74,12 @@ struct seal_use {
  * Return: 0; -EXDEV, slug "wrong-name", "wrong-template", "wrong-sandbox" or "wrong-host"; -EKEYEXPIRED "expired". */
 int seal_policy_allows(const struct seal_policy *p, const struct seal_use *use, struct err *e) MUST_CHECK;
 
-/* A request that it would be sent with. NULL: nobody said, which what is restricted does not allow. */
-struct seal_request {
-	const char *method;
-	const char *path;	    /* from the root of the host, in the one form of service_path_clean() */
-	const char *header, *prefix; /* where the value would be put */
-};
-
-/** seal_policy_permits() - whether it may be used for this request. Return: 0; -EXDEV, slug "method", "path" or
+/** seal_policy_permits() - whether it may be used for such a request. @path is from the root of the host, in the one
+ * form of service_path_clean(). NULL: nobody said. Return: 0; -EXDEV, slug "method" or "path". */
+int seal_policy_permits(const struct seal_policy *p, const char *method, const char *path, struct err *e) MUST_CHECK;
+/** seal_policy_puts() - whether it may be put in this header, behind this; NULL: elsewhere. Return: 0; -EXDEV, slug
  * "header". */
-int seal_policy_permits(const struct seal_policy *p, const struct seal_request *q, struct err *e) MUST_CHECK;
+int seal_policy_puts(const struct seal_policy *p, const char *header, const char *prefix, struct err *e) MUST_CHECK;
 
 /** seal_host_matches() - @pattern "a.b", "a.b:8443" or "*.b" against a host, with its port where it is not 443. "*.b"
  * is not "b", and stands for one label; "*" is none by itself. */

@@ -49,8 +49,9 @@ cat >"$TOP/services/svc.json" <<JSON
 JSON
 start_daemon --set broker.user=nobody # an account of its own
 berth secret key >host.pub
-printf %s "$token" | "$BERTH_BUILD/berth-seal" seal --to host.pub --name TOK --host "localhost:$port" --for template=base -o tok.sealed
+printf %s "$token" | "$BERTH_BUILD/berth-seal" seal --to host.pub --name TOK --host "localhost:$port" --for template=base --method GET --path '/*' -o tok.sealed
 berth secret add tok.sealed
+berth secret ls | grep -qF " host=localhost:$port service=svc method=GET path=/*" || fail "what it is for is not listed: $(berth secret ls)"
 id=$(berth create --template base --secret TOK)
 other=$(berth create --template base)
 ask() { berth run "$1" -- curl -sSf --max-time 20 "http://berth.internal/svc/$2"; }
@@ -58,6 +59,8 @@ equal "a sandbox uses it" "$(ask "$id" x)" ok
 ask "$id" echo >echoed
 grep -q "Bearer \**\"" echoed || fail "it was not sent, or comes back: $(cat echoed)"
 must_fail ask "$other" x # it was not given any
+equal "a method that was not sealed" "$(berth run "$id" -- curl -sS -d x http://berth.internal/svc/x | field error | tr \' \")" \
+	'{"rule": "method", "message": "secret TOK: it is for GET"}'
 equal "its variable" "$(berth run "$id" -- sh -c 'echo $SVC_URL')" http://berth.internal/svc
 
 broker_pid() { for p in /proc/[0-9]*; do grep -aqF -- "--state=$STATE" "$p/cmdline" 2>/dev/null && echo "${p#/proc/}"; done; }
@@ -79,7 +82,7 @@ equal "still one" "$(broker_pid | wc -l)" 1
 # the audit
 told() { berth secret audit --json >audit && grep -q "$1" audit; }
 for row in '"what":"used","secret":"TOK","key":"socket".*"sandbox":"'"$id"'".*"delivery":"broker".*"service":"svc","method":"GET","host":"localhost:'"$port"'","path":"/x"' \
-	'"path":"/x","count":[1-9][0-9]*,"status":200'; do
+	'"path":"/x","count":[1-9][0-9]*,"status":200' '"what":"refused","secret":"TOK".*"why":"method".*"method":"POST"'; do
 	wait_for 20 "the audit to say $row" told "$row"
 done
 if grep -qF "$token" audit echoed hung "$LOG"; then fail "the value is told"; fi

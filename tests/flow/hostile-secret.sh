@@ -33,6 +33,9 @@ policy turned '"TURNED"' "https://$(at TURNED)/" "$ours"
 policy inner '"INNER"' "https://$(at WEB)/" ',"ca":"'"$TOP"'/ca.pem"'
 policy stranger '"STRANGER"' "https://$(at WEB)/" ',"private":true,"ca":"'"$TOP"'/stranger.pem"'
 policy moved '"MOVED"' "https://$(at OLD)/" "$ours"
+policy sealed '"SEALED"' "https://$(at WEB)/" "$ours"
+policy headed '"HEADED"' "https://$(at WEB)/" "$ours"
+service only '{"secrets":["HEADED"],"routes":[{"upstream":"https://'"$(at WEB)"'/","methods":["GET"],"paths":["/hello"],"credential":{"as":"header","name":"X-Only"}}]'"$ours}"
 policy any '"ANY"' 'https://{host}/' "$ours"
 install -o berth -m 600 /dev/null "$TOP/trace"
 export BERTH_TRACE=$TOP/trace
@@ -50,10 +53,12 @@ secret TURNED "$TOKEN" --host "$(at TURNED)"
 secret INNER "$TOKEN" --host "$(at WEB)"
 secret STRANGER "$TOKEN" --host "$(at WEB)"
 secret MOVED "$TOKEN" --host "$(at OLD)"
+secret SEALED "$TOKEN" --host "$(at WEB)" --method GET --path /hello --body-max 10
+secret HEADED "$TOKEN" --host "$(at WEB)" --header X-Only
 secret ANY "$TOKEN" --host "$(at WEB)"
 secret FOREIGN "$TOKEN" --host "$(at WEB)" --for template=ci
 policy foreign '"FOREIGN"' "https://$(at WEB)/" "$ours"
-id=$(berth create --template base --secret WEB --secret BOTH1 --secret BOTH2 --secret OLD --secret TURNED --secret INNER --secret STRANGER --secret MOVED --secret ANY)
+id=$(berth create --template base --secret WEB --secret BOTH1 --secret BOTH2 --secret OLD --secret TURNED --secret INNER --secret STRANGER --secret MOVED --secret SEALED --secret HEADED --secret ANY)
 policy moved '"MOVED"' "https://$(at WEB)/" "$ours"
 second=$(berth create --template base --secret OTHER)
 third=$(berth create --template base)
@@ -161,8 +166,8 @@ without mask value said-back-in-the-body said-back-in-gzip said-back-in-a-header
 	a-redirect-here-that-says-it
 without hosts 'answered 200' a-service-that-leads-elsewhere-than-the-file
 without expired 'answered 200' an-expired-one
-without method 'answered [0-9]+' a-method-that-is-not-allowed
-without path 'answered 404' a-path-that-is-not-allowed
+without method 'answered [0-9]+' a-method-that-is-not-allowed a-method-that-was-not-sealed
+without path 'answered (200|404)' a-path-that-is-not-allowed a-path-that-was-not-sealed
 without parse 'answered 200' two-lengths
 without fields 'sees x-api-key' a-key-of-ours
 without redirect 'answered 302' a-redirect-to-another-host

@@ -88,7 +88,10 @@ def policies():
     write("small", **{"body-max": 10, "answer-max": 1000})
     write("inside", private=False)
     write("stranger", ca=TOP + "/other.pem")
+    write("header", secrets=["*"], route={"upstream": "https://{host}/", "credential": {"as": "header", "name": "X-API-Key"}})
     write("other", secrets=["OTHER", "ANOTHER"])
+    write("fixed", secrets=["FIXED"], route={"upstream": f"https://localhost:{service.port}/v1/", "methods": ["GET", "POST"], "paths": ["/a/**"]},
+          **{"per-minute": 2, "body-max": 100})
     write("late", secrets=["LATE"])
     write("far", route={"upstream": "https://api.example.org/"})
     write("any", secrets=["*"], route={"upstream": "https://{host}/"})
@@ -231,6 +234,72 @@ def refusals(b, c):
     equal("one that does not say how long it is", got.endswith(b"0\r\n\r\n") or len(got) > 2000, False)
 
 
+def sealed_policies(b):
+    """What the sealed file says, whatever the service allows; and the other way round."""
+    host, n = f"localhost:{service.port}", 0
+
+    def given(*options, value=TOKEN, hosts=(host,)):
+        nonlocal n
+        n += 1  # a sandbox of its own: rates are theirs
+        for name in ("FREE", "FIXED"):  # one for any host's services, one for that of a file
+            b.keep(name, value, *(w for h in hosts for w in ("--host", h)), *options)
+        return Conn(b, "FREE,FIXED", sandbox=f"q{n}")
+
+    for kind in ("any", "header"):
+        at = f"/{kind}/{host}"
+        c = given("--method", "POST", "--path", "/sink", "--path", "/echo/*")
+        equal("as it is allowed", (c.ask(at + "/sink", "POST", b"x")[0].status, c.ask(at + "/echo/a", "POST", b"")[0].status), (200, 200))
+        equal("its methods", rule(c.ask(at + "/echo/a")), (403, "method"))
+        equal("its paths", [rule(c.ask(at + p, "POST", b"")) for p in ("/echo", "/echo/a/b", "/sin%6B/")], [(403, "path")] * 3)
+        equal("however it is written", c.ask(at + "/sin%6b", "POST", b"x")[0].status, 200)
+    b.wait_told(lambda r: r["kind"] == brokerage.REFUSED and r["rule"] == "method" and r["secret"] == "FREE" and r["service"] == "any" and
+                r["path"] == "/echo/a", "whose secret was refused")
+    c = given("--path", "/v1/a/*", "--method", "GET", "--method", "PUT")
+    equal("paths are of the host", c.ask("/fixed/a/b")[0].status, 200)
+    equal("both are asked", [rule(c.ask(*q))[1] for q in (("/fixed/a/b", "POST"), ("/fixed/a/b", "PUT"), ("/fixed/a/b/c",), ("/fixed/b",))],
+          ["method", "method", "path", "path"])
+    c = given("--per-minute", "3")
+    equal("its rate", [rule(c.ask(f"/any/{host}/echo"))[0] for _ in range(4)], [200, 200, 200, 429])
+    equal("of all services", rule(c.ask(f"/header/{host}/echo")), (429, "rate"))
+    equal("of one sandbox", rule(Conn(b, "FREE", sandbox="q").ask(f"/any/{host}/echo"))[0], 200)
+    c = given("--per-minute", "60")
+    equal("the service's rate", [rule(c.ask("/fixed/a/b"))[0] for _ in range(3)], [200, 200, 429])
+    for limit, at, want in (("50", "/fixed/a/b", [200, 413]), ("1K", "/fixed/a/b", [200, 413]), ("50", f"/any/{host}/sink", [200, 413])):
+        lens = (50, 51) if limit == "50" else (100, 101)
+        equal(f"bodies at {at} below {limit}", [given("--body-max", limit).ask(at, "POST", b"x" * i)[0].status for i in lens], want)
+    c = given("--body-max", "10")
+    c.request("POST", f"/any/{host}/sink", iter([b"x" * 6, b"x" * 6]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    r = c.getresponse()
+    equal("in chunks", rule((r, r.read())), (403, "body-size"))
+    equal("answers", [rule(given("--answer-max", "5000").ask(f"/any/{host}/bytes?length=1&n={i}"))[0] for i in (5000, 5001)], [200, 403])
+    long = f"GET /any/{host}/bytes?n=100000 HTTP/1.1\r\nHost: berth.internal\r\n\r\n".encode()
+    got = raw(b, long, "FREE")
+    equal("one that does not say how long it is", got.endswith(b"0\r\n\r\n") or len(got) > 60000, False)
+    given()
+    equal("which is whole without", raw(b, long, "FREE").endswith(b"0\r\n\r\n"), True)
+    # the header
+    c = given("--header", "X-Mine: token ")
+    c.ask(f"/header/{host}/echo", headers={"x-mine": "theirs", "X-API-Key": "theirs"})
+    told = [(k.lower(), v) for k, v in service.seen[-1]["fields"]]
+    equal("under its own name", [f for f in told if f[0] in ("x-mine", "x-api-key")], [("x-mine", "token " + TOKEN)])
+    for at, secret in ((f"/any/{host}/echo", "bearer"), ("/fixed/a/b", "bearer")):
+        equal(f"not as {secret}", rule(c.ask(at)), (403, "header"))
+    c = given("--header", "Authorization: Bearer ")
+    equal("a bearer is a header", (c.ask(f"/any/{host}/echo")[0].status, c.ask("/fixed/a/b")[0].status), (200, 200))
+    # any host is none, as long as nothing names it
+    c = given(hosts=("*",))
+    equal("any host", [rule(c.ask(p)) for p in (f"/any/{host}/echo", "/fixed/a/b", "/any/api.example.org/")], [(403, "wrong-host")] * 3)
+    equal("beside one", given(hosts=("*", host)).ask(f"/any/{host}/echo")[0].status, 200)
+    equal("what there is", json.loads(b.ask(brokerage.SERVICES, who=("s1", "base", "k", "FREE,FIXED"))) != [], True)
+    given(hosts=("*",))
+    equal("and is not", json.loads(b.ask(brokerage.SERVICES, who=("s1", "base", "k", "FREE,FIXED"))), [])
+    given("--header", "X-Mine")
+    names = [s["name"] for s in json.loads(b.ask(brokerage.SERVICES, who=("s1", "base", "k", "FREE,FIXED")))]
+    equal("where it can be put", ("header" in names, "fixed" in names, "any" in names), (True, False, False))
+    b.ask(brokerage.DROP, "FIXED")
+    b.keep("FREE", TOKEN, "--host", host)
+
+
 def redirects(c):
     here = f"https://localhost:{service.port}"
     ask = lambda to, name="svc": c.ask(f"/{name}/redirect?to=" + urllib.parse.quote(to, safe=""))
@@ -247,8 +316,8 @@ def redirects(c):
     equal("cookies and the like", (r.getheader("Set-Cookie"), r.getheader("Strict-Transport-Security")), (None, None))
 
 
-def raw(b, text):
-    s = b.connect("TOK")
+def raw(b, text, secrets="TOK"):
+    s = b.connect(secrets)
     s.sendall(text)
     s.shutdown(socket.SHUT_WR)
     data = b""
@@ -374,6 +443,14 @@ def opening(b):
     equal("one that has expired", r, "expired")
 
 
+def reach(there, what):
+    until = time.monotonic() + 30
+    while not there():
+        if time.monotonic() > until:
+            fail(f"{what} does not come")
+        time.sleep(0.2)
+
+
 def rotation(b):
     c = Conn(b, "TOK")
     b.keep("TOK", "another value", "--host", f"localhost:{service.port}")
@@ -384,11 +461,7 @@ def rotation(b):
 
 def reread(b):
     write("new")
-    until = time.monotonic() + 20
-    while (r := rule(Conn(b, "TOK").ask("/new/echo")))[0] != 200:
-        if time.monotonic() > until:
-            fail(f"a new policy is not read: {r}")
-        time.sleep(0.2)
+    reach(lambda: rule(Conn(b, "TOK").ask("/new/echo"))[0] == 200, "a new policy")
 
 
 def memory(b):
@@ -426,6 +499,7 @@ for version in ["one"] + (["two"] if tls_service.h2 and curl_is_sound() else [])
     streams(broker)
     redirects(conn)
     refusals(broker, conn)
+    sealed_policies(broker)
     smuggling(broker)
     stuffing(broker)
     failing(broker)

@@ -204,6 +204,14 @@ def a_path_that_is_not_allowed(): return stop(get(b"/web/admin"))
 def a_method_that_is_not_allowed(): return stop(get(b"/web/hello", method=b"DELETE"))
 @way
 def a_method_in_small_letters(): return stop(get(b"/web/hello", method=b"get"))
+@way
+def a_method_that_was_not_sealed(): return stop(get(b"/sealed/hello", method=b"POST"))
+@way
+def a_path_that_was_not_sealed(): return stop(get(b"/sealed/echo"))
+@way
+def a_header_that_was_not_sealed(): return stop(get(b"/headed/hello"))
+@way
+def a_body_that_is_too_long(): return refused(b"GET /sealed/hello HTTP/1.1\r\n" + H + b"Content-Length: 11\r\n\r\n12345678901")
 
 
 # --- what the service is made to say back -----------------------------------------------------------------------------------

@@ -683,21 +683,18 @@ Test(policy, any_host_is_what_a_rule_says)
 Test(policy, requests)
 {
 	static const struct {
-		struct seal_request q;
-		const char *slug;
+		const char *method, *path, *slug;
 	} all[] = {
-		{ { "GET", "/v1/a/b", "x-key", "token " }, "" },
-		{ { "POST", "/me", "X-KEY", "token " }, "" },
-		{ { "DELETE", "/me", "X-Key", "token " }, "method" },
-		{ { "get", "/me", "X-Key", "token " }, "method" },
-		{ { NULL, "/me", "X-Key", "token " }, "method" },
-		{ { "GET", "/me/", "X-Key", "token " }, "path" },
-		{ { "GET", "/v2", "X-Key", "token " }, "path" },
-		{ { "GET", NULL, "X-Key", "token " }, "path" },
-		{ { "GET", "/me", "X-Key", "token" }, "header" },
-		{ { "GET", "/me", "X-Key", NULL }, "header" },
-		{ { "GET", "/me", "Authorization", "token " }, "header" },
-		{ { "GET", "/me", NULL, NULL }, "header" },
+		{ "GET", "/v1/a/b", "" },   { "POST", "/me", "" },     { "DELETE", "/me", "method" },
+		{ "get", "/me", "method" }, { NULL, "/me", "method" }, { "GET", "/me/", "path" },
+		{ "GET", "/v2", "path" },   { "GET", NULL, "path" },
+	};
+	static const struct {
+		const char *header, *prefix;
+		bool is;
+	} puts[] = {
+		{ "X-KEY", "token ", true },		 { "X-Key", "token", false }, { "X-Key", NULL, false },
+		{ "Authorization", "token ", false }, { NULL, "token ", false },   { NULL, NULL, false },
 	};
 	struct seal_policy p = policy_of_requests(), any = policy();
 	size_t i;
@@ -705,10 +702,16 @@ Test(policy, requests)
 	for (i = 0; i < ARRAY_LEN(all); i++) {
 		struct err e = ERR_NULL;
 
-		cr_expect_eq(seal_policy_permits(&p, &all[i].q, &e), all[i].slug[0] ? -EXDEV : 0, "%zu", i);
+		cr_expect_eq(seal_policy_permits(&p, all[i].method, all[i].path, &e), all[i].slug[0] ? -EXDEV : 0);
 		cr_expect_str_eq(e.slug, all[i].slug, "%zu", i);
-		cr_expect_eq(seal_policy_permits(&any, &all[i].q, &e), 0, "%zu", i);
+		cr_expect_eq(seal_policy_permits(&any, all[i].method, all[i].path, &e), 0, "%zu", i);
 	}
+	for (i = 0; i < ARRAY_LEN(puts); i++) {
+		cr_expect_eq(seal_policy_puts(&p, puts[i].header, puts[i].prefix, NULL), puts[i].is ? 0 : -EXDEV);
+		cr_expect_eq(seal_policy_puts(&any, puts[i].header, puts[i].prefix, NULL), 0, "%zu", i);
+	}
+	strcpy(p.prefix, "");
+	cr_expect_eq(seal_policy_puts(&p, "x-key", NULL, NULL), 0, "nothing is nothing");
 	seal_policy_fini(&p);
 }
 
