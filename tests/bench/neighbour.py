@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Looking into one workspace while another sandbox writes 200 MB/s into its own: lookups that the kernel has not cached, and opens
-with a read that has to be answered by the daemon. Quiet and flooded take turns in short slices. One part of tests/bench/run."""
+with a read that has to be answered by the daemon. Quiet and flooded take turns in short slices, and so does a pair that has nothing of berth in it.
+One part of tests/bench/run."""
 import os
+import shutil
 import socket
+import subprocess
+import threading
 import time
 
-from bench import KIB, MIB, note, p99, report
+from bench import KIB, MIB, TOP, note, p99, report
+from berthtest import Api
 
 SLICES, PER_SLICE, FILES, RATE = 5, 400, 200, 200 * 1000 * 1000
+MAKE = f"i=0; while [ $i -lt {FILES} ]; do head -c 4096 /dev/urandom >f$i; i=$((i+1)); done"
 
 # Bytes that were never there before, at a rate, until it is told to stop. Says what it came to.
 FLOOD = """
@@ -84,47 +90,74 @@ def look(at, unique, n):
     return lookups, reads
 
 
-def bench_neighbour(box, _):
+def bench_neighbour(box, peer):
     note(f"a neighbour that writes {RATE // 1000000} MB/s")
     victim, writer = type(box)(), type(box)(workspace_b=3 * 1024 * MIB, memory_b=1024 * MIB)
-    victim.run("sh", "-c", f"i=0; while [ $i -lt {FILES} ]; do head -c 4096 /dev/urandom >f$i; i=$((i+1)); done")
+    victim.run("sh", "-c", MAKE)
     victim.sync()
-    quiet, loud, rates, echo = ([], [], []), ([], [], []), [], Echo()
-    look(victim.mnt, 0, 100)
-    for turn in range(1, 2 * SLICES + 1):
-        if turn % 2:
-            for to, got in zip(quiet, (*look(victim.mnt, turn, PER_SLICE), echo(PER_SLICE))):
-                to.extend(got)
-            continue
-        rates += flooded(writer, lambda: (*look(victim.mnt, turn, PER_SLICE), echo(PER_SLICE)), loud)
+    echo, ours = Echo(), Side(victim.mnt, writer.mnt, lambda *argv: Api().run(writer.id, *argv)["stdout"])
+    others = Side(bindfs(), peer.ws, peer.run) if shutil.which("bindfs") else None
+    for turn in range(SLICES):
+        ours.quiet(turn, echo)
+        ours.flooded(turn, echo)
         writer.sync()
+        if others:
+            others.quiet(turn, echo)
+            others.flooded(turn, echo)
     echo.end()
-    words = f"the neighbour came to {min(rates) / 1e6:.0f} to {max(rates) / 1e6:.0f} MB/s"
-    for i, name in enumerate(("lookup", "open_read", "echo")):
-        report(f"neighbour_{name}_p99", "<= 2 of quiet" if i < 2 else "-", "ms", [p99(loud[i])], "the same, the neighbour quiet", [p99(quiet[i])], f"n={len(loud[i])}; {words}" if i < 2 else
-               "two processes that have nothing to do with the daemon: the scheduler's part")
-        report(f"neighbour_{name}_p50", "-", "ms", loud[i], "the same, the neighbour quiet", quiet[i], words)
+    ours.tell("", "")
+    if others:
+        others.tell("bindfs_", ": a directory through bindfs, an ext4 image that nobody watches")
+        subprocess.run(["umount", others.at], check=True)
     victim.end()
     writer.end()
 
 
-def flooded(writer, what, into):
-    """What it measures while the writer is in full swing. Returns the rates that it came to."""
-    import threading
-    from berthtest import Api
-    got = []
-    t = threading.Thread(target=lambda: got.append(float(Api().run(writer.id, "python3", "-c", FLOOD, str(RATE))["stdout"])))
-    t.start()
-    time.sleep(0.7)  # it has begun, and its first files are being stored
-    figures = what()
-    if not t.is_alive():
-        raise SystemExit("the writer was over too early")
-    os.mkdir(f"{writer.mnt}/stop")
-    t.join()
-    os.rmdir(f"{writer.mnt}/stop")
-    for to, one in zip(into, figures):
-        to.extend(one)
-    return got
+def bindfs():
+    """A directory of files behind a file system in user space that does nothing but pass on."""
+    plain, at = f"{TOP}/neighbour-plain", f"{TOP}/neighbour-bindfs"
+    os.mkdir(plain)
+    os.mkdir(at)
+    subprocess.run(["sh", "-c", MAKE], cwd=plain, check=True)
+    subprocess.run(["bindfs", "--no-allow-other", plain, at], check=True)
+    return at
+
+
+class Side:
+    """One pair of neighbours: where is looked, where is written, and what runs a program there."""
+
+    def __init__(self, at, writes_at, run):
+        self.at, self.writes_at, self.run = at, writes_at, run
+        self.calm, self.loud, self.rates = ([], [], []), ([], [], []), []
+        look(at, 0, 100)
+
+    def slice(self, turn, echo, into):
+        for to, got in zip(into, (*look(self.at, turn, PER_SLICE), echo(PER_SLICE))):
+            to.extend(got)
+
+    def quiet(self, turn, echo):
+        self.slice(2 * turn + 1, echo, self.calm)
+
+    def flooded(self, turn, echo):
+        """While the writer is in full swing."""
+        t = threading.Thread(target=lambda: self.rates.append(float(self.run("python3", "-c", FLOOD, str(RATE)))))
+        t.start()
+        time.sleep(0.7)  # it has begun, and its first files are being stored
+        self.slice(2 * turn + 2, echo, self.loud)
+        if not t.is_alive():
+            raise SystemExit("the writer was over too early")
+        os.mkdir(f"{self.writes_at}/stop")
+        t.join()
+        os.rmdir(f"{self.writes_at}/stop")
+
+    def tell(self, prefix, what):
+        words = f"the neighbour came to {min(self.rates) / 1e6:.0f} to {max(self.rates) / 1e6:.0f} MB/s{what}"
+        for i, name in enumerate(("lookup", "open_read", "echo")):
+            calm, loud = self.calm[i], self.loud[i]
+            goal = "<= 2 of quiet" if i < 2 and not prefix else "-"
+            report(f"neighbour_{prefix}{name}_p99", goal, "ms", [p99(loud)], "the same, the neighbour quiet", [p99(calm)],
+                   f"n={len(loud)}; {words}" if i < 2 else "two processes that have nothing to do with either: the scheduler's part")
+            report(f"neighbour_{prefix}{name}_p50", "-", "ms", loud, "the same, the neighbour quiet", calm, words)
 
 
 PARTS = dict(neighbour=bench_neighbour)
