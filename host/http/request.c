@@ -462,6 +462,7 @@ struct http_req *http_req_new(struct http_door *door, struct MHD_Connection *con
 	req->res = (struct http_res){ .status = 200, .type = "application/json" };
 	buf_init(&req->res.body, HTTP_RES_BODY_MAX);
 	buf_init(&req->body, HTTP_BODY_MEMORY);
+	req->body.wipes = true;
 	req->on = *(struct http_conn *const *)MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 	MHD_get_connection_values_n(conn, MHD_HEADER_KIND, on_header, &headers);
 	for (req->front = http->front; req->front->is_mine && req->front < &http->front[http->fronts - 1]; req->front++)

@@ -210,6 +210,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
 	}
 	if (*len) {
 		http_req_take(req, data, *len);
+		/* It lies in a buffer of the connection, which is not ours but lives as long: some are secret. */
+		explicit_bzero((void *)(uintptr_t)data, *len);
 		*len = 0;
 		return MHD_YES;
 	}

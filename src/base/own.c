@@ -2,6 +2,7 @@
 /* The one place where running out of memory ends the program. */
 #include "base/own.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,6 +41,26 @@ void *must_memdup(const void *p, size_t len)
 	if (len)
 		memcpy(copy, p, len);
 	return copy;
+}
+
+void free_wiped(void *p)
+{
+	if (p)
+		explicit_bzero(p, malloc_usable_size(p));
+	free(p);
+}
+
+void *realloc_wiped(void *p, size_t size)
+{
+	size_t was = p ? malloc_usable_size(p) : 0;
+	void *q = malloc(size ? size : 1);
+
+	if (!q)
+		return NULL;
+	if (was)
+		memcpy(q, p, was < size ? was : size);
+	free_wiped(p);
+	return q;
 }
 
 void mem_free(void *slot)

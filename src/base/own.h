@@ -46,6 +46,11 @@ void *must_memdup(const void *p, size_t len) __attribute__((returns_nonnull));
 
 #define NEW(type) ((type *)must_calloc(1, sizeof(type)))
 
+/** free_wiped() / realloc_wiped() - in the place of free() and realloc(), for libraries that read what nobody else may
+ * see: what is given back is zeroed. */
+void free_wiped(void *p);
+void *realloc_wiped(void *p, size_t size);
+
 /** mem_free() - destructor for any pointer slot that malloc filled: mem_free(&p). */
 void mem_free(void *slot);
 /** str_free() - destructor for a char * slot. */

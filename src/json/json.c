@@ -6,7 +6,15 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+/* What was read may be a value that nobody else may see: nothing of it stays behind in memory that was given back. */
+static void wipe_always(void)
+{
+	json_set_alloc_funcs(malloc, free_wiped);
+}
 
 static const json_t *in(const struct json *j)
 {
@@ -20,11 +28,14 @@ static const struct json *out(const json_t *j)
 
 int json_parse(struct span text, struct json **ret, struct err *e)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const char *p = text.p;
 	json_error_t why;
 	json_t *j;
 	size_t i;
 	int depth = 0;
+
+	pthread_once(&once, wipe_always);
 
 	/* The parser recurses by nesting: count brackets first (those in strings count too, which only errs to safety).
 	 */
@@ -34,8 +45,11 @@ int json_parse(struct span text, struct json **ret, struct err *e)
 			return err_set(e, -EINVAL, "bad-json", "nested too deep");
 	}
 	j = json_loadb(text.len ? p : "", text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-	if (!j)
-		return err_set(e, -EINVAL, "bad-json", "line %d: %s", why.line, why.text);
+	if (!j) {
+		err_set(e, -EINVAL, "bad-json", "line %d: %s", why.line, why.text);
+		explicit_bzero(&why, sizeof(why)); /* it quotes */
+		return -EINVAL;
+	}
 	*ret = (struct json *)(void *)j;
 	return 0;
 }

@@ -145,6 +145,9 @@ static bool is_changed(void)
 
 int tls_serve(const char *cert, const char *key, struct err *e)
 {
+	/* A record that was read stays in its memory else, until somebody else gets that. */
+	gnutls_free = free_wiped;
+	gnutls_realloc = realloc_wiped;
 	serving.cert = must_strdup(cert);
 	serving.key = must_strdup(key);
 	(void)is_changed();
