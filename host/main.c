@@ -360,7 +360,8 @@ static int front_up(struct berthd *b, struct err *e)
 				 .started_ns = clock_wall() };
 	v1_init(&b->front);
 	routes = v1_routes(&n);
-	b->e2b = (struct e2b){ .hub = b->hub, .network = b->network, .keys = b->keys, .loop = b->loop,
+	b->e2b = (struct e2b){ .hub = b->hub, .network = b->network, .keys = b->keys, .secrets = b->vault.secrets,
+				.loop = b->loop,
 				.spool_dir = must_strdup(tmp),
 				.interpreter_dir = c->interpreter,
 				.domain = c->domain,

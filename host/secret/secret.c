@@ -7,10 +7,9 @@
  * Changes and rows of the audit are made one after the other (busy), because a row is chained to the one before; nobody
  * holds the lock while the disk works.
  */
-#include "host/secret/secret.h"
+#include "host/secret/inside.h"
 
 #include "base/clock.h"
-#include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
@@ -20,95 +19,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-struct entry {
-	struct seal_policy policy;
-	uint32_t number;
-	int64_t added_ns;
-	uint64_t newest_ms; /* when the newest that ever was here was sealed */
-	size_t n_past;
-	struct digest past[SECRETS_PAST_MAX]; /* oldest first; the present one is the last */
-	bool is_here, is_signed;
-};
-
-struct secrets {
-	struct store *store;
-	struct secrets_opener opener;
-	struct lock lock;
-	pthread_cond_t cond;
-	bool busy;		    /* guarded by lock, as all below */
-	VEC(struct entry *) all;    /* in the order of names */
-	uint64_t seq;
-	struct digest link;
-};
-
-/* Record: version 1, number (4), added (8), newest (8), how many digests (1), digests, the sealed file (none: removed).
- */
-enum { RECORD_HEAD = 1 + 4 + 8 + 8 + 1 };
-
-static void put_be(uint8_t *p, uint64_t v, int n)
-{
-	while (n--) {
-		p[n] = (uint8_t)v;
-		v >>= 8;
-	}
-}
-
-static uint64_t get_be(const uint8_t *p, int n)
-{
-	uint64_t v = 0;
-	int i;
-
-	for (i = 0; i < n; i++)
-		v = v << 8 | p[i];
-	return v;
-}
-
-static void record_pack(const struct entry *x, struct span sealed, struct buf *to)
-{
-	uint8_t head[RECORD_HEAD] = { 1 };
-	size_t i;
-
-	put_be(head + 1, x->number, 4);
-	put_be(head + 5, (uint64_t)x->added_ns, 8);
-	put_be(head + 13, x->newest_ms, 8);
-	head[21] = (uint8_t)x->n_past;
-	buf_append(to, head, sizeof(head));
-	for (i = 0; i < x->n_past; i++)
-		buf_append(to, x->past[i].b, DIGEST_LEN);
-	buf_append(to, sealed.p, sealed.len);
-}
-
-static int record_unpack(struct span record, struct entry *x, struct span *ret_sealed)
-{
-	const uint8_t *p = record.p;
-	size_t head;
-
-	if (record.len < RECORD_HEAD || p[0] != 1 || p[21] > SECRETS_PAST_MAX)
-		return -EIO;
-	x->n_past = p[21];
-	head = RECORD_HEAD + x->n_past * DIGEST_LEN;
-	if (record.len < head)
-		return -EIO;
-	x->number = (uint32_t)get_be(p + 1, 4);
-	x->added_ns = (int64_t)get_be(p + 5, 8);
-	x->newest_ms = get_be(p + 13, 8);
-	memcpy(x->past, p + RECORD_HEAD, x->n_past * DIGEST_LEN);
-	*ret_sealed = SPAN(p + head, record.len - head);
-	return 0;
-}
-
-static void entry_free(struct entry **slot)
-{
-	struct entry *x = *slot;
-
-	if (!x)
-		return;
-	*slot = NULL;
-	seal_policy_fini(&x->policy);
-	free(x);
-}
-
-static struct entry *find(struct secrets *s, const char *name, size_t *ret_at)
+struct entry *secrets_find(struct secrets *s, const char *name, size_t *ret_at)
 {
 	size_t i;
 
@@ -123,7 +34,7 @@ static struct entry *find(struct secrets *s, const char *name, size_t *ret_at)
 static void put_entry(struct secrets *s, struct entry *x)
 {
 	size_t at, i;
-	struct entry *old = find(s, x->policy.name, &at);
+	struct entry *old = secrets_find(s, x->policy.name, &at);
 
 	if (old) {
 		entry_free(&s->all.v[at]);
@@ -136,15 +47,28 @@ static void put_entry(struct secrets *s, struct entry *x)
 	s->all.v[at] = x;
 }
 
+/* The lock is held. */
+static void take_out(struct secrets *s, struct entry *x)
+{
+	size_t at;
+
+	(void)secrets_find(s, x->policy.name, &at);
+	memmove(&s->all.v[at], &s->all.v[at + 1], (--s->all.len - at) * sizeof(s->all.v[0]));
+	entry_free(&x);
+}
+
 static int load_one(void *ctx, const char *name, struct span record)
 {
 	AUTO(sealed_close) struct sealed *f = NULL;
 	AUTO(entry_free) struct entry *x = NEW(struct entry);
-	struct span sealed;
+	struct record_parts parts;
 	struct secrets *s = ctx;
+	struct span sealed;
 
-	if (record_unpack(record, x, &sealed) < 0 || str_copy(x->policy.name, sizeof(x->policy.name), name) < 0)
+	if (record_unpack(record, x, &parts) < 0 || str_copy(x->policy.name, sizeof(x->policy.name), name) < 0)
 		return 0; /* fsck tells */
+	sealed = parts.sealed;
+	x->note = parts.note.len ? span_dup(parts.note) : NULL;
 	if (sealed.len) {
 		if (sealed_open(seal_source_span(&sealed), &f, NULL) < 0 || !str_eq(sealed_policy(f)->name, name))
 			return 0;
@@ -208,7 +132,7 @@ void secrets_pub(const struct secrets *s, struct buf *to, char id[SEAL_ID_TEXT])
 
 /* --- one after the other ------------------------------------------------------------------------------------------ */
 
-static void begin(struct secrets *s)
+void secrets_begin(struct secrets *s)
 {
 	lock_take(&s->lock);
 	while (s->busy)
@@ -217,7 +141,7 @@ static void begin(struct secrets *s)
 	lock_drop(&s->lock);
 }
 
-static void end(struct secrets *s)
+void secrets_end(struct secrets *s)
 {
 	lock_take(&s->lock);
 	s->busy = false;
@@ -341,9 +265,9 @@ int secrets_told(struct secrets *s, const struct secrets_used *u, struct err *e)
 
 	buf_init(&text, STORE_AUDIT_TEXT_MAX);
 	put_used(&text, u);
-	begin(s);
+	secrets_begin(s);
 	r = keep_text(s, NULL, SPAN_NULL, &text, e);
-	end(s);
+	secrets_end(s);
 	return r;
 }
 
@@ -381,6 +305,9 @@ static int inspect(struct secrets *s, struct span sealed, struct entry **ret, st
 		return reword(e);
 	if (r < 0)
 		return r;
+	if (secrets_own_word(sealed_policy(f)->name))
+		return err_set(e, -EINVAL, "bad-secret", "names like %s are of secrets that keys made for themselves",
+			       sealed_policy(f)->name);
 	seal_policy_copy(&x->policy, sealed_policy(f));
 	x->is_signed = sealed_signer(f) != NULL;
 	x->is_here = true;
@@ -426,11 +353,11 @@ static void hand(struct secrets *s, const struct seal_policy *p, struct span sea
 		s->opener.keep(s->opener.ctx, p->name, p->delivery == SEAL_BROKER ? sealed : SPAN_NULL);
 }
 
-static int replace(struct secrets *s, struct span sealed, struct entry **slot, bool is_new, const char *who,
-		   struct err *e)
+int secrets_replace(struct secrets *s, struct span sealed, struct entry **slot, bool is_new, const char *who,
+		    struct err *e)
 {
 	AUTO(buf_fini) struct buf record;
-	struct entry *x = *slot, *old = find(s, x->policy.name, NULL);
+	struct entry *x = *slot, *old = secrets_find(s, x->policy.name, NULL);
 	struct digest d = digest_of("sealed", sealed);
 	struct told t = { .what = is_new ? "added" : "rotated", .name = x->policy.name, .who = who };
 	int r;
@@ -469,9 +396,9 @@ int secrets_add(struct secrets *s, struct span sealed, const char *who, struct e
 
 	if (r < 0)
 		return r;
-	begin(s);
-	r = replace(s, sealed, &x, true, who, e);
-	end(s);
+	secrets_begin(s);
+	r = secrets_replace(s, sealed, &x, true, who, e);
+	secrets_end(s);
 	return r;
 }
 
@@ -484,9 +411,9 @@ int secrets_rotate(struct secrets *s, const char *name, struct span sealed, cons
 		return r;
 	if (!str_eq(x->policy.name, name))
 		return err_set(e, -EINVAL, "wrong-name", "it was sealed as %s, not as %.100s", x->policy.name, name);
-	begin(s);
-	r = replace(s, sealed, &x, false, who, e);
-	end(s);
+	secrets_begin(s);
+	r = secrets_replace(s, sealed, &x, false, who, e);
+	secrets_end(s);
 	return r;
 }
 
@@ -498,21 +425,25 @@ int secrets_remove(struct secrets *s, const char *name, const char *who, struct 
 	int r;
 
 	buf_init(&record, STORE_SECRET_MAX);
-	begin(s);
-	x = find(s, name, NULL);
+	secrets_begin(s);
+	x = secrets_find(s, name, NULL);
 	if (!x || !x->is_here) {
 		r = err_set(e, -ENOENT, "no-such-secret", "no secret is called \"%.100s\"", name);
 	} else {
-		record_pack(x, SPAN_NULL, &record);
+		/* Of a key's own nobody has an old file that could come back: nothing of it stays. */
+		if (!secrets_own_word(name))
+			record_pack(x, SPAN_NULL, &record);
 		r = keep(s, name, buf_span(&record), &t, e);
 	}
 	if (r == 0) {
 		hand(s, &x->policy, SPAN_NULL);
 		lock_take(&s->lock);
 		x->is_here = false;
+		if (!buf_len(&record))
+			take_out(s, x);
 		lock_drop(&s->lock);
 	}
-	end(s);
+	secrets_end(s);
 	return r;
 }
 
@@ -520,21 +451,21 @@ void secrets_hand_over(struct secrets *s)
 {
 	size_t i;
 
-	begin(s);
+	secrets_begin(s);
 	for (i = 0; i < s->all.len; i++) { /* nobody changes it while we are busy */
 		const struct entry *x = s->all.v[i];
 		AUTO(buf_fini) struct buf record;
+		struct record_parts parts;
 		struct entry kept;
-		struct span sealed;
 
 		buf_init(&record, STORE_SECRET_MAX);
 		if (!x->is_here || x->policy.delivery != SEAL_BROKER)
 			continue;
 		if (store_secret_get(s->store, x->policy.name, &record) == 0 &&
-		    record_unpack(buf_span(&record), &kept, &sealed) == 0)
-			hand(s, &x->policy, sealed);
+		    record_unpack(buf_span(&record), &kept, &parts) == 0)
+			hand(s, &x->policy, parts.sealed);
 	}
-	end(s);
+	secrets_end(s);
 }
 
 int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_info *info), void *ctx)
@@ -545,7 +476,7 @@ int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_in
 	lock_take(&s->lock);
 	for (i = 0; r == 0 && i < s->all.len; i++) {
 		struct entry *x = s->all.v[i];
-		struct secrets_info info = { &x->policy, x->number, x->added_ns, x->is_signed };
+		struct secrets_info info = { &x->policy, x->number, x->added_ns, x->is_signed, x->note };
 
 		if (x->is_here)
 			r = fn(ctx, &info);
@@ -573,9 +504,9 @@ static int refuse(struct secrets *s, const struct secrets_wish *w, struct err *e
 
 	if (!seal_name_ok(w->name))
 		return r; /* nobody's words go into the audit unchecked */
-	begin(s);
+	secrets_begin(s);
 	(void)!keep(s, NULL, SPAN_NULL, &t, NULL);
-	end(s);
+	secrets_end(s);
 	return r;
 }
 
@@ -609,8 +540,8 @@ static int look(struct secrets *s, const struct secrets_wish *w, enum seal_deliv
 	bool here;
 
 	lock_take(&s->lock);
-	x = find(s, w->name, NULL);
-	here = x && x->is_here;
+	x = secrets_find(s, w->name, NULL);
+	here = x && x->is_here && secrets_own_may(w->name, w->who);
 	if (here)
 		seal_policy_copy(&p, &x->policy);
 	lock_drop(&s->lock);
@@ -647,6 +578,7 @@ static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_
 	const char *name = w->name;
 	AUTO(sealed_close) struct sealed *f = NULL;
 	AUTO(buf_fini) struct buf record;
+	struct record_parts parts;
 	struct entry x;
 	struct span sealed, whole;
 	int r;
@@ -654,10 +586,10 @@ static int open_kept(struct secrets *s, const struct secrets_wish *w, enum seal_
 	buf_init(&record, STORE_SECRET_MAX);
 	r = store_secret_get(s->store, name, &record);
 	if (r == 0)
-		r = record_unpack(buf_span(&record), &x, &sealed);
+		r = record_unpack(buf_span(&record), &x, &parts);
 	if (r < 0)
 		return err_sys(e, r, "reading the secret %s", name);
-	whole = sealed;
+	sealed = whole = parts.sealed;
 	r = sealed_open(seal_source_span(&sealed), &f, e);
 	if (r == 0 && !str_eq(sealed_policy(f)->name, name))
 		r = err_set(e, -EBADMSG, "damaged", "the secret %s is another one", name);
@@ -691,9 +623,9 @@ int secrets_deliver(struct secrets *s, const struct secrets_wish *w, enum seal_d
 	if (r < 0) {
 		refuse(s, w, &why);
 	} else {
-		begin(s);
+		secrets_begin(s);
 		r = keep(s, NULL, SPAN_NULL, &t, &why); /* what cannot be audited is not delivered */
-		end(s);
+		secrets_end(s);
 	}
 	if (r < 0 && e)
 		*e = why;
@@ -708,8 +640,8 @@ int secrets_seen(struct secrets *s, const char *name, const char *sandbox, const
 	struct told t = { .what = "seen", .name = name, .who = who, .sandbox = sandbox, .where = where, .form = form };
 	int r;
 
-	begin(s);
+	secrets_begin(s);
 	r = keep(s, NULL, SPAN_NULL, &t, e);
-	end(s);
+	secrets_end(s);
 	return r;
 }

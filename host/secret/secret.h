@@ -12,6 +12,11 @@
 struct secrets;
 
 enum { SECRETS_MAX = 1000, SECRETS_SEALED_MAX = 64 * 1024, SECRETS_VALUE_MAX = 48 * 1024, SECRETS_PAST_MAX = 32 };
+/* Of those that keys made for themselves: of one key, of all, bytes of a value, of a note, of a name. */
+enum {
+	SECRETS_OWN_MAX = 100, SECRETS_OWN_ALL = 800, SECRETS_OWN_VALUE_MAX = 8 * 1024, SECRETS_NOTE_MAX = 16 * 1024,
+	SECRETS_WORD_MAX = 64
+};
 
 /* Whoever has the key. */
 struct secrets_opener {
@@ -38,6 +43,7 @@ struct secrets_info {
 	uint32_t number; /* 1, and one more with each rotation */
 	int64_t added_ns;
 	bool is_signed;
+	const char *note; /* of one that a key made for itself, as it was given; else NULL */
 };
 
 /** secrets_add() - keep a sealed file under the name that is in it. It must open with our key. @who is for the audit.
@@ -53,6 +59,26 @@ int secrets_remove(struct secrets *s, const char *name, const char *who, struct 
 int secrets_each(struct secrets *s, int (*fn)(void *ctx, const struct secrets_info *info), void *ctx);
 /** secrets_audit() - rows from this number on, oldest first. @fn must not block. */
 int secrets_audit(struct secrets *s, uint64_t from, int (*fn)(void *ctx, const struct audit_row *row), void *ctx);
+
+/* One that a key makes for itself: the value comes in clear text and is sealed here, to our own key, for the broker.
+ * Its name here is key.ID.NAME, which no sealed file may have that comes. */
+struct secrets_own {
+	const char *owner;    /* id of the key; "": the socket */
+	const char *word;     /* NAME */
+	struct secret *value; /* borrowed */
+	const char *hosts;    /* for these alone, "a.example,b.example"; NULL: for those that rules of sandboxes name */
+	const char *note;     /* kept beside it in clear text */
+};
+
+/** secrets_own_put() - a new one, or the next version. Return: 0; -EEXIST "secret-exists", -ENOENT "no-such-secret";
+ * -EUSERS "too-many-secrets"; -EINVAL "bad-secret", "bad-policy". */
+int secrets_own_put(struct secrets *s, const struct secrets_own *o, bool is_new, struct err *e) MUST_CHECK;
+/** secrets_own_name() - key.ID.NAME. Return: 0; -EINVAL: NAME is none. */
+int secrets_own_name(const char *owner, const char *word, char to[SEAL_NAME_MAX + 1]) MUST_CHECK;
+/** secrets_own_word() - NAME of one that a key made for itself, in @name; NULL: it is another. */
+const char *secrets_own_word(const char *name);
+/** secrets_own_may() - may whoever has this key use what has this name? Everybody, where it is nobody's own. */
+bool secrets_own_may(const char *name, const char *who);
 
 /* For whom one is wanted. */
 struct secrets_wish {

@@ -87,7 +87,10 @@ int store_secret_put(struct store *store, const char *name, struct span record, 
 	if (r == 0) {
 		if (name) {
 			snprintf(key, sizeof(key), "%s%s", secret_prefix, name);
-			db_put(t, CT_META, span_str(key), record, DB_PUT_SET);
+			if (record.len)
+				db_put(t, CT_META, span_str(key), record, DB_PUT_SET);
+			else
+				db_del(t, CT_META, span_str(key));
 		}
 		put_audit(t, row);
 		r = db_commit(&t);

@@ -139,7 +139,7 @@ struct audit_row {
 /** audit_link() - the chain of @row, whose link is not looked at. */
 struct digest audit_link(const struct digest *before, const struct audit_row *row);
 /** store_secret_put() - a secret's record (@name NULL: none) and the row that tells of it, at once; durable when it
- * returns 0. Records are never removed. Return: 0; -E2BIG; -errno. */
+ * returns 0. An empty record removes it. Return: 0; -E2BIG; -errno. */
 int store_secret_put(struct store *store, const char *name, struct span record, const struct audit_row *row,
 		     struct err *e) MUST_CHECK;
 /** store_secret_get() - append the record. Return: 0; -ENOENT; -E2BIG. */

@@ -8,6 +8,8 @@
 . "$(dirname "$0")/../lib/broker.sh"
 need_template mini
 make_ca
+chown berth "$TOP/key.pem"
+plain=$((20000 + RANDOM % 5000)) tls=$((25000 + RANDOM % 5000))
 ulimit -c unlimited
 cd "$TOP"
 kind=strong
@@ -19,6 +21,37 @@ run_daemon() {
 		--set "sandbox.ids-first=$IDS_FIRST" --set sandbox.workspace=256M --set mount.takeover=0 "$@"
 }
 api() { curl -s --unix-socket "$STATE/run/api.sock" "$@"; }
+
+# By the door of E2B's clients it comes in clear text: in one piece and in many, over each kind of connection; and where it is refused.
+deliver_clear() { # MARK
+	local i=0 door key made
+	key=$(berth key create "clear-$kind")
+	for door in "--unix-socket $STATE/run/api.sock http://x" "http://127.0.0.1:$plain" "--cacert $TOP/ca.pem https://localhost:$tls"; do
+		i=$((i + 1))
+		ask() { # PATH OPTIONS...: the body from standard input
+			# shellcheck disable=SC2086
+			curl -s --max-time 20 -H "X-API-Key: $key" "${@:2}" $door"$1" >>clear
+		}
+		printf '{"name": "'$kind'-one%d", "value": "%s-made%d"}' $i "$1" $i | ask /secrets -d @-
+		printf '{"value": "%s-next%d", "metadata": {"a": "b"}}' "$1" $i | ask "/secrets/$kind-one$i" -H 'Transfer-Encoding: chunked' -d @-
+		printf '{"name": "'$kind'-two%d", "value": "%s-long%d%s"}' $i "$1" $i "$(printf 'x%.0s' $(seq 7000))" | ask /secrets -d @-
+		printf '{"name": "'$kind'-one%d", "value": "%s-twice%d"}' $i "$1" $i | ask /secrets -d @-
+		printf '{"name": "/", "value": "%s-wrong%d"}' "$1" $i | ask /secrets -d @-
+		printf '{"name": "three", "value": "%s-torn%d" ' "$1" $i | ask /secrets -d @-
+		python3 -c 'import sys
+for c in "{\"name\": \"'$kind'-four%s\", \"value\": \"%s-slow\"}" % (sys.argv[2], sys.argv[1]): print(c, end="", flush=True)' "$1" $i | ask /secrets -X POST -T -
+	done
+	# A connection that stays keeps its memory.
+	printf '{"name": "%s-five", "value": "%s-stays"}' "$kind" "$1" | python3 -c 'import http.client, sys, time
+c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=20)
+c.request("POST", "/secrets", sys.stdin.read(), {"X-API-Key": sys.argv[2]})
+print(c.getresponse().read().decode(), flush=True)
+time.sleep(1000)' "$plain" "$key" >stays &
+	SERVERS+=($!)
+	wait_for 20 "it to be taken" grep -q currentVersion stays
+	made=$(grep -o '"currentVersion"' clear | wc -l)
+	[ "$made" = 12 ] || fail "$made secrets were taken: $(cat clear)"
+}
 
 is_read() { berth run "$1" -- wget -q -O /dev/null http://berth.internal/web/hello 2>/dev/null; }
 
@@ -63,6 +96,7 @@ deliver() { # a mark: every way that there is
 	done
 	berth logs "$first" >>answers
 	berth export "$first" -o "export-$kind.tar" --quiet
+	deliver_clear "$mark-clear"
 	berth backup -o "backup-$kind.tar"
 }
 
@@ -141,7 +175,9 @@ for kind in strong leaky; do
 	[ "$kind" = strong ] || BERTH_AGENT=$BERTH_BUILD/tests/lib/agent-leaky
 	install -o berth -m 600 /dev/null "$TOP/trace-$kind" # the daemon is not root when it captures
 	export BERTH_TRACE=$TOP/trace-$kind
-	start_daemon --set daemon.log-level=debug
+	start_daemon --set daemon.log-level=debug --set "api.listen=127.0.0.1:$plain" --set "api.tls-listen=127.0.0.1:$tls" \
+		--set "api.tls-cert=$TOP/cert.pem" --set "api.tls-key=$TOP/key.pem"
+	rm -f clear
 	deliver "$mark"
 	search "$mark" >found || fail "$(cat found)"
 	[ "$(stat -c %s "$TOP/trace-$kind")" -gt 1000 ] || fail "there is no capture"

@@ -61,15 +61,16 @@ TestSuite(secret_host, .init = setup, .fini = teardown);
 
 static enum seal_delivery how = SEAL_ENV;
 
+static const char *called = "TOKEN";
+
 /* Sealed at a moment, of a template. */
 static void make(struct buf *b, const char *value, uint64_t created_ms, uint64_t expires_ms, const char *template_)
 {
 	struct secret *v = secret_of(span_str(value));
-	struct seal_policy p = {
-		.name = "TOKEN", .delivery = how, .created_ms = created_ms, .expires_ms = expires_ms
-	};
+	struct seal_policy p = { .delivery = how, .created_ms = created_ms, .expires_ms = expires_ms };
 	struct seal_job job = { .policy = &p, .to = &pub, .n_to = 1 };
 
+	snprintf(p.name, sizeof(p.name), "%s", called);
 	if (how == SEAL_BROKER)
 		cr_assert_eq(seal_policy_add(&p, SEAL_HOST, "api.github.com", NULL), 0);
 	if (template_)
@@ -263,4 +264,122 @@ Test(secret_host, those_for_the_broker_are_handed_over)
 	cr_assert_str_eq(handed, "+TOKEN +TOKEN -TOKEN -TOKEN ");
 	buf_fini(&one);
 	buf_fini(&two);
+}
+
+/* --- those that keys made for themselves -------------------------------------------------------------------------- */
+
+static int own(const char *owner, const char *word, const char *value, const char *hosts, bool is_new, struct err *e)
+{
+	struct secret *v = secret_of(span_str(value));
+	const struct secrets_own o = {
+		.owner = owner, .word = word, .value = v, .hosts = hosts, .note = "{\"a\":\"b\"}"
+	};
+	int r = secrets_own_put(all, &o, is_new, e);
+
+	secret_free(&v);
+	return r;
+}
+
+static int look_for(const char *name, const char *who, struct err *e)
+{
+	const struct secrets_wish w = { .name = name, .template_ = "base", .sandbox = "s1", .who = who };
+	enum seal_delivery is;
+
+	return secrets_look(all, &w, &is, e);
+}
+
+struct one {
+	char name[SEAL_NAME_MAX + 1], note[64], host[SEAL_HOST_MAX + 1];
+	uint32_t number;
+	size_t n;
+};
+
+static int last_own(void *ctx, const struct secrets_info *info)
+{
+	struct one *o = ctx;
+
+	snprintf(o->name, sizeof(o->name), "%s", info->policy->name);
+	snprintf(o->note, sizeof(o->note), "%s", info->note ? info->note : "none");
+	snprintf(o->host, sizeof(o->host), "%s", info->policy->hosts.n ? info->policy->hosts.v[0] : "");
+	o->number = info->number;
+	o->n++;
+	return 0;
+}
+
+Test(secret_host, a_keys_own_is_its_own)
+{
+	struct err e = ERR_NULL;
+	struct one o = { .n = 0 };
+	struct buf b;
+
+	handed[0] = '\0';
+	cr_assert_eq(own("0123abcd", "github", "value-1", NULL, true, &e), 0, "%s", e.text);
+	cr_assert_str_eq(handed, "+key.0123abcd.github ");
+	told("\"what\":\"added\",\"secret\":\"key.0123abcd.github\",\"key\":\"0123abcd\",\"number\":1");
+	cr_assert_eq(own("0123abcd", "github", "value-1", NULL, true, &e), -EEXIST);
+	cr_assert_eq(own("89abcdef", "github", "value-2", NULL, true, &e), 0, "another key's is another");
+	cr_assert_eq(own("89abcdef", "none", "value-2", NULL, false, &e), -ENOENT);
+	cr_assert_eq(look_for("key.0123abcd.github", "0123abcd", &e), 0);
+	cr_assert_eq(look_for("key.0123abcd.github", "89abcdef", &e), -ENOENT);
+	cr_assert_eq(look_for("key.0123abcd.github", "", &e), -ENOENT, "the socket is nobody's key");
+	/* twice within a moment, each time a newer one */
+	cr_assert_eq(own("0123abcd", "github", "value-3", "a.example,b.example", false, &e), 0, "%s", e.text);
+	cr_assert_eq(own("0123abcd", "github", "value-3", NULL, false, &e), 0, "%s", e.text);
+	cr_assert_eq(secrets_remove(all, "key.89abcdef.github", "89abcdef", &e), 0);
+	secrets_free(&all);
+	start();
+	secrets_each(all, last_own, &o);
+	cr_assert_eq(o.n, 1);
+	cr_assert_str_eq(o.name, "key.0123abcd.github");
+	cr_assert_str_eq(o.note, "{\"a\":\"b\"}");
+	cr_assert_str_eq(o.host, "*");
+	cr_assert_eq(o.number, 3);
+	handed[0] = '\0';
+	secrets_hand_over(all);
+	cr_assert_str_eq(handed, "+key.0123abcd.github ");
+	cr_assert_eq(secrets_remove(all, "key.0123abcd.github", "0123abcd", &e), 0);
+	cr_assert_eq(own("0123abcd", "github", "value-4", NULL, true, &e), 0, "%s", e.text);
+	secrets_each(all, last_own, &o);
+	cr_assert_eq(o.number, 1, "nothing of the one before was left");
+	/* no file comes under such a name */
+	called = "key.0123abcd.github";
+	how = SEAL_BROKER;
+	make(&b, "value", 3000, 0, NULL);
+	called = "TOKEN";
+	cr_assert_eq(secrets_add(all, buf_span(&b), "", &e), -EINVAL);
+	cr_assert_eq(secrets_rotate(all, "key.0123abcd.github", buf_span(&b), "", &e), -EINVAL);
+	buf_fini(&b);
+}
+
+Test(secret_host, what_cannot_be_a_keys_own)
+{
+	struct err e = ERR_NULL;
+	AUTO(str_free) char *big = must_calloc(SECRETS_OWN_VALUE_MAX + 2, 1);
+	AUTO(str_free) char *name = must_calloc(SECRETS_WORD_MAX + 2, 1);
+	size_t i;
+
+	memset(big, 'x', SECRETS_OWN_VALUE_MAX);
+	memset(name, 'n', SECRETS_WORD_MAX);
+	cr_assert_eq(own("k", name, big, NULL, true, &e), 0, "%s", e.text);
+	big[SECRETS_OWN_VALUE_MAX] = 'x';
+	name[SECRETS_WORD_MAX] = 'n';
+	cr_assert_eq(own("k", "big", big, NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", name, "value", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "", "value", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "A", "value", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "a,b", "value", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "a", "", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "a", "x\ny", NULL, true, &e), -EINVAL);
+	cr_assert_eq(own("k", "a", "value", "*", true, &e), -EINVAL, "* is for those that name none");
+	cr_assert_eq(own("k", "a", "value", " , ", true, &e), -EINVAL);
+	cr_assert_eq(own("k", "a", "value", "no host", true, &e), 0, "two of them");
+	cr_assert_eq(own("k", "b", "value", "no/host", true, &e), -EINVAL);
+	for (i = 0; i < SECRETS_OWN_MAX - 2; i++) {
+		AUTO(str_free) char *word = str_printf("w%zu", i);
+
+		cr_assert_eq(own("k", word, "value", NULL, true, &e), 0, "%s", e.text);
+	}
+	cr_assert_eq(own("k", "more", "value", NULL, true, &e), -EUSERS);
+	cr_assert_eq(own("k", "w1", "value", NULL, false, &e), 0, "one that is there may change");
+	cr_assert_eq(own("l", "more", "value", NULL, true, &e), 0, "%s", e.text);
 }

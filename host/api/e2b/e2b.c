@@ -62,11 +62,11 @@ static const struct http_route control[] = {
 	{ "GET", "/volumes", e2b_volume_list, ACCESS_READ, NULL },
 	{ "GET", "/volumes/{}", e2b_volume_get, ACCESS_FILES, NULL },
 	{ "DELETE", "/volumes/{}", e2b_volume_remove, ACCESS_RUN, NULL },
-	{ "POST", "/secrets", e2b_missing, ACCESS_RUN, NULL },
-	{ "GET", "/secrets", e2b_missing, ACCESS_READ, NULL },
-	{ "GET", "/secrets/{}", e2b_missing, ACCESS_READ, NULL },
-	{ "POST", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
-	{ "DELETE", "/secrets/{}", e2b_missing, ACCESS_RUN, NULL },
+	{ "POST", "/secrets", e2b_secret_create, ACCESS_RUN, NULL },
+	{ "GET", "/secrets", e2b_secret_list, ACCESS_READ, NULL },
+	{ "GET", "/secrets/{}", e2b_secret_get, ACCESS_READ, NULL },
+	{ "POST", "/secrets/{}", e2b_secret_update, ACCESS_RUN, NULL },
+	{ "DELETE", "/secrets/{}", e2b_secret_remove, ACCESS_RUN, NULL },
 };
 
 static const struct http_route content[] = {

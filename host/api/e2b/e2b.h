@@ -16,6 +16,7 @@
 #include "json/json.h"
 #include "loop/loop.h"
 
+struct secrets;
 struct template;
 struct volume;
 
@@ -23,6 +24,7 @@ struct e2b {
 	struct hub *hub;
 	struct network *network; /* of sandboxes */
 	struct keys *keys;
+	struct secrets *secrets;
 	struct loop *loop;
 	struct pool *pool; /* may block for a while */
 	struct http *http;
@@ -81,7 +83,8 @@ void e2b_open_remove(struct e2b_open *o);
 /* The control plane: sandboxes.c, listing.c. */
 http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout, e2b_refresh, e2b_pause, e2b_list,
 	e2b_metrics, e2b_logs, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias, e2b_template_remove,
-	e2b_teams, e2b_missing, e2b_network;
+	e2b_teams, e2b_missing, e2b_network, e2b_secret_create, e2b_secret_list, e2b_secret_get, e2b_secret_update,
+	e2b_secret_remove;
 /* Templates: templates.c, uploads.c. */
 http_handler e2b_template_request, e2b_template_trigger, e2b_template_get, e2b_template_patch, e2b_tags_assign,
 	e2b_tags_remove, e2b_tags_list, e2b_build_status, e2b_build_logs, e2b_file_link, e2b_file_upload;
@@ -130,6 +133,13 @@ struct policy;
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
 		     struct err *e) MUST_CHECK;
 void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
+
+/* Pages of lists: the mark of one is the number of the entry that comes next. @n: how many there are. */
+struct e2b_page {
+	uint64_t from, limit;
+};
+int e2b_page_of(struct http_req *req, struct e2b_page *ret, struct err *e) MUST_CHECK;
+void e2b_page_more(struct http_res *res, const struct e2b_page *p, size_t n);
 
 /* One of a list; what is asked about it in figures. */
 void e2b_put_listed(struct e2b *e2b, struct json_writer *w, const struct hub_info *i);

@@ -14,22 +14,18 @@
 
 enum { PAGE = 100 };
 
-struct page {
-	uint64_t from, limit;
-};
-
-static int page_of(struct http_req *req, struct page *ret, struct err *e)
+int e2b_page_of(struct http_req *req, struct e2b_page *ret, struct err *e)
 {
 	const char *limit = http_query(req, "limit"), *next = http_query(req, "nextToken");
 
-	*ret = (struct page){ .limit = PAGE };
+	*ret = (struct e2b_page){ .limit = PAGE };
 	if ((limit && (num_u64(limit, PAGE, &ret->limit) < 0 || !ret->limit)) ||
 	    (next && *next && num_u64(next, UINT32_MAX, &ret->from) < 0))
 		return err_set(e, -EINVAL, "bad-request", "limit is 1 to %d, nextToken what an answer said", PAGE);
 	return 0;
 }
 
-static void more(struct http_res *res, const struct page *p, size_t n)
+void e2b_page_more(struct http_res *res, const struct e2b_page *p, size_t n)
 {
 	char number[24];
 
@@ -161,9 +157,9 @@ int e2b_list(void *ctx, struct http_req *req, struct http_res *res, struct err *
 	AUTO(strv_free) char **pairs = NULL;
 	bool old = str_eq(http_path(req), "/sandboxes"), rising = str_eq(order, "asc");
 	struct json_writer w = { .b = &res->body };
-	struct page p;
+	struct e2b_page p;
 	size_t i;
-	int r = page_of(req, &p, e);
+	int r = e2b_page_of(req, &p, e);
 
 	q.running = old || !state || strstr(state, "running");
 	q.paused = !old && (!state || strstr(state, "paused"));
@@ -181,7 +177,7 @@ int e2b_list(void *ctx, struct http_req *req, struct http_res *res, struct err *
 	for (i = p.from; i < q.found.len && i < p.from + p.limit; i++)
 		e2b_put_listed(q.e2b, &w, &q.found.v[rising ? q.found.len - 1 - i : i]);
 	jw_close(&w, ']');
-	more(res, &p, q.found.len);
+	e2b_page_more(res, &p, q.found.len);
 	vec_fini(&q.found);
 	return 0;
 }
@@ -254,9 +250,9 @@ int e2b_snapshots(void *ctx, struct http_req *req, struct http_res *res, struct 
 {
 	struct snapshots all = { .req = req, .e2b = ctx, .only = http_query(req, "name") };
 	struct json_writer w = { .b = &res->body };
-	struct page p;
+	struct e2b_page p;
 	size_t i, n;
-	int r = page_of(req, &p, e);
+	int r = e2b_page_of(req, &p, e);
 
 	if (r < 0)
 		return r;
@@ -266,7 +262,7 @@ int e2b_snapshots(void *ctx, struct http_req *req, struct http_res *res, struct 
 	for (i = p.from; i < n && i < p.from + p.limit; i++)
 		put_snapshot(&w, all.names.v[2 * i], all.names.v[2 * i + 1]);
 	jw_close(&w, ']');
-	more(res, &p, n);
+	e2b_page_more(res, &p, n);
 	for (i = 0; i < all.names.len; i++)
 		free(all.names.v[i]);
 	vec_fini(&all.names);

@@ -47,16 +47,23 @@ static void put_list(struct json_writer *w, const char *key, const struct seal_l
 
 /* One answer while it is written. */
 struct names {
+	const struct http_req *req;
 	struct json_writer w;
 	struct map services; /* name -> "A,B", owned */
 	struct buf names;    /* of those for the broker, one behind the other */
 };
 
+/* What a key made for itself is not there for others. */
+static bool sees(const struct names *l, const struct secrets_info *info)
+{
+	return v1_sees_all(l->req) || secrets_own_may(info->policy->name, http_who(l->req)->id);
+}
+
 static int note_broker(void *ctx, const struct secrets_info *info)
 {
 	struct names *l = ctx;
 
-	if (info->policy->delivery == SEAL_BROKER)
+	if (info->policy->delivery == SEAL_BROKER && sees(l, info))
 		buf_append(&l->names, info->policy->name, strlen(info->policy->name) + 1);
 	return 0;
 }
@@ -121,6 +128,8 @@ static int put_info(void *ctx, const struct secrets_info *info)
 	struct names *l = ctx;
 	struct json_writer *w = &l->w;
 
+	if (!sees(l, info))
+		return 0;
 	jw_open(w, '{');
 	jw_kstr(w, "name", p->name);
 	jw_kstr(w, "delivery", seal_delivery_word(p->delivery));
@@ -147,10 +156,9 @@ static int put_info(void *ctx, const struct secrets_info *info)
 int v1_secret_list(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
-	struct names l = { .w = { .b = &res->body } };
+	struct names l = { .req = req, .w = { .b = &res->body } };
 	char *words;
 
-	(void)req;
 	(void)e;
 	find_services(api, &l);
 	jw_open(&l.w, '[');
