@@ -40,6 +40,7 @@ struct box_spec {
 	uint32_t cpu_milli, pids;
 	bool net;  /* it has a network beside its loopback */
 	bool laid; /* the workspace's disk is what base_lay() made for it */
+	bool again; /* both disks are those that end() has kept */
 	enum priv_root root;
 	const struct priv_volume *volumes;
 	uint32_t n_volumes;
@@ -68,6 +69,11 @@ struct box_kind {
 	int (*base_lay)(const struct box_env *env, const char *name, const char *id, enum priv_disk disk,
 			struct err *e);
 	int (*base_drop)(const struct box_env *env, const char *name, struct err *e);
+	/* What was written outside of a workspace (docs/snapshots.md): see priv_layer_keep() and the others. All NULL:
+	 * this kind has none. */
+	int (*layer_keep)(const struct box_env *env, const char *id, const char *name, struct err *e);
+	int (*layer_lay)(const struct box_env *env, const char *name, const char *id, struct err *e);
+	int (*layer_drop)(const struct box_env *env, const char *name, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */
 	int (*find)(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);
 };

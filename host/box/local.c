@@ -52,6 +52,7 @@ int local_start(enum priv_box_kind kind, const struct box_env *env, const struct
 		.pids = spec->pids,
 		.laid = spec->laid,
 		.root = spec->root,
+		.again = spec->again,
 		.net = spec->net,
 	};
 	uint32_t i;

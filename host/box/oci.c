@@ -23,6 +23,21 @@ static int base_drop(const struct box_env *env, const char *name, struct err *e)
 	return priv_base_drop(env->priv, name, e);
 }
 
+static int layer_keep(const struct box_env *env, const char *id, const char *name, struct err *e)
+{
+	return priv_layer_keep(env->priv, id, name, e);
+}
+
+static int layer_lay(const struct box_env *env, const char *name, const char *id, struct err *e)
+{
+	return priv_layer_lay(env->priv, name, id, e);
+}
+
+static int layer_drop(const struct box_env *env, const char *name, struct err *e)
+{
+	return priv_layer_drop(env->priv, name, e);
+}
+
 const struct box_kind box_oci = {
 	.name = "oci",
 	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED | BOX_NETWORK,
@@ -32,5 +47,8 @@ const struct box_kind box_oci = {
 	.base_keep = base_keep,
 	.base_lay = base_lay,
 	.base_drop = base_drop,
+	.layer_keep = layer_keep,
+	.layer_lay = layer_lay,
+	.layer_drop = layer_drop,
 	.find = local_find,
 };

@@ -6,7 +6,10 @@
  * copied for a sandbox waits under a name of that sandbox until it is started, so that the long part is done by a child
  * and the start only renames.
  *
- * Nothing here is synced: a cache need not outlive a crash of the machine, it must only not be believed after one. The
+ * A layer is the writable layer of a sandbox that goes on: a copy that was made while it stood still. It is somebody's
+ * and no cache: it reaches the disk before anybody hears of it, and stays.
+ *
+ * Bases are not synced: a cache need not outlive a crash of the machine, it must only not be believed after one. The
  * file .boot says of which boot the others are.
  */
 #include "host/priv/base.h"
@@ -14,6 +17,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "host/priv/image.h"
+#include "host/priv/record.h"
 #include "host/priv/run.h"
 #include "host/priv/tree.h"
 
@@ -85,55 +89,79 @@ int base_keep(struct host *h, const char *id, const char *name, enum priv_disk d
 
 /* It has no name until it is whole: nobody can take half a disk, and one that is never finished is gone with its child.
  */
-static int copy(const struct host *h, const char *name, const char *to_name)
+static int copy_to(int from, int dir, const char *to_name, bool lasting)
 {
-	AUTO(fd_close) int from = openat(h->bases, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	AUTO(fd_close) int to = -1;
+	AUTO(fd_close) int to = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	struct stat st;
 	char proc[32];
 	int r;
 
-	if (from < 0 || fstat(from, &st) < 0)
-		return -errno;
-	/* When it was used last. */
-	if (futimens(from, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}}) < 0)
-		return -errno;
-	to = openat(h->bases, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (to < 0)
+	if (to < 0 || fstat(from, &st) < 0)
 		return -errno;
 	r = image_copy(from, to, st.st_size);
 	if (r < 0)
 		return r;
-	if (unlinkat(h->bases, to_name, 0) < 0 && errno != ENOENT)
+	if (lasting && fsync(to) < 0)
+		return -errno;
+	if (!lasting && unlinkat(dir, to_name, 0) < 0 && errno != ENOENT)
 		return -errno;
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", to);
-	return linkat(AT_FDCWD, proc, h->bases, to_name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	if (linkat(AT_FDCWD, proc, dir, to_name, AT_SYMLINK_FOLLOW) < 0 || (lasting && fsync(dir) < 0))
+		return -errno;
+	return 0;
 }
 
-int base_lay(struct host *h, const char *name, const char *id, enum priv_disk disk, int log_fd, struct err *e)
+static int copy(const struct host *h, int dir, const char *name, const char *to_name)
+{
+	AUTO(fd_close) int from = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (from < 0)
+		return -errno;
+	/* When it was used last. */
+	if (futimens(from, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}}) < 0)
+		return -errno;
+	return copy_to(from, h->bases, to_name, false);
+}
+
+/* Return: 0 in the child; the number of it here; -errno. */
+static pid_t begin_child(struct host *h, const char *title)
+{
+	pid_t pid;
+
+	host_reap();
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid > 0)
+		return pid;
+	run_child();
+	fd_close(&h->sock); /* or the daemon would not hear of the death of our parent */
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	return 0;
+}
+
+static int lay(struct host *h, int dir, const char *name, const char *id, enum priv_disk disk, int log_fd,
+	       struct err *e)
 {
 	char laid[PRIV_ID_MAX + 16];
 	struct stat st;
 	pid_t pid;
-	int r;
 
-	host_reap();
-	if (fstatat(h->bases, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? err_set(e, -ENOENT, "no-base", "there is no such base")
 				       : err_sys(e, -errno, "base");
 	laid_name(id, disk, laid);
-	pid = fork();
-	if (pid < 0)
-		return err_sys(e, -errno, "fork");
-	if (pid > 0)
-		return 0;
-	run_child();
-	fd_close(&h->sock); /* or the daemon would not hear of the death of our parent */
-	prctl(PR_SET_NAME, "berth-base", 0, 0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	r = copy(h, name, laid);
-	dprintf(log_fd, "%d\n", -r);
+	pid = begin_child(h, "berth-base");
+	if (pid)
+		return pid < 0 ? err_sys(e, (int)pid, "fork") : 0;
+	dprintf(log_fd, "%d\n", -copy(h, dir, name, laid));
 	_exit(0);
+}
+
+int base_lay(struct host *h, const char *name, const char *id, enum priv_disk disk, int log_fd, struct err *e)
+{
+	return lay(h, h->bases, name, id, disk, log_fd, e);
 }
 
 int base_take(const struct host *h, const char *id, enum priv_disk disk, int dirfd, struct err *e)
@@ -165,6 +193,58 @@ int base_drop(struct host *h, const char *name, struct err *e)
 	return r < 0 && r != -ENOENT ? err_sys(e, r, "removing a base") : 0;
 }
 
+/* --- layers ------------------------------------------------------------------------------------------------------- */
+
+/* Of one that is mounted, everything that was written must be in its image first; nothing is written meanwhile, for who
+ * asks has made the sandbox stand still. */
+static int layer_copy(const struct host *h, int box, const char *name)
+{
+	AUTO(fd_close) int from = openat(box, "root.img", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int mounted = -1;
+	AUTO(fd_close) int top = -1;
+	struct record rec = RECORD_NULL;
+	int r;
+
+	if (from < 0)
+		return -errno;
+	if (record_read(box, &rec) == 0) {
+		r = image_share(box, "root.img", rec.loops[1], &mounted, NULL);
+		if (r < 0)
+			return r;
+		top = openat(mounted, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (top < 0 || syncfs(top) < 0)
+			return -errno;
+	}
+	return copy_to(from, h->layers, name, true);
+}
+
+int base_layer_keep(struct host *h, const char *id, const char *name, int log_fd, struct err *e)
+{
+	AUTO(fd_close) int box = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	pid_t pid;
+
+	if (box < 0)
+		return err_sys(e, -errno, "directory of the sandbox");
+	pid = begin_child(h, "berth-layer");
+	if (pid)
+		return pid < 0 ? err_sys(e, (int)pid, "fork") : 0;
+	dprintf(log_fd, "%d\n", -layer_copy(h, box, name));
+	_exit(0);
+}
+
+int base_layer_lay(struct host *h, const char *name, const char *id, int log_fd, struct err *e)
+{
+	return lay(h, h->layers, name, id, PRIV_DISK_ROOT, log_fd, e);
+}
+
+int base_layer_drop(struct host *h, const char *name, struct err *e)
+{
+	int r = tree_remove_later(h->layers, name);
+
+	host_reap();
+	return r < 0 && r != -ENOENT ? err_sys(e, r, "removing a layer") : 0;
+}
+
 void base_sweep(const struct host *h)
 {
 	int fd = openat(h->bases, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -172,6 +252,7 @@ void base_sweep(const struct host *h)
 	struct dirent *de;
 
 	tree_sweep(h->bases);
+	tree_sweep(h->layers);
 	if (!d)
 		fd_close(&fd);
 	while (d && (de = readdir(d)))

@@ -47,6 +47,8 @@ static int make_files(const struct host *h, const struct priv_box_spec *spec, in
 	for (i = 0; i < ARRAY_LEN(points); i++)
 		if (mkdirat(dir, points[i], 0711) < 0)
 			return err_sys(e, -errno, "directory of the sandbox");
+	if (spec->again) /* image_mount() says when one is missing */
+		return 0;
 	r = spec->laid ? base_take(h, spec->id, PRIV_DISK_WORKSPACE, dir, e)
 		       : image_make(h, IMAGE_WORKSPACE, spec->workspace_b, dir, "ws.img", e);
 	if (r == 0)
@@ -188,6 +190,16 @@ static int finish_start(const struct host *h, const struct priv_box_spec *spec, 
 	return 0;
 }
 
+/* Both disks are there, and nobody uses them. */
+static bool is_kept(const struct host *h, const char *id)
+{
+	AUTO(fd_close) int dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return dir >= 0 && faccessat(dir, "record", F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+	       faccessat(dir, "ws.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       faccessat(dir, "root.img", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 	      struct priv_box_started *ret, struct err *e)
 {
@@ -199,8 +211,9 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 	/* Two sandboxes with the same ids would not be fenced off from each other: not left to the daemon's books. */
 	if (spec->kind == PRIV_BOX_OCI && box_uses_range(h, spec->range))
 		return err_set(e, -EBUSY, "range-busy", "id range %u belongs to another sandbox", spec->range);
-	if (mkdirat(h->boxes, spec->id, 0711) < 0)
-		return errno == EEXIST ? err_set(e, -EEXIST, "box-exists", "sandbox %s is there already", spec->id)
+	if (spec->again ? !is_kept(h, spec->id) : mkdirat(h->boxes, spec->id, 0711) < 0)
+		return spec->again ? err_set(e, -ENOENT, "no-disks", "the disks of sandbox %s are not there", spec->id)
+		       : errno == EEXIST ? err_set(e, -EEXIST, "box-exists", "sandbox %s is there already", spec->id)
 				       : err_sys(e, -errno, "directory of the sandbox");
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	dir = openat(h->boxes, spec->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -232,7 +245,7 @@ int box_start(struct host *h, const struct priv_box_spec *spec, int listen_fd, i
 		}
 		if (spec->net)
 			net_give_back(h, spec->range);
-		if (box_end(h, spec->id, PRIV_DISK_NONE, &ee) < 0)
+		if (box_end(h, spec->id, spec->again ? PRIV_DISK_BOTH : PRIV_DISK_NONE, &ee) < 0)
 			log_warn("priv", "a failed start left something behind", "id=%s why=%s", spec->id, ee.text);
 	}
 	if (report != MAP_FAILED)

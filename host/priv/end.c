@@ -27,18 +27,37 @@
 
 enum { AGENT_MS = 10000 };
 
+/* It has reached the disk. */
+static int settle_image(int dir, const char *name)
+{
+	AUTO(fd_close) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
 /* Files of a sandbox in its directory; the mount points are empty on this side. Giving back the blocks of an image
  * takes longer than all the rest, and nobody needs to wait for it. */
 static int remove_files(const struct host *h, const char *id, enum priv_disk keep, struct err *e)
 {
-	const char *kept = keep == PRIV_DISK_ROOT ? "root.img" : "ws.img";
+	static const char *const kept[][3] = {
+		[PRIV_DISK_WORKSPACE] = {"ws.img"},
+		[PRIV_DISK_ROOT] = {"root.img"},
+		[PRIV_DISK_BOTH] = {"ws.img", "root.img"},
+	};
 	AUTO(fd_close) int dir = -1;
-	int r;
+	int r = 0;
 
 	if (keep != PRIV_DISK_NONE) {
 		dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (dir >= 0 && faccessat(dir, kept, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-			r = tree_empty(dir, kept);
+		if (dir >= 0 && faccessat(dir, kept[keep][0], F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+			if (keep == PRIV_DISK_BOTH)
+				r = settle_image(dir, "ws.img");
+			if (r == 0 && keep == PRIV_DISK_BOTH)
+				r = settle_image(dir, "root.img");
+			if (r == 0)
+				r = tree_empty(dir, kept[keep]);
 			return r < 0 ? err_sys(e, r, "emptying the directory of %s", id) : 0;
 		}
 	}

@@ -176,6 +176,8 @@ int host_init(struct host *h, const struct priv_conf *conf, struct err *e)
 	if (r == 0)
 		r = open_dir(h->state, "bases", 0755, &h->bases, e);
 	if (r == 0)
+		r = open_dir(h->state, "layers", 0755, &h->layers, e);
+	if (r == 0)
 		r = base_init(h, e);
 	if (r == 0)
 		r = open_dir(h->state, "crun", 0700, &crun, e);
@@ -209,6 +211,7 @@ void host_fini(struct host *h)
 	fd_close(&h->templates);
 	fd_close(&h->images);
 	fd_close(&h->bases);
+	fd_close(&h->layers);
 	fd_close(&h->state);
 }
 

@@ -11,6 +11,7 @@
  *
  *	STATE/agent           copy of the agent program, bound into every sandbox
  *	STATE/bases/          images that others are copied from
+ *	STATE/layers/         the same, that stay until somebody removes them
  *	STATE/boxes/ID/       one sandbox: images, bundle, mount points, record
  *	STATE/crun/           state of the runtime
  *	STATE/images/         empty file systems to copy from
@@ -48,6 +49,7 @@ struct host {
 	int templates;
 	int images;
 	int bases;
+	int layers;
 	int state;
 	struct host_mount mount;
 	int sock; /* to the daemon; borrowed, -1 in tests */
@@ -59,7 +61,7 @@ struct host {
 };
 
 #define HOST_NULL \
-	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .state = -1, .sock = -1, .broker = -1, \
+	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .layers = -1, .state = -1, .sock = -1, .broker = -1, \
 		       .mount = HOST_MOUNT_NULL})
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */

@@ -101,7 +101,7 @@ static int step_workspace(struct maker *m, struct err *e)
 		return err_set(e, -errno, "no-idmap", "mapping the ids of the workspace: %s", err_name(errno));
 	if (unlinkat(m->workspace, "lost+found", AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return err_sys(e, -errno, "lost+found");
-	if ((!m->spec->laid && fchownat(m->workspace, "", owner, owner, AT_EMPTY_PATH) < 0) ||
+	if ((!m->spec->laid && !m->spec->again && fchownat(m->workspace, "", owner, owner, AT_EMPTY_PATH) < 0) ||
 	    move_mount(m->workspace, "", AT_FDCWD, "ws", MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return err_sys(e, -errno, "workspace");
 	return 0;
@@ -149,7 +149,7 @@ static int fill_upper(struct maker *m)
 	AUTO(fd_close) int upper = -1;
 	AUTO(fd_close) int work = -1;
 	AUTO(fd_close) int etc = -1;
-	int r = m->spec->root == PRIV_ROOT_LAID ? tree_remove(m->disk, "work") : 0;
+	int r = m->spec->root == PRIV_ROOT_LAID || m->spec->again ? tree_remove(m->disk, "work") : 0;
 
 	if (r == 0 || r == -ENOENT)
 		r = put_dir(m, m->disk, "upper", &upper);

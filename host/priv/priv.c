@@ -313,7 +313,9 @@ static int base_end(int fd, struct err *e)
 	return code ? err_sys(e, -(int)code, "copying a base") : 0;
 }
 
-int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e)
+/* What a child does: its end is waited for here, so that other requests are not kept waiting. */
+static int base_child(struct priv *priv, enum req_op op, const char *name, const char *id, enum priv_disk disk,
+		      struct err *e)
 {
 	AUTO(fd_close) int from = -1;
 	AUTO(fd_close) int to = -1;
@@ -323,14 +325,34 @@ int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv
 		return err_sys(e, -errno, "pipe");
 	from = fds[0];
 	to = fds[1];
-	r = base_call(priv, REQ_BASE_LAY, name, id, disk, &to, e);
+	r = base_call(priv, op, name, id, disk, &to, e);
 	fd_close(&to);
 	return r < 0 ? r : base_end(from, e);
+}
+
+int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e)
+{
+	return base_child(priv, REQ_BASE_LAY, name, id, disk, e);
 }
 
 int priv_base_drop(struct priv *priv, const char *name, struct err *e)
 {
 	return base_call(priv, REQ_BASE_DROP, name, "-", PRIV_DISK_WORKSPACE, NULL, e);
+}
+
+int priv_layer_keep(struct priv *priv, const char *id, const char *name, struct err *e)
+{
+	return base_child(priv, REQ_LAYER_KEEP, name, id, PRIV_DISK_ROOT, e);
+}
+
+int priv_layer_lay(struct priv *priv, const char *name, const char *id, struct err *e)
+{
+	return base_child(priv, REQ_LAYER_LAY, name, id, PRIV_DISK_ROOT, e);
+}
+
+int priv_layer_drop(struct priv *priv, const char *name, struct err *e)
+{
+	return base_call(priv, REQ_LAYER_DROP, name, "-", PRIV_DISK_ROOT, NULL, e);
 }
 
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)

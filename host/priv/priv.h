@@ -114,8 +114,8 @@ enum priv_root {
 	PRIV_ROOT_LAID, /* what priv_base_lay() copied for it, and may be kept */
 };
 
-/* Which of the disks of a sandbox. */
-enum priv_disk { PRIV_DISK_NONE, PRIV_DISK_WORKSPACE, PRIV_DISK_ROOT };
+/* Which of the disks of a sandbox. BOTH: of one that is to be started again with them. */
+enum priv_disk { PRIV_DISK_NONE, PRIV_DISK_WORKSPACE, PRIV_DISK_ROOT, PRIV_DISK_BOTH };
 
 enum { PRIV_VOLUMES_MAX = 8 };
 
@@ -134,6 +134,7 @@ struct priv_box_spec {
 	uint32_t cpu_milli, pids;
 	uint32_t laid; /* the workspace's image is what priv_base_lay() copied for it */
 	uint32_t root; /* enum priv_root */
+	uint32_t again; /* both disks are where an end with PRIV_DISK_BOTH has left them; they stay when it fails */
 	uint32_t n_volumes;
 	struct priv_volume volumes[PRIV_VOLUMES_MAX];
 	uint32_t net;  /* it has a network beside its loopback; what it may reach says priv_net_policy() */
@@ -156,8 +157,8 @@ struct priv_box_started {
 int priv_box_start(struct priv *priv, const struct priv_box_spec *spec, int listen_fd, int token_fd,
 		   struct priv_box_started *ret, struct err *e) MUST_CHECK;
 /** priv_box_end() - kill whatever is left of it (cgroup and runtime), unmount and remove everything but the disk @keep
- * (the workspace's of a sandbox that failed: what was not replicated is still there). Succeeds when nothing is there.
- */
+ * (the workspace's of a sandbox that failed: what was not replicated is still there; both of one that is to be started
+ * again: they have reached the disk then). Succeeds when nothing is there. */
 int priv_box_end(struct priv *priv, const char *id, enum priv_disk keep, struct err *e) MUST_CHECK;
 /** priv_box_alive() - Return: the agent's process number (host view) and a pidfd when a sandbox of an earlier daemon
  * still runs, 0 when not, -errno. */
@@ -183,6 +184,18 @@ int priv_base_keep(struct priv *priv, const char *id, const char *name, enum pri
 int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e) MUST_CHECK;
 /** priv_base_drop() - Return: 0, also when there is none. */
 int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
+
+/* --- layers: what a sandbox had written outside of its workspace, kept for others to begin with (docs/snapshots.md) - */
+
+/** priv_layer_keep() - the writable layer of the root of a sandbox, which may run but stands still, is copied to layer
+ * @name, and has reached the disk. Blocks as priv_base_lay(). Return: 0; -EEXIST; -ENOENT: it has none; -ENOSPC; -errno.
+ */
+int priv_layer_keep(struct priv *priv, const char *id, const char *name, struct err *e) MUST_CHECK;
+/** priv_layer_lay() - copy one for the sandbox @id that is about to be started with PRIV_ROOT_LAID. As priv_base_lay().
+ */
+int priv_layer_lay(struct priv *priv, const char *name, const char *id, struct err *e) MUST_CHECK;
+/** priv_layer_drop() - Return: 0, also when there is none. */
+int priv_layer_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
 
 /** priv_volume_path() - may a volume be mounted there? Absolute, clean, and nothing that every sandbox has. */
 bool priv_volume_path(const char *path);

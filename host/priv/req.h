@@ -31,6 +31,9 @@ enum req_op {
 	REQ_NET_POLICY,
 	REQ_NET_NAMES,
 	REQ_BROKER_START,
+	REQ_LAYER_KEEP,
+	REQ_LAYER_LAY,
+	REQ_LAYER_DROP,
 };
 
 struct req_head {
@@ -67,7 +70,7 @@ struct req_box_freeze {
 struct req_base {
 	struct req_head head;
 	char name[PRIV_ID_MAX + 1];
-	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP, as the next */
+	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP and LAYER_DROP, as the next */
 	uint32_t disk;		  /* enum priv_disk */
 };
 

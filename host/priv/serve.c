@@ -135,7 +135,8 @@ static int check_box(const struct host *h, const struct priv_box_spec *s, struct
 {
 	if (!id_ok(s->id, sizeof(s->id)))
 		return refuse(e, "id of the sandbox");
-	if (s->laid > 1 || s->net > 1 || s->root > PRIV_ROOT_LAID)
+	if (s->laid > 1 || s->net > 1 || s->again > 1 || s->root > PRIV_ROOT_LAID ||
+	    (s->again && s->root == PRIV_ROOT_PLAIN))
 		return refuse(e, "workspace or network of the sandbox");
 	if (s->kind == PRIV_BOX_FAKE)
 		return h->conf.allow_fake ? 0 : err_set(e, -EPERM, "fake-refused", "fake sandboxes are switched off");
@@ -189,7 +190,7 @@ static int do_box_end(struct job *j)
 {
 	const struct req_box *q = &j->req->box;
 
-	if (!id_ok(q->id, sizeof(q->id)) || q->keep > PRIV_DISK_ROOT)
+	if (!id_ok(q->id, sizeof(q->id)) || q->keep > PRIV_DISK_BOTH)
 		return refuse(&j->reply->err, "id of the sandbox");
 	return box_end(j->host, q->id, (enum priv_disk)q->keep, &j->reply->err);
 }
@@ -248,6 +249,34 @@ static int do_base_drop(struct job *j)
 	int r = check_base(q, false, &j->reply->err);
 
 	return r < 0 ? r : base_drop(j->host, q->name, &j->reply->err);
+}
+
+static int do_layer_keep(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, true, &j->reply->err);
+
+	if (r == 0 && !is_kind(j->fds[0], S_IFIFO, S_IFIFO))
+		r = refuse(&j->reply->err, "kinds of descriptors");
+	return r < 0 ? r : base_layer_keep(j->host, q->id, q->name, j->fds[0], &j->reply->err);
+}
+
+static int do_layer_lay(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, true, &j->reply->err);
+
+	if (r == 0 && !is_kind(j->fds[0], S_IFIFO, S_IFIFO))
+		r = refuse(&j->reply->err, "kinds of descriptors");
+	return r < 0 ? r : base_layer_lay(j->host, q->name, q->id, j->fds[0], &j->reply->err);
+}
+
+static int do_layer_drop(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, false, &j->reply->err);
+
+	return r < 0 ? r : base_layer_drop(j->host, q->name, &j->reply->err);
 }
 
 static int do_broker_start(struct job *j)
@@ -377,6 +406,9 @@ static const struct row {
 	[REQ_BASE_KEEP] = {sizeof(struct req_base), 0, 0, do_base_keep},
 	[REQ_BASE_LAY] = {sizeof(struct req_base), 1, 1, do_base_lay},
 	[REQ_BASE_DROP] = {sizeof(struct req_base), 0, 0, do_base_drop},
+	[REQ_LAYER_KEEP] = {sizeof(struct req_base), 1, 1, do_layer_keep},
+	[REQ_LAYER_LAY] = {sizeof(struct req_base), 1, 1, do_layer_lay},
+	[REQ_LAYER_DROP] = {sizeof(struct req_base), 0, 0, do_layer_drop},
 	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
 	[REQ_NET_OPEN] = {sizeof(struct req_plain), 0, 0, do_net_open},
 	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},

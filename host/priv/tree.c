@@ -34,7 +34,15 @@ static int open_below(int dirfd, const char *name)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-static int empty_dir(int dirfd, const char *except, int depth)
+static bool is_among(const char *const *names, const char *name)
+{
+	while (names && *names)
+		if (str_eq(*names++, name))
+			return true;
+	return false;
+}
+
+static int empty_dir(int dirfd, const char *const *except, int depth)
 {
 	int fd = open_below(dirfd, "."), r = 0;
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -43,7 +51,7 @@ static int empty_dir(int dirfd, const char *except, int depth)
 	if (!d)
 		return fd < 0 ? fd : -ENOMEM;
 	while (r == 0 && (de = readdir(d))) {
-		if (str_eq(de->d_name, ".") || str_eq(de->d_name, "..") || str_eq(de->d_name, except))
+		if (str_eq(de->d_name, ".") || str_eq(de->d_name, "..") || is_among(except, de->d_name))
 			continue;
 		r = remove_entry(dirfd, de->d_name, depth);
 		r = r == -ENOENT ? 0 : r; /* somebody else did it */
@@ -72,7 +80,7 @@ static int remove_entry(int dirfd, const char *name, int depth)
 	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-int tree_empty(int dirfd, const char *except)
+int tree_empty(int dirfd, const char *const *except)
 {
 	return empty_dir(dirfd, except, 0);
 }

@@ -203,6 +203,71 @@ Test(priv_box, keeps_the_image_when_asked)
 	cr_expect_eq(stat(image, &st), -1);
 }
 
+Test(priv_box, starts_again_with_both_disks)
+{
+	struct priv_box_spec spec = rig_spec("again");
+	struct priv_box_started got;
+	struct err e = ERR_NULL;
+
+	spec.root = PRIV_ROOT_KEPT;
+	spec.again = 1;
+	cr_expect_eq(rig_start(&rig, &spec, &got, &e), -ENOENT, "there are none");
+	cr_expect_str_eq(e.slug, "no-disks");
+	spec.again = 0;
+	e = ERR_NULL;
+	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s: %s", e.slug, e.text);
+	(void)rig_sh(&rig, "echo w >/workspace/f; chown 1000:1000 /workspace; echo r >/f; chown 7:8 /f; rm /bin/vi; "
+			   "echo t >/tmp/f");
+	cr_assert_eq(priv_box_end(rig.priv, "again", PRIV_DISK_BOTH, &e), 0, "%s", e.text);
+	fd_close(&got.pidfd);
+	/* Elsewhere in the ids, and not while somebody has them. */
+	spec.again = 1;
+	spec.range = 3;
+	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s: %s", e.slug, e.text);
+	cr_expect_str_eq(
+		rig_sh(&rig, "cat /workspace/f /f; stat -c %u:%g /f /workspace; ls /bin/vi /tmp/f 2>&1 | wc -l"),
+		"w\nr\n7:8\n1000:1000\n2");
+	cr_expect_eq(rig_start(&rig, &spec, &got, &e), -EBUSY);
+	spec.range = 4;
+	cr_expect_eq(rig_start(&rig, &spec, &got, &e), -ENOENT);
+	finish("again", &got);
+}
+
+Test(priv_box, keeps_a_layer_of_one_that_runs)
+{
+	AUTO(str_free) char *there = str_printf("%s/layers/one", rig.conf.state_dir);
+	struct priv_box_spec spec = rig_spec("from");
+	struct priv_box_started got, other;
+	struct err e = ERR_NULL;
+	struct stat st;
+
+	spec.root = PRIV_ROOT_KEPT;
+	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s: %s", e.slug, e.text);
+	(void)rig_sh(&rig, "echo old >/etc/f; chown 5:6 /etc/f; mkdir /opt; echo x >/opt/x; rm /bin/vi");
+	cr_assert_eq(priv_box_freeze(rig.priv, "from", PRIV_FREEZE_ALL, &e), 0, "%s", e.text);
+	cr_assert_eq(priv_layer_keep(rig.priv, "from", "one", &e), 0, "%s: %s", e.slug, e.text);
+	cr_assert_eq(priv_box_freeze(rig.priv, "from", PRIV_FREEZE_NONE, &e), 0, "%s", e.text);
+	cr_expect_eq(priv_layer_keep(rig.priv, "from", "one", &e), -EEXIST, "a layer is never replaced");
+	cr_expect_eq(priv_layer_keep(rig.priv, "nobody", "two", &e), -ENOENT);
+	(void)rig_sh(&rig, "echo new >/etc/f");
+	fd_close(&got.pidfd);
+	cr_assert_eq(priv_box_end(rig.priv, "from", PRIV_DISK_NONE, &e), 0, "%s", e.text);
+	cr_expect_eq(priv_layer_lay(rig.priv, "none", "to", &e), -ENOENT);
+	e = ERR_NULL;
+	cr_assert_eq(priv_layer_lay(rig.priv, "one", "to", &e), 0, "%s: %s", e.slug, e.text);
+	cr_expect_eq(priv_layer_drop(rig.priv, "one", &e), 0, "who has a copy needs it no more");
+	cr_expect_eq(priv_layer_drop(rig.priv, "one", &e), 0);
+	cr_expect_eq(stat(there, &st), -1);
+	spec = rig_spec("to");
+	spec.root = PRIV_ROOT_LAID;
+	spec.range = 2;
+	cr_assert_eq(rig_start(&rig, &spec, &other, &e), 0, "%s: %s", e.slug, e.text);
+	cr_expect_str_eq(
+		rig_sh(&rig, "cat /etc/f /opt/x; stat -c %u:%g /etc/f; ls /bin/vi 2>&1 | grep -c 'No such'; hostname"),
+		"old\nx\n5:6\n1\nto");
+	finish("to", &other);
+}
+
 Test(priv_box, outlives_the_daemon_and_is_adopted)
 {
 	static const char keep[1][PRIV_ID_MAX + 1] = {"adopted"};
