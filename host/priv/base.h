@@ -19,8 +19,8 @@ int base_take(const struct host *h, const char *id, enum priv_disk disk, int dir
 /** base_forget() - what was copied for @id and not taken. */
 void base_forget(const struct host *h, const char *id);
 int base_drop(struct host *h, const char *name, struct err *e) MUST_CHECK;
-/** base_layer_keep() - see priv_layer_keep(); begun in a child, which says the end on @log_fd. layer_lay() likewise. Layers
- * are in STATE/layers and stay until they are dropped. */
+/** base_layer_keep() - see priv_layer_keep(); begun in a child, which says the end on @log_fd. layer_lay() likewise.
+ * Layers are in STATE/layers and stay until they are dropped. */
 int base_layer_keep(struct host *h, const char *id, const char *name, int log_fd, struct err *e) MUST_CHECK;
 int base_layer_lay(struct host *h, const char *name, const char *id, int log_fd, struct err *e) MUST_CHECK;
 int base_layer_drop(struct host *h, const char *name, struct err *e) MUST_CHECK;

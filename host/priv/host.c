@@ -145,7 +145,7 @@ static int copy_agent(struct host *h, struct err *e)
 	return 0;
 }
 
-static int find_cgroups(struct host *h, struct err *e)
+int host_find_cgroups(struct host *h, struct err *e)
 {
 	char name[CGROUP_NAME_MAX];
 	struct stat st;
@@ -184,7 +184,7 @@ int host_init(struct host *h, const struct priv_conf *conf, struct err *e)
 	if (r == 0)
 		r = copy_agent(h, e);
 	if (r == 0)
-		r = find_cgroups(h, e);
+		r = host_find_cgroups(h, e);
 	if (r < 0)
 		host_fini(h);
 	return r;

@@ -60,14 +60,23 @@ struct host {
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
-#define HOST_NULL \
-	((struct host){.boxes = -1, .templates = -1, .images = -1, .bases = -1, .layers = -1, .state = -1, .sock = -1, .broker = -1, \
-		       .mount = HOST_MOUNT_NULL})
+#define HOST_NULL                                                                                                      \
+	((struct host){ .boxes = -1,                                                                                   \
+			.templates = -1,                                                                               \
+			.images = -1,                                                                                  \
+			.bases = -1,                                                                                   \
+			.layers = -1,                                                                                  \
+			.state = -1,                                                                                   \
+			.sock = -1,                                                                                    \
+			.broker = -1,                                                                                  \
+			.mount = HOST_MOUNT_NULL })
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */
 int host_check_conf(const struct priv_conf *conf, struct err *e) MUST_CHECK;
 /** host_init() - check @conf, make the directories, copy the agent, find the control groups. Return: 0 or -errno. */
 int host_init(struct host *h, const struct priv_conf *conf, struct err *e) MUST_CHECK;
+/** host_find_cgroups() - a part of it, also once more: our group is there in every tree. */
+int host_find_cgroups(struct host *h, struct err *e) MUST_CHECK;
 /** host_reopen() - open the directories anew, in the mount namespace of the calling process. Return: 0 or -errno. */
 int host_reopen(struct host *h, struct err *e) MUST_CHECK;
 /** host_fini() - close what host_init() opened. */

@@ -185,10 +185,11 @@ int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv
 /** priv_base_drop() - Return: 0, also when there is none. */
 int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
 
-/* --- layers: what a sandbox had written outside of its workspace, kept for others to begin with (docs/snapshots.md) - */
+/* --- layers: what a sandbox had written outside of its workspace, kept for others to begin with (docs/snapshots.md) */
 
 /** priv_layer_keep() - the writable layer of the root of a sandbox, which may run but stands still, is copied to layer
- * @name, and has reached the disk. Blocks as priv_base_lay(). Return: 0; -EEXIST; -ENOENT: it has none; -ENOSPC; -errno.
+ * @name, and has reached the disk. Blocks as priv_base_lay(). Return: 0; -EEXIST; -ENOENT: it has none; -ENOSPC;
+ * -errno.
  */
 int priv_layer_keep(struct priv *priv, const char *id, const char *name, struct err *e) MUST_CHECK;
 /** priv_layer_lay() - copy one for the sandbox @id that is about to be started with PRIV_ROOT_LAID. As priv_base_lay().

@@ -605,6 +605,8 @@ NORETURN void serve_run(const struct priv_conf *conf, int sock)
 	r = signals < 0 ? -errno : host_init(&h, conf, &j.reply->err);
 	if (r == 0)
 		r = lock_state(conf, &j.reply->err);
+	if (r == 0) /* whoever had the lock may have removed ours when he ended */
+		r = host_find_cgroups(&h, &j.reply->err);
 	if (r == 0)
 		r = net_init(&h, &j.reply->err);
 	if (answer(sock, &j, r) < 0 || r < 0)
