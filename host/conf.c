@@ -70,6 +70,8 @@ static const struct option options[] = {
 	  "disks that are kept so that others with the same files begin with a copy; 0: none" },
 	{ "sandbox", "bases-size", KIND_SIZE, AT(bases_size), 0, 65536 * GIB, "32G", NULL,
 	  "most that they may take together" },
+	{ "sandbox", "layers-size", KIND_SIZE, AT(layers_size), 0, 65536 * GIB, "64G", NULL,
+	  "most that snapshots may keep of what sandboxes wrote outside of their workspaces, all together" },
 	{ "sandbox", "timeout", KIND_TIME, AT(timeout), 0, UINT64_MAX, "0", NULL,
 	  "life of a sandbox that asks for none; 0: for ever" },
 	{ "sandbox", "cgroup-parent", KIND_TEXT, AT(cgroup_parent), 0, 0, "", NULL,

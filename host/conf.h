@@ -24,7 +24,8 @@ struct conf {
 	char log_level[CONF_TEXT_MAX], log_form[CONF_TEXT_MAX], log_commands[CONF_TEXT_MAX];
 	char watch_output[CONF_TEXT_MAX], watch_files[CONF_TEXT_MAX];
 	char box[CONF_TEXT_MAX], at_stop[CONF_TEXT_MAX], cgroup_parent[CONF_TEXT_MAX];
-	uint64_t sandboxes, memory, memory_max, workspace, workspace_max, cpu, pids, timeout, bases, bases_size;
+	uint64_t sandboxes, memory, memory_max, workspace, workspace_max, cpu, pids, timeout, bases, bases_size,
+		layers_size;
 	uint64_t ids_first;
 	uint64_t open_timeout, fuse_threads, takeover, calm_rate;
 	char api_listen[CONF_TEXT_MAX];

@@ -420,6 +420,7 @@ static void bring_up(void *ctx)
 		.kind = box_kind_find(c->box),
 		.bases_max = (unsigned)c->bases,
 		.bases_max_b = c->bases_size,
+		.layers_max_b = c->layers_size,
 		.sandboxes_max = (unsigned)c->sandboxes,
 		.memory_b = c->memory,
 		.memory_max_b = c->memory_max,

@@ -22,6 +22,18 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+static int begin_whole(struct hub *hub, const char *id, const char *snapshot, struct sandbox *s,
+		       struct hub_create *with, struct err *e)
+{
+	AUTO(ws_unref) struct ws *ws = NULL;
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = hub_ws(hub, id, &ws, e);
+
+	if (r == 0)
+		r = txn_read(ws_db(ws), &t, e);
+	return r ? r : layers_begin(s, t, snapshot, with, e);
+}
+
 int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,
 	       struct err *e)
 {
@@ -34,6 +46,8 @@ int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s
 		r = hub_find(hub, id, &from, e);
 	if (r == 0)
 		r = hub_tree(hub, id, snapshot, &s->from, &s->hold_from, e);
+	if (r == 0 && what->whole && snapshot[0])
+		r = begin_whole(hub, id, snapshot, s, with, e);
 	if (r)
 		return r;
 	s->has_from = true;

@@ -66,11 +66,7 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 		s->info.stopped_ns = clock_wall();
 		s->info.ends_ns = 0;
 		s->info.pid = 0;
-		if (s->has_range) {
-			network_forget(hub->conf.network, s->range);
-			hub->ranges[s->range] = false;
-		}
-		s->has_range = false;
+		hub_drop_range(hub, s);
 	}
 	if (state >= SANDBOX_STOPPED && s->has_from && s->no_wait) {
 		s->has_from = s->no_wait = s->info.fills = false;
@@ -130,14 +126,44 @@ static int is_taken(struct hub *hub, const struct sandbox *s, struct err *e)
 	return 0;
 }
 
-int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e)
+void hub_drop_range(struct hub *hub, struct sandbox *s)
+{
+	if (!s->has_range)
+		return;
+	network_forget(hub->conf.network, s->range);
+	hub->ranges[s->range] = false;
+	s->has_range = false;
+}
+
+/* hub.lock is held. */
+static int take_range(struct hub *hub, struct sandbox *s, struct err *e)
 {
 	unsigned k;
+
+	for (k = 0; k < hub->conf.sandboxes_max && hub->ranges[k];)
+		k++;
+	if (k == hub->conf.sandboxes_max)
+		return err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
+	s->range = k;
+	s->has_range = hub->ranges[k] = true;
+	return 0;
+}
+
+int hub_claim_range(struct hub *hub, struct sandbox *s, struct err *e)
+{
+	int r;
+
+	lock_take(&hub->lock);
+	r = hub->ending ? err_set(e, -ESHUTDOWN, "ending", "the daemon is ending") : take_range(hub, s, e);
+	lock_drop(&hub->lock);
+	return r;
+}
+
+int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e)
+{
 	int r = 0;
 
 	lock_take(&hub->lock);
-	for (k = 0; k < hub->conf.sandboxes_max && hub->ranges[k];)
-		k++;
 	if (hub->ending)
 		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
 	else if (is_taken(hub, s, e))
@@ -146,13 +172,10 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
 	else if (guard_is_low(hub, e))
 		r = -ENOSPC;
-	else if (k == hub->conf.sandboxes_max)
-		r = err_set(e, -EAGAIN, "too-many-sandboxes", "%u sandboxes run, which is the limit", k);
-	if (r == 0) {
-		s->range = k;
-		s->has_range = true;
+	else
+		r = take_range(hub, s, e);
+	if (r == 0)
 		hub_insert(hub, s);
-	}
 	lock_drop(&hub->lock);
 	return r;
 }
@@ -180,10 +203,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	map_remove(&hub->by_id, span_str(s->info.id));
 	if (s->info.name[0])
 		map_remove(&hub->by_name, span_str(s->info.name));
-	if (s->has_range) {
-		network_forget(hub->conf.network, s->range);
-		hub->ranges[s->range] = false;
-	}
+	hub_drop_range(hub, s);
 	list_remove(&s->node);
 	lock_drop(&hub->lock);
 	ws_unref(&s->ws);
@@ -258,7 +278,7 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 		return err_set(e, -E2BIG, "limit", "what is to be remembered of it: at most %d bytes",
 			       (int)HUB_DOOR_MAX);
 	s->door = what->door.len ? span_dup(what->door) : NULL;
-	r = hub_rules(hub, i->template_, what->keep, &s->keep, e);
+	r = what->moment ? 0 : hub_rules(hub, i->template_, what->keep, &s->keep, e);
 	if (r < 0)
 		return r;
 	r = network_begin(s, what->network, e);
@@ -287,8 +307,13 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
 	s->no_wait = what->no_wait && what->from;
-	r = what->from ? from_begin(hub, what, s, &with, e) : 0;
-	for (i = 0; i < what->n_volumes && i < PRIV_VOLUMES_MAX; i++)
+	s->root = hub->conf.kind->layer_keep ? PRIV_ROOT_KEPT : PRIV_ROOT_PLAIN;
+	r = what->moment ? moment_begin(what->moment, s, &with, e)
+	    : what->from ? from_begin(hub, what, s, &with, e)
+			 : 0;
+	if (s->is_layered)
+		s->root = PRIV_ROOT_LAID;
+	for (i = 0; i < what->n_volumes && s->n_volumes < PRIV_VOLUMES_MAX; i++)
 		s->volumes[s->n_volumes++] = what->volumes[i];
 	if (r == 0 && what->root)
 		r = layer_set(s, what->root, e);
@@ -534,7 +559,10 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	hub_tell(s, "removed", "");
 	follow_end(hub->conf.watchers, id);
 	hub_forget(hub, s);
-	return wsdb_remove(hub->conf.store, id, e);
+	r = wsdb_remove(hub->conf.store, id, e);
+	if (r == 0)
+		layers_forget(hub, id, NULL);
+	return r;
 }
 
 int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e)

@@ -49,8 +49,8 @@ enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_
 /* Connections to the broker: of a sandbox, of all. */
 enum { HUB_BROKERED_MAX = 256, HUB_BROKERED_ALL = 2048 };
 
-/* What happens to a sandbox when its time is over. */
-enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE };
+/* What happens to a sandbox when its time is over. REST: it is paused without its memory. */
+enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE, HUB_TIMEOUT_REST };
 
 struct hub_conf {
 	struct store *store;
@@ -73,6 +73,7 @@ struct hub_conf {
 	const struct box_kind *kind; /* where commands run */
 	unsigned bases_max;	    /* disks that are kept to begin others with; 0: none */
 	uint64_t bases_max_b;
+	uint64_t layers_max_b; /* what snapshots may keep of what is outside of workspaces */
 	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
 	uint64_t memory_b, workspace_b; /* defaults and limits of a sandbox */
 	uint64_t memory_max_b, workspace_max_b;
@@ -106,6 +107,8 @@ void hub_settle(struct hub *hub);
  * on for the next daemon to adopt. */
 void hub_free(struct hub **hub, bool end);
 
+struct hub_moment;
+
 struct hub_create {
 	char template_[PRIV_ID_MAX + 1]; /* "": base */
 	char name[HUB_NAME_MAX + 1];	 /* "": none; str_is_id; unique among sandboxes that exist */
@@ -118,6 +121,8 @@ struct hub_create {
 	enum hub_timeout on_timeout;
 	const char *from; /* "ID", "ID@SNAPSHOT": whose files it begins with, and whose template and size when none are
 			   * given; NULL: none */
+	bool whole; /* with a snapshot as @from: also what it has of what was outside of the workspace */
+	const struct hub_moment *moment; /* all of it but id, name, time and owner is as there; instead of @from */
 	bool no_wait; /* with @from: it runs at once, its files come while commands run already (docs/snapshots.md) */
 	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
@@ -160,6 +165,7 @@ struct hub_info {
 	uint64_t pid;		 /* of the agent, host view; 0 when not running */
 	uint64_t left_out;	 /* files it was to begin with whose content is nowhere */
 	char secrets[HUB_SECRETS_MAX]; /* names that it was made with, "A,B" */
+	bool is_cold;		 /* paused without its memory: its disks are there, its processes are not */
 	bool keep_ignored;	 /* its agent is too old for the rules of what is kept: everything is */
 };
 
@@ -181,9 +187,13 @@ int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct 
  * are cut. Memory and processes are kept; the mount shows the files and refuses writes (EBUSY). Return: 0; -EALREADY
  * slug "not-running" (also when it is paused); freeze-timeout, no-freezer, not-durable, …: it runs on. */
 int hub_pause(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
+/** hub_rest() - the same without its memory: its processes are gone then, its disks stay. Return: also -ENOSYS slug
+ * "no-layers". */
+int hub_rest(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
 /** hub_resume() - the reverse; returns when commands can be run. Its time begins anew: @timeout_ms, or what was asked
- * for last (0). Return: 0; -EALREADY slug "not-paused"; what fails here makes it failed, with its image kept. */
-int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
+ * for last (0). @anew: it forgets its memory first, if it has any. Return: 0; -EALREADY slug "not-paused"; what fails
+ * here makes it failed, with its image kept; one without memory stays paused: too-many-sandboxes, no-volume, …. */
+int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, bool anew, struct err *e) MUST_CHECK;
 /** hub_meta() - append what was given as hub_create.meta. Return: 0; no-such-sandbox. */
 int hub_meta(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
 /** hub_door() - append what was given as hub_create.door. Return: 0; no-such-sandbox. */
@@ -278,12 +288,29 @@ int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct 
 
 /* --- snapshots (docs/snapshots.md) -------------------------------------------------------------------------------- */
 
-/** hub_snapshot() - keep the present state under a name ("": made from the time). A running sandbox's workload stands
- * still meanwhile, unless @unfrozen. Return: 0; no-such-sandbox; snapshot-exists, bad-snapshot-name,
- * too-many-snapshots; -EAGAIN slug "busy" (it is starting or ending); freeze-timeout, content-missing, store-full …: it
- * runs on. */
-int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool unfrozen, struct snapshot *ret,
+/* FROZEN: a workload that runs stands still meanwhile. WHOLE: and what it wrote outside of its workspace is in it, too
+ * (of one that has a box, and of a kind that can). */
+enum hub_how { HUB_FROZEN, HUB_UNFROZEN, HUB_WHOLE };
+
+/** hub_snapshot() - keep the present state under a name ("": made from the time). Return: 0; no-such-sandbox;
+ * snapshot-exists, bad-snapshot-name, too-many-snapshots; layers-full; -EAGAIN slug "busy" (it is starting or ending);
+ * freeze-timeout, content-missing, store-full …: it runs on. */
+int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, enum hub_how how, struct snapshot *ret,
 		 struct err *e) MUST_CHECK;
+/** hub_snapshot_door() - append what the door remembered of a sandbox when this snapshot of all of it was made. Return:
+ * 0, also when there is nothing; no-such-sandbox; -errno. */
+int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snapshot, struct buf *to,
+		      struct err *e) MUST_CHECK;
+struct hub_layers {
+	uint64_t n, bytes, max_b;
+};
+/** hub_layers() - what snapshots have of what was written outside of workspaces. */
+void hub_layers(struct hub *hub, struct hub_layers *ret);
+
+/** hub_moment_take() - a running sandbox as it is now, for hub_create.moment; it runs on. hub_moment_free(). Return: 0;
+ * as hub_snapshot(); -EBUSY slug "paused". */
+int hub_moment_take(struct hub *hub, const char *id_or_name, struct hub_moment **ret, struct err *e) MUST_CHECK;
+void hub_moment_free(struct hub_moment **moment);
 /** hub_snapshot_each() - in the order of names. */
 int hub_snapshot_each(struct hub *hub, const char *id_or_name, int (*fn)(void *ctx, const struct snapshot *s),
 		      void *ctx, struct err *e);

@@ -33,8 +33,10 @@ int layer_set(struct sandbox *s, const char *root, struct err *e)
 
 int layer_begin(struct sandbox *s, struct err *e)
 {
-	if (s->root != PRIV_ROOT_LAID)
+	if (s->root != PRIV_ROOT_LAID || s->is_again)
 		return 0;
+	if (s->is_layered)
+		return s->hub->conf.kind->layer_lay(&s->hub->box_env, s->root_from, s->info.id, e);
 	return s->hub->conf.kind->base_lay(&s->hub->box_env, s->root_from, s->info.id, PRIV_DISK_ROOT, e);
 }
 

@@ -56,7 +56,7 @@ static bool is_due(struct sandbox *s, enum hub_timeout *ret_what)
 	due = s->info.state == SANDBOX_RUNNING && s->info.ends_ns &&
 	      s->info.ends_ns <= clock_wall() + (int64_t)CLOCK_MS;
 	if (due)
-		s->info.state = *ret_what == HUB_TIMEOUT_PAUSE ? SANDBOX_PAUSING : SANDBOX_STOPPING;
+		s->info.state = *ret_what == HUB_TIMEOUT_KILL ? SANDBOX_STOPPING : SANDBOX_PAUSING;
 	lock_drop(&s->hub->lock);
 	return due;
 }
@@ -73,7 +73,7 @@ static void timed_out(void *ctx)
 		hub_tell(s, "timeout", "its time was over");
 		if (life_end(s, 2000, "its time was over", &e) < 0)
 			log_warn("sandbox", "ended with loss", "id=%s why=%s", s->info.id, e.text);
-	} else if (pause_run(s, &e) < 0) {
+	} else if (pause_run(s, what == HUB_TIMEOUT_REST, &e) < 0) {
 		log_warn("sandbox", "not paused, its time begins anew", "id=%s why=%s", s->info.id, e.text);
 		lock_take(&s->hub->lock);
 		if (s->info.state == SANDBOX_RUNNING)
@@ -220,6 +220,7 @@ int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e)
 		.pids = s->info.pids,
 		.net = s->has_network,
 		.laid = s->is_laid,
+		.again = s->is_again,
 		.root = s->root,
 		.volumes = s->volumes,
 		.n_volumes = s->n_volumes,

@@ -125,8 +125,8 @@ static int names_of(struct txn *t, struct snapshot *snap)
 	return r;
 }
 
-static int record(struct sandbox *s, const char *name, const struct digest *root, uint32_t flags, struct snapshot *ret,
-		  struct err *e)
+static int record(struct sandbox *s, const char *name, const struct digest *root, uint32_t flags, const char *layer,
+		  struct snapshot *ret, struct err *e)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct snapshot snap = { .root = *root, .created_ns = clock_wall(), .flags = flags };
@@ -159,6 +159,8 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 			break;
 	}
 	r = snapshot_put(t, &snap, e);
+	if (r == 0 && layer[0])
+		r = layers_put(s, t, snap.name, layer, e);
 	if (r == 0)
 		r = txn_commit(&t, e);
 	if (r)
@@ -191,33 +193,82 @@ static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snaps
 		r = seal(s, old, &root, e);
 	if (r == 0)
 		r = keep_tree(s->hub, &root, &hold_it, e);
-	return r ? r : record(s, name, &root, flags, ret, e);
+	return r ? r : record(s, name, &root, flags, "", ret, e);
 }
 
-int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, bool unfrozen, struct snapshot *ret,
-		 struct err *e)
+/* The agent stands still, too, while its disk is copied: it writes for others. */
+static int keep_layer(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e)
 {
-	struct sandbox *s = NULL;
-	bool stand;
-	int r = past_hold(hub, id_or_name, &s, e);
+	int r = runs(s) ? s->hub->conf.kind->freeze(&s->hub->box_env, s->info.id, PRIV_FREEZE_ALL, e) : 0;
 
-	if (r)
-		return r;
-	stand = runs(s) && !unfrozen;
+	return r < 0 ? r : layers_keep(s, layer, e);
+}
+
+int past_still(struct sandbox *s, bool whole, struct digest *ret, struct store_hold **ret_hold,
+	       char layer[2 * DIGEST_LEN + 1], int (*then)(void *ctx, struct err *e), void *ctx, struct err *e)
+{
+	bool stand = runs(s);
 	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
-	if (stand)
-		r = come_home(s, e);
+	int r = come_home(s, e);
+
+	layer[0] = '\0';
 	if (r == 0 && stand)
 		r = freeze(s, true, e);
 	if (r == 0)
-		r = keep(s, name, unfrozen, ret, e);
+		r = come_soon(s, e);
+	if (r == 0)
+		r = seal(s, s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0, ret, e);
+	if (r == 0)
+		r = keep_tree(s->hub, ret, ret_hold, e);
+	if (r == 0 && whole && layers_can(s))
+		r = keep_layer(s, layer, e);
+	if (r == 0 && then)
+		r = then(ctx, e);
 	if (stand)
 		thaw(s);
-	if (r == 0) {
-		log_info("sandbox", "snapshot", "id=%s name=%s", s->info.id, ret->name);
-		hub_tell(s, "snapshot", ret->name);
+	if (r < 0) {
+		layers_drop(s->hub, layer);
+		layer[0] = '\0';
+		store_hold_free(ret_hold);
 	}
-	past_release(s);
+	return r;
+}
+
+struct noting {
+	struct sandbox *s;
+	const char *name;
+	struct digest root;
+	char layer[2 * DIGEST_LEN + 1];
+	struct snapshot *ret;
+};
+
+static int note(void *ctx, struct err *e)
+{
+	struct noting *n = ctx;
+
+	return record(n->s, n->name, &n->root, runs(n->s) ? SNAPSHOT_LIVE : 0, n->layer, n->ret, e);
+}
+
+int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, enum hub_how how, struct snapshot *ret,
+		 struct err *e)
+{
+	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
+	struct noting n = { .name = name, .ret = ret };
+	int r = past_hold(hub, id_or_name, &n.s, e);
+
+	if (r)
+		return r;
+	if (how == HUB_UNFROZEN)
+		r = keep(n.s, name, true, ret, e);
+	else
+		r = past_still(n.s, how == HUB_WHOLE, &n.root, &hold_it, n.layer, note, &n, e);
+	if (r == 0 && n.layer[0])
+		layers_noted(n.s, ret->name, n.layer);
+	if (r == 0) {
+		log_info("sandbox", "snapshot", "id=%s name=%s layer=%.16s", n.s->info.id, ret->name, n.layer);
+		hub_tell(n.s, "snapshot", ret->name);
+	}
+	past_release(n.s);
 	return r;
 }
 
@@ -246,10 +297,13 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 		was.name[0] = '\0'; /* damaged: it can be removed all the same */
 	if (r == 0)
 		r = snapshot_del(t, name, e);
+	if (r == 0 && layers_del(t, name) < 0)
+		r = err_sys(e, -EIO, "what is known of snapshot %.64s", name);
 	if (r == 0)
 		r = txn_commit(&t, e);
 	if (r)
 		return r;
+	layers_forget(hub, ws_id(ws), name);
 	if (was.name[0])
 		views_drop(hub, ws_id(ws), &was);
 	fs_snapshots_changed(hub->conf.fs, ws, name);

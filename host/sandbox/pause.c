@@ -87,7 +87,37 @@ static void set_frozen(struct sandbox *s, bool on, int64_t ends_ns)
 	lock_drop(&s->hub->lock);
 }
 
-int pause_run(struct sandbox *s, struct err *e)
+/* All of it is durable and stands still: its processes go, its disks stay. From the record on it is one that has no
+ * memory, whatever of it is still there; who starts it again takes that away first. */
+static int lie_down(struct sandbox *s, struct err *e)
+{
+	struct hub *hub = s->hub;
+	struct err other = ERR_NULL;
+	int r;
+
+	lock_take(&hub->lock);
+	s->info.is_cold = true;
+	lock_drop(&hub->lock);
+	r = record_save(s, e);
+	if (r < 0) {
+		lock_take(&hub->lock);
+		s->info.is_cold = false;
+		lock_drop(&hub->lock);
+		return r;
+	}
+	life_unwatch(s);
+	if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, &other) < 0)
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
+	lock_take(&hub->lock);
+	s->info.pid = 0;
+	if (!other.code)
+		hub_drop_range(hub, s);
+	lock_drop(&hub->lock);
+	ws_commands_end(s->ws);
+	return 0;
+}
+
+int pause_run(struct sandbox *s, bool cold, struct err *e)
 {
 	struct err other = ERR_NULL;
 	int64_t ends_ns = s->info.ends_ns;
@@ -100,8 +130,11 @@ int pause_run(struct sandbox *s, struct err *e)
 	if (!life_agent_lives(s))
 		return gone(s, e);
 	if (r == 0) {
-		life_arm(s);
-		log_info("sandbox", "paused", "id=%s", s->info.id);
+		if (cold && lie_down(s, &other) < 0)
+			log_warn("sandbox", "paused with its memory", "id=%s why=%s", s->info.id, other.text);
+		if (!s->info.is_cold)
+			life_arm(s);
+		log_info("sandbox", "paused", "id=%s memory=%d", s->info.id, !s->info.is_cold);
 		hub_set_state(s, SANDBOX_PAUSED, "");
 		return 0;
 	}
@@ -122,42 +155,138 @@ int pause_run(struct sandbox *s, struct err *e)
 	return r;
 }
 
-int hub_pause(struct hub *hub, const char *id_or_name, struct err *e)
+static int pause_one(struct hub *hub, const char *id_or_name, bool cold, struct err *e)
 {
 	struct sandbox *s = NULL;
 	int r = hub_take(hub, id_or_name, HUB_IN(SANDBOX_RUNNING), SANDBOX_PAUSING, -EALREADY, "not-running", &s, e);
 
 	if (r < 0)
 		return r;
-	r = pause_run(s, e);
+	if (cold && (s->root == PRIV_ROOT_PLAIN || !hub->conf.kind->layer_keep)) {
+		r = err_set(e, -ENOSYS, "no-layers", "sandbox %s is of a kind that is paused with its memory only",
+			    s->info.id);
+		lock_take(&hub->lock);
+		s->info.state = SANDBOX_RUNNING;
+		pthread_cond_broadcast(&hub->cond);
+		lock_drop(&hub->lock);
+	} else {
+		r = pause_run(s, cold, e);
+	}
 	hub_job_done(s);
 	return r;
 }
 
-int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e)
+int hub_pause(struct hub *hub, const char *id_or_name, struct err *e)
+{
+	return pause_one(hub, id_or_name, false, e);
+}
+
+int hub_rest(struct hub *hub, const char *id_or_name, struct err *e)
+{
+	return pause_one(hub, id_or_name, true, e);
+}
+
+/* One with its memory: the record changes first, then everything goes on. */
+static int resume(struct sandbox *s, struct err *e)
+{
+	int r;
+
+	lock_take(&s->hub->lock);
+	s->is_frozen = false;
+	lock_drop(&s->hub->lock);
+	r = record_save(s, e); /* before anything moves */
+	if (r == 0)
+		r = go_on(s, e);
+	if (!life_agent_lives(s))
+		return gone(s, e);
+	if (r < 0) {
+		hub_set_state(s, SANDBOX_STOPPING, "");
+		(void)!life_end(s, 1000, "it could not be resumed", NULL);
+		return r;
+	}
+	ws_refuse_changes(s->ws, false);
+	hub_set_state(s, SANDBOX_RUNNING, "");
+	life_arm(s);
+	return 0;
+}
+
+/* Its box with the disks that it had. */
+static int box_again(struct sandbox *s, struct err *e)
+{
+	char address[sizeof(((struct box_started *)NULL)->address)];
+	int r;
+
+	s->is_again = true;
+	r = life_start_box(s, address, sizeof(address), e);
+	s->is_again = false;
+	if (r < 0)
+		return r;
+	life_dial(s, address);
+	r = life_attach(s, e);
+	if (r == 0) {
+		secret_files_again(s);
+		broker_offer_again(s);
+	}
+	return r;
+}
+
+/* One without: until it runs the record says that it lies, so that a daemon that dies leaves what the next one knows.
+ * Nothing but its agent has run in it then. */
+static int start_again(struct sandbox *s, struct err *e)
+{
+	struct hub *hub = s->hub;
+	int r = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
+
+	if (r == 0 && !s->has_range)
+		r = hub_claim_range(hub, s, e);
+	if (r == 0)
+		r = box_again(s, e);
+	if (r == 0) {
+		lock_take(&hub->lock);
+		s->is_frozen = s->info.is_cold = false;
+		lock_drop(&hub->lock);
+		r = record_save(s, e);
+	}
+	if (r == 0) {
+		ws_refuse_changes(s->ws, false);
+		hub_set_state(s, SANDBOX_RUNNING, "");
+		life_watch(s);
+		return 0;
+	}
+	ws_pause(s->ws);
+	fd_close(&s->pidfd);
+	if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, NULL) < 0)
+		log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
+	lock_take(&hub->lock);
+	s->is_frozen = s->info.is_cold = true;
+	s->info.ends_ns = 0;
+	s->info.pid = 0;
+	hub_drop_range(hub, s);
+	lock_drop(&hub->lock);
+	hub_set_state(s, SANDBOX_PAUSED, "");
+	return r;
+}
+
+int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, bool anew, struct err *e)
 {
 	struct sandbox *s = NULL;
 	int r = hub_take(hub, id_or_name, HUB_IN(SANDBOX_PAUSED), SANDBOX_RESUMING, -EALREADY, "not-paused", &s, e);
 
 	if (r < 0)
 		return r;
+	if (anew && !s->info.is_cold && s->root != PRIV_ROOT_PLAIN && hub->conf.kind->layer_keep)
+		r = lie_down(s, e);
+	if (r < 0) {
+		hub_set_state(s, SANDBOX_PAUSED, "");
+		hub_job_done(s);
+		return r;
+	}
 	lock_take(&hub->lock);
-	s->is_frozen = false;
 	life_deadline(s, timeout_ms ? timeout_ms : s->info.timeout_ms);
 	lock_drop(&hub->lock);
-	r = record_save(s, e); /* before anything moves */
-	if (r == 0)
-		r = go_on(s, e);
-	if (!life_agent_lives(s)) {
-		r = gone(s, e);
-	} else if (r < 0) {
-		hub_set_state(s, SANDBOX_STOPPING, "");
-		(void)!life_end(s, 1000, "it could not be resumed", NULL);
-	} else {
-		ws_refuse_changes(s->ws, false);
-		hub_set_state(s, SANDBOX_RUNNING, "");
+	r = s->info.is_cold ? start_again(s, e) : resume(s, e);
+	if (r == 0) {
 		rest_go_on(s);
-		life_arm(s);
 		log_info("sandbox", "resumed", "id=%s", s->info.id);
 	}
 	hub_job_done(s);
@@ -170,5 +299,7 @@ int pause_adopt(struct sandbox *s, struct err *e)
 		return freeze(s, PRIV_FREEZE_NONE, e);
 	ws_pause(s->ws);
 	set_frozen(s, true, 0);
+	if (s->info.is_cold)
+		return s->hub->conf.kind->end(&s->hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
 	return freeze(s, PRIV_FREEZE_ALL, e);
 }

@@ -15,6 +15,7 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1];
 	struct hub_info i;
 	struct buf b;
+	uint32_t k;
 	int r;
 
 	lock_take(&s->hub->lock);
@@ -37,7 +38,9 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 	buf_printf(&b, "memory %llu\nworkspace %llu\ncpu %u\npids %u\n", (unsigned long long)i.memory_b,
 		   (unsigned long long)i.workspace_b, i.cpu_milli, i.pids);
 	buf_printf(&b, "timeout %llu\non-timeout %s\n", (unsigned long long)i.timeout_ms,
-		   i.on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+		   i.on_timeout == HUB_TIMEOUT_KILL   ? "kill"
+		   : i.on_timeout == HUB_TIMEOUT_REST ? "rest"
+						      : "pause");
 	if (i.secrets[0] && i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "secrets %s\n", i.secrets);
 	if (s->meta)
@@ -52,7 +55,13 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 	}
 	if (i.fill_why[0])
 		buf_printf(&b, "fill-why %s\n", i.fill_why);
-	if (i.state < SANDBOX_STOPPED)
+	for (k = 0; k < s->n_volumes && i.state < SANDBOX_STOPPED; k++)
+		buf_printf(&b, "volume %s %s\n", s->volumes[k].box, s->volumes[k].path);
+	if (s->root != PRIV_ROOT_PLAIN && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "root kept\n");
+	if (i.is_cold && i.state < SANDBOX_STOPPED) /* it has no range; pid: of nobody */
+		buf_printf(&b, "cold 1\ntoken %s\n", token);
+	else if (i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : 0;
 	if (r == 0)
@@ -78,6 +87,19 @@ static uint64_t number(const char *v)
 	return num_u64(v, UINT64_MAX, &n) == 0 ? n : 0;
 }
 
+/* "BOX PATH" */
+static void take_volume(struct sandbox *s, const char *v)
+{
+	const char *space = strchr(v, ' ');
+	struct priv_volume one = { .box = "" };
+
+	if (!space || s->n_volumes == PRIV_VOLUMES_MAX ||
+	    snprintf(one.box, sizeof(one.box), "%.*s", (int)(space - v), v) >= (int)sizeof(one.box) ||
+	    str_copy(one.path, sizeof(one.path), space + 1) < 0)
+		return;
+	s->volumes[s->n_volumes++] = one;
+}
+
 static void take_line(struct sandbox *s, const char *key, const char *v)
 {
 	struct hub_info *i = &s->info;
@@ -101,7 +123,15 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "timeout")) {
 		i->timeout_ms = number(v);
 	} else if (str_eq(key, "on-timeout")) {
-		i->on_timeout = str_eq(v, "pause") ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+		i->on_timeout = str_eq(v, "pause")  ? HUB_TIMEOUT_PAUSE
+				: str_eq(v, "rest") ? HUB_TIMEOUT_REST
+						    : HUB_TIMEOUT_KILL;
+	} else if (str_eq(key, "cold")) {
+		i->is_cold = true;
+	} else if (str_eq(key, "root")) {
+		s->root = PRIV_ROOT_KEPT;
+	} else if (str_eq(key, "volume")) {
+		take_volume(s, v);
 	} else if (str_eq(key, "meta")) {
 		str_free(&s->meta);
 		s->meta = must_strdup(v);
@@ -238,7 +268,8 @@ static void rewrite(const char *text, struct buf *to)
 	for (; *text; text += len + (text[len] == '\n')) {
 		len = strcspn(text, "\n");
 		if (str_starts(text, "token ") || str_starts(text, "door ") || str_starts(text, "rest ") ||
-		    str_starts(text, "pid ") || str_starts(text, "range "))
+		    str_starts(text, "pid ") || str_starts(text, "range ") || str_starts(text, "cold ") ||
+		    str_starts(text, "volume "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
 			continue;

@@ -75,6 +75,7 @@ static void load_one(struct hub *hub, const char *id)
 	}
 	if (s->no_wait && store_hold_tree(c->store, &s->from, &s->hold_from) < 0)
 		log_error("sandbox", "the files that are to come cannot be read", "id=%s", id);
+	layers_load(s);
 	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
@@ -85,6 +86,10 @@ static void load_one(struct hub *hub, const char *id)
 		return;
 	}
 	life_show(s); /* before anything new is heard of it */
+	if (s->info.is_cold) {
+		s->is_found = pause_adopt(s, &e) == 0;
+		return;
+	}
 	if (!s->has_range || s->range >= c->sandboxes_max || c->kind->find(&hub->box_env, id, &box, &e) <= 0)
 		return;
 	s->pidfd = box.pidfd;
@@ -111,7 +116,8 @@ static void adopt(void *ctx)
 		r = life_attach(s, &e);
 	if (r == 0) {
 		hub_set_state(s, s->info.state == SANDBOX_PAUSED ? SANDBOX_PAUSED : SANDBOX_RUNNING, "");
-		life_watch(s);
+		if (!s->info.is_cold)
+			life_watch(s);
 		if (s->info.state == SANDBOX_RUNNING) {
 			secret_files_again(s); /* the daemon may have died between a resume and this */
 			broker_offer_again(s);
@@ -210,6 +216,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	if (r >= 0)
 		r = meter_begin(hub, e);
 	if (r >= 0) {
+		layers_sweep(hub);
 		tidy_links(hub);
 		views_load(hub);
 		r = conf->loaded ? conf->loaded(conf->loaded_ctx, e) : 0;
@@ -337,6 +344,7 @@ void hub_free(struct hub **slot, bool end)
 	broker_end(hub);
 	views_end(hub);
 	from_end(hub);
+	vec_fini(&hub->layers);
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);

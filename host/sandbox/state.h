@@ -36,16 +36,31 @@ struct sandbox {
 	bool has_from; /* read from a record: its files were still being laid out */
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
-	struct priv_volume volumes[PRIV_VOLUMES_MAX]; /* while it is made, as the next */
+	bool is_again; /* while it is started: with the disks that it had */
+	bool is_layered; /* @root_from is a layer, not a base */
+	struct priv_volume volumes[PRIV_VOLUMES_MAX]; /* const once it is in the table, as the next two */
 	uint32_t n_volumes;
-	enum priv_root root;
-	char root_from[2 * DIGEST_LEN + 1]; /* with ROOT_LAID: the base of it */
+	enum priv_root root; /* PLAIN: of a daemon that knew no other, or of a kind without */
+	char root_from[2 * DIGEST_LEN + 1]; /* with ROOT_LAID, while it is made: the base of it */
 	char root_to[2 * DIGEST_LEN + 1];   /* as what it is kept when it ends; "": not; of who ends it */
 	bool is_found; /* by a daemon that has just started */
 	struct watch *leaks; /* once it is asked for; guarded by hub.lock */
 	struct digest told; /* the variables of its services, as its agent knows them; guarded by hub.lock */
 	struct loop_watch *watch; /* the loop's */
 	struct loop_timer *timer; /* the loop's */
+};
+
+/* What a snapshot has of what was written outside of the workspace. */
+struct layer {
+	char name[2 * DIGEST_LEN + 1]; /* in STATE/layers */
+	char of[PRIV_ID_MAX + 1], snapshot[SNAPSHOT_NAME_MAX + 1];
+	char owner[20], template_[PRIV_ID_MAX + 1];
+};
+
+struct layer_words {
+	char layer[2 * DIGEST_LEN + 1], template_[PRIV_ID_MAX + 1];
+	uint64_t memory_b;
+	uint32_t cpu_milli, pids;
 };
 
 /* A snapshot that is looked at on the mount. */
@@ -75,6 +90,7 @@ struct hub {
 	struct pool *rest; /* of rest.c */
 	struct pool *brokered; /* of broker.c */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
+	VEC(struct layer) layers; /* guarded by hub.lock */
 	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
@@ -91,6 +107,9 @@ int record_load(struct ws *ws, struct sandbox *s);
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 void hub_forget(struct hub *hub, struct sandbox *s);
+/* An id range for one that has none, while it is started again. */
+int hub_claim_range(struct hub *hub, struct sandbox *s, struct err *e) MUST_CHECK;
+void hub_drop_range(struct hub *hub, struct sandbox *s); /* hub.lock is held */
 /* One that is not going to run: no id range is taken for it. */
 int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e);
 void hub_random_id(char *to); /* 17 bytes */
@@ -162,6 +181,12 @@ void views_end(struct hub *hub);
  * (is_wanted). Return: 0 and it is counted among the jobs; no-such-sandbox; busy, disk-full, ending. */
 int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e) MUST_CHECK;
 void past_release(struct sandbox *s);
+/* Of one that is held: its present state, sealed and held, and with @whole what is outside of the workspace as @layer
+ * ("" where there is none). @then is called before a workload that stood still goes on. When it or anything fails,
+ * nothing is left. */
+int past_still(struct sandbox *s, bool whole, struct digest *ret, struct store_hold **ret_hold,
+	       char layer[2 * DIGEST_LEN + 1], int (*then)(void *ctx, struct err *e), void *ctx,
+	       struct err *e) MUST_CHECK;
 
 /* from.c */
 /* The tree of @what->from becomes what @s begins with; what that sandbox stands on and its size go into @with, unless
@@ -196,6 +221,29 @@ int layer_set(struct sandbox *s, const char *root, struct err *e) MUST_CHECK;
 int layer_begin(struct sandbox *s, struct err *e) MUST_CHECK;
 /* When its box has ended with that disk kept. */
 void layer_keep(struct sandbox *s);
+
+/* layers.c */
+bool layers_can(const struct sandbox *s);
+/* At the start: what a sandbox's snapshots have; when all were asked, what nobody has goes. */
+void layers_load(struct sandbox *s);
+void layers_sweep(struct hub *hub);
+/* A copy of what a sandbox that stands still has outside of its workspace, under a name of its own; and away. */
+int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e) MUST_CHECK;
+void layers_drop(struct hub *hub, const char *layer);
+/* As a part of the transaction that writes down, or removes, a snapshot. */
+int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const char *layer, struct err *e) MUST_CHECK;
+int layers_del(struct txn *t, const char *snapshot) MUST_CHECK;
+int layers_get(struct txn *t, const char *snapshot, struct layer_words *ret) MUST_CHECK; /* STORE_E_NONE */
+/* When that is committed. @snapshot NULL: all of that sandbox. */
+void layers_noted(struct sandbox *s, const char *snapshot, const char *layer);
+void layers_forget(struct hub *hub, const char *of, const char *snapshot);
+bool layers_use_template(const struct hub *hub, const char *template_); /* hub.lock is held */
+/* @s begins with what this snapshot has of it, if it has. */
+int layers_begin(struct sandbox *s, struct txn *t, const char *snapshot, struct hub_create *with,
+		 struct err *e) MUST_CHECK;
+
+/* moment.c */
+int moment_begin(const struct hub_moment *m, struct sandbox *s, struct hub_create *with, struct err *e) MUST_CHECK;
 
 /* collect.c */
 int collect_start(struct hub *hub, struct err *e);
@@ -236,8 +284,8 @@ void broker_offer_again(struct sandbox *s);
 void broker_refresh(struct hub *hub, const struct hub_info *i, struct ws *ws);
 
 /* pause.c */
-/* From pausing to paused, or back to running. */
-int pause_run(struct sandbox *s, struct err *e);
+/* From pausing to paused, or back to running. @cold: without its memory. */
+int pause_run(struct sandbox *s, bool cold, struct err *e);
 /* What an earlier daemon left paused or, perhaps, half way: bring the processes to what the record says. */
 int pause_adopt(struct sandbox *s, struct err *e);
 

@@ -113,9 +113,11 @@ int hub_template_remove(struct hub *hub, const char *name, struct err *e)
 
 		used |= s->info.state < SANDBOX_STOPPED && str_eq(s->info.template_, name);
 	}
+	used |= layers_use_template(hub, name);
 	lock_drop(&hub->lock);
 	if (used)
-		return err_set(e, -EBUSY, "template-used", "a running sandbox uses template %s", name);
+		return err_set(e, -EBUSY, "template-used", "a running sandbox, or a snapshot of one, uses template %s",
+			       name);
 	r = priv_template_remove(hub->conf.priv, name, e);
 	return r < 0 ? r : store_rules_put(hub->conf.store, name, SPAN_NULL, e);
 }

@@ -292,6 +292,11 @@ void meta_put(struct txn *t, const char *key, struct span value)
 		db_put(t->t, WT_META, span_str(key), value, DB_PUT_SET);
 }
 
+int meta_del(struct txn *t, const char *key)
+{
+	return db_del(t->t, WT_META, span_str(key));
+}
+
 int meta_get_u64(struct txn *t, const char *key, uint64_t *ret)
 {
 	struct span v;

@@ -290,6 +290,8 @@ int node_path(struct txn *t, uint64_t fid, char **ret) MUST_CHECK;
 /** meta_get() / meta_put() - small facts of a workspace by a word ("root", "seq", "name"). Values up to 64 KiB. */
 int meta_get(struct txn *t, const char *key, struct span *ret) MUST_CHECK;
 void meta_put(struct txn *t, const char *key, struct span value);
+/** meta_del() - Return: 0; STORE_E_NONE; -errno. */
+int meta_del(struct txn *t, const char *key) MUST_CHECK;
 int meta_get_u64(struct txn *t, const char *key, uint64_t *ret) MUST_CHECK;
 void meta_put_u64(struct txn *t, const char *key, uint64_t value);
 /* What a workspace holds. Kept by whatever changes it (count.c), with the change. */

@@ -243,13 +243,37 @@ await step('autoResume', async () => {
     await o.kill()
   }
 })
+await step('pause (keepMemory: false)', async () => {
+  const o = await Sandbox.create('base', { timeoutMs: 60_000, lifecycle: { onTimeout: { action: 'pause', keepMemory: false } } })
+  try {
+    await o.files.write('x', 'before')
+    await o.commands.run('sleep 300', { background: true, timeoutMs: 0 })
+    if (!has(o, 'pause')) return 'none'
+    await o.pause({ keepMemory: false })
+    await Sandbox.connect(o.sandboxId)
+    if ((await o.commands.list()).length) return 'none' // this version does not ask for it
+    assert.equal(await o.files.read('x'), 'before')
+    assert.equal((await o.commands.run('echo $((1 + 1))')).stdout, '2\n')
+    await o.commands.run('sleep 300', { background: true, timeoutMs: 0 })
+    await o.setTimeout(1)
+    for (const end = Date.now() + 20_000; (await o.getInfo()).state !== 'paused'; ) assert(Date.now() < end, 'not paused')
+    await Sandbox.connect(o.sandboxId)
+    assert.equal((await o.commands.list()).length, 0)
+    assert.equal(await o.files.read('x'), 'before')
+  } finally {
+    await o.kill()
+  }
+})
 await step('createSnapshot, listSnapshots, deleteSnapshot', async () => {
   if (!has(s, 'createSnapshot')) return 'none'
   await s.files.write('/workspace/kept', 'then')
+  await s.files.write('kept', 'home')
   const snap = await s.createSnapshot()
   await s.files.write('/workspace/kept', 'now')
+  await s.files.write('kept', 'now') // of /home/user
   const b = await Sandbox.create(snap.snapshotId)
   assert.equal(await b.files.read('/workspace/kept'), 'then')
+  assert.equal(await b.files.read('kept'), 'home')
   await b.kill()
   if (!has(Sandbox, 'listSnapshots')) return
   const all = await Sandbox.listSnapshots({ sandboxId: s.sandboxId }).nextItems()
@@ -259,7 +283,20 @@ await step('createSnapshot, listSnapshots, deleteSnapshot', async () => {
 })
 await step('fork', async () => {
   if (!has(s, 'fork')) return 'none'
-  await s.fork({ count: 2 })
+  await s.files.write('/workspace/forked', 'first')
+  await s.files.write('forked', 'home')
+  const all = await s.fork({ count: 2 })
+  assert.equal(all.length, 2)
+  const forks = all.map((x) => x.sandbox ?? x)
+  for (const f of forks) {
+    assert.notEqual(f.sandboxId, s.sandboxId)
+    assert.equal(await f.files.read('/workspace/forked'), 'first')
+    assert.equal(await f.files.read('forked'), 'home')
+    await f.files.write('forked', f.sandboxId)
+    assert.deepEqual((await f.getInfo()).metadata, (await s.getInfo()).metadata)
+  }
+  assert.equal(await s.files.read('forked'), 'home')
+  for (const f of forks) await f.kill()
 })
 await step('updateNetwork', async () => {
   if (!has(s, 'updateNetwork')) return 'none'

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { ENVD_PORT = 49983 };
+enum { ENVD_PORT = 49983, WOKEN_MS = 300 * 1000 /* at least, of one that traffic has woken */ };
 
 /* Their method names are part of the paths. What is known and not there answers with its name. */
 static const struct http_route control[] = {
@@ -45,7 +45,7 @@ static const struct http_route control[] = {
 	{ "DELETE", "/templates/tags", e2b_tags_remove, ACCESS_RUN, NULL },
 	{ "DELETE", "/templates/{}", e2b_template_remove, ACCESS_FILES, NULL },
 	{ "GET", "/teams", e2b_teams, ACCESS_READ, NULL },
-	{ "POST", "/sandboxes/{}/fork", e2b_missing, ACCESS_RUN, NULL },
+	{ "POST", "/sandboxes/{}/fork", e2b_fork, ACCESS_RUN, NULL },
 	{ "PUT", "/sandboxes/{}/network", e2b_network, ACCESS_RUN, NULL },
 	{ "POST", "/v3/templates", e2b_template_request, ACCESS_RUN, NULL },
 	{ "POST", "/v2/templates", e2b_template_request, ACCESS_RUN, NULL },
@@ -274,14 +274,20 @@ static void end_turn(void *ctx, const char *id)
 	lock_drop(&e2b->lock);
 }
 
+/* Or on its way there or back. */
+static bool is_asleep(const struct hub_info *i)
+{
+	return i->state == SANDBOX_PAUSED || i->state == SANDBOX_PAUSING || i->state == SANDBOX_RESUMING;
+}
+
 static int wake(struct e2b *e2b, struct http_req *req, struct err *e)
 {
 	struct hub_info i;
 	int r = hub_find(e2b->hub, e2b_sandbox(req), &i, e);
 
-	if (r < 0 || i.state != SANDBOX_PAUSED)
+	if (r < 0 || !is_asleep(&i))
 		return r;
-	r = hub_resume(e2b->hub, i.id, 0, e);
+	r = hub_resume(e2b->hub, i.id, i.timeout_ms && i.timeout_ms < WOKEN_MS ? WOKEN_MS : 0, false, e);
 	if (r == -EALREADY) { /* somebody else has woken it */
 		*e = ERR_NULL;
 		r = 0;
@@ -323,7 +329,7 @@ static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct e
 		id = ret->of;
 	}
 	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || !str_eq(i.id, id) ||
-	    (i.state != SANDBOX_RUNNING && !(i.state == SANDBOX_PAUSED && is_woken(e2b, req, i.id))))
+	    (i.state != SANDBOX_RUNNING && !(is_asleep(&i) && is_woken(e2b, req, i.id))))
 		return err_set(e, -EPIPE, "sandbox-gone", "The sandbox was not found");
 	snprintf(ret->of, sizeof(ret->of), "%s", i.id);
 	/* Whatever listens there asks for itself, but for what is ours. */

@@ -82,9 +82,9 @@ void e2b_open_remove(struct e2b_open *o);
 
 /* The control plane: sandboxes.c, listing.c. */
 http_handler e2b_create, e2b_connect, e2b_resume, e2b_get, e2b_kill, e2b_timeout, e2b_refresh, e2b_pause, e2b_list,
-	e2b_metrics, e2b_logs, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias, e2b_template_remove,
-	e2b_teams, e2b_missing, e2b_network, e2b_secret_create, e2b_secret_list, e2b_secret_get, e2b_secret_update,
-	e2b_secret_remove;
+	e2b_metrics, e2b_logs, e2b_fork, e2b_snapshot, e2b_snapshots, e2b_template_list, e2b_template_alias,
+	e2b_template_remove, e2b_teams, e2b_missing, e2b_network, e2b_secret_create, e2b_secret_list, e2b_secret_get,
+	e2b_secret_update, e2b_secret_remove;
 /* Templates: templates.c, uploads.c. */
 http_handler e2b_template_request, e2b_template_trigger, e2b_template_get, e2b_template_patch, e2b_tags_assign,
 	e2b_tags_remove, e2b_tags_list, e2b_build_status, e2b_build_logs, e2b_file_link, e2b_file_upload;
@@ -133,6 +133,15 @@ struct policy;
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
 		     struct err *e) MUST_CHECK;
 void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
+
+/* What whoever makes one is told: sandboxes.c. How long it is to live: of a body that may leave it out. */
+void e2b_put_sandbox(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, const char *template_,
+		     const char *alias);
+int e2b_read_timeout(const struct json *j, uint64_t *ret_ms, struct err *e) MUST_CHECK;
+/* What was remembered of the sandbox when this snapshot of it was made: JSON, on the heap; NULL: nothing. snapshot.c */
+int e2b_snapshot_config(struct e2b *e2b, const char *id, const char *snapshot, char **ret, struct err *e) MUST_CHECK;
+/* Remove it, if there is one that whoever asks may see. Return: 1; 0: that is no snapshot; -errno. */
+int e2b_snapshot_remove(struct e2b *e2b, struct http_req *req, const char *what, struct err *e) MUST_CHECK;
 
 /* Pages of lists: the mark of one is the number of the entry that comes next. @n: how many there are. */
 struct e2b_page {

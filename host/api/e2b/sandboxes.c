@@ -18,23 +18,30 @@
 
 enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600, BEGIN_MS = 55000 };
 
+void e2b_put_sandbox(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, const char *template_,
+		     const char *alias)
+{
+	char token[E2B_TOKEN + 1];
+
+	jw_open(w, '{');
+	jw_kstr(w, "templateID", template_);
+	jw_kstr(w, "alias", alias);
+	jw_kstr(w, "sandboxID", i->id);
+	jw_kstr(w, "clientID", E2B_CLIENT);
+	jw_kstr(w, "envdVersion", E2B_VERSION);
+	if (e2b_token(e2b, i->id, token, NULL) == 0)
+		jw_kstr(w, "envdAccessToken", token);
+	if (e2b->domain[0])
+		jw_kstr(w, "domain", e2b->domain);
+	jw_close(w, '}');
+}
+
 static void put_sandbox(struct e2b *e2b, struct http_res *res, const struct hub_info *i, const char *template_,
 			const char *alias)
 {
 	struct json_writer w = { .b = &res->body };
-	char token[E2B_TOKEN + 1];
 
-	jw_open(&w, '{');
-	jw_kstr(&w, "templateID", template_);
-	jw_kstr(&w, "alias", alias);
-	jw_kstr(&w, "sandboxID", i->id);
-	jw_kstr(&w, "clientID", E2B_CLIENT);
-	jw_kstr(&w, "envdVersion", E2B_VERSION);
-	if (e2b_token(e2b, i->id, token, NULL) == 0)
-		jw_kstr(&w, "envdAccessToken", token);
-	if (e2b->domain[0])
-		jw_kstr(&w, "domain", e2b->domain);
-	jw_close(&w, '}');
+	e2b_put_sandbox(e2b, &w, i, template_, alias);
 }
 
 /* --- create ------------------------------------------------------------------------------------------------------- */
@@ -84,7 +91,8 @@ static int choose(struct e2b *e2b, struct http_req *req, const char *asked, stru
 	if (colon && hub_find(e2b->hub, name, &i, NULL) == 0 && e2b_is_ours(req, &i)) {
 		*ret_from = str_printf("%s@%s", i.id, colon + 1);
 		what->from = *ret_from;
-		return 0;
+		what->whole = true;
+		return e2b_snapshot_config(e2b, i.id, colon + 1, &use->config, e);
 	}
 	if (templates_use(e2b, http_who(req)->id, asked, use, e) == 0) {
 		snprintf(what->template_, sizeof(what->template_), "%s", use->disk);
@@ -110,6 +118,13 @@ static int timeout_of(const struct json *j, uint64_t otherwise, uint64_t *ret_ms
 			       TIMEOUT_MAX_S / 3600);
 	*ret_ms = s > 0 ? (uint64_t)s * 1000 : 0;
 	return 0;
+}
+
+int e2b_read_timeout(const struct json *j, uint64_t *ret_ms, struct err *e)
+{
+	int r = timeout_of(j, TIMEOUT_S, ret_ms, e);
+
+	return r == 0 && !*ret_ms ? err_set(e, -EINVAL, "bad-request", "timeout must be more than nothing") : r;
 }
 
 static int add_env(void *ctx, const char *key, const struct json *value)
@@ -156,22 +171,26 @@ static int remember(struct making *m, struct err *e)
 {
 	struct json_writer w = { .b = &m->door };
 	const struct json *envs = json_get(m->body, "envVars");
-	bool built = m->use.id[0];
+	AUTO(json_free) struct json *config = NULL;
+	bool built = m->use.id[0], of_built;
 	size_t i;
 
-	if (built) {
-		int r = json_parse(span_str(m->use.config), &m->config, e);
+	if (m->use.config) {
+		int r = json_parse(span_str(m->use.config), &config, e);
 
 		if (r < 0)
 			return r;
-		step_state_read(&m->state, m->config);
+		step_state_read(&m->state, config);
 	}
+	of_built = json_get_str(config, "user", "")[0]; /* or a snapshot of such a one */
+	if (built) /* what a snapshot's template would start was there */
+		m->config = take(&config);
 	if (json_each(envs, add_env, &m->state))
 		return err_set(e, -EINVAL, "bad-request", "envVars must be an object of strings");
 	jw_open(&w, '{');
 	jw_kstr(&w, "template", built ? m->use.id : m->asked);
 	jw_kstr(&w, "alias", built ? m->use.name : m->asked);
-	if (built) {
+	if (of_built) {
 		step_state_put(&m->state, &w);
 	} else {
 		jw_key(&w, "envs");
@@ -225,7 +244,9 @@ static int read_request(struct making *m, struct err *e)
 		r = remember(m, e);
 	if (r == 0)
 		r = e2b_read_network(e2b, j, json_get(j, "network"), &m->network, e);
-	m->what.on_timeout = json_get_bool(j, "autoPause", false) ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
+	m->what.on_timeout = !json_get_bool(j, "autoPause", false)    ? HUB_TIMEOUT_KILL
+			     : json_get_bool(j, "autoPauseMemory", true) ? HUB_TIMEOUT_PAUSE
+									 : HUB_TIMEOUT_REST;
 	m->what.meta = buf_span(&m->meta);
 	m->what.door = buf_span(&m->door);
 	m->what.network = &m->network;
@@ -341,7 +362,7 @@ static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub
 		jw_open(w, '{');
 		jw_key(w, "autoResume");
 		jw_bool(w, json_get_bool(memory, "autoResume", false));
-		jw_kstr(w, "onTimeout", i->on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+		jw_kstr(w, "onTimeout", i->on_timeout == HUB_TIMEOUT_KILL ? "kill" : "pause");
 		jw_close(w, '}');
 	}
 	jw_close(w, '}');
@@ -408,7 +429,7 @@ static int connect_to(struct e2b *e2b, struct http_req *req, struct http_res *re
 	if (r == 0 && i.state == SANDBOX_RUNNING) {
 		r = extend(e2b, &i, ms, e);
 	} else if (r == 0) {
-		r = hub_resume(e2b->hub, i.id, ms, e);
+		r = hub_resume(e2b->hub, i.id, ms, !json_get_bool(j, "memory", true), e);
 		res->status = 201;
 		if (r == -EALREADY) {
 			*e = ERR_NULL;
@@ -474,12 +495,10 @@ int e2b_pause(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	struct hub_info i;
 	int r = e2b_body(req, &j, e);
 
-	if (r == 0 && !json_get_bool(j, "memory", true))
-		r = err_set(e, -ENOSYS, "not-built", "berth does not have this yet: a pause that forgets memory");
 	if (r == 0)
 		r = e2b_find(e2b, req, &i, e);
 	if (r == 0)
-		r = hub_pause(e2b->hub, i.id, e);
+		r = json_get_bool(j, "memory", true) ? hub_pause(e2b->hub, i.id, e) : hub_rest(e2b->hub, i.id, e);
 	return r < 0 ? r : nothing(res);
 }
 

@@ -663,16 +663,16 @@ static struct template *take_out(struct e2b *e2b, const char *owner, const char 
 int e2b_template_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct e2b *e2b = ctx;
-	const char *what = http_segment(req, 0), *colon = strchr(what, ':');
-	AUTO(str_free) char *id = colon ? span_dup(SPAN(what, (size_t)(colon - what))) : NULL;
+	const char *what = http_segment(req, 0);
 	struct template *t;
-	struct hub_info i;
-	int r;
+	int r = e2b_snapshot_remove(e2b, req, what, e);
 
 	res->status = 204;
-	if (id && hub_find(e2b->hub, id, &i, NULL) == 0 && e2b_is_ours(req, &i))
-		return hub_snapshot_remove(e2b->hub, i.id, colon + 1, e);
-	t = colon ? NULL : take_out(e2b, http_who(req)->id, what);
+	if (r == 1)
+		templates_sweep(e2b); /* it may have been the last that stood on a template which is gone */
+	if (r)
+		return MIN(r, 0);
+	t = strchr(what, ':') ? NULL : take_out(e2b, http_who(req)->id, what);
 	if (!t)
 		return no_template(what, e);
 	r = template_save(e2b, t, e);

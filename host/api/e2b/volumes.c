@@ -248,7 +248,7 @@ static int start(struct e2b *e2b, struct volume *v, struct err *e)
 	bool there = v->box[0] && hub_find(e2b->hub, v->box, &was, NULL) == 0;
 
 	if (there && (was.state == SANDBOX_PAUSING || was.state == SANDBOX_PAUSED || was.state == SANDBOX_RESUMING))
-		return hub_resume(e2b->hub, was.id, 0, e);
+		return hub_resume(e2b->hub, was.id, 0, false, e);
 	if (there && was.state < SANDBOX_STOPPED)
 		return err_set(e, -EAGAIN, "busy", "the sandbox of volume '%s' is ending", v->name);
 	/* They write to the disk of the old one: two would go apart. */

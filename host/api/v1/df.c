@@ -95,6 +95,7 @@ int v1_df(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 	struct json_writer w = { .b = &res->body };
 	struct listing l = { .w = &w, .hub = api->hub, .store = api->store };
 	struct store_stats stats;
+	struct hub_layers layers;
 	struct gc_stats last;
 	int r = store_stat(api->store, &stats, e);
 
@@ -114,6 +115,13 @@ int v1_df(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 		jw_key(&w, "gc");
 		put_gc(&w, &last);
 	}
+	hub_layers(api->hub, &layers);
+	jw_key(&w, "layers");
+	jw_open(&w, '{');
+	jw_ku64(&w, "n", layers.n);
+	jw_ku64(&w, "bytes", layers.bytes);
+	jw_ku64(&w, "max_b", layers.max_b);
+	jw_close(&w, '}');
 	jw_key(&w, "workspaces");
 	jw_open(&w, '[');
 	r = hub_each(api->hub, true, put_one, &l);

@@ -43,7 +43,7 @@ int v1_snapshot_create(void *ctx, struct http_req *req, struct http_res *res, st
 
 	if (r == 0)
 		r = hub_snapshot(api->hub, http_segment(req, 0), json_get_str(j, "name", ""),
-				 !json_get_bool(j, "freeze", true), &s, e);
+				 json_get_bool(j, "freeze", true) ? HUB_FROZEN : HUB_UNFROZEN, &s, e);
 	if (r < 0)
 		return r;
 	res->status = 201;

@@ -355,7 +355,8 @@ int v1_sandbox_resume(void *ctx, struct http_req *req, struct http_res *res, str
 	int r = v1_body(req, "timeout_ms:u", &j, e);
 
 	return r < 0 ? r
-		     : reply_ok(res, hub_resume(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), e));
+		     : reply_ok(res,
+				hub_resume(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), false, e));
 }
 
 int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Whole sandboxes: snapshots with what is outside of /workspace, forks, pauses that forget memory. Over restarts of the daemon
+# and deaths in the middle; nothing half-made is offered, nothing is left on the disk.
+. "$(dirname "$0")/../lib/flow.sh"
+need_template base
+port=$((20000 + RANDOM % 10000))
+up() { start_daemon --set "api.listen=127.0.0.1:$port" "$@"; }
+up
+key=$(berth key create copies) other=$(berth key create other)
+layers() { find "$STATE/layers" -mindepth 1 ! -name ".*" | wc -l; }
+cat >"$TOP/ask.py" <<'P'
+import http.client, json, os, subprocess, sys, time
+port, key, other, state = int(sys.argv[1]), *sys.argv[2:5]
+mine, theirs = {"X-API-Key": key}, {"X-API-Key": other}
+def ask(method, path, body=None, who=mine, port=port):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    c.request(method, path, None if body is None else json.dumps(body), {**who, "Content-Type": "application/json"})
+    r = c.getresponse()
+    text = r.read()
+    return r.status, json.loads(text or b"null")
+def wants(status, *a, **k):
+    s, j = ask(*a, **k)
+    assert s == status, (a, s, j)
+    return j
+def make(template="base", **more): return wants(201, "POST", "/v2/sandboxes", {"templateID": template, **more})["sandboxID"]
+def sh(id, line, code=0):
+    p = subprocess.run(["berth", "run", "--user", "root", id, "--", "sh", "-c", line], capture_output=True, text=True)
+    assert p.returncode == code, (line, p)
+    return p.stdout.strip()
+def layers(): return [x for x in os.listdir(state + "/layers") if x[0] != "."] # others are on their way out
+def until(what, f):
+    end = time.time() + 30
+    while time.time() < end:
+        got = f()
+        if got: return got
+        time.sleep(0.02)
+    raise AssertionError(what)
+P
+cat >"$TOP/one.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+import os
+a = make(metadata={"who": "a"}, envVars={"SET": "yes"}, autoPause=True, timeout=900)
+sh(a, "echo w >/workspace/w; echo home >/home/user/h; chown 1000:1000 /home/user/h; rm /etc/issue; ln -s /etc/x /root/l; sleep 1000 >/dev/null 2>&1 & echo $$ >/root/pid")
+# --- snapshot: a moment of all of it
+snap = wants(201, "POST", f"/sandboxes/{a}/snapshots", {})["snapshotID"]
+sh(a, "echo later >/home/user/h; echo later >/workspace/w")
+b = make(snap)
+assert sh(b, "cat /workspace/w /home/user/h; stat -c %u:%g /home/user/h; readlink /root/l; test ! -e /etc/issue && hostname") == f"w\nhome\n1000:1000\n/etc/x\n{b}"
+assert sh(b, "pgrep -c sleep || true") == "0"
+info = wants(200, "GET", f"/sandboxes/{b}")
+assert info["templateID"] == snap, info
+assert sh(a, "cat /home/user/h") == "later" and sh(a, "pgrep -c sleep") == "1", "who was copied runs on"
+assert wants(200, "GET", f"/snapshots?sandboxID={a}") == [{"snapshotID": snap, "names": [snap]}]
+for who, status in ((theirs, 404), ):
+    assert ask("POST", "/v2/sandboxes", {"templateID": snap}, who=who)[0] == status
+    assert ask("DELETE", f"/templates/{snap}", who=who)[0] == 404
+    assert ask("POST", f"/sandboxes/{a}/fork", {}, who=who)[0] == 404
+# a snapshot of a copy, of one that is paused, and one whose sandbox is killed
+sh(b, "echo b >/root/b")
+snap2 = wants(201, "POST", f"/sandboxes/{b}/snapshots", {"name": "named"})["snapshotID"]
+assert snap2 == f"{b}:named" and ask("POST", f"/sandboxes/{b}/snapshots", {"name": "named"})[0] == 409
+assert len(layers()) == 2, "the one that failed left nothing"
+wants(204, "POST", f"/sandboxes/{b}/pause", {})
+snap3 = wants(201, "POST", f"/sandboxes/{b}/snapshots", {})["snapshotID"]
+wants(204, "DELETE", f"/sandboxes/{b}")
+c = make(snap2)
+assert sh(c, "cat /root/b /home/user/h") == "b\nhome"
+wants(204, "DELETE", f"/sandboxes/{c}")
+c = make(snap3)
+assert sh(c, "cat /root/b") == "b"
+wants(204, "DELETE", f"/templates/{snap3}")
+assert ask("DELETE", f"/templates/{snap3}")[0] == 404 and ask("POST", "/v2/sandboxes", {"templateID": snap3})[0] == 404
+assert sh(c, "cat /root/b") == "b", "who began with it needs it no more"
+assert len(layers()) == 2
+wants(204, "DELETE", f"/sandboxes/{c}")
+# --- fork
+for body in ({"count": 0}, {"count": 101}, {"timeout": 0}): assert ask("POST", f"/sandboxes/{a}/fork", body)[0] == 400, body
+assert ask("POST", "/sandboxes/none/fork", {})[0] == 404
+forks = wants(201, "POST", f"/sandboxes/{a}/fork", {"count": 3, "timeout": 600})
+ids = [f["sandbox"]["sandboxID"] for f in forks]
+assert len({a, *ids}) == 4 and all(f["sandbox"]["envdAccessToken"] for f in forks)
+for k, f in enumerate(ids):
+    assert sh(f, "cat /home/user/h /workspace/w; pgrep -c sleep || true; echo mine >/home/user/h") == "later\nlater\n0"
+    i = wants(200, "GET", f"/sandboxes/{f}")
+    assert i["metadata"] == {"who": "a"} and i["templateID"] == "base" and i["lifecycle"]["onTimeout"] == "pause", i
+    assert wants(200, "GET", "/envs", who={"E2b-Sandbox-Id": f, "X-Access-Token": i["envdAccessToken"]}) == {"SET": "yes"}
+assert sh(a, "cat /home/user/h; pgrep -c sleep") == "later\n1"
+assert len(layers()) == 2, "a fork leaves no layer"
+for f in ids[1:]: wants(204, "DELETE", f"/sandboxes/{f}")
+wants(204, "POST", f"/sandboxes/{a}/pause", {})
+assert ask("POST", f"/sandboxes/{a}/fork", {})[0] == 409
+# --- a pause without memory
+wants(201, "POST", f"/sandboxes/{a}/connect", {"timeout": 900})
+tokens = wants(200, "GET", f"/sandboxes/{a}")["envdAccessToken"]
+wants(204, "POST", f"/sandboxes/{a}/pause", {"memory": False})
+assert ask("POST", f"/sandboxes/{a}/pause", {"memory": False})[0] == 409
+assert [x["state"] for x in wants(200, "GET", "/v2/sandboxes?state=paused")] == ["paused"]
+assert wants(200, "GET", f"/sandboxes/{a}")["state"] == "paused"
+snap4 = wants(201, "POST", f"/sandboxes/{a}/snapshots", {})["snapshotID"]
+assert open(f"{state}/mnt/{a}/w").read() == "later\n"
+assert subprocess.run(["pgrep", "-f", f"berth/agent.*{a}"]).returncode == 1, "nothing of it runs"
+got = wants(201, "POST", f"/v2/sandboxes/{a}/connect", {})
+assert got["sandboxID"] == a and got["envdAccessToken"] == tokens
+assert sh(a, "cat /home/user/h /workspace/w; pgrep -c sleep || true; hostname; cat /root/pid >/dev/null && echo again >>/workspace/w; test ! -e /etc/issue") == f"later\nlater\n0\n{a}"
+assert open(f"{state}/mnt/{a}/w").read() == "later\nagain\n"
+assert wants(200, "GET", f"/sandboxes/{a}")["metadata"] == {"who": "a"}
+# one that has memory forgets it when asked at connecting
+sh(a, "sleep 1000 >/dev/null 2>&1 & echo")
+wants(204, "POST", f"/sandboxes/{a}/pause", {})
+wants(201, "POST", f"/v2/sandboxes/{a}/connect", {"memory": False})
+assert sh(a, "cat /home/user/h; pgrep -c sleep || true") == "later\n0"
+# its time: paused so, woken by traffic
+d = make(autoPause=True, autoPauseMemory=False, autoResume={"enabled": True}, timeout=300)
+door = {"E2b-Sandbox-Id": d, "X-Access-Token": wants(200, "GET", f"/sandboxes/{d}")["envdAccessToken"]}
+sh(d, "echo d >/root/d; chmod 755 /root; sleep 1000 >/dev/null 2>&1 & echo")
+wants(204, "POST", f"/sandboxes/{d}/timeout", {"timeout": 0})
+until("paused when its time is over", lambda: wants(200, "GET", f"/sandboxes/{d}")["state"] == "paused")
+c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+c.request("GET", "/files?path=/root/d&username=root", headers=door)
+r = c.getresponse()
+assert (r.status, r.read()) == (200, b"d\n"), r.status
+assert wants(200, "GET", f"/sandboxes/{d}")["state"] == "running" and sh(d, "pgrep -c sleep || true") == "0"
+wants(204, "POST", f"/sandboxes/{d}/pause", {"memory": False})
+e = make(snap4)
+assert sh(e, "cat /home/user/h") == "later"
+wants(204, "POST", f"/sandboxes/{e}/pause", {"memory": False})
+wants(204, "DELETE", f"/sandboxes/{e}")
+assert ask("POST", f"/sandboxes/{e}/connect", {})[0] == 404 and open(f"{state}/mnt/{e}/w").read() == "later\n"
+print(a, d, snap, snap2, snap4)
+P
+read -r a d snap snap2 snap4 <<<"$(cd "$TOP" && python3 one.py "$port" "$key" "$other" "$STATE")" || fail "calls"
+[ -n "$snap4" ] || fail "calls"
+cat >"$TOP/two.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+a, d, snap, snap2, snap4 = sys.argv[5:]
+assert sh(a, "cat /home/user/h; echo >>/root/deaths") == "later"
+assert wants(200, "GET", f"/sandboxes/{d}")["state"] == "paused"
+wants(201, "POST", f"/sandboxes/{d}/connect", {"timeout": 300})
+assert sh(d, "cat /root/d; hostname") == f"d\n{d}"
+wants(204, "POST", f"/sandboxes/{d}/pause", {"memory": False})
+for s in (snap, snap2, snap4):
+    b = make(s)
+    assert sh(b, "test ! -e /etc/issue && cat /home/user/h") == ("later" if s == snap4 else "home")
+    wants(204, "DELETE", f"/sandboxes/{b}")
+P
+say_to() { curl -s -o "$TOP/said" --max-time 30 -H "X-API-Key: $key" "http://127.0.0.1:$port/sandboxes/$1" -d "$2" || :; }
+again() { (cd "$TOP" && python3 two.py "$port" "$key" "$other" "$STATE" "$a" "$d" "$snap" "$snap2" "$snap4") || fail "after $1"; }
+stop_daemon
+up
+again "a restart"
+stop_daemon KILL
+: >"$STATE/layers/$(printf 'ab%.0s' {1..32})"
+up
+equal "what nobody has goes" "$(layers)" 3
+again "a death"
+# Deaths in the middle: what was answered is there, what was not is not half, and nothing is left of it.
+cat >"$TOP/three.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+import os
+a, d = sys.argv[5:7]
+boxes = wants(200, "GET", "/v2/sandboxes")
+for x in boxes: # forks whose maker did not hear of them
+    if x["sandboxID"] not in (a, d): wants(204, "DELETE", f"/sandboxes/{x['sandboxID']}")
+assert {a, d} <= {x["sandboxID"] for x in boxes}, boxes
+said = ask("POST", f"/sandboxes/{a}/connect", {"timeout": 900})
+assert said[0] in (200, 201), said
+assert sh(a, "cat /home/user/h /workspace/w | head -n 2") == "later\nlater"
+snaps = [x["snapshotID"] for x in wants(200, "GET", f"/snapshots?sandboxID={a}")]
+assert len(layers()) == len(snaps) + 1, (snaps, layers())
+b = make(snaps[-1])
+assert sh(b, "cat /home/user/h") == "later"
+wants(204, "DELETE", f"/sandboxes/{b}")
+for x in snaps[2:]: wants(204, "DELETE", f"/templates/{x}")
+P
+for what in ${BERTH_LONG:+snapshots fork pause connect fork pause snapshots connect} snapshots fork pause connect; do
+	for ((k = 0; k < ${BERTH_LONG:+10} + 1; k++)); do
+		[ "$what" != connect ] || say_to "$a/pause" '{"memory": false}'
+		say_to "$a/$what" '{"memory": false, "count": 2}' &
+		sleep "0.0$((RANDOM % 7))$((RANDOM % 10))" # where it dies is chance
+		stop_daemon KILL
+		wait $! || :
+		up
+		(cd "$TOP" && python3 three.py "$port" "$key" "$other" "$STATE" "$a" "$d") || fail "after a death in $what"
+	done
+done
+again "deaths in the middle"
+say ok
