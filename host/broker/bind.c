@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "host/broker/bind.h"
+#include "host/broker/ruled.h"
 
 #include "base/clock.h"
 #include "base/str.h"
 #include "host/broker/weak.h"
-#include "json/json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,11 +16,54 @@ static int refuse(struct err *e, const char *rule, const char *what, const char 
 
 void bound_fini(struct bound *b)
 {
+	size_t i;
+
 	service_unref(&b->service);
+	service_unref(&b->reach);
 	held_unref(&b->held);
+	for (i = 0; i < ARRAY_LEN(b->more); i++)
+		held_unref(&b->more[i]);
+	mask_free(&b->joined);
+	rules_unref(&b->rules);
 	str_free(&b->host);
 	str_free(&b->path);
-	b->route = NULL;
+	*b = BOUND_NULL;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a && b ? MIN(a, b) : MAX(a, b);
+}
+
+void bind_hold(struct bound *b, struct held *x)
+{
+	*(b->n_held ? &b->more[b->n_held - 1] : &b->held) = held_ref(x);
+	b->n_held++;
+	b->body_max = less(b->body_max, x->policy.body_max);
+	b->answer_max = less(b->answer_max, x->policy.answer_max);
+}
+
+struct held *bind_held(const struct bound *b, size_t i)
+{
+	return i ? b->more[i - 1] : b->held;
+}
+
+int bind_values(struct hold *h, struct bound *b, struct err *e)
+{
+	struct mask *masks[RULE_SECRETS_MAX];
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < b->n_held; i++) {
+		r = hold_value(h, bind_held(b, i), e);
+		masks[i] = bind_held(b, i)->mask;
+	}
+	if (r == 0 && b->n_held > 1)
+		r = mask_join(masks, b->n_held, &b->joined);
+	if (r < 0)
+		return e->code ? r : err_sys(e, r, "memory");
+	b->mask = b->joined ? b->joined : b->n_held ? masks[0] : NULL;
+	return 0;
 }
 
 static bool list_has(const struct service_list *l, const char *word)
@@ -200,30 +242,23 @@ static int find_service(struct services *all, struct span path, struct bound *re
 	bool broken;
 
 	services_look(all);
+	*ret_rest = slash ? SPAN(slash, path.len - 1 - len) : span_str("/");
 	s = services_find(all, name, &broken);
 	if (!s)
 		return refuse(e, broken ? "service-broken" : "no-such-service",
 			      broken ? "its policy cannot be used" : "no service is called", name);
 	ret->service = service_ref(s);
-	*ret_rest = slash ? SPAN(slash, path.len - 1 - len) : span_str("/");
 	return 0;
-}
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a && b ? MIN(a, b) : MAX(a, b);
 }
 
 static void note_held(struct bound *b, struct held *x)
 {
-	b->held = held_ref(x);
+	bind_hold(b, x);
 	find_put(b->route, x, &b->put_name, &b->put_prefix);
-	b->body_max = less(b->service->body_max, x->policy.body_max);
-	b->answer_max = less(b->service->answer_max, x->policy.answer_max);
 }
 
-int bind_request(struct hold *h, struct services *all, const struct say_who *who, const char *method, struct span path,
-		 struct bound *ret, struct err *e)
+int bind_request(struct hold *h, struct services *all, const struct ruled *ruled, const struct say_who *who,
+		 const char *method, struct span path, struct bound *ret, struct err *e)
 {
 	AUTO(str_free) char *clean = NULL;
 	struct held *x = NULL;
@@ -252,6 +287,11 @@ int bind_request(struct hold *h, struct services *all, const struct say_who *who
 		r = refuse(e, "path", "this service does not allow", behind);
 	if (r < 0)
 		return r;
+	ret->body_max = ret->service->body_max;
+	ret->answer_max = ret->service->answer_max;
+	ret->reach = service_ref(ret->service);
+	if (str_eq(ret->service->name, RULES_SERVICE))
+		return ruled_bind(h, all, ruled, who, method, ret, e);
 	w = (struct wish){ who, ret->service, ret->route, ret->host, method, ret->path };
 	r = choose(h, all, &w, &x, e);
 	if (x)
@@ -259,93 +299,49 @@ int bind_request(struct hold *h, struct services *all, const struct say_who *who
 	return r;
 }
 
-/* --- what a sandbox is told --------------------------------------------------------------------------------------- */
-
-/* "{base}" becomes the URL of the service, "{host}" nothing but berth.internal. */
-static char *fill(const struct service *s, const char *text)
+struct held *bind_for(struct hold *h, struct services *all, const struct say_who *who, const struct service *s)
 {
-	AUTO(buf_fini) struct buf b;
-	const char *at;
-
-	buf_init(&b, 256 * 1024);
-	while ((at = strstr(text, "{base}"))) {
-		buf_append(&b, text, (size_t)(at - text));
-		buf_printf(&b, "http://berth.internal/%s", s->name);
-		text = at + strlen("{base}");
-	}
-	buf_append(&b, text, strlen(text));
-	return must_strdup(buf_str(&b));
-}
-
-static void put_text(struct json_writer *w, const struct service *s, const char *key, const char *text)
-{
-	AUTO(str_free) char *full = text ? fill(s, text) : NULL;
-
-	if (full)
-		jw_kstr(w, key, full);
-}
-
-static void put_service(struct json_writer *w, const struct service *s, const struct held *x)
-{
-	AUTO(str_free) char *git = s->git_from ? str_printf("{base}%s", s->git_prefix) : NULL;
+	struct held *x;
 	size_t i;
 
-	jw_open(w, '{');
-	jw_kstr(w, "name", s->name);
-	jw_kstr(w, "secret", x->policy.name);
-	jw_key(w, "vars");
-	jw_open(w, '[');
-	for (i = 0; i < s->vars.n; i++) {
-		AUTO(str_free) char *full = fill(s, s->vars.v[i]);
-		char *equal = strchr(full, '=');
+	for (i = 0; i < s->n_routes; i++) {
+		const struct wish w = { who, s, &s->routes[i], s->routes[i].host, NULL, NULL };
 
-		*equal = '\0';
-		jw_open(w, '{');
-		jw_kstr(w, "name", full);
-		jw_kstr(w, "value", equal + 1);
-		jw_close(w, '}');
+		if (choose(h, all, &w, &x, NULL) == 0)
+			return x;
 	}
-	jw_close(w, ']');
-	put_text(w, s, "git_from", s->git_from);
-	put_text(w, s, "git_to", git);
-	put_text(w, s, "npmrc", s->npmrc);
-	put_text(w, s, "pip", s->pip);
-	jw_close(w, '}');
-}
-
-void bind_list(struct hold *h, struct services *all, const struct say_who *who, struct buf *to)
-{
-	struct json_writer w = { .b = to };
-	struct held *x;
-	size_t i, k;
-	bool end;
-
-	services_look(all);
-	jw_open(&w, '[');
-	for (i = 0;; i++) {
-		const struct service *s = services_at(all, i, &end);
-
-		if (end)
-			break;
-		for (k = 0; s && k < s->n_routes; k++) {
-			const struct wish wish = { who, s, &s->routes[k], s->routes[k].host, NULL, NULL };
-
-			if (choose(h, all, &wish, &x, NULL) < 0)
-				continue;
-			put_service(&w, s, x);
-			break;
-		}
-	}
-	jw_close(&w, ']');
+	return NULL;
 }
 
 /* --- and back ----------------------------------------------------------------------------------------------------- */
 
-char *bind_place(const struct service *s, struct span url)
+/* Of the hosts that rules of this sandbox name. */
+static char *place_by_rule(const struct rules *rules, struct span url)
 {
+	const char *p = url.p, *end = p + url.len, *host = p + strlen("https://");
+	const struct rule *rule;
+	AUTO(str_free) char *name = NULL;
+	size_t len = 0;
+
+	if (url.len <= strlen("https://") || strncasecmp(p, "https://", strlen("https://")) != 0)
+		return NULL;
+	while (host + len < end && !strchr("/?#\\@", host[len]))
+		len++;
+	name = span_dup(SPAN(host, len));
+	rule = host + len == end || host[len] == '/' || host[len] == '?' ? rules_find(rules, name) : NULL;
+	return rule && !rule->off ? str_printf("http://berth.internal/" RULES_SERVICE "/%s%.*s", name,
+					       (int)(end - host - (ptrdiff_t)len), host + len)
+				  : NULL;
+}
+
+char *bind_place(const struct bound *b, struct span url)
+{
+	const struct service *s = b->service;
 	const char *p = url.p;
 	size_t i;
 
+	if (b->rules)
+		return place_by_rule(b->rules, url);
 	for (i = 0; i < s->n_routes; i++) {
 		const struct service_route *r = &s->routes[i];
 		AUTO(str_free) char *base = r->host ? str_printf("https://%s%s", r->host, r->base) : NULL;

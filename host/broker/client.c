@@ -13,7 +13,9 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/str.h"
+#include "base/vec.h"
 #include "host/broker/say.h"
 #include "json/json.h"
 
@@ -40,6 +42,7 @@ struct broker {
 	int ask, tell;
 	bool up;	/* it is there and knows all that it must */
 	bool begun, ending;
+	struct map rules; /* char *, by sandbox: for a broker that is started again */
 	struct place places[SAY_SLOTS];
 	_Atomic uint8_t *slots; /* shared with the broker */
 	int slots_fd;
@@ -160,6 +163,60 @@ static int put_who(struct say_who *to, const struct broker_who *who, struct err 
 static int none(struct err *e)
 {
 	return err_set(e, -ENOSYS, "no-broker", "this daemon has no broker");
+}
+
+/* --- rules -------------------------------------------------------------------------------------------------------- */
+
+static void keep_rules(struct broker *b, const char *sandbox, struct span text)
+{
+	char *old;
+
+	lock_take(&b->lock);
+	old = text.len ? map_put(&b->rules, span_str(sandbox), span_dup(text))
+		       : map_remove(&b->rules, span_str(sandbox));
+	lock_drop(&b->lock);
+	free(old);
+}
+
+int broker_rules(struct broker *b, const char *sandbox, struct span text, struct err *e)
+{
+	const struct broker_who who = { .sandbox = sandbox };
+	struct say_ask q = { .op = SAY_RULES };
+	int r = b ? put_who(&q.who, &who, e) : none(e);
+
+	if (r < 0)
+		return r;
+	keep_rules(b, sandbox, text); /* first: one that dies now is followed by another, which hears them */
+	r = ask(b, &q, text, -1, NULL, e);
+	if (r < 0 && r != -EPIPE)
+		keep_rules(b, sandbox, SPAN_NULL);
+	return r == -EPIPE ? 0 : r;
+}
+
+/* On the thread that starts it, before anybody else may ask. */
+static void tell_rules(struct broker *b)
+{
+	VEC(char *) all = { 0 };
+	struct map_slot *slot;
+	size_t pos = 0, i;
+
+	lock_take(&b->lock);
+	while ((slot = map_next(&b->rules, &pos))) {
+		vec_push(&all, span_dup(SPAN(slot->key, slot->num)));
+		vec_push(&all, must_strdup(slot->value));
+	}
+	lock_drop(&b->lock);
+	for (i = 0; i < all.len; i += 2) {
+		struct say_ask q = { .op = SAY_RULES };
+		struct err e = ERR_NULL;
+
+		(void)!str_copy(q.who.sandbox, sizeof(q.who.sandbox), all.v[i]);
+		if (ask_now(b, &q, span_str(all.v[i + 1]), -1, NULL, &e) < 0)
+			log_warn("broker", "does not know the rules of a sandbox", "id=%s why=%s", all.v[i], e.text);
+		free(all.v[i]);
+		free(all.v[i + 1]);
+	}
+	vec_fini(&all);
 }
 
 /* --- connections -------------------------------------------------------------------------------------------------- */
@@ -398,6 +455,7 @@ static void start_again(struct broker *b)
 	lock_drop(&b->lock);
 	if (begun)
 		b->conf.again(b->conf.ctx);
+	tell_rules(b);
 	lock_take(&b->lock);
 	b->up = true;
 	pthread_cond_broadcast(&b->cond);
@@ -494,6 +552,7 @@ void broker_quiet(struct broker *b)
 void broker_free(struct broker **slot)
 {
 	struct broker *b = take(slot);
+	char *text;
 
 	if (!b)
 		return;
@@ -503,6 +562,9 @@ void broker_free(struct broker **slot)
 	if (b->slots)
 		munmap((void *)(uintptr_t)b->slots, SAY_SLOTS);
 	fd_close(&b->slots_fd);
+	while ((text = map_take_any(&b->rules)))
+		free(text);
+	map_fini(&b->rules);
 	pthread_cond_destroy(&b->cond);
 	lock_fini(&b->lock);
 	lock_fini(&b->ask_lock);

@@ -47,6 +47,11 @@ int broker_open(struct broker *b, struct span sealed, struct secret **ret, struc
  * be started. */
 int broker_keep(struct broker *b, const char *name, struct span sealed, struct err *e) MUST_CHECK;
 
+/** broker_rules() - the rules of a sandbox (rules.h), in the place of those that it had; empty: it has none. Told anew
+ * to a broker that is started again. For one sandbox by one at a time. Return: 0; -EINVAL "bad-rules"; -EUSERS; -ENOSYS
+ * "no-broker". */
+int broker_rules(struct broker *b, const char *sandbox, struct span text, struct err *e) MUST_CHECK;
+
 /* For whom. All of it is the daemon's own knowledge, nothing comes from the sandbox. Borrowed for the call. */
 struct broker_who {
 	const char *sandbox, *template_;

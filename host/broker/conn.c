@@ -62,6 +62,7 @@ struct conn {
 	struct swap swap;
 	struct err why; /* of a call that has ended */
 	int64_t first;	/* of tell_first() */
+	size_t told;	/* secrets whose first use is told */
 	int status;
 	uint64_t sent_b, came_b, thrown_b;
 	bool has_status, ahead, ended, left, head_out, close_after, dead, is_bad_body;
@@ -87,6 +88,7 @@ static void request_fini(struct conn *c)
 	buf_consume(&c->body, buf_len(&c->body));
 	c->has_status = c->ended = c->head_out = c->is_bad_body = false;
 	c->status = 0;
+	c->told = 0;
 	c->sent_b = c->came_b = 0;
 	c->why = ERR_NULL;
 }
@@ -131,11 +133,12 @@ static void put_clean(char *to, size_t size, struct span s)
 	to[n] = '\0';
 }
 
-static void describe(struct conn *c, struct say_tell *t)
+/* With the @i-th of its secrets. */
+static void describe(struct conn *c, size_t i, struct say_tell *t)
 {
 	*t = (struct say_tell){ .status = (uint32_t)c->status, .up_b = c->sent_b, .down_b = c->came_b, .who = c->who };
-	if (c->bound.held)
-		put_clean(t->secret, sizeof(t->secret), span_str(c->bound.held->policy.name));
+	if (i < c->bound.n_held)
+		put_clean(t->secret, sizeof(t->secret), span_str(bind_held(&c->bound, i)->policy.name));
 	if (c->bound.service)
 		put_clean(t->service, sizeof(t->service), span_str(c->bound.service->name));
 	put_clean(t->method, sizeof(t->method), span_str(c->head.method));
@@ -147,7 +150,8 @@ static void tell_refused(struct conn *c, const char *rule, int status)
 {
 	struct say_tell t;
 
-	describe(c, &t);
+	/* The last one that was looked at is the one that may not be used. */
+	describe(c, c->bound.n_held ? c->bound.n_held - 1 : 0, &t);
 	t.kind = SAY_REFUSED;
 	t.status = (uint32_t)status;
 	put_clean(t.rule, sizeof(t.rule), span_str(rule));
@@ -157,11 +161,14 @@ static void tell_refused(struct conn *c, const char *rule, int status)
 static void tell_used(struct conn *c)
 {
 	struct say_tell t;
+	size_t i = 0;
 
-	describe(c, &t);
-	t.kind = SAY_USED;
-	put_clean(t.rule, sizeof(t.rule), span_str(c->why.slug));
-	tell_count(c->serve->teller, &t);
+	do {
+		describe(c, i, &t);
+		t.kind = SAY_USED;
+		put_clean(t.rule, sizeof(t.rule), span_str(c->why.slug));
+		tell_count(c->serve->teller, &t);
+	} while (++i < c->bound.n_held);
 }
 
 /* --- answers of our own ------------------------------------------------------------------------------------------- */
@@ -410,8 +417,8 @@ static void start(struct conn *c)
 {
 	struct fields f;
 	struct err e = ERR_NULL;
-	struct up_request q = { .method = c->head.method, .private_ = c->bound.service->private_,
-				.ca = buf_span(&c->bound.service->ca) };
+	struct up_request q = { .method = c->head.method, .private_ = c->bound.reach->private_,
+				.ca = buf_span(&c->bound.reach->ca) };
 	bool wants_body = c->head.chunked || c->head.has_length;
 	int r = fields_build(&c->head, &c->bound, &f);
 
@@ -428,7 +435,7 @@ static void start(struct conn *c)
 		q.length = 0;
 	if (c->head.continue_ && !c->framing_in.over && !buf_len(&c->in))
 		buf_printf(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
-	mask_stream_init(&c->mask, c->bound.held->mask);
+	mask_stream_init(&c->mask, c->bound.mask);
 	c->state = SENDING;
 	loop_rearm(c->timer, clock_after_ms(STALL_MS));
 	r = up_start(c->serve->up, &q, &events, c, &c->call, &e);
@@ -436,6 +443,8 @@ static void start(struct conn *c)
 	if (r < 0)
 		refuse(c, 503, "busy", e.text);
 }
+
+static void tell_next(struct conn *c);
 
 static void on_told(void *ctx, int code)
 {
@@ -445,23 +454,44 @@ static void on_told(void *ctx, int code)
 	if (code < 0)
 		answer(c, 503, "audit", "this use could not be written down, so it does not happen");
 	else
-		start(c);
+		tell_next(c);
 	work(c);
+}
+
+/* When the first use of each of its secrets is told, it goes. */
+static void tell_next(struct conn *c)
+{
+	struct say_tell t;
+
+	while (c->told < c->bound.n_held) {
+		describe(c, c->told++, &t);
+		c->first = tell_first(c->serve->teller, &t, on_told, c);
+		if (c->first == 0)
+			continue;
+		if (c->first < 0) {
+			c->first = 0;
+			answer(c, 503, "audit", "too much is waiting to be written down");
+		} else {
+			c->state = TELLING;
+			loop_rearm(c->timer, clock_after_ms(STALL_MS));
+		}
+		return;
+	}
+	start(c);
 }
 
 /* Everything is right with the head: may it be, and is it known? */
 static void begin(struct conn *c)
 {
 	struct serve *s = c->serve;
-	struct say_tell t;
 	struct err e = ERR_NULL;
 	int r;
 
 	mark(c, SAY_ASKED);
 	body_init(&c->framing_in, &c->head);
-	r = bind_request(s->hold, s->services, &c->who, c->head.method, c->head.path, &c->bound, &e);
+	r = bind_request(s->hold, s->services, s->ruled, &c->who, c->head.method, c->head.path, &c->bound, &e);
 	if (r == 0)
-		r = hold_value(s->hold, c->bound.held, &e);
+		r = bind_values(s->hold, &c->bound, &e);
 	if (r < 0) {
 		refuse(c, 403, e.slug, e.text);
 		return;
@@ -475,17 +505,7 @@ static void begin(struct conn *c)
 		refuse(c, 413, "body-size", "the body is longer than is allowed");
 		return;
 	}
-	describe(c, &t);
-	c->first = tell_first(s->teller, &t, on_told, c);
-	if (c->first < 0) {
-		c->first = 0;
-		answer(c, 503, "audit", "too much is waiting to be written down");
-	} else if (c->first == 0) {
-		start(c);
-	} else {
-		c->state = TELLING;
-		loop_rearm(c->timer, clock_after_ms(STALL_MS));
-	}
+	tell_next(c);
 }
 
 /* READING: is there a head? Return: something was done. */

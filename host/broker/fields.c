@@ -2,6 +2,7 @@
 #include "host/broker/fields.h"
 
 #include "base/str.h"
+#include "host/broker/ruled.h"
 #include "host/broker/weak.h"
 
 #include <errno.h>
@@ -118,6 +119,8 @@ static bool is_hop(const struct head_field *fields, size_t n, struct span name)
 
 static bool goes_up(const struct head *h, const struct bound *b, struct span name)
 {
+	size_t i;
+
 	if (b->route->ranges && (head_is(name, "range") || head_is(name, "if-range")))
 		return true;
 	if (is_among(name, not_up, N_FRAMING) || is_hop(h->fields, h->n, name))
@@ -129,6 +132,9 @@ static bool goes_up(const struct head *h, const struct bound *b, struct span nam
 	/* "X_Api_Key" is "X-Api-Key" to some servers. */
 	if (memchr(name.p, '_', name.len))
 		return false;
+	for (i = 0; b->rule && i < b->rule->n; i++)
+		if (head_is(name, b->rule->v[i].name))
+			return false;
 	return !(b->put_name && head_is(name, b->put_name));
 }
 
@@ -155,8 +161,10 @@ static void wipe_free(char **slot)
 	str_free(slot);
 }
 
-static int add(struct fields *f, const struct span *v, size_t n)
+static int add(void *fields, const struct span *v, size_t n)
 {
+	struct fields *f = fields;
+
 	if (f->n == FIELDS_MAX)
 		return -E2BIG;
 	f->v[f->n++] = join(v, n);
@@ -306,12 +314,17 @@ int fields_build(const struct head *h, const struct bound *b, struct fields *ret
 		if (goes_up(h, b, x->name))
 			r = add(ret, line, 3);
 	}
-	value = SPAN(secret_use(b->held->value), secret_len(b->held->value));
-	if (r == 0)
+	if (r == 0 && b->rule) {
+		r = ruled_headers(b, add, ret);
+		if (r == 0)
+			r = build_url(h, b, SPAN_NULL, ret);
+	} else if (r == 0) {
+		value = SPAN(secret_use(b->held->value), secret_len(b->held->value));
 		r = put_credential(b, value, ret);
-	if (r == 0)
-		r = build_url(h, b, value, ret);
-	secret_rest(b->held->value);
+		if (r == 0)
+			r = build_url(h, b, value, ret);
+		secret_rest(b->held->value);
+	}
 	for (i = 0; i < ARRAY_LEN(own) && r == 0; i++) {
 		const struct span none[] = { span_str(own[i]), span_str(":") };
 
@@ -359,7 +372,7 @@ static bool may_lead(const struct service_route *r, struct span host)
 /* A place that the answer names. */
 static int put_place(const struct bound *b, struct span url, struct buf *to, struct err *e)
 {
-	AUTO(str_free) char *ours = bind_place(b->service, url);
+	AUTO(str_free) char *ours = bind_place(b, url);
 	const char *p = url.p;
 	struct span host = host_of(url);
 
@@ -370,7 +383,7 @@ static int put_place(const struct bound *b, struct span url, struct buf *to, str
 	} else if (url.len && *p == '/' && !(url.len > 1 && (p[1] == '/' || p[1] == '\\'))) {
 		AUTO(str_free) char *full = str_printf("https://%s%.*s", b->host, (int)url.len, p);
 
-		ours = b->route->host ? bind_place(b->service, span_str(full))
+		ours = b->route->host ? bind_place(b, span_str(full))
 				      : str_printf("http://berth.internal/%s%s%s%.*s", b->service->name,
 						   b->route->prefix, b->host, (int)url.len, p);
 		if (!ours)
@@ -394,7 +407,7 @@ static void put_links(const struct bound *b, struct span v, struct buf *to)
 
 	while (p < end && (open = memchr(p, '<', (size_t)(end - p))) &&
 	       (shut = memchr(open, '>', (size_t)(end - open)))) {
-		AUTO(str_free) char *ours = bind_place(b->service, SPAN(open + 1, (size_t)(shut - open - 1)));
+		AUTO(str_free) char *ours = bind_place(b, SPAN(open + 1, (size_t)(shut - open - 1)));
 
 		buf_append(to, p, (size_t)(open + 1 - p));
 		if (ours)
@@ -475,8 +488,8 @@ int fields_answer(struct up_answer *a, const struct head *h, const struct bound 
 		if (is_among(x->name, not_down, ARRAY_LEN(not_down)) || is_hop(a->fields, a->n, x->name))
 			continue;
 		clean(x->value);
-		mask_bytes(b->held->mask, (void *)(uintptr_t)x->value.p, x->value.len);
-		mask_bytes(b->held->mask, (void *)(uintptr_t)x->name.p, x->name.len);
+		mask_bytes(b->mask, (void *)(uintptr_t)x->value.p, x->value.len);
+		mask_bytes(b->mask, (void *)(uintptr_t)x->name.p, x->name.len);
 		buf_append(to, x->name.p, x->name.len);
 		buf_append(to, ": ", 2);
 		if (head_is(x->name, "location") || head_is(x->name, "content-location") || head_is(x->name, "refresh"))

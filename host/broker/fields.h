@@ -6,7 +6,7 @@
 #include "host/broker/bind.h"
 #include "host/broker/upstream.h"
 
-enum { FIELDS_MAX = HEAD_FIELDS_MAX + 8 };
+enum { FIELDS_MAX = HEAD_FIELDS_MAX + RULE_HEADERS_MAX + 8 };
 
 struct fields {
 	char *url;
@@ -15,7 +15,7 @@ struct fields {
 };
 
 /** fields_build() - what goes to the service: none of the sandbox's that is of the connection, would carry a credential
- * or lead elsewhere; and the credential. The value of @b->held is open. Return: 0; -ENOMEM. */
+ * or lead elsewhere; and the credential. The values of @b are open. Return: 0; -ENOMEM; -E2BIG. */
 int fields_build(const struct head *h, const struct bound *b, struct fields *ret) MUST_CHECK;
 void fields_fini(struct fields *f);
 

@@ -16,9 +16,9 @@ enum { FORMS_MAX = 50, FORMS_ROOM = 64 }; /* how many, and of how many bytes for
 struct mask {
 	struct secret *all;
 	size_t n;
-	struct {
+	struct form {
 		size_t at, len;
-	} form[FORMS_MAX];
+	} *form;
 	size_t longest;
 	bool begins[256];
 };
@@ -173,6 +173,7 @@ int mask_new(struct secret *value, struct mask **ret)
 
 	if (!room)
 		return -ENOMEM;
+	m->form = must_calloc(FORMS_MAX, sizeof(m->form[0]));
 	v = secret_use(value);
 	all = secret_use(room);
 	if (!broker_weak(BROKER_WEAK_MASK)) {
@@ -192,6 +193,35 @@ int mask_new(struct secret *value, struct mask **ret)
 	return 0;
 }
 
+int mask_join(struct mask *const *v, size_t n, struct mask **ret)
+{
+	AUTO(mask_free) struct mask *m = NEW(struct mask);
+	size_t i, k, len = 0, forms = 0;
+	uint8_t *all;
+
+	for (i = 0; i < n; i++) {
+		len += secret_len(v[i]->all);
+		forms += v[i]->n;
+	}
+	m->all = secret_new(len);
+	if (!m->all)
+		return -ENOMEM;
+	m->form = must_calloc(forms, sizeof(m->form[0]));
+	all = secret_use(m->all);
+	for (i = 0, len = 0; i < n; len += secret_len(v[i++]->all)) {
+		memcpy(all + len, secret_use(v[i]->all), secret_len(v[i]->all));
+		secret_rest(v[i]->all);
+		for (k = 0; k < v[i]->n; k++)
+			m->form[m->n++] = (struct form){ len + v[i]->form[k].at, v[i]->form[k].len };
+		m->longest = MAX(m->longest, v[i]->longest);
+		for (k = 0; k < ARRAY_LEN(m->begins); k++)
+			m->begins[k] |= v[i]->begins[k];
+	}
+	secret_rest(m->all);
+	*ret = take(&m);
+	return 0;
+}
+
 void mask_free(struct mask **slot)
 {
 	struct mask *m = take(slot);
@@ -199,6 +229,7 @@ void mask_free(struct mask **slot)
 	if (!m)
 		return;
 	secret_free(&m->all);
+	mem_free(&m->form);
 	free(m);
 }
 

@@ -18,6 +18,8 @@ struct mask;
 
 /** mask_new() - Return: 0; -ENOMEM. @value is only read now. */
 int mask_new(struct secret *value, struct mask **ret) MUST_CHECK;
+/** mask_join() - of several values at once; @v is only read now. Return: as mask_new(). */
+int mask_join(struct mask *const *v, size_t n, struct mask **ret) MUST_CHECK;
 void mask_free(struct mask **slot);
 /** mask_url() - write @value as it goes into a URL, in a form that is masked, to @to, which has room for three times as
  * many bytes. Return: how many it became. */

@@ -24,7 +24,7 @@ enum { SAY_MAGIC = 0x62726b72, SAY_WORD = 65, SAY_NAMES = 513, SAY_TAIL_MAX = 96
 enum { SAY_FD_ASK = 3, SAY_FD_TELL = 4, SAY_FD_SLOTS = 5, SAY_FD_KEY = 6 };
 enum { SAY_IDLE = 0, SAY_ASKED = 1, SAY_ANSWERING = 2 }; /* of a slot */
 
-enum say_op { SAY_PUB = 1, SAY_OPEN, SAY_CHECK, SAY_KEEP, SAY_DROP, SAY_SERVICES, SAY_TAKE };
+enum say_op { SAY_PUB = 1, SAY_OPEN, SAY_CHECK, SAY_KEEP, SAY_DROP, SAY_SERVICES, SAY_TAKE, SAY_RULES };
 
 struct say_who {
 	char sandbox[SAY_WORD], template_[SAY_WORD], key[SAY_WORD];
@@ -35,7 +35,7 @@ struct say_ask {
 	uint32_t magic, op;
 	uint32_t slot; /* TAKE */
 	char name[SEAL_NAME_MAX + 1]; /* KEEP, DROP */
-	struct say_who who; /* SERVICES, TAKE */
+	struct say_who who; /* SERVICES, TAKE; RULES: the sandbox */
 };
 
 struct say_answer {

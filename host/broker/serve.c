@@ -49,19 +49,21 @@ static struct rate *rate_of(struct serve *s, const char *sandbox, char kind, con
 
 bool serve_rate(struct serve *s, const struct say_who *who, const struct bound *b)
 {
-	struct rate *both[2];
-	size_t i;
+	struct rate *all[1 + RULE_SECRETS_MAX];
+	size_t i, n = 0;
 
-	if (s->rates.len + ARRAY_LEN(both) > RATES_MAX)
+	if (s->rates.len + ARRAY_LEN(all) > RATES_MAX)
 		drop_rates(s);
-	both[0] = rate_of(s, who->sandbox, 's', b->service->name, b->service->per_minute);
-	both[1] = rate_of(s, who->sandbox, 'k', b->held->policy.name, b->held->policy.per_minute);
-	for (i = 0; i < ARRAY_LEN(both); i++)
-		if (both[i] && both[i]->room < 1.0)
+	all[n++] = rate_of(s, who->sandbox, 's', b->service->name, b->service->per_minute);
+	for (i = 0; i < b->n_held; i++)
+		all[n++] = rate_of(s, who->sandbox, 'k', bind_held(b, i)->policy.name,
+				   bind_held(b, i)->policy.per_minute);
+	for (i = 0; i < n; i++)
+		if (all[i] && all[i]->room < 1.0)
 			return false;
-	for (i = 0; i < ARRAY_LEN(both); i++)
-		if (both[i])
-			both[i]->room -= 1.0;
+	for (i = 0; i < n; i++)
+		if (all[i])
+			all[i]->room -= 1.0;
 	return true;
 }
 
@@ -115,7 +117,7 @@ static void do_text(struct serve *s, const struct say_ask *q)
 	if (q->op == SAY_PUB)
 		hold_pub(s->hold, &b);
 	else
-		bind_list(s->hold, s->services, &q->who, &b);
+		offer_list(s->hold, s->services, s->ruled, &q->who, &b);
 	if (b.failed)
 		err_set(&e, -E2BIG, "too-many-services", "what there is to be told of services is too long");
 	answer(s, b.failed ? &e : &none, b.failed ? SPAN_NULL : buf_span(&b));
@@ -145,6 +147,9 @@ static void on_question(struct serve *s, const struct say_ask *q, struct span ta
 		break;
 	case SAY_DROP:
 		hold_drop(s->hold, q->name);
+		break;
+	case SAY_RULES:
+		r = q->who.sandbox[0] ? ruled_set(s->ruled, q->who.sandbox, tail, &e) : -EINVAL;
 		break;
 	case SAY_TAKE:
 		if (*fd < 0 || !q->who.sandbox[0])
@@ -202,6 +207,7 @@ int serve_init(struct serve *s, const char *dirs, int ask, int tell, int slots, 
 		return err_sys(e, -errno, "the memory file");
 	s->slots = p;
 	s->services = services_new(dirs);
+	s->ruled = ruled_new();
 	s->teller = tell_new(s->loop, tell);
 	r = s->teller ? loop_watch(s->loop, ask, LOOP_READ, on_ask, s, &s->ask_watch) : -ENOMEM;
 	return r < 0 ? err_sys(e, r, "epoll") : 0;
@@ -215,6 +221,7 @@ void serve_fini(struct serve *s)
 	tell_free(&s->teller);
 	up_free(&s->up);
 	services_free(&s->services);
+	ruled_free(&s->ruled);
 	hold_free(&s->hold);
 	drop_rates(s);
 	map_fini(&s->rates);

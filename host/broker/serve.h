@@ -3,7 +3,7 @@
 #define HOST_BROKER_SERVE_H
 
 /* What the process has, and answering the daemon. */
-#include "host/broker/bind.h"
+#include "host/broker/ruled.h"
 #include "host/broker/tell.h"
 #include "host/broker/upstream.h"
 #include "base/list.h"
@@ -16,6 +16,7 @@ struct serve {
 	struct loop *loop;
 	struct hold *hold;
 	struct services *services;
+	struct ruled *ruled;
 	struct teller *teller;
 	struct up *up;
 	struct map rates; /* struct rate, by sandbox and service or secret */

@@ -290,12 +290,14 @@ static int read_all(const struct json *j, struct service *s, char **ret_ca, stru
 	int r;
 
 	if (json_check(j,
-		       "about:s secrets:as routes:ao private:b ca:s per-minute:u body-max:u answer-max:u vars:os git:o "
+		       "about:s secrets:as routes:ao private:b rules:b ca:s per-minute:u body-max:u answer-max:u "
+		       "vars:os git:o "
 		       "npmrc:as "
 		       "pip:as rewrite:as",
 		       &why) < 0)
 		return bad(e, "service", why.text);
 	s->private_ = json_get_bool(j, "private", false);
+	s->leads = json_get_bool(j, "rules", false);
 	s->per_minute = json_get_u64(j, "per-minute", 0);
 	s->body_max = json_get_u64(j, "body-max", 0);
 	s->answer_max = json_get_u64(j, "answer-max", 0);
@@ -341,6 +343,21 @@ int service_parse(const char *name, struct span text, struct service **ret, char
 	if (r == 0)
 		*ret = take(&s);
 	return r;
+}
+
+struct service *service_rules(void)
+{
+	static const char text[] =
+		"{\"secrets\":[\"*\"],\"routes\":[{\"upstream\":\"https://{host}/"
+		"\",\"encoded-slashes\":true,\"ranges\":true,"
+		"\"methods\":[\"GET\",\"HEAD\",\"POST\",\"PUT\",\"PATCH\",\"DELETE\",\"OPTIONS\"],\"paths\":[\"/**\"],"
+		"\"credential\":{\"as\":\"none\"}}]}";
+	struct service *s = NULL;
+	char *ca = NULL;
+
+	(void)!service_parse("rules", span_str(text), &s, &ca, NULL);
+	str_free(&ca);
+	return s;
 }
 
 /* --- paths -------------------------------------------------------------------------------------------------------- */

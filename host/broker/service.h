@@ -44,6 +44,7 @@ struct service {
 	size_t n_routes;
 	struct service_route routes[SERVICE_ROUTES_MAX]; /* the longest prefixes first */
 	bool private_;	  /* addresses of the inside may be connected to */
+	bool leads;	  /* rules of sandboxes may go to its hosts as it does */
 	struct buf ca;	  /* certificates of a private authority, PEM; empty: those of the host */
 	uint64_t per_minute, body_max, answer_max; /* 0: any number */
 	struct service_list vars; /* "NAME=VALUE" */
@@ -54,6 +55,8 @@ struct service {
 /** service_parse() - Return: 0; -EINVAL, slug "bad-service", which says what and where. The authority's file, when one
  * is named, is not read: *@ret_ca is its path, or NULL. */
 int service_parse(const char *name, struct span text, struct service **ret, char **ret_ca, struct err *e) MUST_CHECK;
+/** service_rules() - the one that stands for rules of sandboxes: any host, path and method. */
+struct service *service_rules(void);
 struct service *service_ref(const struct service *s);
 void service_unref(struct service **slot);
 
@@ -75,6 +78,9 @@ void services_look(struct services *s);
 const struct service *services_find(struct services *s, const char *name, bool *ret_broken);
 /** services_at() - in the order of names; NULL: that one is broken, or behind the end. */
 const struct service *services_at(struct services *s, size_t i, bool *ret_end);
+/** services_leading() - one of an operator's that says how rules of sandboxes reach @host; NULL: none does. Borrowed as
+ * above. */
+const struct service *services_leading(struct services *s, const char *host);
 /** services_claim() - does any service name this secret itself, not by "*"? */
 bool services_claim(struct services *s, const char *secret);
 

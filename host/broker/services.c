@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All policies. Whether files have changed is seen by their names, times, sizes and numbers. */
+#include "host/broker/rules.h"
 #include "host/broker/service.h"
 
 #include "base/clock.h"
@@ -21,6 +22,7 @@ struct kept {
 
 struct services {
 	char *dirs;
+	struct service *rules; /* that is in no file */
 	struct kept all[SERVICES_MAX]; /* in the order of names */
 	size_t n;
 	uint64_t mark;	   /* of what was read */
@@ -147,6 +149,7 @@ struct services *services_new(const char *dirs)
 	struct services *s = NEW(struct services);
 
 	s->dirs = must_strdup(dirs);
+	s->rules = service_rules();
 	services_look(s);
 	return s;
 }
@@ -158,6 +161,7 @@ void services_free(struct services **slot)
 	if (!s)
 		return;
 	clear(s);
+	service_unref(&s->rules);
 	str_free(&s->dirs);
 	free(s);
 }
@@ -167,6 +171,8 @@ const struct service *services_find(struct services *s, const char *name, bool *
 	size_t i;
 
 	*ret_broken = false;
+	if (str_eq(name, RULES_SERVICE))
+		return s->rules;
 	for (i = 0; i < s->n; i++) {
 		if (!str_eq(s->all[i].name, name))
 			continue;
@@ -180,6 +186,17 @@ const struct service *services_at(struct services *s, size_t i, bool *ret_end)
 {
 	*ret_end = i >= s->n;
 	return i < s->n ? s->all[i].service : NULL;
+}
+
+const struct service *services_leading(struct services *s, const char *host)
+{
+	size_t i, k;
+
+	for (i = 0; i < s->n; i++)
+		for (k = 0; s->all[i].service && s->all[i].service->leads && k < s->all[i].service->n_routes; k++)
+			if (str_eq(s->all[i].service->routes[k].host, host))
+				return s->all[i].service;
+	return NULL;
 }
 
 bool services_claim(struct services *s, const char *secret)

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "host/broker/client.h"
+#include "host/broker/rules.h"
 #include "host/link/pump.h"
 #include "host/secret/secret.h"
 #include "wire/frame.h"
@@ -273,6 +274,21 @@ static void tell_git(struct told *t, const struct broker_service *s)
 	t->n_git++;
 }
 
+/* Where the hosts are that rules name: "api.example.com=http://berth.internal/rules/api.example.com/ …". */
+static void tell_rules(struct told *t, const struct broker_services *all)
+{
+	AUTO(buf_fini) struct buf b;
+	size_t i;
+
+	buf_init(&b, VARIABLES_MAX);
+	for (i = 0; i < all->n; i++)
+		if (str_starts(all->v[i].name, RULES_SERVICE "/"))
+			buf_printf(&b, "%s%s=http://" HOST "/%s/", buf_len(&b) ? " " : "",
+				   all->v[i].name + strlen(RULES_SERVICE "/"), all->v[i].name);
+	if (buf_len(&b))
+		tell(t, "BERTH_RULES", buf_str(&b));
+}
+
 static int variables(const struct broker_services *all, struct msg_list *ret, struct err *e)
 {
 	struct told t = { .n_git = 0 };
@@ -286,6 +302,7 @@ static int variables(const struct broker_services *all, struct msg_list *ret, st
 		if (all->v[i].git_from && all->v[i].git_to)
 			tell_git(&t, &all->v[i]);
 	}
+	tell_rules(&t, all);
 	snprintf(count, sizeof(count), "%zu", t.n_git);
 	if (t.n_git)
 		tell(&t, "GIT_CONFIG_COUNT", count);
@@ -337,19 +354,22 @@ static bool note(struct hub *hub, const char *id, const struct digest *now)
 	return is_new;
 }
 
-/* @again: an agent that may not know what was told before. */
-static int offer(struct hub *hub, const struct hub_info *i, struct ws *ws, bool again, struct err *e)
+/* @again: an agent that may not know what was told before; @others: there may be less than before. */
+static int offer(struct hub *hub, const struct hub_info *i, struct ws *ws, bool again, bool others, struct err *e)
 {
 	AUTO(broker_services_fini) struct broker_services all = { .n = 0 };
 	struct digest none = { { 0 } }, now = none;
 	struct msg_VARIABLES m = { .call = 0 };
 	struct broker_who who;
 	struct msg_list list;
-	int r;
+	int r = 0;
 
-	if (!i->secrets[0] || !hub->conf.broker)
+	if ((!i->secrets[0] && !i->has_egress && !others) || !hub->conf.broker)
 		return 0;
-	r = broker_services(hub->conf.broker, who_of(i, &who), &all, e);
+	if (again && i->has_egress)
+		r = egress_tell(hub, i->id, e);
+	if (r == 0)
+		r = broker_services(hub->conf.broker, who_of(i, &who), &all, e);
 	if (r < 0)
 		return r;
 	if (!ws_link(ws))
@@ -376,14 +396,19 @@ static int offer(struct hub *hub, const struct hub_info *i, struct ws *ws, bool 
 
 int broker_offer(struct sandbox *s, struct err *e)
 {
-	return offer(s->hub, &s->info, s->ws, true, e);
+	return offer(s->hub, &s->info, s->ws, true, false, e);
+}
+
+int broker_offer_others(struct sandbox *s, struct err *e)
+{
+	return offer(s->hub, &s->info, s->ws, false, true, e);
 }
 
 void broker_offer_again(struct sandbox *s)
 {
 	struct err e = ERR_NULL;
 
-	if (offer(s->hub, &s->info, s->ws, true, &e) < 0)
+	if (offer(s->hub, &s->info, s->ws, true, false, &e) < 0)
 		log_warn("broker", "its services are not offered", "id=%s why=%s", s->info.id, e.text);
 }
 
@@ -391,7 +416,7 @@ void broker_refresh(struct hub *hub, const struct hub_info *i, struct ws *ws)
 {
 	struct err e = ERR_NULL;
 
-	if (offer(hub, i, ws, false, &e) < 0)
+	if (offer(hub, i, ws, false, false, &e) < 0)
 		log_debug("broker", "its services are not offered", "id=%s why=%s", i->id, e.text);
 }
 
@@ -421,7 +446,7 @@ int hub_services(struct hub *hub, const char *id_or_name, struct broker_services
 	int r = hub_find_any(hub, id_or_name, &i, e);
 
 	*ret = (struct broker_services){ .n = 0 };
-	return r < 0 || !i.secrets[0] || !hub->conf.broker
+	return r < 0 || (!i.secrets[0] && !i.has_egress) || !hub->conf.broker
 		       ? r
 		       : broker_services(hub->conf.broker, who_of(&i, &who), ret, e);
 }

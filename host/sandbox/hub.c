@@ -209,6 +209,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	ws_unref(&s->ws);
 	str_free(&s->meta);
 	str_free(&s->door);
+	str_free(&s->egress);
 	str_free(&s->keep);
 	policy_fini(&s->network);
 	store_hold_free(&s->hold_from);
@@ -288,6 +289,8 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	if (what->secrets && str_copy(i->secrets, sizeof(i->secrets), what->secrets) < 0)
 		return err_set(e, -E2BIG, "limit", "the names of its secrets: at most %d bytes", HUB_SECRETS_MAX - 1);
 	r = secret_check(hub, i, what->secrets, e);
+	if (r == 0)
+		r = egress_begin(s, what->egress, e);
 	if (r < 0)
 		return r;
 	snprintf(i->mount, sizeof(i->mount), "%s/%s", hub->mount_dir, i->id);
@@ -324,6 +327,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 	if (r < 0) {
 		str_free(&s->meta);
 		str_free(&s->door);
+		str_free(&s->egress);
 		str_free(&s->keep);
 		policy_fini(&s->network);
 		store_hold_free(&s->hold_from);
@@ -446,8 +450,8 @@ int hub_dial(struct hub *hub, const char *id_or_name, uint64_t until, int *ret_f
 	AUTO(ws_unref) struct ws *ws = NULL;
 	struct hub_info i;
 
-	if (hub->conf.broker && look(hub, id_or_name, false, &i, &ws, NULL) == 0 && i.secrets[0] &&
-	    i.state == SANDBOX_RUNNING)
+	if (hub->conf.broker && look(hub, id_or_name, false, &i, &ws, NULL) == 0 &&
+	    (i.secrets[0] || i.has_egress) && i.state == SANDBOX_RUNNING)
 		broker_refresh(hub, &i, ws);
 	return hub_dial_as(hub, id_or_name, WIRE_EXEC, until, ret_fd, e);
 }

@@ -45,7 +45,7 @@ enum sandbox_state {
 	SANDBOX_FAILED,
 };
 
-enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_MAX = 65536 };
+enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_MAX = 65536, HUB_EGRESS_MAX = 32768 };
 /* Connections to the broker: of a sandbox, of all. */
 enum { HUB_BROKERED_MAX = 256, HUB_BROKERED_ALL = 2048 };
 
@@ -125,6 +125,7 @@ struct hub_create {
 	const struct hub_moment *moment; /* all of it but id, name, time and owner is as there; instead of @from */
 	bool no_wait; /* with @from: it runs at once, its files come while commands run already (docs/snapshots.md) */
 	const char *secrets; /* names, "A,B": files are there while it runs, variables in its commands; NULL: none */
+	struct span egress; /* rules of what is put on its requests (host/broker/rules.h); empty: none */
 	const char *keep; /* rules of what is kept of its files, behind those of its template; NULL: none */
 	const struct policy *network; /* what it may reach; NULL: as the configuration says */
 	const struct priv_volume *volumes; /* workspaces of other sandboxes, which run, at paths of this one */
@@ -166,6 +167,7 @@ struct hub_info {
 	uint64_t left_out;	 /* files it was to begin with whose content is nowhere */
 	char secrets[HUB_SECRETS_MAX]; /* names that it was made with, "A,B" */
 	bool is_cold;		 /* paused without its memory: its disks are there, its processes are not */
+	bool has_egress;	 /* it has rules of what is put on its requests */
 	bool keep_ignored;	 /* its agent is too old for the rules of what is kept: everything is */
 };
 
@@ -207,6 +209,12 @@ int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, str
 /** hub_set_network() - from now on, also of connections that are there. Return: 0; no-such-sandbox; -EAGAIN slug
  * "not-running"; -EOPNOTSUPP slug "no-network". */
 int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy *p, struct err *e) MUST_CHECK;
+/** hub_egress() - append the rules of what is put on its requests; nothing where it has none. Return: 0;
+ * no-such-sandbox. */
+int hub_egress(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
+/** hub_set_egress() - others in their place, from the next request on; empty: none. Return: 0; no-such-sandbox;
+ * not-running; no-broker; -EINVAL "bad-rules". */
+int hub_set_egress(struct hub *hub, const char *id_or_name, struct span text, struct err *e) MUST_CHECK;
 /** hub_keep() - append the rules of what is kept of it, its template's first. Return: 0; no-such-sandbox. */
 int hub_keep(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e) MUST_CHECK;
 

@@ -104,6 +104,7 @@ void life_bury(struct sandbox *s)
 	hub_set_state(s, SANDBOX_FAILED,
 		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
 			    : "the agent ended unexpectedly (killed)");
+	egress_forget(s);
 	ws_commands_end(s->ws);
 	(void)!record_save(s, NULL);
 	ws_refuse_changes(s->ws, false);
@@ -344,6 +345,7 @@ int life_start(struct sandbox *s, struct err *e)
 		return 0;
 	}
 	hub_set_state(s, SANDBOX_CREATING, "");
+	egress_forget(s);
 	ws_stop(ws);
 	if (c->kind->end(&hub->box_env, s->info.id, PRIV_DISK_NONE, NULL) < 0)
 		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
@@ -418,6 +420,7 @@ int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *
 		err_wrap(&lost, "%s, not all of the workspace could be kept", why);
 	}
 	hub_set_state(s, r < 0 ? SANDBOX_FAILED : SANDBOX_STOPPED, r < 0 ? lost.text : why);
+	egress_forget(s);
 	ws_commands_end(s->ws);
 	if (record_save(s, &other) < 0)
 		log_error("sandbox", "its state was not written", "id=%s why=%s", s->info.id, other.text);

@@ -18,7 +18,7 @@ struct hub_moment {
 	struct store_hold *hold;
 	char layer[2 * DIGEST_LEN + 1]; /* "": none */
 	struct hub_info info;
-	char *meta, *door, *keep;
+	char *meta, *door, *keep, *egress;
 	bool has_network;
 	struct policy network;
 	struct priv_volume volumes[PRIV_VOLUMES_MAX];
@@ -34,6 +34,7 @@ static void note(struct hub_moment *m, struct sandbox *s)
 	m->has_network = s->has_network;
 	if (s->has_network)
 		policy_copy(&m->network, &s->network);
+	m->egress = must_strdup(s->egress);
 	lock_drop(&m->hub->lock);
 	m->meta = must_strdup(s->meta);
 	m->door = must_strdup(s->door);
@@ -79,6 +80,7 @@ void hub_moment_free(struct hub_moment **slot)
 	str_free(&m->meta);
 	str_free(&m->door);
 	str_free(&m->keep);
+	str_free(&m->egress);
 	free(m);
 }
 
@@ -103,6 +105,7 @@ int moment_begin(const struct hub_moment *m, struct sandbox *s, struct hub_creat
 	with->pids = m->info.pids;
 	with->on_timeout = m->info.on_timeout;
 	with->secrets = m->info.secrets[0] ? m->info.secrets : NULL;
+	with->egress = span_str(m->egress);
 	with->network = m->has_network ? &m->network : NULL;
 	with->meta = span_str(m->meta);
 	with->door = span_str(m->door);

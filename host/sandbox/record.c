@@ -25,8 +25,10 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
 	else if (i.state == SANDBOX_CREATING && i.stopped_ns)
 		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
-	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX + POLICY_TEXT_MAX);
+	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX + HUB_EGRESS_MAX + POLICY_TEXT_MAX);
 	network_record(s, &b);
+	if (s->egress && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "egress %s\n", s->egress);
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
 	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
@@ -138,6 +140,10 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "door")) {
 		str_free(&s->door);
 		s->door = must_strdup(v);
+	} else if (str_eq(key, "egress")) {
+		str_free(&s->egress);
+		s->egress = must_strdup(v);
+		i->has_egress = true;
 	} else if (str_eq(key, "secrets")) {
 		snprintf(i->secrets, sizeof(i->secrets), "%s", v);
 	} else if (str_eq(key, "stopped")) {
@@ -269,7 +275,7 @@ static void rewrite(const char *text, struct buf *to)
 		len = strcspn(text, "\n");
 		if (str_starts(text, "token ") || str_starts(text, "door ") || str_starts(text, "rest ") ||
 		    str_starts(text, "pid ") || str_starts(text, "range ") || str_starts(text, "cold ") ||
-		    str_starts(text, "volume "))
+		    str_starts(text, "volume ") || str_starts(text, "egress "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
 			continue;

@@ -68,6 +68,7 @@ static void load_one(struct hub *hub, const char *id)
 			 "id=%s result=%d", id, r);
 		str_free(&s->meta);
 		str_free(&s->door);
+		str_free(&s->egress);
 		policy_fini(&s->network);
 		store_hold_free(&s->hold_from);
 		free(s);

@@ -30,6 +30,7 @@ struct sandbox {
 	bool has_network; /* const while it runs */
 	struct policy network; /* guarded by hub.lock */
 	char *keep; /* rules, while it is made; may be NULL */
+	char *egress; /* guarded by hub.lock; NULL: none */
 	char *meta, *door; /* const once it is in the table; may be NULL */
 	struct digest from; /* the tree whose files it begins with, while it is made */
 	struct store_hold *hold_from; /* on that; owned */
@@ -282,6 +283,17 @@ int broker_check(struct hub *hub, const struct hub_info *i, const char *name, st
 int broker_offer(struct sandbox *s, struct err *e) MUST_CHECK;
 void broker_offer_again(struct sandbox *s);
 void broker_refresh(struct hub *hub, const struct hub_info *i, struct ws *ws);
+
+/* The same when it has other rules. */
+int broker_offer_others(struct sandbox *s, struct err *e) MUST_CHECK;
+
+/* egress.c */
+/* As asked for, while it is made. */
+int egress_begin(struct sandbox *s, struct span asked, struct err *e) MUST_CHECK;
+/* The broker knows what it has. */
+int egress_tell(struct hub *hub, const char *id, struct err *e) MUST_CHECK;
+/* It has ended. */
+void egress_forget(struct sandbox *s);
 
 /* pause.c */
 /* From pausing to paused, or back to running. @cold: without its memory. */

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define PREFIX "key."
 #define NOBODY "socket"
 
 static const char *owner_of(const char *who)
@@ -22,7 +21,7 @@ static const char *owner_of(const char *who)
 /* "key.ID." and its length. */
 static size_t begin_of(const char *owner, char to[SEAL_NAME_MAX + 1])
 {
-	return (size_t)snprintf(to, SEAL_NAME_MAX + 1, PREFIX "%.32s.", owner_of(owner));
+	return (size_t)snprintf(to, SEAL_NAME_MAX + 1, SEAL_OWN_NAME, owner_of(owner), "");
 }
 
 static bool is_word(const char *s)
@@ -44,7 +43,7 @@ int secrets_own_name(const char *owner, const char *word, char to[SEAL_NAME_MAX 
 
 const char *secrets_own_word(const char *name)
 {
-	const char *dot = str_starts(name, PREFIX) ? strchr(name + strlen(PREFIX), '.') : NULL;
+	const char *dot = str_starts(name, SEAL_OWN_PREFIX) ? strchr(name + strlen(SEAL_OWN_PREFIX), '.') : NULL;
 
 	return dot && dot[1] ? dot + 1 : NULL;
 }

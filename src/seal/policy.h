@@ -56,6 +56,10 @@ bool seal_policy_any_host(const struct seal_policy *p);
 /** seal_policy_copy() - @to is as empty as after seal_policy_fini(). */
 void seal_policy_copy(struct seal_policy *to, const struct seal_policy *from);
 
+/* What a secret is called that a key of the API made for itself: of the key's id and the key's own word. */
+#define SEAL_OWN_PREFIX "key."
+#define SEAL_OWN_NAME SEAL_OWN_PREFIX "%.32s.%.64s"
+
 /** seal_name_ok() - a secret's name: a letter or '_', then letters, digits, '_', '-', '.'. */
 bool seal_name_ok(const char *name);
 /** seal_delivery_word() / seal_delivery_of() - "broker", "file", "env"; 0 for no such word. */

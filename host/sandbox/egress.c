@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rules of what is put on a sandbox's requests (host/broker/rules.h). They are a line of its record; the broker is told
+ * them when the sandbox begins to run, goes on, or has others, and forgets them with its end.
+ */
+#include "host/sandbox/state.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "host/broker/client.h"
+
+#include <errno.h>
+
+static char *copy_of(struct hub *hub, const char *id)
+{
+	struct sandbox *s;
+	char *text;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, id);
+	text = s ? must_strdup(s->egress) : NULL;
+	lock_drop(&hub->lock);
+	return text;
+}
+
+int egress_begin(struct sandbox *s, struct span asked, struct err *e)
+{
+	if (!asked.len)
+		return 0;
+	if (asked.len > HUB_EGRESS_MAX || memchr(asked.p, '\n', asked.len))
+		return err_set(e, -E2BIG, "limit", "rules of a sandbox: at most %d bytes", (int)HUB_EGRESS_MAX);
+	if (!s->hub->conf.broker)
+		return err_set(e, -EOPNOTSUPP, "no-broker", "this daemon has no broker, which rules are for");
+	s->egress = span_dup(asked);
+	s->info.has_egress = true;
+	return 0;
+}
+
+int egress_tell(struct hub *hub, const char *id, struct err *e)
+{
+	AUTO(str_free) char *text = copy_of(hub, id);
+
+	return hub->conf.broker ? broker_rules(hub->conf.broker, id, span_str(text), e) : 0;
+}
+
+void egress_forget(struct sandbox *s)
+{
+	struct err e = ERR_NULL;
+	char *old;
+
+	lock_take(&s->hub->lock);
+	old = take(&s->egress);
+	s->info.has_egress = false;
+	lock_drop(&s->hub->lock);
+	if (old && egress_tell(s->hub, s->info.id, &e) < 0)
+		log_warn("sandbox", "the broker still has its rules", "id=%s why=%s", s->info.id, e.text);
+	free(old);
+}
+
+int hub_egress(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
+{
+	struct sandbox *s;
+
+	lock_take(&hub->lock);
+	s = hub_get(hub, id_or_name);
+	if (s && s->egress)
+		buf_append(to, s->egress, strlen(s->egress));
+	lock_drop(&hub->lock);
+	return s ? 0 : err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+}
+
+/* It is held meanwhile, so that two changes come one after the other everywhere. */
+int hub_set_egress(struct hub *hub, const char *id_or_name, struct span text, struct err *e)
+{
+	struct sandbox now = { .hub = hub };
+	struct sandbox *s;
+	char *old = NULL;
+	int r = egress_begin(&now, text, e);
+
+	if (r == 0)
+		r = past_hold(hub, id_or_name, &s, e);
+	if (r < 0) {
+		str_free(&now.egress);
+		return r;
+	}
+	if (s->info.state >= SANDBOX_STOPPING) {
+		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
+	} else if (!str_eq(s->egress, now.egress)) {
+		lock_take(&hub->lock);
+		old = s->egress;
+		s->egress = take(&now.egress);
+		s->info.has_egress = s->egress != NULL;
+		lock_drop(&hub->lock);
+		r = egress_tell(hub, s->info.id, e);
+		if (r == 0)
+			r = record_save(s, e);
+		if (r == 0 && s->info.state == SANDBOX_RUNNING)
+			r = broker_offer_others(s, e);
+	}
+	past_release(s);
+	free(old);
+	str_free(&now.egress);
+	return r;
+}
