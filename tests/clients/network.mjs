@@ -42,7 +42,7 @@ try {
     await reaches(s, 'www.example.test', '93.184.216.34')
     await not(s, 'example.test:80')
     await not(s, '93.184.216.35')
-    await assert.rejects(make({ network: { rules: { 'example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /not have this yet/)
+    await assert.rejects(make({ network: { rules: { '*.example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /patterns/)
   }
   console.log(`${process.argv[2]} ok${s.updateNetwork ? '' : ' (no updateNetwork)'}`)
 } finally {

@@ -48,6 +48,9 @@ status, text = ask("POST", "/v1/sandboxes", owner, {"template": "mini", "name": 
 assert status == 201, text
 named = json.loads(text)["id"]
 assert ask("POST", f"/v1/sandboxes/{named}/kill", owner, {})[0] == 200 # a stopped one
+status, text = ask("POST", "/secrets", owner, {"name": "owners-secret", "value": "owners-value", "metadata": {"a": "owners-meta"}})
+assert status == 201, text
+secret = json.loads(text)["secretID"]
 status, text = ask("POST", "/v2/sandboxes", stranger, {"templateID": "mini"})
 assert status == 201, text
 mine = json.loads(text)
@@ -57,16 +60,16 @@ def state():
     i = json.loads(text)
     names = exec("sh", "-c", "cd /workspace; find . | sort; cat words")
     procs = exec("sh", "-c", "ps 2>/dev/null | grep -c '[s]leep 300'; true")
-    return {k: i[k] for k in ("state", "ends_ns", "key")}, names, procs, sorted(x["name"] for x in json.loads(ask("GET", V + "/snapshots", owner)[1])), ask("GET", V + "/network", owner)
+    return {k: i[k] for k in ("state", "ends_ns", "key")}, names, procs, sorted(x["name"] for x in json.loads(ask("GET", V + "/snapshots", owner)[1])), ask("GET", V + "/network", owner), ask("GET", "/secrets", owner)
 before = state()
-secrets = (id.encode(), named.encode(), b"owners-words", b"owners-mark", b"owners-name", token.encode())
+secrets = (id.encode(), named.encode(), b"owners-words", b"owners-mark", b"owners-name", token.encode(), b"owners-value", b"owners-meta", secret.encode(), b"owners-secret")
 queries = {"path": "words", "from": id, "to": named, "port": "8000", "socket": "/tmp/x", "name": "user.x", "at": "kept", "sandbox_ids": id, "since": "0", "by": "hour"}
 bodies = {"argv": ["touch", "/workspace/strange"], "path": "/workspace/words", "signal": 9, "name": "strange", "from": id, "template": "mini", "timeout_ms": 1000, "timeout": 1,
-          "count": 1, "snapshot": "kept", "templateID": id + ":kept", "metadata": {}, "user": "", "process": {"cmd": "true"}, "grace_ms": 0, "allow": ["1.1.1.1"]}
+          "count": 1, "snapshot": "kept", "templateID": id + ":kept", "metadata": {}, "user": "", "value": "strangers-value", "process": {"cmd": "true"}, "grace_ms": 0, "allow": ["1.1.1.1"]}
 asked, refused = 0, {}
 for front, method, path, handler, need in routes:
     door = path.startswith(("/process.", "/filesystem.")) or (front == "e2b" and path in ("/health", "/envs", "/metrics", "/files"))
-    for target in (id, id + "@kept", named, "owners-name", id + ":kept"):
+    for target in (id, id + "@kept", named, "owners-name", id + ":kept", *(("owners-secret", secret) if "/secrets" in path else ())):
         if "{}" not in path and target not in (id, id + "@kept"): continue
         at = path.replace("{}", target, 1).replace("{}", "kept") + "?" + "&".join(f"{k}={target if k == 'from' else v}" for k, v in queries.items() if front == "e2b" or k in (
             {"path", "from", "to"} if path in ("/v1/diff",) else {"path", "from"} if path == "/v1/export" else {"path"} if path.endswith(("/files", "/list", "/stat")) else set()))
@@ -84,6 +87,8 @@ for front, method, path, handler, need in routes:
             assert s not in text or s == target.encode() and status in (400, 403, 404, 501) or s == id.encode() and (door or status in (400, 404, 501)), (method, at, status, text[:300])
         if "{}" in path and "/sandboxes/{}" in path or path in ("/v1/diff", "/v1/export") or (door and path != "/health"):
             assert status in (400, 401, 403, 404, 501) and (status != 400 or "/v1/" not in path), (method, at, status, text[:300])
+        if path.startswith("/secrets/"):
+            assert status == 404, (method, at, status, text[:300])
         if need.strip() == "ACCESS_ADMIN" or "OTHERS" in need:
             assert status in (403, 404) or b"not-built" in text or b"does not have this yet" in text, (method, at, status, text[:300])
 assert asked > 300, asked
@@ -97,6 +102,11 @@ for key, sight in ((stranger, False), (owner, False), (sees, True)):
     assert (built in ask("GET", "/v1/templates", key)[1].decode()) == sight, key
     assert sight or ask("POST", "/v1/sandboxes", key, {"template": built})[0] == 404
     assert sight or ask("POST", "/v2/sandboxes", key, {"templateID": built})[0] == 404
+for words in ("owners-secret", f"key.{owner[4:12]}.owners-secret"): # in a rule, and for a sandbox
+    rules = {"x.example": [{"transform": {"headers": {"a": "${e2b.secrets.%s}" % words}}}]}
+    assert ask("POST", "/v2/sandboxes", stranger, {"templateID": "mini", "network": {"rules": rules}})[0] == 400, words
+    assert ask("PUT", f"/sandboxes/{mine['sandboxID']}/network", stranger, {"rules": rules})[0] == 400, words
+    assert ask("POST", "/v1/sandboxes", stranger, {"template": "mini", "secrets": [words]})[0] == 404, words
 after = state()
 assert before == after, (before, after)
 # the same requests by whoever may: so they were requests that could have worked

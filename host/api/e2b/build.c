@@ -195,7 +195,7 @@ static int open_sandbox(struct work *w, const char *disk, const char *root, stru
 	if (what.owner[0])
 		what.owner_max = keys_sandboxes(w->e2b->keys, what.owner);
 	if (r == 0)
-		r = e2b_read_network(w->e2b, nothing, NULL, &network, e);
+		r = e2b_read_network(w->e2b, nothing, NULL, &network, NULL, e);
 	what.network = &network;
 	if (r == 0)
 		r = hub_create(w->e2b->hub, &what, &info, e);

@@ -128,10 +128,20 @@ const char *e2b_sandbox(struct http_req *req);
  * the heap. */
 char *e2b_user(struct e2b *e2b, struct http_req *req);
 
-/* network.c: what a sandbox may reach, of a body and its member with the lists; policy_fini(@ret). Its members. */
+/* network.c: what a sandbox may reach, of a body and its member with the lists; policy_fini(@ret). @egress NULL: no
+ * rules are wanted. Its members. */
 struct policy;
+struct e2b_egress {
+	const char *owner, *given; /* whose it is, and names of secrets that it was made with */
+	struct buf text; /* of the rules, at most HUB_EGRESS_MAX */
+};
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
-		     struct err *e) MUST_CHECK;
+		     struct e2b_egress *egress, struct err *e) MUST_CHECK;
+/* rules.c: its rules alone, of the member of that name; as a member of the network; a line for each. */
+int e2b_read_rules(struct e2b *e2b, const struct json *rules, const struct policy *p, struct e2b_egress *egress,
+		   struct err *e) MUST_CHECK;
+void e2b_put_rules(struct e2b *e2b, struct json_writer *w, const char *id);
+void e2b_tell_rules(struct e2b *e2b, const char *id, void (*fn)(void *ctx, const char *line), void *ctx);
 void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
 
 /* What whoever makes one is told: sandboxes.c. How long it is to live: of a body that may leave it out. */

@@ -19,7 +19,7 @@ enum { LIMIT = 1000, ROWS_MAX = 100000, LINE_MAX = 4096 };
 
 struct entry {
 	int64_t ns;
-	bool is_error;
+	bool is_error, is_note;
 	char *message, *command;
 	int64_t code; /* -1: none */
 };
@@ -80,18 +80,34 @@ static bool is_wanted(const struct entry *one, const struct wish *wish)
 	       (!wish->search || strstr(one->message, wish->search) || strstr(one->command, wish->search));
 }
 
+struct notes {
+	entries *all;
+	int64_t ns;
+};
+
+static void add_note(void *ctx, const char *line)
+{
+	struct notes *n = ctx;
+	struct entry one = { .ns = n->ns, .is_note = true, .code = -1, .command = must_strdup("") };
+
+	one.message = must_strdup(line);
+	vec_push(n->all, one);
+}
+
 /* The first that are wanted, from the oldest on or from the newest back. */
-static int collect(struct ws *ws, const struct wish *wish, entries *ret)
+static int collect(struct e2b *e2b, const struct hub_info *info, struct ws *ws, const struct wish *wish, entries *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct journal_row row = { .seq = 0 };
 	uint64_t seq, last;
 	entries all = { 0 };
+	struct notes notes = { &all, info->created_ns };
 	size_t i;
 	int r = txn_read(ws_db(ws), &t, NULL);
 
 	if (r < 0)
 		return r;
+	e2b_tell_rules(e2b, info->id, add_note, &notes); /* what would be looked for where it is not */
 	last = journal_last(t);
 	seq = last > ROWS_MAX ? last - ROWS_MAX : 0;
 	while (journal_next(t, seq, &row) == 0) {
@@ -146,7 +162,7 @@ static void put_line(struct json_writer *w, const struct entry *one)
 	line = (struct json_writer){ .b = &b };
 	jw_open(&line, '{');
 	jw_kstr(&line, "level", one->is_error ? "error" : "info");
-	jw_kstr(&line, "logger", "process");
+	jw_kstr(&line, "logger", one->is_note ? "network" : "process");
 	jw_kstr(&line, "message", one->message);
 	put_fields(&line, one);
 	jw_close(&line, '}');
@@ -194,7 +210,7 @@ int e2b_logs(void *ctx, struct http_req *req, struct http_res *res, struct err *
 		return r;
 	*(wish.backward ? &wish.to_ns : &wish.from_ns) = (int64_t)(ms * CLOCK_MS);
 	wish.limit = MIN(wish.limit, (uint64_t)LIMIT);
-	r = collect(ws, &wish, &found);
+	r = collect(e2b, &i, ws, &wish, &found);
 	if (r < 0)
 		return err_sys(e, r, "reading the log");
 	jw_open(&w, '{');

@@ -12,9 +12,15 @@
 
 #define EVERYTHING "0.0.0.0/0"
 
-static int read_lists(struct e2b *e2b, const struct json *allow, const struct json *deny, struct policy *p,
-		      struct err *e)
+/* Whoever names hosts in rules allows these in the same breath, also where all is allowed. */
+static bool is_ruled(const struct json *rules, const char *name)
 {
+	return json_get(rules, name) != NULL;
+}
+
+static int read_lists(struct e2b *e2b, const struct json *network, struct policy *p, struct err *e)
+{
+	const struct json *allow = json_get(network, "allowOut"), *deny = json_get(network, "denyOut");
 	struct priv_prefix prefix;
 	size_t i;
 	int r = 0;
@@ -33,6 +39,8 @@ static int read_lists(struct e2b *e2b, const struct json *allow, const struct js
 
 		if (!one)
 			r = err_set(e, -EINVAL, "bad-network", "allowOut must be a list of texts");
+		else if (policy_prefix(one, &prefix) < 0 && p->internet && is_ruled(json_get(network, "rules"), one))
+			continue;
 		else if (policy_prefix(one, &prefix) < 0 && p->internet)
 			r = err_set(e, -EINVAL, "bad-network",
 				    "allowOut: domains (\"%.80s\") need denyOut to contain " EVERYTHING, one);
@@ -45,7 +53,7 @@ static int read_lists(struct e2b *e2b, const struct json *allow, const struct js
 }
 
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
-		     struct err *e)
+		     struct e2b_egress *egress, struct err *e)
 {
 	struct policy p = { .internet = json_get_bool(j, "allow_internet_access", true) };
 	int r;
@@ -56,12 +64,12 @@ int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *n
 			e, -EINVAL, "not-built",
 			"berth does not have this yet: allowPublicTraffic, maskRequestHost and httpsPorts of the "
 			"network (docs/e2b.md)");
-	if (!json_is_empty(json_get(network, "rules")) || !json_is_empty(json_get(network, "egressProxy")))
-		return err_set(
-			e, -EINVAL, "not-built",
-			"berth does not have this yet: network rules that change requests, and a proxy for all of "
-			"them (docs/e2b.md)");
-	r = read_lists(e2b, json_get(network, "allowOut"), json_get(network, "denyOut"), &p, e);
+	if (!json_is_empty(json_get(network, "egressProxy")))
+		return err_set(e, -EINVAL, "not-built",
+			       "berth does not have this yet: egressProxy, a proxy for all requests (docs/e2b.md)");
+	r = read_lists(e2b, network, &p, e);
+	if (r == 0 && egress)
+		r = e2b_read_rules(e2b, json_get(network, "rules"), &p, egress, e);
 	/* Their older clients always ask for the internet: where there is none, that is no reason to make nothing. */
 	if (r == 0 && !network_has(e2b->network) && !p.allow.n_names && !p.allow.n_prefixes)
 		p.internet = false;
@@ -96,6 +104,7 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id)
 		jw_str(w, span_str(EVERYTHING));
 	policy_each(&p.deny, put_entry, w);
 	jw_close(w, ']');
+	e2b_put_rules(e2b, w, id);
 	jw_close(w, '}');
 	policy_fini(&p);
 }
@@ -105,16 +114,23 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 {
 	struct e2b *e2b = ctx;
 	AUTO(json_free) struct json *j = NULL;
+	struct e2b_egress egress = { .owner = "" };
 	struct policy p = POLICY_NULL;
 	struct hub_info i;
 	int r = e2b_body(req, &j, e);
 
+	buf_init(&egress.text, HUB_EGRESS_MAX);
 	if (r == 0)
 		r = e2b_find(e2b, req, &i, e);
+	egress.owner = i.owner;
+	egress.given = i.secrets;
 	if (r == 0)
-		r = e2b_read_network(e2b, j, j, &p, e);
+		r = e2b_read_network(e2b, j, j, &p, &egress, e);
 	if (r == 0)
 		r = hub_set_network(e2b->hub, i.id, &p, e);
+	if (r == 0)
+		r = hub_set_egress(e2b->hub, i.id, buf_span(&egress.text), e);
+	buf_fini(&egress.text);
 	policy_fini(&p);
 	if (r == 0)
 		res->status = 204;

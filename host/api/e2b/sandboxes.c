@@ -145,6 +145,7 @@ struct making {
 	struct template_use use;
 	struct step_state state; /* of its template, with the variables that were asked for */
 	struct buf meta, door;
+	struct e2b_egress egress;
 	struct policy network;
 	struct hub_create what;
 	struct volume_mounts volumes;
@@ -155,6 +156,7 @@ static void making_free(struct making *m)
 {
 	buf_fini(&m->meta);
 	buf_fini(&m->door);
+	buf_fini(&m->egress.text);
 	buf_fini(&m->mounts);
 	volumes_let_go(m->e2b, &m->volumes);
 	policy_fini(&m->network);
@@ -243,13 +245,14 @@ static int read_request(struct making *m, struct err *e)
 	if (r == 0)
 		r = remember(m, e);
 	if (r == 0)
-		r = e2b_read_network(e2b, j, json_get(j, "network"), &m->network, e);
+		r = e2b_read_network(e2b, j, json_get(j, "network"), &m->network, &m->egress, e);
 	m->what.on_timeout = !json_get_bool(j, "autoPause", false)    ? HUB_TIMEOUT_KILL
 			     : json_get_bool(j, "autoPauseMemory", true) ? HUB_TIMEOUT_PAUSE
 									 : HUB_TIMEOUT_REST;
 	m->what.meta = buf_span(&m->meta);
 	m->what.door = buf_span(&m->door);
 	m->what.network = &m->network;
+	m->what.egress = buf_span(&m->egress.text);
 	snprintf(m->what.owner, sizeof(m->what.owner), "%s", http_who(m->req)->id);
 	if (m->what.owner[0])
 		m->what.owner_max = keys_sandboxes(e2b->keys, m->what.owner);
@@ -297,6 +300,8 @@ int e2b_create(void *ctx, struct http_req *req, struct http_res *res, struct err
 	*m = (struct making){ .e2b = e2b, .req = req, .res = res, .network = POLICY_NULL };
 	buf_init(&m->meta, HUB_META_MAX);
 	buf_init(&m->door, HUB_DOOR_MAX);
+	m->egress = (struct e2b_egress){ .owner = http_who(req)->id, .given = "" };
+	buf_init(&m->egress.text, HUB_EGRESS_MAX);
 	buf_init(&m->mounts, HUB_DOOR_MAX / 2);
 	r = read_request(m, e);
 	if (r == 0 && begin_is_wanted(m->config)) {

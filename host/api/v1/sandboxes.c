@@ -107,7 +107,7 @@ static void put_info(struct json_writer *w, const struct api *api, const struct 
 	jw_kstr(w, "watcher", i->watcher);
 	jw_kstr(w, "agent", i->agent);
 	put_secrets(w, i->secrets);
-	if (is_one && i->secrets[0])
+	if (is_one && (i->secrets[0] || i->has_egress))
 		put_services(w, api, i);
 	put_meta(w, hub, i->id);
 	jw_kstr(w, "fill_why", i->fill_why);
