@@ -332,6 +332,12 @@ static int admit(void *ctx, struct http_req *req, struct http_who *ret, struct e
 	    (i.state != SANDBOX_RUNNING && !(is_asleep(&i) && is_woken(e2b, req, i.id))))
 		return err_set(e, -EPIPE, "sandbox-gone", "The sandbox was not found");
 	snprintf(ret->of, sizeof(ret->of), "%s", i.id);
+	if (port && port != ENVD_PORT) { /* before anything is woken */
+		int r = e2b_admit_traffic(e2b, req, i.id, e);
+
+		if (r < 0)
+			return r;
+	}
 	/* Whatever listens there asks for itself, but for what is ours. */
 	if (port && port != ENVD_PORT && !(port == E2B_INTERPRETER_PORT && str_eq(http_path(req), "/execute")))
 		return 0;
@@ -388,7 +394,7 @@ static void door_error(void *ctx, struct http_req *req, struct http_res *res, co
 	int status;
 
 	(void)ctx;
-	if (str_eq(e->slug, "sandbox-gone") || str_eq(e->slug, "port-closed")) {
+	if (str_eq(e->slug, "sandbox-gone") || str_eq(e->slug, "port-closed") || str_eq(e->slug, "traffic-token")) {
 		char aimed[72];
 
 		port = aim(req, aimed);

@@ -137,12 +137,19 @@ struct e2b_egress {
 };
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
 		     struct e2b_egress *egress, struct err *e) MUST_CHECK;
+/* ingress.c: how its ports are reached: written to what is remembered of it; as members of the network; the token for
+ * them, where one is wanted; may this request go to one? Under which name, NULL: its own; on the heap. */
+int e2b_read_ingress(const struct json *network, struct json_writer *w, struct err *e) MUST_CHECK;
+void e2b_put_ingress(struct json_writer *w, const struct json *memory);
+void e2b_put_traffic(struct e2b *e2b, struct json_writer *w, const char *id);
+int e2b_admit_traffic(struct e2b *e2b, struct http_req *req, const char *id, struct err *e) MUST_CHECK;
+char *e2b_mask_host(struct e2b *e2b, const char *id, uint64_t port);
 /* rules.c: its rules alone, of the member of that name; as a member of the network; a line for each. */
 int e2b_read_rules(struct e2b *e2b, const struct json *rules, const struct policy *p, struct e2b_egress *egress,
 		   struct err *e) MUST_CHECK;
 void e2b_put_rules(struct e2b *e2b, struct json_writer *w, const char *id);
 void e2b_tell_rules(struct e2b *e2b, const char *id, void (*fn)(void *ctx, const char *line), void *ctx);
-void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id);
+void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, const struct json *memory);
 
 /* What whoever makes one is told: sandboxes.c. How long it is to live: of a body that may leave it out. */
 void e2b_put_sandbox(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, const char *template_,

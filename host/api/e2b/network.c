@@ -58,12 +58,6 @@ int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *n
 	struct policy p = { .internet = json_get_bool(j, "allow_internet_access", true) };
 	int r;
 
-	if (!json_get_bool(network, "allowPublicTraffic", true) || json_get_str(network, "maskRequestHost", "")[0] ||
-	    !json_is_empty(json_get(network, "httpsPorts")))
-		return err_set(
-			e, -EINVAL, "not-built",
-			"berth does not have this yet: allowPublicTraffic, maskRequestHost and httpsPorts of the "
-			"network (docs/e2b.md)");
 	if (!json_is_empty(json_get(network, "egressProxy")))
 		return err_set(e, -EINVAL, "not-built",
 			       "berth does not have this yet: egressProxy, a proxy for all requests (docs/e2b.md)");
@@ -85,7 +79,7 @@ static void put_entry(void *ctx, const char *entry)
 	jw_str(ctx, span_str(entry));
 }
 
-void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id)
+void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, const struct json *memory)
 {
 	struct policy p = POLICY_NULL;
 
@@ -105,6 +99,7 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id)
 	policy_each(&p.deny, put_entry, w);
 	jw_close(w, ']');
 	e2b_put_rules(e2b, w, id);
+	e2b_put_ingress(w, memory);
 	jw_close(w, '}');
 	policy_fini(&p);
 }
@@ -120,6 +115,10 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 	int r = e2b_body(req, &j, e);
 
 	buf_init(&egress.text, HUB_EGRESS_MAX);
+	if (r == 0 &&
+	    (json_get(j, "allowPublicTraffic") || json_get(j, "maskRequestHost") || json_get(j, "httpsPorts")))
+		r = err_set(e, -EINVAL, "bad-network",
+			    "allowPublicTraffic, maskRequestHost and httpsPorts are chosen when a sandbox is made");
 	if (r == 0)
 		r = e2b_find(e2b, req, &i, e);
 	egress.owner = i.owner;

@@ -106,9 +106,15 @@ static int send_all(int fd, const void *p, size_t len, uint64_t *until)
 
 /* --- the request -------------------------------------------------------------------------------------------------- */
 
+struct sending {
+	struct buf head;
+	char *host; /* in the place of the one that was asked for; NULL: that one */
+};
+
 /* What concerns this hop alone, or is ours. */
 static int put_header(void *ctx, const char *name, const char *value)
 {
+	struct sending *s = ctx;
 	static const char *const ours[] = { "Connection",	"Keep-Alive",	    "Proxy-Connection", "TE",
 					    "Trailer",		"Transfer-Encoding", "Content-Length",	"Upgrade",
 					    "E2b-Sandbox-Id",	"E2b-Sandbox-Port", "X-Access-Token",	"X-API-Key",
@@ -119,32 +125,34 @@ static int put_header(void *ctx, const char *name, const char *value)
 	for (i = 0; i < ARRAY_LEN(ours); i++)
 		if (strcasecmp(name, ours[i]) == 0)
 			return 0;
-	return buf_printf(ctx, "%s: %s\r\n", name, value);
+	return buf_printf(&s->head, "%s: %s\r\n", name, s->host && strcasecmp(name, "Host") == 0 ? s->host : value);
 }
 
-static int send_request(struct http_req *req, int to, bool upgrades, struct err *e)
+static int send_request(struct e2b *e2b, struct http_req *req, int to, bool upgrades, struct err *e)
 {
 	uint64_t size, until = clock_after_ms(SEND_MS);
 	int fd, r;
 	struct span body = http_body(req, &fd, &size);
 	const char *upgrade = http_header(req, "Upgrade"), *query = http_raw_query(req);
-	struct buf b;
+	struct sending s = { .host = e2b_mask_host(e2b, e2b_sandbox(req), e2b_port(req)) };
+	struct buf *b = &s.head;
 	char piece[8192];
 	ssize_t n;
 
-	buf_init(&b, HEAD_MAX);
-	buf_printf(&b, "%s %s%s%s HTTP/1.%d\r\n", http_method(req), http_path(req), query[0] ? "?" : "", query,
+	buf_init(b, HEAD_MAX);
+	buf_printf(b, "%s %s%s%s HTTP/1.%d\r\n", http_method(req), http_path(req), query[0] ? "?" : "", query,
 		   upgrades);
-	r = http_each_header(req, put_header, &b);
+	r = http_each_header(req, put_header, &s);
 	if (upgrades)
-		buf_printf(&b, "Connection: Upgrade\r\nUpgrade: %s\r\n", upgrade);
+		buf_printf(b, "Connection: Upgrade\r\nUpgrade: %s\r\n", upgrade);
 	else
-		buf_printf(&b, "Connection: close\r\n");
+		buf_printf(b, "Connection: close\r\n");
 	if (size || str_eq(http_method(req), "POST") || str_eq(http_method(req), "PUT"))
-		buf_printf(&b, "Content-Length: %llu\r\n", (unsigned long long)size);
-	buf_append(&b, "\r\n", 2);
-	r = b.failed ? -E2BIG : r < 0 ? r : send_all(to, buf_span(&b).p, buf_len(&b), &until);
-	buf_fini(&b);
+		buf_printf(b, "Content-Length: %llu\r\n", (unsigned long long)size);
+	buf_append(b, "\r\n", 2);
+	r = b->failed ? -E2BIG : r < 0 ? r : send_all(to, buf_span(b).p, buf_len(b), &until);
+	buf_fini(b);
+	str_free(&s.host);
 	if (r == 0 && fd < 0)
 		r = send_all(to, body.p, body.len, &until);
 	while (r == 0 && fd >= 0 && (n = read(fd, piece, sizeof(piece))) != 0)
@@ -526,7 +534,7 @@ int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	int r = open_port(e2b, e2b_sandbox(req), e2b_port(req), &fd, e);
 
 	if (r == 0)
-		r = send_request(req, fd, http_header(req, "Upgrade") != NULL, e);
+		r = send_request(e2b, req, fd, http_header(req, "Upgrade") != NULL, e);
 	if (r < 0)
 		return r;
 	w = NEW(struct waiting);

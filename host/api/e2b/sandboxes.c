@@ -31,6 +31,7 @@ void e2b_put_sandbox(struct e2b *e2b, struct json_writer *w, const struct hub_in
 	jw_kstr(w, "envdVersion", E2B_VERSION);
 	if (e2b_token(e2b, i->id, token, NULL) == 0)
 		jw_kstr(w, "envdAccessToken", token);
+	e2b_put_traffic(e2b, w, i->id);
 	if (e2b->domain[0])
 		jw_kstr(w, "domain", e2b->domain);
 	jw_close(w, '}');
@@ -209,6 +210,8 @@ static int remember(struct making *m, struct err *e)
 	jw_raw(&w, buf_span(&m->mounts));
 	jw_key(&w, "autoResume");
 	jw_bool(&w, json_get_bool(json_get(m->body, "autoResume"), "enabled", false));
+	if (e2b_read_ingress(json_get(m->body, "network"), &w, e) < 0)
+		return e->code;
 	jw_close(&w, '}');
 	return m->door.failed ? err_set(e, -E2BIG, "limit", "envVars are too long") : 0;
 }
@@ -362,7 +365,7 @@ static void put_details(struct e2b *e2b, struct json_writer *w, const struct hub
 	if (all) {
 		if (e2b_token(e2b, i->id, token, NULL) == 0)
 			jw_kstr(w, "envdAccessToken", token);
-		e2b_put_network(e2b, w, i->id);
+		e2b_put_network(e2b, w, i->id, memory);
 		jw_key(w, "lifecycle");
 		jw_open(w, '{');
 		jw_key(w, "autoResume");
