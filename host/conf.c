@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+enum { POOL_MAX = 256, POOL_NAME_MAX = 64 };
 enum kind { KIND_TEXT, KIND_PATH, KIND_WORD, KIND_NUMBER, KIND_SIZE, KIND_TIME };
 
 struct option {
@@ -199,6 +200,27 @@ static const struct option *find(const char *section, const char *key)
 	return NULL;
 }
 
+/* [pool] NAME = n; the last word about a name counts. */
+static int put_pool(struct conf *c, const char *name, const char *value, struct err *e)
+{
+	uint64_t n;
+	unsigned i;
+
+	if (!str_is_id(name, POOL_NAME_MAX))
+		return err_set(e, -EINVAL, "bad-config", "pool.%.64s: the name of a template is wanted", name);
+	if (num_u64(value, POOL_MAX, &n) < 0)
+		return err_set(e, -EINVAL, "bad-config", "pool.%s: \"%.60s\" is not right: a number from 0 to %d", name,
+			       value, POOL_MAX);
+	for (i = 0; i < c->n_pools && !str_eq(c->pools[i].template_, name);)
+		i++;
+	if (i == CONF_POOLS_MAX)
+		return err_set(e, -EINVAL, "bad-config", "[pool] has at most %d templates", CONF_POOLS_MAX);
+	snprintf(c->pools[i].template_, sizeof(c->pools[i].template_), "%s", name);
+	c->pools[i].want = (unsigned)n;
+	c->n_pools = MAX(c->n_pools, i + 1);
+	return 0;
+}
+
 static int set(struct conf *c, const char *section, const char *key, const char *value, struct err *e)
 {
 	const struct option *o = find(section, key);
@@ -207,6 +229,8 @@ static int set(struct conf *c, const char *section, const char *key, const char 
 
 	if (o)
 		return put(c, o, value, e);
+	if (str_eq(section, "pool"))
+		return put_pool(c, key, value, e);
 	for (i = 0; i < ARRAY_LEN(options) && used < sizeof(known); i++)
 		if (str_eq(options[i].section, section))
 			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", used ? ", " : "",
@@ -214,7 +238,7 @@ static int set(struct conf *c, const char *section, const char *key, const char 
 	if (used)
 		return err_set(e, -EINVAL, "bad-config", "[%s] has no key %.40s; it has %s", section, key, known);
 	return err_set(e, -EINVAL, "bad-config",
-		       "no section [%.40s]; there are daemon, mount, sandbox, network, api, store", section);
+		       "no section [%.40s]; there are daemon, mount, sandbox, pool, network, api, store", section);
 }
 
 void conf_default(struct conf *c)

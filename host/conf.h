@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONF_TEXT_MAX = 256 };
+enum { CONF_TEXT_MAX = 256, CONF_POOLS_MAX = 16 };
 
 struct conf {
 	char state_dir[CONF_TEXT_MAX];
@@ -34,6 +34,11 @@ struct conf {
 	uint64_t map_size, disk_low, disk_stop;
 	char net_mode[CONF_TEXT_MAX], net_internet[CONF_TEXT_MAX], net_private[CONF_TEXT_MAX], net_dns[CONF_TEXT_MAX];
 	uint64_t net_ready;
+	struct {
+		char template_[65]; /* str_is_id */
+		unsigned want;
+	} pools[CONF_POOLS_MAX]; /* of section [pool], whose keys are names of templates */
+	unsigned n_pools;
 	uint64_t gc_interval, keep_stopped, keep_stopped_count;
 };
 

@@ -60,6 +60,7 @@ struct berthd {
 	struct fs *fs;
 	struct network *network;
 	struct hub *hub;
+	struct hub_pool pools[CONF_POOLS_MAX];
 	struct api front;
 	struct e2b e2b;
 	struct facts facts;
@@ -421,6 +422,8 @@ static void bring_up(void *ctx)
 		.bases_max = (unsigned)c->bases,
 		.bases_max_b = c->bases_size,
 		.layers_max_b = c->layers_size,
+		.pools = b->pools,
+		.n_pools = c->n_pools,
 		.sandboxes_max = (unsigned)c->sandboxes,
 		.memory_b = c->memory,
 		.memory_max_b = c->memory_max,
@@ -442,7 +445,14 @@ static void bring_up(void *ctx)
 		.broker = b->vault.broker,
 	};
 	struct err e = ERR_NULL;
-	int r = hub_new(&conf, &b->hub, &e);
+	unsigned i;
+	int r;
+
+	for (i = 0; i < c->n_pools; i++) {
+		memcpy(b->pools[i].template_, c->pools[i].template_, sizeof(b->pools[i].template_));
+		b->pools[i].want = c->pools[i].want;
+	}
+	r = hub_new(&conf, &b->hub, &e);
 
 	if (r == 0)
 		r = front_up(b, &e);

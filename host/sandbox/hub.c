@@ -159,20 +159,24 @@ int hub_claim_range(struct hub *hub, struct sandbox *s, struct err *e)
 	return r;
 }
 
+int hub_may_claim(struct hub *hub, const struct sandbox *s, unsigned owner_max, struct err *e)
+{
+	if (hub->ending)
+		return err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
+	if (is_taken(hub, s, e))
+		return -EEXIST;
+	if (owner_max && owned(hub, s->info.owner) >= owner_max)
+		return err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
+	return guard_is_low(hub, e) ? -ENOSPC : 0;
+}
+
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e)
 {
-	int r = 0;
+	int r;
 
 	lock_take(&hub->lock);
-	if (hub->ending)
-		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
-	else if (is_taken(hub, s, e))
-		r = -EEXIST;
-	else if (owner_max && owned(hub, s->info.owner) >= owner_max)
-		r = err_set(e, -EUSERS, "key-limit", "this key may have %u sandboxes at a time", owner_max);
-	else if (guard_is_low(hub, e))
-		r = -ENOSPC;
-	else
+	r = hub_may_claim(hub, s, owner_max, e);
+	if (r == 0)
 		r = take_range(hub, s, e);
 	if (r == 0)
 		hub_insert(hub, s);
@@ -206,15 +210,7 @@ void hub_forget(struct hub *hub, struct sandbox *s)
 	hub_drop_range(hub, s);
 	list_remove(&s->node);
 	lock_drop(&hub->lock);
-	ws_unref(&s->ws);
-	str_free(&s->meta);
-	str_free(&s->door);
-	str_free(&s->egress);
-	str_free(&s->keep);
-	policy_fini(&s->network);
-	store_hold_free(&s->hold_from);
-	watch_unref(&s->leaks);
-	free(s);
+	hub_free_sandbox(&s);
 }
 
 /* --- making ------------------------------------------------------------------------------------------------------- */
@@ -297,7 +293,24 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	return 0;
 }
 
-int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e)
+void hub_free_sandbox(struct sandbox **slot)
+{
+	struct sandbox *s = take(slot);
+
+	if (!s)
+		return;
+	ws_unref(&s->ws);
+	str_free(&s->meta);
+	str_free(&s->door);
+	str_free(&s->egress);
+	str_free(&s->keep);
+	policy_fini(&s->network);
+	store_hold_free(&s->hold_from);
+	watch_unref(&s->leaks);
+	free(s);
+}
+
+int hub_new_sandbox(struct hub *hub, const struct hub_create *what, struct sandbox **ret, struct err *e)
 {
 	struct sandbox *s = NEW(struct sandbox);
 	struct hub_create with = *what;
@@ -306,7 +319,7 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 
 	s->hub = hub;
 	s->pidfd = -1;
-	s->jobs = 1; /* this call */
+	s->jobs = 1; /* of who asks */
 	list_init(&s->node);
 	random_bytes(s->token, sizeof(s->token));
 	s->no_wait = what->no_wait && what->from;
@@ -322,30 +335,83 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 		r = layer_set(s, what->root, e);
 	if (r == 0)
 		r = fill(hub, &with, s, e);
-	if (r == 0)
-		r = hub_claim(hub, s, what->owner_max, e);
+	if (r < 0)
+		hub_free_sandbox(&s);
+	else
+		*ret = s;
+	return r;
+}
+
+/* Takes @s. */
+static int begin(struct hub *hub, struct sandbox *s, unsigned owner_max, struct sandbox **ret, struct err *e)
+{
+	int r = hub_claim(hub, s, owner_max, e);
+
+	while (r == -EAGAIN && ahead_give(hub)) {
+		*e = ERR_NULL;
+		r = hub_claim(hub, s, owner_max, e);
+	}
 	if (r < 0) {
-		str_free(&s->meta);
-		str_free(&s->door);
-		str_free(&s->egress);
-		str_free(&s->keep);
-		policy_fini(&s->network);
-		store_hold_free(&s->hold_from);
-		free(s);
+		hub_free_sandbox(&s);
 		return r;
 	}
 	hub_tell(s, "created", "");
-	r = life_start(s, e);
-	if (r < 0) {
+	*ret = s;
+	return life_begin(s, e);
+}
+
+/* What was ready already, and is somebody's from now on. */
+static int go_ahead(struct sandbox *s, struct err *e)
+{
+	int r;
+
+	hub_tell(s, "created", "");
+	r = s->has_network ? network_apply(s->hub->conf.network, s->range, s->info.id, &s->network, e) : 0;
+	if (r < 0)
+		life_undo(s);
+	return r;
+}
+
+/* Return: 1: it was ready; 0; -errno. */
+static int make(struct hub *hub, const struct hub_create *what, struct sandbox **ret, struct err *e)
+{
+	struct sandbox *asked = NULL, *s = NULL;
+	int r = hub_new_sandbox(hub, what, &asked, e);
+	bool ready;
+
+	if (r < 0)
+		return r;
+	r = ahead_take(hub, what, asked, &s, e);
+	ready = s;
+	if (ready || r < 0)
+		hub_free_sandbox(&asked);
+	if (r == 0)
+		r = ready ? go_ahead(s, e) : begin(hub, asked, what->owner_max, &s, e);
+	if (r == 0)
+		r = life_finish(s, e);
+	if (r < 0 && s) {
 		hub_tell(s, "removed", "it could not be started");
 		hub_forget(hub, s);
-		return r;
 	}
+	*ret = s;
+	return r < 0 ? r : ready;
+}
+
+int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e)
+{
+	struct sandbox *s = NULL;
+	int r;
+
+	ahead_others(hub, 1);
+	r = make(hub, what, &s, e);
+	ahead_others(hub, -1);
+	if (r < 0)
+		return r;
 	lock_take(&hub->lock);
 	*ret = s->info;
 	lock_drop(&hub->lock);
 	hub_job_done(s);
-	log_info("sandbox", "created", "id=%s template=%s", ret->id, ret->template_);
+	log_info("sandbox", "created", "id=%s template=%s ready=%d", ret->id, ret->template_, r);
 	return 0;
 }
 

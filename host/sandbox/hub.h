@@ -52,6 +52,18 @@ enum { HUB_BROKERED_MAX = 256, HUB_BROKERED_ALL = 2048 };
 /* What happens to a sandbox when its time is over. REST: it is paused without its memory. */
 enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE, HUB_TIMEOUT_REST };
 
+/* How many started sandboxes of a template are kept ready for who asks for one. */
+struct hub_pool {
+	char template_[PRIV_ID_MAX + 1];
+	unsigned want;
+};
+
+struct hub_pool_state {
+	char template_[PRIV_ID_MAX + 1];
+	unsigned want, ready;
+	uint64_t made, taken, missed; /* missed: of that template, and none was ready or it had to be another */
+};
+
 struct hub_conf {
 	struct store *store;
 	struct loop *loop;
@@ -74,6 +86,8 @@ struct hub_conf {
 	unsigned bases_max;	    /* disks that are kept to begin others with; 0: none */
 	uint64_t bases_max_b;
 	uint64_t layers_max_b; /* what snapshots may keep of what is outside of workspaces */
+	const struct hub_pool *pools; /* borrowed: what is kept ready */
+	size_t n_pools;
 	unsigned sandboxes_max;	    /* running at a time, also the number of id ranges */
 	uint64_t memory_b, workspace_b; /* defaults and limits of a sandbox */
 	uint64_t memory_max_b, workspace_max_b;
@@ -175,6 +189,8 @@ struct hub_info {
  * nothing behind. Return: 0; slugs no-such-template, name-taken, id-taken, too-many-sandboxes, limit, no-crun, …;
  * -errno. */
 int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *ret, struct err *e) MUST_CHECK;
+/** hub_pools() - what is kept ready. @fn may block. */
+void hub_pools(struct hub *hub, void (*fn)(void *ctx, const struct hub_pool_state *s), void *ctx);
 /** hub_find() - by id or by name. Return: 0; -ENOENT slug "no-such-sandbox". */
 int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_find_any() - also one that is still being made, while files are laid out in it. */

@@ -299,7 +299,26 @@ void life_show(struct sandbox *s)
 		log_warn("sandbox", "no link by name", "name=%s errno=%s", s->info.name, err_name(errno));
 }
 
-int life_start(struct sandbox *s, struct err *e)
+void life_undo(struct sandbox *s)
+{
+	struct hub *hub = s->hub;
+	struct ws *ws = s->ws;
+
+	hub_set_state(s, SANDBOX_CREATING, "");
+	egress_forget(s);
+	ws_stop(ws);
+	if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_NONE, NULL) < 0)
+		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
+	fd_close(&s->pidfd);
+	lock_take(&hub->lock);
+	s->ws = NULL;
+	lock_drop(&hub->lock);
+	ws_unref(&ws);
+	if (wsdb_remove(hub->conf.store, s->info.id, NULL) < 0)
+		log_warn("sandbox", "an empty workspace was left behind", "id=%s", s->info.id);
+}
+
+int life_begin(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
 	const struct hub_conf *c = &hub->conf;
@@ -330,33 +349,29 @@ int life_start(struct sandbox *s, struct err *e)
 	if (r == 0)
 		r = life_attach(s, e);
 	s->has_from = s->no_wait;
-	if (r == 0)
-		r = secret_files(s, e);
+	if (r < 0)
+		life_undo(s);
+	return r;
+}
+
+int life_finish(struct sandbox *s, struct err *e)
+{
+	int r = secret_files(s, e);
+
 	if (r == 0)
 		r = broker_offer(s, e);
 	if (r == 0) {
 		hub_set_state(s, SANDBOX_RUNNING, "");
 		r = record_save(s, e);
 	}
-	if (r == 0) {
-		life_show(s);
-		life_watch(s);
-		rest_go_on(s);
-		return 0;
+	if (r < 0) {
+		life_undo(s);
+		return r;
 	}
-	hub_set_state(s, SANDBOX_CREATING, "");
-	egress_forget(s);
-	ws_stop(ws);
-	if (c->kind->end(&hub->box_env, s->info.id, PRIV_DISK_NONE, NULL) < 0)
-		log_error("sandbox", "a failed start was not cleaned up", "id=%s", s->info.id);
-	fd_close(&s->pidfd);
-	lock_take(&hub->lock);
-	s->ws = NULL;
-	lock_drop(&hub->lock);
-	ws_unref(&ws);
-	if (wsdb_remove(c->store, s->info.id, NULL) < 0)
-		log_warn("sandbox", "an empty workspace was left behind", "id=%s", s->info.id);
-	return r;
+	life_show(s);
+	life_watch(s);
+	rest_go_on(s);
+	return 0;
 }
 
 /* --- ending ------------------------------------------------------------------------------------------------------- */

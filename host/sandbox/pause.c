@@ -239,6 +239,10 @@ static int start_again(struct sandbox *s, struct err *e)
 
 	if (r == 0 && !s->has_range)
 		r = hub_claim_range(hub, s, e);
+	while (r == -EAGAIN && !s->has_range && ahead_give(hub)) {
+		*e = ERR_NULL;
+		r = hub_claim_range(hub, s, e);
+	}
 	if (r == 0)
 		r = box_again(s, e);
 	if (r == 0) {

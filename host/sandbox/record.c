@@ -55,6 +55,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		str_hex(s->from.b, DIGEST_LEN, from);
 		buf_printf(&b, "rest %s\n", from);
 	}
+	if (s->is_ready)
+		buf_printf(&b, "ready 1\n");
 	if (i.fill_why[0])
 		buf_printf(&b, "fill-why %s\n", i.fill_why);
 	for (k = 0; k < s->n_volumes && i.state < SANDBOX_STOPPED; k++)
@@ -128,6 +130,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		i->on_timeout = str_eq(v, "pause")  ? HUB_TIMEOUT_PAUSE
 				: str_eq(v, "rest") ? HUB_TIMEOUT_REST
 						    : HUB_TIMEOUT_KILL;
+	} else if (str_eq(key, "ready")) {
+		s->is_ready = true;
 	} else if (str_eq(key, "cold")) {
 		i->is_cold = true;
 	} else if (str_eq(key, "root")) {
@@ -318,6 +322,8 @@ static int restored_one(void *ctx, const char *id)
 	if (meta_get(t, "sandbox", &value) != 0)
 		return txn_commit(&t, job->e);
 	text = span_dup(value); /* the transaction changes what it borrows from */
+	if (strstr(text, "\nready 1\n")) /* it was nobody's, and goes when the daemon starts */
+		return txn_commit(&t, job->e);
 	buf_init(&b, 8192 + HUB_META_MAX);
 	rewrite(text, &b);
 	meta_put(t, "sandbox", buf_span(&b));

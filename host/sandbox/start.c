@@ -50,7 +50,7 @@ static void load_one(struct hub *hub, const char *id)
 	r = ws_open(&wc, id, false, &s->ws, &e);
 	if (r == 0)
 		r = record_load(s->ws, s);
-	is_half = s->has_from && !s->no_wait;
+	is_half = (s->has_from && !s->no_wait) || s->is_ready;
 	if (r != 0 || is_half) {
 		/* Made a moment before the daemon died: nobody was told of it, and there is nothing in it, or not all
 		 * that it was to begin with. */
@@ -246,7 +246,9 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		r = guard_start(hub, e);
 	if (r == 0)
 		r = meter_start(hub, e);
-	return r < 0 ? r : collect_start(hub, e);
+	if (r == 0)
+		r = collect_start(hub, e);
+	return r < 0 ? r : ahead_start(hub, e);
 }
 
 void hub_hurry(struct hub *hub)
@@ -300,6 +302,7 @@ void hub_free(struct hub **slot, bool end)
 	if (!hub)
 		return;
 	hub_hurry(hub);
+	ahead_stop(hub);
 	rest_end(hub);
 	guard_stop(hub);
 	meter_stop(hub);

@@ -37,6 +37,7 @@ struct sandbox {
 	bool has_from; /* read from a record: its files were still being laid out */
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
+	bool is_ready; /* started ahead, nobody's */
 	bool is_again; /* while it is started: with the disks that it had */
 	bool is_layered; /* @root_from is a layer, not a base */
 	struct priv_volume volumes[PRIV_VOLUMES_MAX]; /* const once it is in the table, as the next two */
@@ -92,6 +93,7 @@ struct hub {
 	struct pool *brokered; /* of broker.c */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	VEC(struct layer) layers; /* guarded by hub.lock */
+	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
 	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
@@ -107,6 +109,11 @@ int record_load(struct ws *ws, struct sandbox *s);
 /* table, hub.c; with hub.lock held where it says so */
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
+/* Could it, but for an id range? hub.lock is held. */
+int hub_may_claim(struct hub *hub, const struct sandbox *s, unsigned owner_max, struct err *e) MUST_CHECK;
+/* What is asked for, looked at: not in the table yet. hub_free_sandbox(). */
+int hub_new_sandbox(struct hub *hub, const struct hub_create *what, struct sandbox **ret, struct err *e) MUST_CHECK;
+void hub_free_sandbox(struct sandbox **slot);
 void hub_forget(struct hub *hub, struct sandbox *s);
 /* An id range for one that has none, while it is started again. */
 int hub_claim_range(struct hub *hub, struct sandbox *s, struct err *e) MUST_CHECK;
@@ -154,7 +161,11 @@ int network_adopt(struct sandbox *s, struct err *e);
 void network_record(const struct sandbox *s, struct buf *to); /* hub.lock is held */
 
 /* life.c */
-int life_start(struct sandbox *s, struct err *e);
+/* Its box runs and its agent has told the workspace; then it is told to everybody. A failure leaves nothing. */
+int life_begin(struct sandbox *s, struct err *e) MUST_CHECK;
+int life_finish(struct sandbox *s, struct err *e) MUST_CHECK;
+/* One that was begun, and not finished, goes. */
+void life_undo(struct sandbox *s);
 void life_dial(struct sandbox *s, const char *address); /* an agent that runs: the workspace is live from now on */
 int life_attach(struct sandbox *s, struct err *e);	/* wait for its first scan */
 void life_show(struct sandbox *s);
@@ -245,6 +256,18 @@ int layers_begin(struct sandbox *s, struct txn *t, const char *snapshot, struct 
 
 /* moment.c */
 int moment_begin(const struct hub_moment *m, struct sandbox *s, struct hub_create *with, struct err *e) MUST_CHECK;
+
+/* ahead.c */
+int ahead_start(struct hub *hub, struct err *e) MUST_CHECK;
+void ahead_stop(struct hub *hub);
+/* One that is ready becomes what @s was asked to be, if there is one that can: then life_finish() is all that is left,
+ * and @s can go. Return: 0, with @ret NULL when there is none; as hub_may_claim(). */
+int ahead_take(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct sandbox **ret,
+	       struct err *e) MUST_CHECK;
+/* One goes, so that another may have its id range. Return: whether there was one. */
+bool ahead_give(struct hub *hub);
+void ahead_drop(struct hub *hub, const char *template_); /* all that stand on it */
+void ahead_others(struct hub *hub, int more); /* sandboxes that somebody waits for */
 
 /* collect.c */
 int collect_start(struct hub *hub, struct err *e);

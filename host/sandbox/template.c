@@ -107,6 +107,7 @@ int hub_template_remove(struct hub *hub, const char *name, struct err *e)
 
 	if (!str_is_id(name, PRIV_ID_MAX))
 		return err_set(e, -ENOENT, "no-such-template", "no template is called \"%.64s\"", name);
+	ahead_drop(hub, name);
 	lock_take(&hub->lock);
 	list_each(pos, &hub->list) {
 		struct sandbox *s = list_entry(pos, struct sandbox, node);

@@ -132,6 +132,15 @@ static void put_mount(struct json_writer *w, const struct api *api)
 				: "mount.takeover is 0: the mount ends with the daemon, the next one makes it anew");
 }
 
+static void put_pool(void *ctx, const struct hub_pool_state *s)
+{
+	char words[128];
+
+	snprintf(words, sizeof(words), "%u of %u sandboxes are ready; %llu were taken, %llu times there was none",
+		 s->ready, s->want, (unsigned long long)s->taken, (unsigned long long)s->missed);
+	part(ctx, "pool", s->template_, s->want ? "on" : "off", words);
+}
+
 int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
@@ -157,6 +166,7 @@ int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	put_mount(&w, api);
 	put_network(&w, api);
 	put_backends(&w, api);
+	hub_pools(api->hub, put_pool, &w);
 	jw_close(&w, ']');
 	jw_close(&w, '}');
 	buf_append(&res->body, "\n", 1);

@@ -47,6 +47,32 @@ static int add_sandbox(void *ctx, const struct hub_info *i)
 	return 0;
 }
 
+struct pools {
+	struct buf *b;
+	enum { POOL_READY, POOL_TAKEN, POOL_MISSED } what;
+};
+
+static void put_pool(void *ctx, const struct hub_pool_state *s)
+{
+	static const char *const names[] = { "ready", "ready_taken_total", "ready_missed_total" };
+	const struct pools *p = ctx;
+	unsigned long long n = p->what == POOL_READY   ? s->ready
+			       : p->what == POOL_TAKEN ? s->taken
+						       : s->missed;
+
+	buf_printf(p->b, "berth_%s{template=\"%s\"} %llu\n", names[p->what], s->template_, n);
+}
+
+static void put_pools(struct buf *b, struct hub *hub)
+{
+	head(b, "ready", "gauge", "Sandboxes that are started ahead and nobody's.");
+	hub_pools(hub, put_pool, &(struct pools){ .b = b, .what = POOL_READY });
+	head(b, "ready_taken_total", "counter", "Sandboxes that began with one that was ready.");
+	hub_pools(hub, put_pool, &(struct pools){ .b = b, .what = POOL_TAKEN });
+	head(b, "ready_missed_total", "counter", "Sandboxes of such a template that did not.");
+	hub_pools(hub, put_pool, &(struct pools){ .b = b, .what = POOL_MISSED });
+}
+
 static void put_sandboxes(struct buf *b, struct hub *hub)
 {
 	struct sums s = { .queued_b = 0 };
@@ -186,6 +212,7 @@ int v1_metrics(void *ctx, struct http_req *req, struct http_res *res, struct err
 		return r;
 	res->type = "text/plain; version=0.0.4; charset=utf-8";
 	put_sandboxes(&res->body, api->hub);
+	put_pools(&res->body, api->hub);
 	put_http(&res->body, api->http);
 	put_process(&res->body, api);
 	return 0;

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# [pool]: sandboxes that are started ahead. What takes one, what does not, that nobody sees one before and nothing of one is left;
+# over restarts, deaths, a template that is built anew, and no room.
+. "$(dirname "$0")/../lib/flow.sh"
+need_template mini
+port=$((20000 + RANDOM % 10000))
+up() { start_daemon --set "api.listen=127.0.0.1:$port" "$@"; }
+ready() { curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics | sed -n "s/^berth_$1{template=\"mini\"} //p"; }
+has_ready() { [ "$(ready ready)" = "$1" ]; }
+ids() { berth ps --json "$@" | python3 -c 'import json, sys; print(*(x["id"] for x in json.load(sys.stdin)), sep="\n", end="")' | awk NF; }
+boxes() { find "$STATE/boxes" -mindepth 1 -maxdepth 1 ! -name '.*' | wc -l; }
+up --set pool.mini=2 --set pool.none=1
+key=$(berth key create pool) other=$(berth key create other)
+wait_for 60 "two that are ready" has_ready 2
+equal "nobody is shown one" "$(berth ps --all --json)" "[]"
+equal "nor on the mount" "$(ls "$MNT")" "by-name"
+equal "they are there" "$(boxes)" 2
+berth info --host | grep -q "2 of 2 sandboxes are ready" || fail "berth info --host says nothing of them: $(berth info --host)"
+python3 - "$port" "$key" "$other" "$MNT" <<'P' || fail calls
+import http.client, json, os, subprocess, sys
+port, key, other, mnt = int(sys.argv[1]), *sys.argv[2:5]
+def ask(method, path, body=None, key=key, **more):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request(method, path, None if body is None else json.dumps(body), {"X-API-Key": key, "Content-Type": "application/json", **more})
+    r = c.getresponse()
+    text = r.read()
+    return r.status, json.loads(text or b"null")
+def taken():
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request("GET", "/metrics", headers={"X-API-Key": admin})
+    return [int(l.split()[-1]) for l in c.getresponse().read().decode().splitlines() if l.startswith('berth_ready_taken_total{template="mini"}')][0]
+admin = subprocess.run(["berth", "key", "create", "all", "--scopes", "admin,others,read"], capture_output=True, text=True, check=True).stdout.strip()
+def run(id, *argv): return subprocess.run(["berth", "run", id, "--", *argv], capture_output=True, text=True, check=True).stdout
+n = taken()
+status, a = ask("POST", "/v2/sandboxes", {"templateID": "mini", "metadata": {"k": "v"}, "envVars": {"E": "e"}, "timeout": 77})
+assert status == 201 and taken() == n + 1, (a, taken())
+id = a["sandboxID"]
+i = ask("GET", f"/sandboxes/{id}")[1]
+assert i["metadata"] == {"k": "v"} and i["state"] == "running" and i["envdAccessToken"] == a["envdAccessToken"], i
+assert ask("GET", f"/sandboxes/{id}", key=other)[0] == 404 and ask("GET", "/v2/sandboxes", key=other)[1] == []
+assert run(id, "sh", "-c", "echo x >/workspace/f; hostname") == id + "\n" and open(f"{mnt}/{id}/f").read() == "x\n"
+assert ask("GET", "/envs", **{"E2b-Sandbox-Id": id, "X-Access-Token": a["envdAccessToken"]})[1] == {"E": "e"}
+events = subprocess.run(["berth", "log", id], capture_output=True, text=True).stdout
+assert "hostname" in events, events
+# the other door, with a name; and what must be another one
+status, b = ask("POST", "/v1/sandboxes", {"template": "mini", "name": "b", "metadata": {"x": "y"}})
+assert status == 201 and b["name"] == "b" and b["metadata"] == {"x": "y"}, b
+assert os.readlink(f"{mnt}/by-name/b") == f"../{b['id']}"
+assert ask("POST", "/v1/sandboxes", {"template": "mini", "name": "b"})[0] == 409
+n = taken()
+for body in ({"memory_b": 64 << 20}, {"workspace_b": 64 << 20}, {"pids": 77}, {"cpu_milli": 333}, {"id": "chosen"}, {"keep": "[none]\nx/\n"}, {"from": id}):
+    s, c = ask("POST", "/v1/sandboxes", {"template": "mini", **body})
+    assert s == 201 and taken() == n, (body, c, taken(), n)
+    assert ask("POST", f"/v1/sandboxes/{c['id']}/kill", {})[0] == 200
+# snapshots, forks and pauses of one that was taken are as of any other
+s, snap = ask("POST", f"/sandboxes/{id}/snapshots", {})
+assert s == 201 and ask("POST", "/v2/sandboxes", {"templateID": snap["snapshotID"]})[0] == 201
+assert ask("POST", f"/sandboxes/{id}/pause", {"memory": False})[0] == 204 and ask("POST", f"/sandboxes/{id}/connect", {})[0] == 201
+assert run(id, "cat", "/workspace/f") == "x\n"
+P
+wait_for 60 "two again" has_ready 2
+# A template that is built anew: those of the old one go.
+before=$(find "$STATE/boxes" -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f\n' | sort)
+mini_tar "$TOP/mini.tar"
+berth template build mini --replace --tar "$TOP/mini.tar" >"$TOP/build.log" 2>&1 || fail "template: $(tail -n 3 "$TOP/build.log")"
+renewed() { has_ready 2 && [ "$(comm -12 <(echo "$before") <(find "$STATE/boxes" -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f\n' | sort) | wc -l)" = "$(ids | wc -l)" ]; }
+wait_for 60 "two of the new one" renewed
+# An orderly end takes them away, a death leaves them to the next daemon; those that are somebody's go on.
+somebodys=$(ids | wc -l)
+stop_daemon
+equal "an end leaves what is somebody's" "$(boxes)" "$somebodys"
+up --set pool.mini=2
+wait_for 60 "two that are ready" has_ready 2
+stop_daemon KILL
+up
+equal "the next daemon removes what was nobody's" "$(boxes) $(ids | wc -l)" "$somebodys $somebodys"
+equal "and forgets it" "$(ids --all | wc -l)" "$(find "$STATE/store/ws" -mindepth 1 -maxdepth 1 ! -name '.*' | wc -l)"
+berth fsck >/dev/null || fail "fsck"
+for id in $(ids); do berth kill "$id" >/dev/null; done
+stop_daemon
+# No room: those that are ready make it.
+up --set pool.mini=3 --set sandbox.max=3
+wait_for 60 "three" has_ready 3
+berth create --template mini --memory 64M >/dev/null || fail "one that is ready did not make room"
+berth create --template mini >/dev/null
+berth create --template mini >/dev/null
+refused 1 "which is the limit" berth create --template mini
+equal "none is ready" "$(ready ready)" 0
+for id in $(ids); do berth kill "$id" >/dev/null; done
+refused 2 "a number from 0" "$BERTH_BUILD/berthd" --check --set pool.mini=x
+refused 2 "name of a template" "$BERTH_BUILD/berthd" --check --set 'pool.?=1'
+say ok
