@@ -71,7 +71,8 @@ struct box_kind {
 	int (*base_drop)(const struct box_env *env, const char *name, struct err *e);
 	/* What was written outside of a workspace (docs/snapshots.md): see priv_layer_keep() and the others. All NULL:
 	 * this kind has none. */
-	int (*layer_keep)(const struct box_env *env, const char *id, const char *name, struct err *e);
+	int (*layer_keep)(const struct box_env *env, const char *id, const char *name, void (*copied)(void *ctx),
+			  void *ctx, struct err *e);
 	int (*layer_lay)(const struct box_env *env, const char *name, const char *id, struct err *e);
 	int (*layer_drop)(const struct box_env *env, const char *name, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */

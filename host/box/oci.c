@@ -23,9 +23,10 @@ static int base_drop(const struct box_env *env, const char *name, struct err *e)
 	return priv_base_drop(env->priv, name, e);
 }
 
-static int layer_keep(const struct box_env *env, const char *id, const char *name, struct err *e)
+static int layer_keep(const struct box_env *env, const char *id, const char *name, void (*copied)(void *ctx), void *ctx,
+		      struct err *e)
 {
-	return priv_layer_keep(env->priv, id, name, e);
+	return priv_layer_keep(env->priv, id, name, copied, ctx, e);
 }
 
 static int layer_lay(const struct box_env *env, const char *name, const char *id, struct err *e)

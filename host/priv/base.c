@@ -88,39 +88,43 @@ int base_keep(struct host *h, const char *id, const char *name, enum priv_disk d
 }
 
 /* It has no name until it is whole: nobody can take half a disk, and one that is never finished is gone with its child.
- */
-static int copy_to(int from, int dir, const char *to_name, bool lasting)
+ * Return: a descriptor; -errno. */
+static int copy_image(int from, int dir)
 {
 	AUTO(fd_close) int to = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	struct stat st;
-	char proc[32];
 	int r;
 
 	if (to < 0 || fstat(from, &st) < 0)
 		return -errno;
 	r = image_copy(from, to, st.st_size);
-	if (r < 0)
-		return r;
-	if (lasting && fsync(to) < 0)
-		return -errno;
-	if (!lasting && unlinkat(dir, to_name, 0) < 0 && errno != ENOENT)
-		return -errno;
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", to);
-	if (linkat(AT_FDCWD, proc, dir, to_name, AT_SYMLINK_FOLLOW) < 0 || (lasting && fsync(dir) < 0))
-		return -errno;
-	return 0;
+	return r < 0 ? r : fd_take(&to);
+}
+
+static int give_name(int fd, int dir, const char *name)
+{
+	char proc[32];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, proc, dir, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
 static int copy(const struct host *h, int dir, const char *name, const char *to_name)
 {
 	AUTO(fd_close) int from = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO(fd_close) int to = -1;
 
 	if (from < 0)
 		return -errno;
 	/* When it was used last. */
 	if (futimens(from, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}}) < 0)
 		return -errno;
-	return copy_to(from, h->bases, to_name, false);
+	to = copy_image(from, h->bases);
+	if (to < 0)
+		return to;
+	if (unlinkat(h->bases, to_name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return give_name(to, h->bases, to_name);
 }
 
 /* Return: 0 in the child; the number of it here; -errno. */
@@ -197,7 +201,7 @@ int base_drop(struct host *h, const char *name, struct err *e)
 
 /* Of one that is mounted, everything that was written must be in its image first; nothing is written meanwhile, for who
  * asks has made the sandbox stand still. */
-static int layer_copy(const struct host *h, int box, const char *name)
+static int layer_copy(const struct host *h, int box)
 {
 	AUTO(fd_close) int from = openat(box, "root.img", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	AUTO(fd_close) int mounted = -1;
@@ -215,7 +219,23 @@ static int layer_copy(const struct host *h, int box, const char *name)
 		if (top < 0 || syncfs(top) < 0)
 			return -errno;
 	}
-	return copy_to(from, h->layers, name, true);
+	return copy_image(from, h->layers);
+}
+
+/* The first word is that it is copied and the sandbox may go on, the second that it is there for good. */
+static void layer_child(const struct host *h, int box, const char *name, int log_fd)
+{
+	AUTO(fd_close) int fd = layer_copy(h, box);
+	int r = MIN(fd, 0);
+
+	dprintf(log_fd, "%d\n", -r);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = give_name(fd, h->layers, name);
+	if (r == 0 && fsync(h->layers) < 0)
+		r = -errno;
+	dprintf(log_fd, "%d\n", -r);
 }
 
 int base_layer_keep(struct host *h, const char *id, const char *name, int log_fd, struct err *e)
@@ -228,7 +248,7 @@ int base_layer_keep(struct host *h, const char *id, const char *name, int log_fd
 	pid = begin_child(h, "berth-layer");
 	if (pid)
 		return pid < 0 ? err_sys(e, (int)pid, "fork") : 0;
-	dprintf(log_fd, "%d\n", -layer_copy(h, box, name));
+	layer_child(h, box, name, log_fd);
 	_exit(0);
 }
 

@@ -289,7 +289,7 @@ int priv_base_keep(struct priv *priv, const char *id, const char *name, enum pri
 	return base_call(priv, REQ_BASE_KEEP, name, id, disk, NULL, e);
 }
 
-/* The child's only words are the number of what went wrong, 0 when nothing did; none when it was killed. */
+/* The child's words are the number of what went wrong, 0 when nothing did; none when it was killed. */
 static int base_end(int fd, struct err *e)
 {
 	uint64_t until = clock_after_ms(BASE_MS), code;
@@ -299,7 +299,7 @@ static int base_end(int fd, struct err *e)
 	while (len < sizeof(word) - 1 && !memchr(word, '\n', len)) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		int ready = poll(&p, 1, clock_left_ms(until));
-		ssize_t n = ready > 0 ? read(fd, word + len, sizeof(word) - 1 - len) : 0;
+		ssize_t n = ready > 0 ? read(fd, word + len, 1) : 0; /* there may be another word */
 
 		if ((ready < 0 || n < 0) && errno == EINTR)
 			continue;
@@ -315,7 +315,7 @@ static int base_end(int fd, struct err *e)
 
 /* What a child does: its end is waited for here, so that other requests are not kept waiting. */
 static int base_child(struct priv *priv, enum req_op op, const char *name, const char *id, enum priv_disk disk,
-		      struct err *e)
+		      void (*copied)(void *ctx), void *ctx, struct err *e)
 {
 	AUTO(fd_close) int from = -1;
 	AUTO(fd_close) int to = -1;
@@ -327,12 +327,17 @@ static int base_child(struct priv *priv, enum req_op op, const char *name, const
 	to = fds[1];
 	r = base_call(priv, op, name, id, disk, &to, e);
 	fd_close(&to);
-	return r < 0 ? r : base_end(from, e);
+	if (r == 0)
+		r = base_end(from, e);
+	if (r < 0 || !copied)
+		return r;
+	copied(ctx);
+	return base_end(from, e);
 }
 
 int priv_base_lay(struct priv *priv, const char *name, const char *id, enum priv_disk disk, struct err *e)
 {
-	return base_child(priv, REQ_BASE_LAY, name, id, disk, e);
+	return base_child(priv, REQ_BASE_LAY, name, id, disk, NULL, NULL, e);
 }
 
 int priv_base_drop(struct priv *priv, const char *name, struct err *e)
@@ -340,14 +345,15 @@ int priv_base_drop(struct priv *priv, const char *name, struct err *e)
 	return base_call(priv, REQ_BASE_DROP, name, "-", PRIV_DISK_WORKSPACE, NULL, e);
 }
 
-int priv_layer_keep(struct priv *priv, const char *id, const char *name, struct err *e)
+int priv_layer_keep(struct priv *priv, const char *id, const char *name, void (*copied)(void *ctx), void *ctx,
+		    struct err *e)
 {
-	return base_child(priv, REQ_LAYER_KEEP, name, id, PRIV_DISK_ROOT, e);
+	return base_child(priv, REQ_LAYER_KEEP, name, id, PRIV_DISK_ROOT, copied, ctx, e);
 }
 
 int priv_layer_lay(struct priv *priv, const char *name, const char *id, struct err *e)
 {
-	return base_child(priv, REQ_LAYER_LAY, name, id, PRIV_DISK_ROOT, e);
+	return base_child(priv, REQ_LAYER_LAY, name, id, PRIV_DISK_ROOT, NULL, NULL, e);
 }
 
 int priv_layer_drop(struct priv *priv, const char *name, struct err *e)

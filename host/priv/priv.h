@@ -188,10 +188,10 @@ int priv_base_drop(struct priv *priv, const char *name, struct err *e) MUST_CHEC
 /* --- layers: what a sandbox had written outside of its workspace, kept for others to begin with (docs/snapshots.md) */
 
 /** priv_layer_keep() - the writable layer of the root of a sandbox, which may run but stands still, is copied to layer
- * @name, and has reached the disk. Blocks as priv_base_lay(). Return: 0; -EEXIST; -ENOENT: it has none; -ENOSPC;
- * -errno.
- */
-int priv_layer_keep(struct priv *priv, const char *id, const char *name, struct err *e) MUST_CHECK;
+ * @name; @copied is called when it need not stand still any more. At the return it has reached the disk. Blocks as
+ * priv_base_lay(). Return: 0; -EEXIST; -ENOENT: it has none; -ENOSPC; -errno. */
+int priv_layer_keep(struct priv *priv, const char *id, const char *name, void (*copied)(void *ctx), void *ctx,
+		    struct err *e) MUST_CHECK;
 /** priv_layer_lay() - copy one for the sandbox @id that is about to be started with PRIV_ROOT_LAID. As priv_base_lay().
  */
 int priv_layer_lay(struct priv *priv, const char *name, const char *id, struct err *e) MUST_CHECK;

@@ -23,6 +23,7 @@ struct ready {
 	VEC(struct sandbox *) v; /* oldest first */
 	char template_[PRIV_ID_MAX + 1];
 	uint64_t mark; /* of the template that they stand on */
+	char *rules;   /* of what is kept of them; NULL: none. The thread's */
 	struct hub_pool_state told;
 };
 
@@ -229,7 +230,7 @@ static int make_one(struct ahead *a, struct ready *l, struct err *e)
 	return 0;
 }
 
-/* A template that was built anew: those that stand on the old one go. */
+/* A template that was built anew, or has other rules: those that stand on the old one go. */
 static void look_at_templates(struct ahead *a)
 {
 	size_t i;
@@ -237,12 +238,18 @@ static void look_at_templates(struct ahead *a)
 	for (i = 0; i < a->n; i++) {
 		struct ready *l = &a->lines[i];
 		uint64_t mark = hub_template_mark(a->hub, l->template_);
+		AUTO(str_free) char *rules = NULL;
+		char *was;
 
-		if (mark == l->mark)
+		(void)!hub_rules(a->hub, l->template_, NULL, &rules, NULL);
+		if (mark == l->mark && str_eq(rules ? rules : "", l->rules ? l->rules : ""))
 			continue;
 		lock_take(&a->hub->lock);
 		l->mark = mark;
 		lock_drop(&a->hub->lock);
+		was = l->rules;
+		l->rules = take(&rules);
+		free(was);
 		empty(a, l);
 	}
 }
@@ -345,6 +352,7 @@ void ahead_stop(struct hub *hub)
 	for (i = 0; i < a->n; i++) {
 		empty(a, &a->lines[i]);
 		vec_fini(&a->lines[i].v);
+		str_free(&a->lines[i].rules);
 	}
 	hub->ahead = NULL;
 	free(a->lines);

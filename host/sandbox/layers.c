@@ -307,7 +307,7 @@ static int may_keep(struct sandbox *s, struct err *e)
 	return 0;
 }
 
-int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e)
+int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], void (*copied)(void *ctx), void *ctx, struct err *e)
 {
 	uint8_t raw[DIGEST_LEN];
 	int r = may_keep(s, e);
@@ -316,7 +316,7 @@ int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e
 		return r;
 	random_bytes(raw, sizeof(raw));
 	str_hex(raw, sizeof(raw), layer);
-	r = s->hub->conf.kind->layer_keep(&s->hub->box_env, s->info.id, layer, e);
+	r = s->hub->conf.kind->layer_keep(&s->hub->box_env, s->info.id, layer, copied, ctx, e);
 	if (r < 0)
 		layer[0] = '\0';
 	return r;

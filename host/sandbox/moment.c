@@ -46,6 +46,7 @@ static void note(struct hub_moment *m, struct sandbox *s)
 int hub_moment_take(struct hub *hub, const char *id_or_name, struct hub_moment **ret, struct err *e)
 {
 	AUTO(hub_moment_free) struct hub_moment *m = NEW(struct hub_moment);
+	struct stillness still = { .whole = true };
 	struct sandbox *s = NULL;
 	int r = past_hold(hub, id_or_name, &s, e);
 
@@ -59,9 +60,13 @@ int hub_moment_take(struct hub *hub, const char *id_or_name, struct hub_moment *
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s is %s", s->info.id,
 			    sandbox_state_name(s->info.state));
 	if (r == 0)
-		r = past_still(s, true, &m->tree, &m->hold, m->layer, NULL, NULL, e);
-	if (r == 0)
+		r = past_still(s, &still, e);
+	if (r == 0) {
+		m->tree = still.tree;
+		m->hold = take(&still.hold);
+		memcpy(m->layer, still.layer, sizeof(m->layer));
 		note(m, s);
+	}
 	past_release(s);
 	if (r == 0)
 		*ret = take(&m);

@@ -125,11 +125,11 @@ static int names_of(struct txn *t, struct snapshot *snap)
 	return r;
 }
 
-static int record(struct sandbox *s, const char *name, const struct digest *root, uint32_t flags, const char *layer,
-		  struct snapshot *ret, struct err *e)
+static int record(struct sandbox *s, const char *name, const struct stillness *of, uint32_t flags, struct snapshot *ret,
+		  struct err *e)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
-	struct snapshot snap = { .root = *root, .created_ns = clock_wall(), .flags = flags };
+	struct snapshot snap = { .root = of->tree, .created_ns = clock_wall(), .flags = flags };
 	time_t now = (time_t)(snap.created_ns / (int64_t)CLOCK_S);
 	char stamp[32] = "now";
 	struct tm tm;
@@ -139,7 +139,7 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 		return r;
 	if (gmtime_r(&now, &tm))
 		strftime(stamp, sizeof(stamp), "%Y-%m-%d-%H%M%S", &tm);
-	snap.journal_seq = journal_last(t);
+	snap.journal_seq = of->seq ? of->seq : journal_last(t);
 	r = names_of(t, &snap);
 	if (r < 0)
 		return err_sys(e, r, "counting names");
@@ -159,8 +159,8 @@ static int record(struct sandbox *s, const char *name, const struct digest *root
 			break;
 	}
 	r = snapshot_put(t, &snap, e);
-	if (r == 0 && layer[0])
-		r = layers_put(s, t, snap.name, layer, e);
+	if (r == 0 && of->layer[0])
+		r = layers_put(s, t, snap.name, of->layer, e);
 	if (r == 0)
 		r = txn_commit(&t, e);
 	if (r)
@@ -186,89 +186,105 @@ static int keep(struct sandbox *s, const char *name, bool unfrozen, struct snaps
 	unsigned old = unfrozen || s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0;
 	uint32_t flags = (runs(s) ? SNAPSHOT_LIVE : 0) | (unfrozen && runs(s) ? SNAPSHOT_UNFROZEN : 0);
 	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
-	struct digest root;
+	struct stillness now = { .whole = false };
 	int r = unfrozen ? come_home(s, e) : come_soon(s, e);
 
 	if (r == 0)
-		r = seal(s, old, &root, e);
+		r = seal(s, old, &now.tree, e);
 	if (r == 0)
-		r = keep_tree(s->hub, &root, &hold_it, e);
-	return r ? r : record(s, name, &root, flags, "", ret, e);
+		r = keep_tree(s->hub, &now.tree, &hold_it, e);
+	return r ? r : record(s, name, &now, flags, ret, e);
+}
+
+struct standing {
+	struct sandbox *s;
+	bool stands;
+};
+
+static void go_on(void *ctx)
+{
+	struct standing *t = ctx;
+
+	if (t->stands)
+		thaw(t->s);
+	t->stands = false;
 }
 
 /* The agent stands still, too, while its disk is copied: it writes for others. */
-static int keep_layer(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e)
+static int keep_layer(struct sandbox *s, struct stillness *still, struct standing *t, struct err *e)
 {
-	int r = runs(s) ? s->hub->conf.kind->freeze(&s->hub->box_env, s->info.id, PRIV_FREEZE_ALL, e) : 0;
+	int r = t->stands ? s->hub->conf.kind->freeze(&s->hub->box_env, s->info.id, PRIV_FREEZE_ALL, e) : 0;
 
-	return r < 0 ? r : layers_keep(s, layer, e);
+	return r < 0 ? r : layers_keep(s, still->layer, go_on, t, e);
 }
 
-int past_still(struct sandbox *s, bool whole, struct digest *ret, struct store_hold **ret_hold,
-	       char layer[2 * DIGEST_LEN + 1], int (*then)(void *ctx, struct err *e), void *ctx, struct err *e)
+static int last_row(struct sandbox *s, uint64_t *ret, struct err *e)
 {
-	bool stand = runs(s);
-	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
-	int r = come_home(s, e);
+	AUTO(txn_abort) struct txn *t = NULL;
+	int r = txn_read(ws_db(s->ws), &t, e);
 
-	layer[0] = '\0';
-	if (r == 0 && stand)
-		r = freeze(s, true, e);
 	if (r == 0)
-		r = come_soon(s, e);
-	if (r == 0)
-		r = seal(s, s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0, ret, e);
-	if (r == 0)
-		r = keep_tree(s->hub, ret, ret_hold, e);
-	if (r == 0 && whole && layers_can(s))
-		r = keep_layer(s, layer, e);
-	if (r == 0 && then)
-		r = then(ctx, e);
-	if (stand)
-		thaw(s);
-	if (r < 0) {
-		layers_drop(s->hub, layer);
-		layer[0] = '\0';
-		store_hold_free(ret_hold);
-	}
+		*ret = journal_last(t);
 	return r;
 }
 
-struct noting {
-	struct sandbox *s;
-	const char *name;
-	struct digest root;
-	char layer[2 * DIGEST_LEN + 1];
-	struct snapshot *ret;
-};
-
-static int note(void *ctx, struct err *e)
+int past_still(struct sandbox *s, struct stillness *still, struct err *e)
 {
-	struct noting *n = ctx;
+	struct standing t = { .s = s };
+	/* Most of it comes home while everything runs: what is left for the frozen moment is little. */
+	int r = come_home(s, e);
 
-	return record(n->s, n->name, &n->root, runs(n->s) ? SNAPSHOT_LIVE : 0, n->layer, n->ret, e);
+	if (r == 0 && runs(s)) {
+		r = freeze(s, true, e);
+		t.stands = true;
+	}
+	if (r == 0)
+		r = come_soon(s, e);
+	if (r == 0)
+		r = seal(s, s->info.state == SANDBOX_FAILED ? SEAL_OLD_CONTENT : 0, &still->tree, e);
+	if (r == 0)
+		r = keep_tree(s->hub, &still->tree, &still->hold, e);
+	if (r == 0)
+		r = last_row(s, &still->seq, e);
+	if (r == 0 && still->whole && layers_can(s))
+		r = keep_layer(s, still, &t, e);
+	go_on(&t);
+	if (r < 0)
+		store_hold_free(&still->hold);
+	return r;
+}
+
+static int snapshot(struct sandbox *s, const char *name, bool whole, struct snapshot *ret, struct err *e)
+{
+	struct stillness still = { .whole = whole };
+	bool live = runs(s);
+	int r = past_still(s, &still, e);
+
+	if (r < 0)
+		return r;
+	r = record(s, name, &still, live ? SNAPSHOT_LIVE : 0, ret, e);
+	if (r == 0 && still.layer[0])
+		layers_noted(s, ret->name, still.layer);
+	else if (r < 0)
+		layers_drop(s->hub, still.layer);
+	store_hold_free(&still.hold);
+	return r;
 }
 
 int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, enum hub_how how, struct snapshot *ret,
 		 struct err *e)
 {
-	AUTO(store_hold_free) struct store_hold *hold_it = NULL;
-	struct noting n = { .name = name, .ret = ret };
-	int r = past_hold(hub, id_or_name, &n.s, e);
+	struct sandbox *s = NULL;
+	int r = past_hold(hub, id_or_name, &s, e);
 
 	if (r)
 		return r;
-	if (how == HUB_UNFROZEN)
-		r = keep(n.s, name, true, ret, e);
-	else
-		r = past_still(n.s, how == HUB_WHOLE, &n.root, &hold_it, n.layer, note, &n, e);
-	if (r == 0 && n.layer[0])
-		layers_noted(n.s, ret->name, n.layer);
+	r = how == HUB_UNFROZEN ? keep(s, name, true, ret, e) : snapshot(s, name, how == HUB_WHOLE, ret, e);
 	if (r == 0) {
-		log_info("sandbox", "snapshot", "id=%s name=%s layer=%.16s", n.s->info.id, ret->name, n.layer);
-		hub_tell(n.s, "snapshot", ret->name);
+		log_info("sandbox", "snapshot", "id=%s name=%s", s->info.id, ret->name);
+		hub_tell(s, "snapshot", ret->name);
 	}
-	past_release(n.s);
+	past_release(s);
 	return r;
 }
 

@@ -193,12 +193,17 @@ void views_end(struct hub *hub);
  * (is_wanted). Return: 0 and it is counted among the jobs; no-such-sandbox; busy, disk-full, ending. */
 int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e) MUST_CHECK;
 void past_release(struct sandbox *s);
-/* Of one that is held: its present state, sealed and held, and with @whole what is outside of the workspace as @layer
- * ("" where there is none). @then is called before a workload that stood still goes on. When it or anything fails,
+/* One that is held, at one moment. */
+struct stillness {
+	bool whole; /* also what is outside of the workspace, of one that has that */
+	struct digest tree;
+	struct store_hold *hold; /* on that; yours */
+	uint64_t seq; /* of the journal's last row before it */
+	char layer[2 * DIGEST_LEN + 1]; /* "": none; yours: layers_drop() */
+};
+/* Sealed, copied, and durable; a workload that stood still goes on before that, when it is copied. When it fails
  * nothing is left. */
-int past_still(struct sandbox *s, bool whole, struct digest *ret, struct store_hold **ret_hold,
-	       char layer[2 * DIGEST_LEN + 1], int (*then)(void *ctx, struct err *e), void *ctx,
-	       struct err *e) MUST_CHECK;
+int past_still(struct sandbox *s, struct stillness *still, struct err *e) MUST_CHECK;
 
 /* from.c */
 /* The tree of @what->from becomes what @s begins with; what that sandbox stands on and its size go into @with, unless
@@ -239,8 +244,10 @@ bool layers_can(const struct sandbox *s);
 /* At the start: what a sandbox's snapshots have; when all were asked, what nobody has goes. */
 void layers_load(struct sandbox *s);
 void layers_sweep(struct hub *hub);
-/* A copy of what a sandbox that stands still has outside of its workspace, under a name of its own; and away. */
-int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], struct err *e) MUST_CHECK;
+/* A copy of what a sandbox that stands still has outside of its workspace, under a name of its own; @copied: it may
+ * go on. And away. */
+int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], void (*copied)(void *ctx), void *ctx,
+		struct err *e) MUST_CHECK;
 void layers_drop(struct hub *hub, const char *layer);
 /* As a part of the transaction that writes down, or removes, a snapshot. */
 int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const char *layer, struct err *e) MUST_CHECK;

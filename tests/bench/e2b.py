@@ -56,8 +56,8 @@ def connect(key):
     port = int(os.environ["BENCH_E2B_PORT"])
     control = Door(port, {"X-API-Key": key, "Content-Type": "application/json"})
 
-    def create():
-        box = json.loads(control.ask("POST", "/v2/sandboxes", json.dumps({"templateID": "base", "timeout": 600, "allowInternetAccess": False})).read())
+    def create(template="base"):
+        box = json.loads(control.ask("POST", "/v2/sandboxes", json.dumps({"templateID": template, "timeout": 600, "allowInternetAccess": False})).read())
         return box["sandboxID"], Door(port, {"E2b-Sandbox-Id": box["sandboxID"], "X-Access-Token": box["envdAccessToken"]})
 
     return control, create
@@ -121,6 +121,7 @@ def bench_e2b(box, peer):
     from bench import sh
     key = sh(os.environ["BENCH_BERTH"] + "/berth", "key", "create", "bench", "--scopes", "read,files,run").strip()
     control, create = connect(key)
+    figures = Door(int(os.environ["BENCH_E2B_PORT"]), {"X-API-Key": sh(os.environ["BENCH_BERTH"] + "/berth", "key", "create", "figures", "--scopes", "read,others").strip()})
     sandbox, door = create()
     door.run("true")
     turns(10, lambda: (door.run("true"), None)[1], lambda: peer.spawn("true"))
@@ -131,9 +132,16 @@ def bench_e2b(box, peer):
         door.ask("POST", "/process.Process/List", "{}", **{"Content-Type": "application/json"}).read()
     report("e2b_requests", "-", "1/s", [500 / ((time.perf_counter_ns() - many) / 1e9)], words="process.Process/List, one connection")
 
-    def first():
+    def wait_ready():
+        end = time.monotonic() + 60
+        while b'berth_ready{template="ahead"} 2' not in figures.ask("GET", "/metrics").read():
+            if time.monotonic() > end:
+                raise SystemExit("none is ready")
+            time.sleep(0.02)
+
+    def first(template="base"):
         t = time.perf_counter_ns()
-        id, new = create()
+        id, new = create(template)
         new.run("echo", "hello")
         took = (time.perf_counter_ns() - t) / 1e6
         control.ask("DELETE", "/sandboxes/" + id).read()
@@ -144,7 +152,12 @@ def bench_e2b(box, peer):
         subprocess.run(peer.crun + ["run", "--bundle", os.environ["TOP"] + "/bundle-once", "once"], check=True, stdout=subprocess.DEVNULL)
         return (time.perf_counter_ns() - t) / 1e6
 
-    cold, crun = turns(20, first, theirs)
+    def from_pool():
+        wait_ready()
+        return first("ahead")
+
+    cold, crun, pool = turns(40, first, theirs, from_pool)
+    report("e2b_create_first_output_pool", "<= 10", "ms", pool, "crun run", crun, "the same from [pool]", True)
     report("e2b_create_first_output", "<= 100", "ms", cold, "crun run", crun, "POST /v2/sandboxes, then echo", True)
 
     def stream():

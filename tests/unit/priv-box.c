@@ -233,8 +233,14 @@ Test(priv_box, starts_again_with_both_disks)
 	finish("again", &got);
 }
 
+static void count(void *ctx)
+{
+	++*(int *)ctx;
+}
+
 Test(priv_box, keeps_a_layer_of_one_that_runs)
 {
+	int n = 0;
 	AUTO(str_free) char *there = str_printf("%s/layers/one", rig.conf.state_dir);
 	struct priv_box_spec spec = rig_spec("from");
 	struct priv_box_started got, other;
@@ -245,10 +251,11 @@ Test(priv_box, keeps_a_layer_of_one_that_runs)
 	cr_assert_eq(rig_start(&rig, &spec, &got, &e), 0, "%s: %s", e.slug, e.text);
 	(void)rig_sh(&rig, "echo old >/etc/f; chown 5:6 /etc/f; mkdir /opt; echo x >/opt/x; rm /bin/vi");
 	cr_assert_eq(priv_box_freeze(rig.priv, "from", PRIV_FREEZE_ALL, &e), 0, "%s", e.text);
-	cr_assert_eq(priv_layer_keep(rig.priv, "from", "one", &e), 0, "%s: %s", e.slug, e.text);
+	cr_assert_eq(priv_layer_keep(rig.priv, "from", "one", count, &n, &e), 0, "%s: %s", e.slug, e.text);
 	cr_assert_eq(priv_box_freeze(rig.priv, "from", PRIV_FREEZE_NONE, &e), 0, "%s", e.text);
-	cr_expect_eq(priv_layer_keep(rig.priv, "from", "one", &e), -EEXIST, "a layer is never replaced");
-	cr_expect_eq(priv_layer_keep(rig.priv, "nobody", "two", &e), -ENOENT);
+	cr_expect_eq(priv_layer_keep(rig.priv, "from", "one", count, &n, &e), -EEXIST, "a layer is never replaced");
+	cr_expect_eq(priv_layer_keep(rig.priv, "nobody", "two", count, &n, &e), -ENOENT);
+	cr_expect_eq(n, 2, "told when it may go on");
 	(void)rig_sh(&rig, "echo new >/etc/f");
 	fd_close(&got.pidfd);
 	cr_assert_eq(priv_box_end(rig.priv, "from", PRIV_DISK_NONE, &e), 0, "%s", e.text);
