@@ -454,7 +454,7 @@ static void statfs_told(void *ctx, int result, unsigned type, const void *msg, c
 
 /* The disk of the store; of a workspace that does not run, what it may have and has not brought yet, as far as the disk
  * goes. The same as the API says. */
-static int stored_room(struct fs *fs, struct ws *ws, struct statvfs *ret)
+int fs_room(struct fs *fs, struct ws *ws, struct statvfs *ret)
 {
 	struct ws_usage u = { .entries = 0 };
 	uint64_t left, disk;
@@ -486,7 +486,7 @@ void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		link_call(link, MSG_FS_STATFS, &m, clock_after_ms(5000), statfs_told, req);
 		return;
 	}
-	r = stored_room(fs_of(req), i ? i->ws : NULL, &st);
+	r = fs_room(fs_of(req), i ? i->ws : NULL, &st);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

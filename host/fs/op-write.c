@@ -552,14 +552,37 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	go(c);
 }
 
+/* Nothing is reserved in a workspace that does not run, but what can never be there is refused as a write of it would be. */
+static int room_for(struct fs *fs, struct fs_inode *i, int mode, uint64_t end)
+{
+	struct statvfs st;
+	struct node n;
+	int r;
+
+	if (mode & FALLOC_FL_PUNCH_HOLE || ws_link(i->ws))
+		return 0;
+	r = ws_getattr(i->ws, i->fid, &n);
+	if (r == 0)
+		r = fs_room(fs, i->ws, &st);
+	if (r < 0)
+		return r;
+	return end > n.size && end - n.size > (uint64_t)st.f_bavail * st.f_frsize ? -EDQUOT : 0;
+}
+
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len, struct fuse_file_info *fi)
 {
 	struct fs_inode *i = dir_or_refuse(req, ino);
 	struct change *c;
+	int r;
 
 	(void)fi;
 	if (!i)
 		return;
+	r = room_for(fs_of(req), i, mode, (uint64_t)offset + (uint64_t)len);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
 	c = change_new(req, CHANGE_ALLOC, i);
 	c->flags = (uint32_t)mode;
 	c->offset = (uint64_t)offset;

@@ -12,6 +12,7 @@
 #include "host/fs/table.h"
 
 #include <fuse_lowlevel.h>
+#include <sys/statvfs.h>
 
 /* Identities of directories that only the mount has. */
 #define FS_FID_BERTH (UINT64_MAX - 1)
@@ -208,6 +209,8 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 void op_statfs(fuse_req_t req, fuse_ino_t ino);
+/** fs_room() - what statfs says where no guest is asked; @ws NULL: of the store. Return: 0 or -errno. */
+int fs_room(struct fs *fs, struct ws *ws, struct statvfs *ret);
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
