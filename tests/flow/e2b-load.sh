@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib/flow.sh"
 need_template base
 port=$((20000 + RANDOM % 10000))
-start_daemon --set "api.listen=127.0.0.1:$port" --set sandbox.max=24 --set api.head-timeout=2s
+start_daemon --set "api.listen=127.0.0.1:$port" --set sandbox.max=24 --set sandbox.workspace=4G --set api.head-timeout=2s
 key=$(berth key create load)
 python3 - "$port" "$key" "$DAEMON" <<'PY'
 import base64, concurrent.futures, hashlib, http.client, json, os, random, socket, struct, sys, threading, time
