@@ -626,6 +626,7 @@ if __name__ == "__main__":
         table(sys.argv[2])
         sys.exit(0)
     from berthtest import Api
+    import durable
     import e2b
     import engine
     import grow
@@ -634,7 +635,7 @@ if __name__ == "__main__":
     import neighbour
     import past
     PARTS.update({name: lambda part=part: part(box, peer) for name, part in
-                  {**e2b.PARTS, **engine.PARTS, **grow.PARTS, **life.PARTS, **more.PARTS, **neighbour.PARTS, **past.PARTS}.items()})
+                  {**durable.PARTS, **e2b.PARTS, **engine.PARTS, **grow.PARTS, **life.PARTS, **more.PARTS, **neighbour.PARTS, **past.PARTS}.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1 and not p.startswith("grow_")]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()
