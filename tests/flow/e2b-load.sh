@@ -14,7 +14,7 @@ from berthtest import fail, has_sanitizers, until
 port, key, pid = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 LONG = bool(os.environ.get("BERTH_LONG"))
 STREAMS, BOXES, FILE_MIB, STEP, DAMAGED = (1000, 200, 2048, 1, 20000) if LONG else (100, 20, 64, 9, 300)
-STREAM_KIB, FILE_KIB = 64, 24 << 10
+STREAM_KIB, FILE_KIB = 64, 48 << 10
 
 def fds():
     """Without the environments of stopped workspaces, of which at most 256 stay open (host/store/wsdb.c)."""
