@@ -552,7 +552,8 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	go(c);
 }
 
-/* Nothing is reserved in a workspace that does not run, but what can never be there is refused as a write of it would be. */
+/* Nothing is reserved in a workspace that does not run, but what can never be there is refused, as a write of it would
+ * be. */
 static int room_for(struct fs *fs, struct fs_inode *i, int mode, uint64_t end)
 {
 	struct statvfs st;
