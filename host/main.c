@@ -21,6 +21,7 @@
 #include "host/secret/watch.h"
 #include "host/store/store.h"
 #include "host/vault.h"
+#include "json/json.h"
 #include "tls/tls.h"
 #include "wire/trace.h"
 
@@ -757,6 +758,7 @@ int main(int argc, char **argv)
 		puts("berthd: the configuration is right");
 	if (check || over)
 		return 0;
+	json_wipes();
 	if (backup) {
 		r = restore(&b.conf, backup, &e);
 		if (r < 0)

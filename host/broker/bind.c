@@ -316,7 +316,7 @@ struct held *bind_for(struct hold *h, struct services *all, const struct say_who
 /* --- and back ----------------------------------------------------------------------------------------------------- */
 
 /* Of the hosts that rules of this sandbox name. */
-static char *place_by_rule(const struct rules *rules, struct span url)
+static char *place_by_rule(struct services *services, const struct rules *rules, struct span url)
 {
 	const char *p = url.p, *end = p + url.len, *host = p + strlen("https://");
 	const struct rule *rule;
@@ -329,7 +329,7 @@ static char *place_by_rule(const struct rules *rules, struct span url)
 		len++;
 	name = span_dup(SPAN(host, len));
 	rule = host + len == end || host[len] == '/' || host[len] == '?' ? rules_find(rules, name) : NULL;
-	return rule && !rule->off ? str_printf("http://berth.internal/" RULES_SERVICE "/%s%.*s", name,
+	return rule && ruled_allows(services, rule) ? str_printf("http://berth.internal/" RULES_SERVICE "/%s%.*s", name,
 					       (int)(end - host - (ptrdiff_t)len), host + len)
 				  : NULL;
 }
@@ -341,7 +341,7 @@ char *bind_place(const struct bound *b, struct span url)
 	size_t i;
 
 	if (b->rules)
-		return place_by_rule(b->rules, url);
+		return place_by_rule(b->services, b->rules, url);
 	for (i = 0; i < s->n_routes; i++) {
 		const struct service_route *r = &s->routes[i];
 		AUTO(str_free) char *base = r->host ? str_printf("https://%s%s", r->host, r->base) : NULL;

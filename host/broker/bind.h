@@ -15,6 +15,7 @@ struct bound {
 	struct held *more[RULE_SECRETS_MAX - 1];
 	size_t n_held;
 	struct rules *rules;	 /* referenced; NULL: it is no request by a rule */
+	struct services *services; /* with them */
 	const struct rule *rule; /* of them */
 	struct service *reach;	 /* referenced: who says how the host is reached */
 	struct mask *joined;	 /* of several values */

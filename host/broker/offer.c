@@ -193,7 +193,7 @@ void offer_list(struct hold *h, struct services *all, const struct ruled *ruled,
 			put_service(&w, s, x);
 	}
 	for (i = 0; rules && i < rules->n; i++)
-		if (!rules->v[i].off)
+		if (ruled_allows(all, &rules->v[i]))
 			put_rule(&w, all, &rules->v[i]);
 	jw_close(&w, ']');
 }

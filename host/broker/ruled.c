@@ -55,6 +55,11 @@ struct rules *ruled_of(const struct ruled *all, const char *sandbox)
 	return map_get(&all->all, span_str(sandbox));
 }
 
+bool ruled_allows(struct services *services, const struct rule *r)
+{
+	return !r->off && (!r->led || services_leading(services, r->host));
+}
+
 /* --- a request ---------------------------------------------------------------------------------------------------- */
 
 static int refuse(struct err *e, const char *rule, const char *what, const char *word)
@@ -145,7 +150,8 @@ int ruled_bind(struct hold *h, struct services *services, const struct ruled *al
 	if (!b->rule)
 		return refuse(e, "no-rule", "no rule of this sandbox names the host", b->host);
 	b->rules = rules_ref(rules);
-	if (b->rule->off)
+	b->services = services;
+	if (!ruled_allows(services, b->rule))
 		return refuse(e, "network", "the network of this sandbox does not allow", b->host);
 	if (leads) {
 		service_unref(&b->reach);

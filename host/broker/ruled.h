@@ -18,6 +18,9 @@ int ruled_set(struct ruled *all, const char *sandbox, struct span text, struct e
 /** ruled_of() - borrowed; NULL: it has none. */
 struct rules *ruled_of(const struct ruled *all, const char *sandbox);
 
+/** ruled_allows() - may requests go by this rule? Not where the sandbox's network does not allow the host. */
+bool ruled_allows(struct services *services, const struct rule *r);
+
 /** ruled_bind() - for bind_request(): host and path of @b are known. */
 int ruled_bind(struct hold *h, struct services *services, const struct ruled *all, const struct say_who *who,
 	       const char *method, struct bound *b, struct err *e) MUST_CHECK;

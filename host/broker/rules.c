@@ -180,13 +180,14 @@ static int read_host(void *ctx, const char *key, const struct json *value)
 		x->code = bad(x->e, key, "there are rules for at most ten hosts", key);
 	else
 		x->code = check_host(key, x->e);
-	if (x->code == 0 && json_check(value, "headers:os off:b", &why) < 0)
+	if (x->code == 0 && json_check(value, "headers:os off:b led:b", &why) < 0)
 		x->code = bad(x->e, key, why.text, "");
 	if (x->code < 0)
 		return -1;
 	x->rule = &x->all->v[x->all->n++];
 	x->rule->host = must_strdup(key);
 	x->rule->off = json_get_bool(value, "off", false);
+	x->rule->led = json_get_bool(value, "led", false);
 	(void)json_each(json_get(value, "headers"), read_header, x);
 	return x->code;
 }

@@ -5,8 +5,8 @@
 /*
  * Rules of a sandbox: which headers are put on its requests to which host, docs/broker.md. As a text they are a JSON
  * object of hosts, {"api.example.com":{"headers":{"Authorization":"Bearer ${e2b.secrets.github}"}}}; with "off":true
- * the sandbox's network does not allow the host. The daemon keeps the text and tells it to the broker; both read it
- * here.
+ * the sandbox's network does not allow the host, with "led":true it has none, and only an operator's service that leads
+ * rules to the host does. The daemon keeps the text and tells it to the broker; both read it here.
  */
 #include "base/buf.h"
 #include "base/err.h"
@@ -26,7 +26,7 @@ struct rule_header {
 
 struct rule {
 	char *host; /* with its port where it is not 443 */
-	bool off;
+	bool off, led;
 	size_t n;
 	struct rule_header v[RULE_HEADERS_MAX];
 	size_t n_secrets;

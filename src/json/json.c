@@ -6,12 +6,10 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What was read may be a value that nobody else may see: nothing of it stays behind in memory that was given back. */
-static void wipe_always(void)
+void json_wipes(void)
 {
 	json_set_alloc_funcs(malloc, free_wiped);
 }
@@ -28,14 +26,11 @@ static const struct json *out(const json_t *j)
 
 int json_parse(struct span text, struct json **ret, struct err *e)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const char *p = text.p;
 	json_error_t why;
 	json_t *j;
 	size_t i;
 	int depth = 0;
-
-	pthread_once(&once, wipe_always);
 
 	/* The parser recurses by nesting: count brackets first (those in strings count too, which only errs to safety).
 	 */

@@ -11,6 +11,9 @@
 
 struct json;
 
+/** json_wipes() - for a program that reads what nobody else may see, before its first: what is given back is zeroed.
+ * Not for a library, whose program may have a jansson of its own mind. */
+void json_wipes(void);
 /** json_parse() - one value and nothing behind it; at most 64 levels deep. Return: 0; -EINVAL slug "bad-json" with the
  * line and what is wrong. */
 int json_parse(struct span text, struct json **ret, struct err *e) MUST_CHECK;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One version of E2B's SDK, as it comes, through every method that berth answers: node e2b.mjs PACKAGE MOUNT.
-// A line for each: its name and ok, none (this version does not have it), missing (refused by name), or what went
-// wrong.
+// A line for each: its name and ok, none (this version does not have it), missing (refused by name), or what went wrong.
 import assert from 'node:assert'
 import { readFileSync, existsSync } from 'node:fs'
 
@@ -15,10 +14,8 @@ async function step(name, f) {
   try {
     told = (await f()) ?? 'ok'
   } catch (e) {
-	  told = /berth does not have this yet/.test(e.message)
-			 ? 'missing'
-			 : `FAILED ${e.constructor.name}: ${e.message}`.replaceAll('\n', ' ')
-	  bad += told !== 'missing'
+    told = /berth does not have this yet/.test(e.message) ? 'missing' : `FAILED ${e.constructor.name}: ${e.message}`.replaceAll('\n', ' ')
+    bad += told !== 'missing'
   }
   console.log(`${name}\t${told}`)
 }
@@ -80,15 +77,9 @@ await step('commands.list, kill, connect', async () => {
 })
 await step('pty', async () => {
   let text = ''
-  const p = await s.pty
-		    .create({
-			    cols : 80,
-			    rows : 24,
-			    onData : (d) => { text += new TextDecoder().decode(d) },
-			    timeoutMs : 0
-		    }) await s.pty.resize(p.pid, { cols : 91, rows : 33 })
-			    await s.pty.sendInput(p.pid,
-						  new TextEncoder().encode('stty size; echo $((40+2)) $TERM; exit 7\n'))
+  const p = await s.pty.create({ cols: 80, rows: 24, onData: (d) => { text += new TextDecoder().decode(d) }, timeoutMs: 0 })
+  await s.pty.resize(p.pid, { cols: 91, rows: 33 })
+  await s.pty.sendInput(p.pid, new TextEncoder().encode('stty size; echo $((40+2)) $TERM; exit 7\n'))
   const e = await p.wait().catch((e) => e)
   assert.equal(e.exitCode, 7)
   assert.match(text, /33 91/)
@@ -253,21 +244,22 @@ await step('autoResume', async () => {
   }
 })
 await step('pause (keepMemory: false)', async () => {
-	const o = await Sandbox.create(
-		'base', { timeoutMs : 60_000, lifecycle : { onTimeout : { action : 'pause', keepMemory : false } } })
-	try {
-		await o.files.write('x', 'before')
-			await o.commands.run('sleep 300', { background : true, timeoutMs : 0 })
-		if (!has(o, 'pause')) return 'none' await o.pause({ keepMemory : false })
-			await Sandbox.connect(o.sandboxId)
-		if ((await o.commands.list()).length) return 'none' // this version does not ask for it
-		assert.equal(await o.files.read('x'), 'before')
-		assert.equal((await o.commands.run('echo $((1 + 1))')).stdout, '2\n')
-			await o.commands.run('sleep 300', { background : true, timeoutMs : 0 }) await o.setTimeout(1)
-		for (const end = Date.now() + 20_000; (await o.getInfo()).state !== 'paused';)
-			assert(Date.now() < end, 'not paused') await Sandbox.connect(o.sandboxId)
-		assert.equal((await o.commands.list()).length, 0)
-		assert.equal(await o.files.read('x'), 'before')
+  const o = await Sandbox.create('base', { timeoutMs: 60_000, lifecycle: { onTimeout: { action: 'pause', keepMemory: false } } })
+  try {
+    await o.files.write('x', 'before')
+    await o.commands.run('sleep 300', { background: true, timeoutMs: 0 })
+    if (!has(o, 'pause')) return 'none'
+    await o.pause({ keepMemory: false })
+    await Sandbox.connect(o.sandboxId)
+    if ((await o.commands.list()).length) return 'none' // this version does not ask for it
+    assert.equal(await o.files.read('x'), 'before')
+    assert.equal((await o.commands.run('echo $((1 + 1))')).stdout, '2\n')
+    await o.commands.run('sleep 300', { background: true, timeoutMs: 0 })
+    await o.setTimeout(1)
+    for (const end = Date.now() + 20_000; (await o.getInfo()).state !== 'paused'; ) assert(Date.now() < end, 'not paused')
+    await Sandbox.connect(o.sandboxId)
+    assert.equal((await o.commands.list()).length, 0)
+    assert.equal(await o.files.read('x'), 'before')
   } finally {
     await o.kill()
   }

@@ -46,8 +46,7 @@ for o in (HTML('<b>h</b>'), Markdown('# m'), SVG('<svg xmlns="http://www.w3.org/
 display({'text/plain': 'p', 'application/x-other': 'o'}, raw=True)`)
   assert.equal(r.error, undefined)
   const [html, markdown, svg, latex, json, javascript, png, jpeg, other] = r.results
-  assert.deepEqual([ html.html, markdown.markdown, latex.latex, json.json, javascript.javascript ],
-		   [ '<b>h</b>', '# m', '$l$', { a : [ 1 ] }, '1' ])
+  assert.deepEqual([html.html, markdown.markdown, latex.latex, json.json, javascript.javascript], ['<b>h</b>', '# m', '$l$', { a: [1] }, '1'])
   assert.match(svg.svg, /^<svg/)
   assert.deepEqual([png.png, jpeg.jpeg, other.extra], ['iVBORw0KGgo=', '/9j/', { 'application/x-other': 'o' }])
   assert(r.results.every((x) => !x.isMainResult))
@@ -63,20 +62,14 @@ if (hasPlots) {
       return shown.chart
     }
     const line = await chart('plt.plot([1, 2, 3], [4, 5, 6], label="a"); plt.title("T"); plt.xlabel("time (s)")')
-  assert.deepEqual([ line.type, line.title, line.x_label, line.x_unit, line.elements ],
-		   [ 'line', 'T', 'time (s)', 's', [ { label : 'a', points : [ [ 1, 4 ], [ 2, 5 ], [ 3, 6 ] ] } ] ])
-  assert.deepEqual((await chart('plt.bar(["p", "q"], [3, 4])')).elements.map((e) => [e.label, e.value]),
-		   [ [ 'p', 3 ], [ 'q', 4 ] ])
-  assert.deepEqual((await chart('plt.barh(["p", "q"], [3, 4])')).elements.map((e) => [e.label, e.value]),
-		   [ [ 'p', 3 ], [ 'q', 4 ] ])
-  assert.deepEqual((await chart('plt.pie([1, 3], labels=["p", "q"])')).elements.map((e) => [e.label, e.angle]),
-		   [ [ 'p', 90 ], [ 'q', 270 ] ])
-  assert.deepEqual((await chart('plt.scatter([1, 2], [3, 4])')).elements[0].points, [ [ 1, 3 ], [ 2, 4 ] ])
-  const box = (await chart('plt.boxplot([[1, 2, 3, 4, 10]])')).elements[0]
-  assert.deepEqual([ box.min, box.first_quartile, box.median, box.third_quartile, box.max, box.outliers ],
-		   [ 1, 2, 3, 4, 4, [ 10 ] ])
-  const both = await chart(
-	  'import datetime\nf, (a, b) = plt.subplots(1, 2); f.suptitle("S")\na.plot([datetime.date(2020, 1, 1)], [1]); b.semilogy([1, 2], [1, 10])')
+    assert.deepEqual([line.type, line.title, line.x_label, line.x_unit, line.elements], ['line', 'T', 'time (s)', 's', [{ label: 'a', points: [[1, 4], [2, 5], [3, 6]] }]])
+    assert.deepEqual((await chart('plt.bar(["p", "q"], [3, 4])')).elements.map((e) => [e.label, e.value]), [['p', 3], ['q', 4]])
+    assert.deepEqual((await chart('plt.barh(["p", "q"], [3, 4])')).elements.map((e) => [e.label, e.value]), [['p', 3], ['q', 4]])
+    assert.deepEqual((await chart('plt.pie([1, 3], labels=["p", "q"])')).elements.map((e) => [e.label, e.angle]), [['p', 90], ['q', 270]])
+    assert.deepEqual((await chart('plt.scatter([1, 2], [3, 4])')).elements[0].points, [[1, 3], [2, 4]])
+    const box = (await chart('plt.boxplot([[1, 2, 3, 4, 10]])')).elements[0]
+    assert.deepEqual([box.min, box.first_quartile, box.median, box.third_quartile, box.max, box.outliers], [1, 2, 3, 4, 4, [10]])
+    const both = await chart('import datetime\nf, (a, b) = plt.subplots(1, 2); f.suptitle("S")\na.plot([datetime.date(2020, 1, 1)], [1]); b.semilogy([1, 2], [1, 10])')
     assert.deepEqual([both.type, both.title, both.elements[0].x_scale, both.elements[1].y_scale], ['superchart', 'S', 'datetime', 'log'])
   })
   await step('results: tables', async () => {
@@ -91,8 +84,7 @@ await step('runCode (language)', () => refused(s.runCode('1', { language: 'javas
 await step('contexts', async () => {
   const c = await s.createCodeContext({ cwd: '/workspace' })
   assert.deepEqual([c.language, c.cwd], ['python', '/workspace'])
-  assert.equal((await s.runCode('import os; open("made", "w").write("x"); os.getcwd()', { context : c })).text,
-	       '/workspace')
+  assert.equal((await s.runCode('import os; open("made", "w").write("x"); os.getcwd()', { context: c })).text, '/workspace')
   assert.equal((await s.runCode('"x" in globals()', { context: c })).text, 'False')
   assert((await s.listCodeContexts()).some((o) => o.id === c.id))
   await s.runCode('y = 1', { context: c })

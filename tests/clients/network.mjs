@@ -8,8 +8,7 @@ const fetched = async (s, where) => {
   return r.stdout.trim()
 }
 const reaches = async (s, where, who) => assert.equal(await fetched(s, where), who)
-const not = async (s, where) =>
-	assert.match(await fetched(s, where), /refused|Couldn't connect|not resolve|Failed to connect/)
+const not = async (s, where) => assert.match(await fetched(s, where), /refused|Couldn't connect|not resolve|Failed to connect/)
 const made = []
 const make = async (opts) => {
   const s = await Sandbox.create('base', { timeoutMs: 120_000, ...opts })
@@ -39,14 +38,16 @@ try {
     await assert.rejects(s.updateNetwork({ allowOut: ['example.test'] }), /0\.0\.0\.0\/0/)
     await assert.rejects(s.updateNetwork({ denyOut: ['example.test'] }), /no address|range/)
     await assert.rejects(s.updateNetwork({ denyOut: [all], allowOut: ['169.254.169.254'] }), /internet|private/)
-    s = await make({ network : { denyOut : [ all ], allowOut : [ '*.example.test' ] } }) await reaches(
-		s, 'www.example.test', '93.184.216.34') await not(s, 'example.test:80') await not(s, '93.184.216.35')
-		await assert.rejects(
-			make({
-				network :
-					{ rules : { '*.example.test' : [ { transform : { headers : { a : 'b' } } } ] } }
-			}),
-			/patterns/)
+    s = await make({ network: { denyOut: [all], allowOut: ['*.example.test'] } })
+    await reaches(s, 'www.example.test', '93.184.216.34')
+    await not(s, 'example.test:80')
+    await not(s, '93.184.216.35')
+    const ruled = async (network) => (await (await make({ network })).commands.run('echo "$BERTH_RULES"')).stdout.trim()
+    const rules = { 'example.test': [{ transform: { headers: { a: 'b' } } }] }, there = 'example.test=http://berth.internal/rules/example.test/'
+    assert.equal(await ruled({ rules }), there)
+    assert.equal(await ruled({ rules, denyOut: [all] }), '')
+    assert.equal(await ruled({ rules, denyOut: [all], allowOut: ['example.test'] }), there)
+    await assert.rejects(make({ network: { rules: { '*.example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /patterns/)
   }
   console.log(`${process.argv[2]} ok${s.updateNetwork ? '' : ' (no updateNetwork)'}`)
 } finally {

@@ -60,17 +60,8 @@ try {
   // By the name of the host, and upgraded.
   const said = await new Promise((done, fail) => {
     let text = ''
-  const r = http.request({
-	  host : base.hostname,
-	  port : base.port,
-	  path : '/ws',
-	  headers : {
-		  Host : `8000-${s.sandboxId}.sandbox.test`,
-		  Connection : 'Upgrade',
-		  Upgrade : 'websocket',
-		  'Sec-WebSocket-Key' : 'eA=='
-	  }
-  })
+    const r = http.request({ host: base.hostname, port: base.port, path: '/ws',
+      headers: { Host: `8000-${s.sandboxId}.sandbox.test`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': 'eA==' } })
     r.on('upgrade', (res, socket, head) => {
       const add = (d) => {
         text += d
@@ -88,11 +79,8 @@ try {
   assert.equal(said, 'hello;SHOUT')
   // Ports that are not for everybody, by another name.
   assert.equal(s.trafficAccessToken, undefined)
-  const t = await Sandbox.create('base', {
-	  timeoutMs : 120_000,
-	  network : { allowPublicTraffic : false, maskRequestHost : 'inner-${PORT}.example:${PORT}' },
-	  lifecycle : { onTimeout : 'pause', autoResume : true }
-  })
+  const t = await Sandbox.create('base', { timeoutMs: 120_000, network: { allowPublicTraffic: false, maskRequestHost: 'inner-${PORT}.example:${PORT}' },
+    lifecycle: { onTimeout: 'pause', autoResume: true } })
   try {
     assert.match(t.trafficAccessToken, /^[0-9a-f]{40}$/)
     await t.files.write('/workspace/server.py', SERVER)
@@ -100,18 +88,12 @@ try {
     const token = { 'E2B-Traffic-Access-Token': t.trafficAccessToken }
     const ask = (headers, port = '8000', path = '/x') =>
       fetch(new URL(path, base), { headers: { 'E2b-Sandbox-Id': t.sandboxId, 'E2b-Sandbox-Port': port, ...headers } })
-    const refused =
-	    async (headers, words, port, path) => {
-	    const r = await ask(headers, port, path)
-	    assert.deepEqual([ r.status, await r.json() ], [
-		    403, {
-			    sandboxId : t.sandboxId,
-			    code : 403,
-			    message : `Sandbox is secured with traffic access token. ${words}`
-		    }
-	    ])
-    } const missing = "Token header 'e2b-traffic-access-token' is missing",
-	  wrong = "Provided token in header 'e2b-traffic-access-token' is invalid"
+    const refused = async (headers, words, port, path) => {
+      const r = await ask(headers, port, path)
+      assert.deepEqual([r.status, await r.json()], [403, { sandboxId: t.sandboxId, code: 403,
+        message: `Sandbox is secured with traffic access token. ${words}` }])
+    }
+    const missing = "Token header 'e2b-traffic-access-token' is missing", wrong = "Provided token in header 'e2b-traffic-access-token' is invalid"
     let b
     for (let i = 0; i < 50; i++) if ((b = await ask(token)).status !== 502) break
     assert.deepEqual([b.status, await b.text()], [203, '/x|inner-8000.example:8000|None'])
@@ -121,13 +103,8 @@ try {
     await refused({ 'E2B-Traffic-Access-Token': 'x'.repeat(40) }, wrong)
     await refused({ 'E2B-Traffic-Access-Token': t.trafficAccessToken.slice(1) }, wrong)
     assert.equal((await ask({ 'E2B-Traffic-Access-Token': t.trafficAccessToken }, '9000')).status, 502)
-    const host = await new Promise((done, fail) => http.get({
-							       host : base.hostname,
-							       port : base.port,
-							       headers : { Host : `8000-${t.sandboxId}.sandbox.test` }
-						       },
-							    (r) => done(r.statusCode))
-							   .on('error', fail))
+    const host = await new Promise((done, fail) => http.get({ host: base.hostname, port: base.port, headers: { Host: `8000-${t.sandboxId}.sandbox.test` } },
+      (r) => done(r.statusCode)).on('error', fail))
     assert.equal(host, 403)
     assert.equal((await Sandbox.connect(t.sandboxId)).trafficAccessToken, t.trafficAccessToken)
     const { network } = await t.getInfo()
@@ -143,12 +120,13 @@ try {
   } finally {
     await t.kill()
   }
-  for (const [network, words] of [[ { maskRequestHost : 'a b' }, /maskRequestHost/],
-				  [ { httpsPorts : [ 8443 ] }, /httpsPorts/]])
-	  await assert.rejects(Sandbox.create('base', { network }), words)
-	  // Its end cuts what is open.
-	  const stream = at('/events').then((r) => r.text()).catch((e) => e) await s.kill() await stream
-	  assert.equal((await at('/')).status, 502)
+  for (const [network, words] of [[{ maskRequestHost: 'a b' }, /maskRequestHost/], [{ httpsPorts: [8443] }, /httpsPorts/]])
+    await assert.rejects(Sandbox.create('base', { network }), words)
+  // Its end cuts what is open.
+  const stream = at('/events').then((r) => r.text()).catch((e) => e)
+  await s.kill()
+  await stream
+  assert.equal((await at('/')).status, 502)
 } catch (e) {
   console.error(e)
   process.exit(1)

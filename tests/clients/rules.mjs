@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of secret.mjs that has rules: RULE_HOST is a service that lets in whoever has RULE_TOKEN and echoes what it
-// was asked.
+// The part of secret.mjs that has rules: RULE_HOST is a service that lets in whoever has RULE_TOKEN and echoes what it was asked.
 import assert from 'node:assert'
 
 export async function rules({ step, rejects, Sandbox, Secret, host, small }) {
@@ -11,10 +10,7 @@ export async function rules({ step, rejects, Sandbox, Secret, host, small }) {
   const ask = async (s, where, more = '') => {
     const r = await s.commands.run(`curl -s -m 20 ${more} -w '\\n%{http_code}' "${where}"`)
     const at = r.stdout.lastIndexOf('\n')
-    return
-    {
-	    status: +r.stdout.slice(at + 1), text: r.stdout.slice(0, at), rule: /"rule":"([^"]*)"/.exec(r.stdout)?.[1]
-    }
+    return { status: +r.stdout.slice(at + 1), text: r.stdout.slice(0, at), rule: /"rule":"([^"]*)"/.exec(r.stdout)?.[1] }
   }
   const echo = `http://berth.internal/rules/${host}/echo`
   let s
@@ -49,9 +45,9 @@ export async function rules({ step, rejects, Sandbox, Secret, host, small }) {
     await s.updateNetwork({ rules: rule({ 'X-Api-Key': Secret.fill(up) }) })
     assert.equal((await ask(s, echo)).status, 200)
     await s.updateNetwork({ rules: { 'other.example': [{}] } })
-    assert.deepEqual([ (await ask(s, echo)).rule, (await s.commands.run('echo $BERTH_RULES $SVC_URL')).stdout ],
-		     [ 'no-rule', 'other.example=http://berth.internal/rules/other.example/\n' ])
-	    await s.updateNetwork({ denyOut : [ all ], rules : bearer(up) })
+    assert.deepEqual([(await ask(s, echo)).rule, (await s.commands.run('echo $BERTH_RULES $SVC_URL')).stdout], ['no-rule', '\n']) // no service leads there, and there is no network
+    assert.equal((await ask(s, 'http://berth.internal/rules/other.example/')).rule, 'network')
+    await s.updateNetwork({ denyOut: [all], rules: bearer(up) })
     assert.deepEqual([(await ask(s, echo)).rule, (await s.commands.run('echo $BERTH_RULES')).stdout], ['network', '\n'])
     await s.updateNetwork({})
     assert.equal((await ask(s, echo)).rule, 'no-rule')

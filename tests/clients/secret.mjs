@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Secrets of one version of E2B's SDK, and rules that put them into headers: node secret.mjs PACKAGE VALUE. A line for
-// each thing: its name and ok, none (this version does not have it), or what went wrong. RULE_HOST is a service that
-// echoes what it was asked.
+// Secrets of one version of E2B's SDK, and rules that put them into headers: node secret.mjs PACKAGE VALUE. A line for each thing: its
+// name and ok, none (this version does not have it), or what went wrong. RULE_HOST is a service that echoes what it was asked.
 import assert from 'node:assert'
 
 const [pkg, value] = process.argv.slice(2)
@@ -14,10 +13,8 @@ async function step(name, f) {
   try {
     told = Secret ? ((await f()) ?? 'ok') : 'none'
   } catch (e) {
-	  told = /berth does not have this yet/.test(e.message)
-			 ? 'missing'
-			 : `FAILED ${e.constructor.name}: ${e.message}`.replaceAll('\n', ' ')
-	  bad += 1
+    told = /berth does not have this yet/.test(e.message) ? 'missing' : `FAILED ${e.constructor.name}: ${e.message}`.replaceAll('\n', ' ')
+    bad += 1
   }
   console.log(`${name}\t${told}`)
 }
@@ -65,8 +62,7 @@ await step('Secret.list', async () => {
   for (const i of [1, 2, 3, 4]) await Secret.create(`${small}.${i}`, 'some-value')
   const pages = Secret.list({ limit: 2 }), found = []
   while (pages.hasNext) found.push(...await pages.nextItems())
-  assert.deepEqual(found.map((s) => s.name).filter((n) => n.startsWith(small)),
-		   [ small, ...[1, 2, 3, 4].map((i) => `${small}.${i}`) ])
+  assert.deepEqual(found.map((s) => s.name).filter((n) => n.startsWith(small)), [small, ...[1, 2, 3, 4].map((i) => `${small}.${i}`)])
 })
 await step('Secret.destroy', async () => {
   for (const i of [1, 2, 3, 4]) assert.equal(await Secret.destroy(`${small}.${i}`), true)

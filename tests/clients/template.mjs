@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What E2B's SDK does with templates: node template.mjs PACKAGE DIRECTORY TEMPLATE. The last one is small, so that most
-// builds are. One line for each row of the table in docs/e2b.md.
+// What E2B's SDK does with templates: node template.mjs PACKAGE DIRECTORY TEMPLATE. The last one is small, so that most builds are. One line for each row of the table in docs/e2b.md.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
@@ -39,17 +38,11 @@ async function inside(template, fn) {
 const out = async (s, command, options) => (await s.commands.run(command, options)).stdout.trim()
 
 async function build(template, alias, more = {}) {
-	const lines = [] const options = {
-		...small,
-		onBuildLogs : (l) => lines.push(l.message),
-		...more
-	}
-	// Older ones name it among the options.
-	const info = e2b.Template.exists ? await Template.build(template, alias, options)
-					 : await Template.build(template, { alias, ...options })
-	return
-	{
-		info, lines }
+  const lines = []
+  const options = { ...small, onBuildLogs: (l) => lines.push(l.message), ...more }
+  // Older ones name it among the options.
+  const info = e2b.Template.exists ? await Template.build(template, alias, options) : await Template.build(template, { alias, ...options })
+  return { info, lines }
 }
 
 const recipe = (extra = 'true') => Template(context)
@@ -69,8 +62,7 @@ await row('Template.build', async () => {
     assert.equal(await out(s, 'cat /opt/made'), 'made')
     assert.equal(await out(s, 'pwd; cat greeting.txt'), '/srv/work\nhello\nuser')
     assert.equal(await out(s, 'echo $LONGER'), 'hello world')
-    assert.equal(await out(s, '/srv/app/deep/run.sh; cat /srv/app/main.txt; stat -c %U:%a /srv/app/main.txt'),
-		 'it runs\nmainroot:755')
+    assert.equal(await out(s, '/srv/app/deep/run.sh; cat /srv/app/main.txt; stat -c %U:%a /srv/app/main.txt'), 'it runs\nmainroot:755')
     assert.equal(await out(s, 'cat ~/copied.txt; stat -c %U ~/copied.txt'), 'oneuser')
     assert.equal(await out(s, 'nproc >/dev/null; sudo id -un'), 'root')
   })
@@ -123,22 +115,14 @@ await row('buildInBackground, getBuildStatus', async () => {
 })
 
 await row('a build that fails says why and where', async () => {
-	const bad =
-		[
-			[
-				Template().fromTemplate(base).runCmd('echo fine').runCmd('echo bad >&2; exit 3'),
-				/failed to run command 'echo bad >&2; exit 3': exit status 3/
-			],
-			[
-				Template().fromTemplate(base).runCmd('whoami', { user : 'root123' }),
-				/failed to run command 'whoami': command failed: unauthenticated: invalid username: 'root123'/
-			],
-			[ Template().fromTemplate('nothing-such'), /template 'nothing-such' not found/],
-			[ Template().fromImage('example.invalid/none:1'), /image 'example.invalid\/none:1'/],
-		] for (const [template, words] of bad) await assert
-			.rejects(build(template, `${mine}-bad`),
-				 (e) => words.test(e.message) || assert.fail(`${e.message} ${words}`))
-				await assert.rejects(Sandbox.create(`${mine}-bad`))
+  const bad = [
+    [Template().fromTemplate(base).runCmd('echo fine').runCmd('echo bad >&2; exit 3'), /failed to run command 'echo bad >&2; exit 3': exit status 3/],
+    [Template().fromTemplate(base).runCmd('whoami', { user: 'root123' }), /failed to run command 'whoami': command failed: unauthenticated: invalid username: 'root123'/],
+    [Template().fromTemplate('nothing-such'), /template 'nothing-such' not found/],
+    [Template().fromImage('example.invalid/none:1'), /image 'example.invalid\/none:1'/],
+  ]
+  for (const [template, words] of bad) await assert.rejects(build(template, `${mine}-bad`), (e) => words.test(e.message) || assert.fail(`${e.message} ${words}`))
+  await assert.rejects(Sandbox.create(`${mine}-bad`))
 })
 
 await row('exists (aliases)', async () => {

@@ -77,9 +77,8 @@ await row('volumeMounts: several sandboxes at once', async () => {
   ])
   assert.equal(await out(a, 'cat /data/a/one.txt; cat /srv/more/a/one.txt'), 'two!two!')
   await a.commands.run('echo from a > /data/shared; mkdir -p /data/d; chmod 700 /data/d; git init -q /data/repo')
-  assert.equal(await out(b, 'cat /data/shared; stat -c %U:%a /data/d; ls /data/repo/.git/HEAD'),
-	       'from a\nuser:700\n/data/repo/.git/HEAD')
-	  await b.commands.run('echo from b >> /data/shared; rm -r /data/d')
+  assert.equal(await out(b, 'cat /data/shared; stat -c %U:%a /data/d; ls /data/repo/.git/HEAD'), 'from a\nuser:700\n/data/repo/.git/HEAD')
+  await b.commands.run('echo from b >> /data/shared; rm -r /data/d')
   assert.equal(await out(a, 'cat /data/shared; ls -d /data/d 2>&1 | wc -l'), 'from a\nfrom b\n1')
   assert.equal(await v.readFile('/shared'), 'from a\nfrom b\n')
   await v.writeFile('/shared', 'from outside')

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Policies of services, paths, and heads of requests: the first byte says which. What is taken keeps what it promises.
- */
+/* Policies of services, paths, heads of requests, and rules of sandboxes: the first byte says which. What is taken
+ * keeps what it promises. */
 #include "host/broker/head.h"
+#include "host/broker/rules.h"
 #include "host/broker/service.h"
 
 #include "base/str.h"
 #include "seal/request.h"
+
+#include <strings.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -68,6 +71,50 @@ static void request(struct span text)
 	free(h);
 }
 
+/* The pieces of a value are all of it, and every placeholder is one that the rule knows. */
+static void value(const struct rule *r, const char *text)
+{
+	const char *rest = text;
+	struct span piece;
+	size_t i, all = 0;
+	bool secret;
+
+	while (rule_piece(&rest, &piece, &secret)) {
+		all += piece.len + (secret ? strlen("${e2b.secrets.}") : 0);
+		for (i = 0; secret && i < r->n_secrets; i++)
+			if (strlen(r->secret[i]) == piece.len && strncasecmp(r->secret[i], piece.p, piece.len) == 0)
+				break;
+		if (secret && i == r->n_secrets)
+			abort();
+	}
+	if (all != strlen(text) || strchr(text, '\n') || strchr(text, '\r'))
+		abort();
+}
+
+static void rules(struct span text)
+{
+	struct rules *all = NULL;
+	struct err e = ERR_NULL;
+	size_t i, k;
+
+	if (rules_parse(text, &all, &e) < 0) {
+		if (!str_eq(e.slug, "bad-rules"))
+			abort();
+		return;
+	}
+	for (i = 0; i < all->n; i++) {
+		if (!all->v[i].host[0] || strpbrk(all->v[i].host, "/*@?# ") ||
+		    rules_find(all, all->v[i].host) != &all->v[i])
+			abort();
+		for (k = 0; k < all->v[i].n; k++) {
+			if (!all->v[i].v[k].name[0] || strpbrk(all->v[i].v[k].name, ": \r\n"))
+				abort();
+			value(&all->v[i], all->v[i].v[k].value);
+		}
+	}
+	rules_unref(&all);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO(mem_free) uint8_t *copy = must_memdup(data, size); /* so that a read behind it is seen */
@@ -79,6 +126,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		request(rest);
 	else if (copy[0] == 'p')
 		path(rest);
+	else if (copy[0] == 'u')
+		rules(rest);
 	else
 		policy(SPAN(copy, size));
 	return 0;

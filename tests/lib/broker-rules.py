@@ -157,6 +157,13 @@ for to, place in ((f"https://{host}/x?y", f"http://berth.internal{at}/x?y"), ("/
 for to in ("https://other.example/", "https://shut.example/", f"http://{host}/", f"https://{host}@other.example/", f"https://{host}.other.example/"):
     equal(f"led to {to}", c.rule(f"{at}/redirect?to={q(to, safe='')}"), (403, "redirect"))
 
+# without a network: where an operator leads alone
+rules("s9", {host: {"headers": {}, "led": True}, "far.example": {"headers": {}, "led": True}})
+led = Conn("", key="k1", sandbox="s9")
+equal("led there", led.ask(at + "/echo", headers={"Cookie": TOKEN})[0].status, 401)
+equal("led nowhere", led.rule("/rules/far.example/"), (403, "network"))
+equal("what is told of it", [s["name"] for s in json.loads(b.ask(brokerage.SERVICES, who=("s9", "base", "k1", "")))], ["rules/" + host])
+
 # all of it in the place of what was there, at once, and nothing where it cannot be read
 equal("another connection that is kept", narrow.rule(at + "/open"), (403, "header"))
 rules("s7", bearer("tok"))

@@ -204,3 +204,24 @@ Test(broker_mask, twice_inside_itself_and_short_ones)
 	cr_assert_eq(mask_bytes(m, text, strlen(text)), 0, "it would be found everywhere");
 	mask_free(&m);
 }
+
+Test(mask, of_several_values_each_is_found)
+{
+	static const char other[] = "another-one/0123456789";
+	struct mask *both[2] = { make(value), make(other) }, *m = NULL;
+	char hex[2 * sizeof(other)];
+	char in_base64[64];
+	size_t i;
+
+	cr_assert_eq(mask_join(both, 2, &m), 0);
+	mask_free(&both[0]); /* what was joined needs them no more */
+	mask_free(&both[1]);
+	check(m, value, strlen(value));
+	check(m, other, strlen(other));
+	for (i = 0; i < strlen(other); i++)
+		snprintf(hex + 2 * i, 3, "%02x", (unsigned char)other[i]);
+	check(m, hex, 2 * strlen(other));
+	base64(value, strlen(value), "+/", in_base64);
+	check(m, in_base64, strlen(value));
+	mask_free(&m);
+}

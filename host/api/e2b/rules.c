@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "host/broker/rules.h"
+#include "host/net/network.h"
 #include "host/net/policy.h"
 #include "host/secret/secret.h"
 
@@ -22,6 +23,7 @@ static int bad(struct err *e, const char *host, const char *what)
 struct reading {
 	struct json_writer w;
 	const struct policy *policy;
+	bool has_network;
 	struct err *e;
 	int r;
 };
@@ -73,8 +75,9 @@ static int read_host(void *ctx, const char *key, const struct json *list)
 	jw_open(&x->w, '{');
 	(void)json_each(json_get(transform, "headers"), put_text, &x->w);
 	jw_close(&x->w, '}');
-	if (policy_name(x->policy, name) == POLICY_REFUSED) {
-		jw_key(&x->w, "off");
+	/* Where sandboxes have no network, the operator says what is reached all the same. */
+	if (policy_name(x->policy, name) == POLICY_REFUSED || !x->has_network) {
+		jw_key(&x->w, x->has_network || policy_name(x->policy, name) == POLICY_REFUSED ? "off" : "led");
 		jw_bool(&x->w, true);
 	}
 	jw_close(&x->w, '}');
@@ -135,7 +138,7 @@ int e2b_read_rules(struct e2b *e2b, const struct json *rules, const struct polic
 {
 	AUTO(rules_unref) struct rules *all = NULL;
 	struct buf *to = &egress->text;
-	struct reading x = { .w = { .b = to }, .policy = p, .e = e };
+	struct reading x = { .w = { .b = to }, .policy = p, .has_network = network_has(e2b->network), .e = e };
 	int r;
 
 	if (json_is_empty(rules))
@@ -192,12 +195,18 @@ void e2b_tell_rules(struct e2b *e2b, const char *id, void (*fn)(void *ctx, const
 	    rules_parse(buf_span(&text), &all, NULL) < 0)
 		return;
 	for (i = 0; i < all->n; i++) {
-		AUTO(str_free) char *line =
-			all->v[i].off ? str_printf("network rule of %s: its network does not allow the host",
-						   all->v[i].host)
-				      : str_printf("network rule of %s: its headers are on requests to "
-						   "http://berth.internal/rules/%s/, not on those that name the host",
-						   all->v[i].host, all->v[i].host);
+		AUTO(str_free)
+		char *line =
+			all->v[i].off
+				? str_printf("network rule of %s: its network does not allow the host", all->v[i].host)
+			: all->v[i].led
+				? str_printf(
+					  "network rule of %s: sandboxes have no network here; its headers are on "
+					  "requests to http://berth.internal/rules/%s/, where the operator leads there",
+					  all->v[i].host, all->v[i].host)
+				: str_printf("network rule of %s: its headers are on requests to "
+					     "http://berth.internal/rules/%s/, not on those that name the host",
+					     all->v[i].host, all->v[i].host);
 
 		fn(ctx, line);
 	}
