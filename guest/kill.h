@@ -2,7 +2,7 @@
 #ifndef GUEST_KILL_H
 #define GUEST_KILL_H
 
-/* Signals to more than one process. */
+/* Signals to more than one process, and the mark by which those are known that descend from one. */
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -12,6 +12,8 @@ void kill_session(pid_t session, int sig);
  * child inherits and nobody unprivileged can raise; also to the rest of the session. SIGKILL is repeated until nothing
  * of it is left. Return: how many processes got it. */
 unsigned kill_tree(uint64_t tag, pid_t session, int sig);
+/** tag_of() - the mark that a process was started with; 0 or more than any mark: none, or it is gone. */
+uint64_t tag_of(pid_t pid);
 /** kill_all() - to every process of the sandbox but ourselves: all of the namespace when we are its first process, else
  * our descendants' sessions and orphans that came to us. */
 void kill_all(int sig);

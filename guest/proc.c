@@ -33,12 +33,27 @@ void procs_init(struct procs *ps, struct loop *loop, struct watch *watch, const 
 	/* Where agents see each other's processes (no name space between them) their marks must differ. */
 	(void)!getrandom(&mine, sizeof(mine), GRND_NONBLOCK);
 	ps->last_tag = (uint64_t)mine << 24;
+	ps->past = must_calloc(PROC_PAST_MAX, sizeof(*ps->past));
 	list_init(&ps->all);
 	list_init(&ps->sinks);
 }
 
+static void name_of(const struct proc *p, struct proc_name *ret)
+{
+	struct span words = msg_list_span(&p->argv), word = SPAN_NULL;
+
+	*ret = (struct proc_name){ .id = "" };
+	memcpy(ret->id, p->id, sizeof(ret->id));
+	if (msg_strv_next(&words, &word))
+		memcpy(ret->word, word.p, MIN(word.len, sizeof(ret->word) - 1));
+}
+
 static void proc_free(struct proc *p)
 {
+	struct proc_past *past = &p->procs->past[p->procs->n_past++ % PROC_PAST_MAX];
+
+	past->tag = p->tag;
+	name_of(p, &past->name);
 	map_remove(&p->procs->by_id, span_str(p->id));
 	list_remove(&p->node);
 	if (p->reaped)
@@ -62,11 +77,33 @@ void procs_fini(struct procs *ps)
 		proc_free(list_entry(ps->all.next, struct proc, node));
 	sinks_fini(ps);
 	map_fini(&ps->by_id);
+	mem_free(&ps->past);
 }
 
 struct proc *procs_find(const struct procs *ps, struct span id)
 {
 	return map_get(&ps->by_id, id);
+}
+
+bool procs_marked(const struct procs *ps, uint64_t tag, struct proc_name *ret)
+{
+	struct list *pos;
+	size_t i;
+
+	list_each(pos, &ps->all) {
+		const struct proc *p = list_entry(pos, struct proc, node);
+
+		if (p->tag == tag) {
+			name_of(p, ret);
+			return true;
+		}
+	}
+	for (i = 0; i < MIN(ps->n_past, (size_t)PROC_PAST_MAX); i++)
+		if (ps->past[i].tag == tag) {
+			*ret = ps->past[i].name;
+			return true;
+		}
+	return false;
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */

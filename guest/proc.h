@@ -10,7 +10,7 @@
 #include "loop/loop.h"
 #include "wire/conn.h"
 
-enum { PROC_ID_MAX = 64, PROC_RECORDS_MAX = 1024, PROC_RUNNING_MAX = 4096 };
+enum { PROC_ID_MAX = 64, PROC_WORD_MAX = 128, PROC_RECORDS_MAX = 1024, PROC_RUNNING_MAX = 4096, PROC_PAST_MAX = 256 };
 
 struct procs;
 struct proc;
@@ -69,6 +69,17 @@ struct proc {
 	struct conn *conn; /* borrowed: who is attached, or NULL */
 };
 
+/* Which command something is of: its id and the beginning of its first word; "": not known. */
+struct proc_name {
+	char id[PROC_ID_MAX + 1], word[PROC_WORD_MAX + 1];
+};
+
+/* One whose record is gone. What it left running still has its mark. */
+struct proc_past {
+	uint64_t tag;
+	struct proc_name name;
+};
+
 struct procs {
 	struct loop *loop;   /* borrowed, like the next two */
 	struct watch *watch;
@@ -83,11 +94,16 @@ struct procs {
 	struct stop *stop; /* a STOP under way */
 	uint64_t last_tag;
 	uint64_t oom_seen; /* kills of the kernel when we looked last */
+	struct proc_past *past; /* PROC_PAST_MAX of them */
+	size_t n_past; /* that ever were */
 };
 
 void procs_init(struct procs *ps, struct loop *loop, struct watch *watch, const char *cwd);
 void procs_fini(struct procs *ps);
 struct proc *procs_find(const struct procs *ps, struct span id);
+/** procs_marked() - whose descendants have this mark (kill.h), also when it is over, for the last few. Return: whether
+ * that is known. */
+bool procs_marked(const struct procs *ps, uint64_t tag, struct proc_name *ret);
 /** procs_start() - start what an EXEC asks for. Return: 0 and the process, borrowed; -errno with a slug of child.h. */
 int procs_start(struct procs *ps, const struct msg_EXEC *m, struct proc **ret, struct err *e) MUST_CHECK;
 /** procs_reap() - collect the dead: own ones and orphans. Return: true while there are children. */

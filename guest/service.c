@@ -31,6 +31,7 @@ struct ask {
 	struct services *services;
 	uint64_t number;
 	int fd;
+	struct proc_name asker;
 	struct loop_timer *late;
 };
 
@@ -139,6 +140,7 @@ static void on_connection(void *ctx, int fd, unsigned events)
 	list_append(&s->asks, &a->node);
 	if (++s->n_asks == ASKS_MAX)
 		set_full(s, true);
+	(void)procs_marked(&s->agent->procs, whose_tag(&s->whose, a->fd), &a->asker); /* while the host dials */
 }
 
 /* What a service of this name has already. Return: 1: the same; 0: nothing. */
@@ -278,13 +280,14 @@ static struct ask *ask_of(struct services *s, uint64_t number)
 	return NULL;
 }
 
-int services_take(struct services *s, uint64_t number, int *ret_fd, struct err *e)
+int services_take(struct services *s, uint64_t number, int *ret_fd, struct proc_name *ret, struct err *e)
 {
 	struct ask *a = ask_of(s, number);
 
 	if (!a)
 		return err_set(e, -ESRCH, "no-such-stream", "nobody waits under this number any more");
 	*ret_fd = fd_take(&a->fd);
+	*ret = a->asker;
 	ask_free(a);
 	return 0;
 }

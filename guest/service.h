@@ -8,10 +8,12 @@
  * kernel's queue.
  */
 #include "base/list.h"
+#include "guest/whose.h"
 #include "loop/loop.h"
 #include "wire/conn.h"
 
 struct agent;
+struct proc_name;
 
 struct services {
 	struct agent *agent; /* borrowed: parent */
@@ -21,6 +23,7 @@ struct services {
 	size_t n_listeners, n_asks;
 	bool is_full; /* as many wait as may: nobody is accepted on a port until there are fewer */
 	uint64_t last_ask;
+	struct whose whose;
 };
 
 void services_init(struct services *s, struct agent *agent, struct loop *loop);
@@ -30,8 +33,8 @@ int services_listen(struct services *s, const struct msg_LISTEN *m, struct err *
 /** services_listen_at() - the same on a port; the name of its address is in /etc/hosts then. */
 int services_listen_at(struct services *s, const struct msg_LISTEN_AT *m, struct err *e) MUST_CHECK;
 void services_unlisten(struct services *s, struct span name);
-/** services_take() - the connection of an ask. Return: 0 and the descriptor, yours; -ESRCH. */
-int services_take(struct services *s, uint64_t ask, int *ret_fd, struct err *e) MUST_CHECK;
+/** services_take() - the connection of an ask, and who asked. Return: 0 and the descriptor, yours; -ESRCH. */
+int services_take(struct services *s, uint64_t ask, int *ret_fd, struct proc_name *ret, struct err *e) MUST_CHECK;
 void services_refuse(struct services *s, uint64_t ask);
 
 #endif

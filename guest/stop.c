@@ -83,10 +83,10 @@ void kill_session(pid_t session, int sig)
 	each_process(if_session, session, sig);
 }
 
-static uint64_t tag_of(const char *pid)
+uint64_t tag_of(pid_t pid)
 {
 	static const char line[] = "\nMax realtime timeout";
-	AUTO(str_free) char *path = str_printf("/proc/%s/limits", pid);
+	AUTO(str_free) char *path = str_printf("/proc/%d/limits", (int)pid);
 	AUTO(buf_fini) struct buf b;
 	uint64_t tag;
 	const char *at;
@@ -111,7 +111,7 @@ static unsigned tree_pass(uint64_t tag, pid_t session, int sig, struct map *seen
 		return 0;
 	while ((d = readdir(dir))) {
 		if (num_u64(d->d_name, INT32_MAX, &pid) < 0 || (pid_t)pid == getpid() || !read_stat(d->d_name, &s) ||
-		    s.state == 'Z' || s.state == 'X' || (s.session != session && tag_of(d->d_name) != tag))
+		    s.state == 'Z' || s.state == 'X' || (s.session != session && tag_of((pid_t)pid) != tag))
 			continue;
 		if (map_put_u64(seen, pid, seen) && sig != SIGKILL)
 			continue;

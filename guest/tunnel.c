@@ -223,14 +223,16 @@ void tunnel_drained(struct tunnel *t)
 
 /* --- connecting --------------------------------------------------------------------------------------------------- */
 
-static void opened(struct tunnel *t)
+static void opened(struct tunnel *t, const struct proc_name *asker)
 {
+	struct msg_TUNNEL_OPENED m = { .exec = span_str(asker ? asker->id : ""),
+				       .word = span_str(asker ? asker->word : "") };
 	int one = 1;
 
 	loop_untimer(&t->timer);
 	(void)!setsockopt(t->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* not all of them are TCP */
 	t->opened = true;
-	(void)!conn_send(t->conn, MSG_TUNNEL_OPENED, &(struct msg_TUNNEL_OPENED){ 0 });
+	(void)!conn_send(t->conn, MSG_TUNNEL_OPENED, &m);
 	pump(t);
 }
 
@@ -260,7 +262,7 @@ static void attempt(struct tunnel *t)
 	if (t->fd < 0)
 		next(t, -errno);
 	else if (connect(t->fd, (const struct sockaddr *)&to->at, to->len) == 0)
-		opened(t);
+		opened(t, NULL);
 	else if (errno != EINPROGRESS)
 		next(t, -errno);
 	else if (loop_watch(t->loop, t->fd, LOOP_WRITE, on_ready, t, &t->watch) < 0)
@@ -296,7 +298,7 @@ static void on_ready(void *ctx, int fd, unsigned events)
 	if (code)
 		next(t, -code);
 	else
-		opened(t);
+		opened(t, NULL);
 }
 
 /* --- the first frame ---------------------------------------------------------------------------------------------- */
@@ -361,6 +363,7 @@ int tunnel_first(struct loop *loop, struct services *services, struct conn *conn
 	struct tunnel *t = NEW(struct tunnel);
 	struct msg_TUNNEL_OPEN open;
 	struct msg_TUNNEL_TAKE take_it;
+	struct proc_name asker;
 	int r;
 
 	*t = (struct tunnel){ .loop = loop, .conn = conn, .fd = -1 };
@@ -373,9 +376,9 @@ int tunnel_first(struct loop *loop, struct services *services, struct conn *conn
 	} else if (f->type == MSG_TUNNEL_TAKE) {
 		r = msg_decode(f->type, f->payload, &take_it, e);
 		if (r == 0)
-			r = services_take(services, take_it.ask, &t->fd, e);
+			r = services_take(services, take_it.ask, &t->fd, &asker, e);
 		if (r == 0)
-			opened(t);
+			opened(t, &asker);
 	} else {
 		r = err_set(e, -EPROTO, "bad-message", "a tunnel begins with TUNNEL_OPEN or TUNNEL_TAKE");
 	}

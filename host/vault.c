@@ -48,10 +48,21 @@ static void broker_again(void *ctx)
 
 static int broker_audit(void *ctx, const struct broker_use *u)
 {
-	const struct secrets_used told = { .secret = u->secret, .service = u->service, .sandbox = u->sandbox,
-					   .key = u->key, .method = u->method, .host = u->host, .path = u->path,
-					   .rule = u->rule, .first = u->first, .refused = u->refused,
-					   .status = u->status, .count = u->count, .up_b = u->up_b,
+	const struct secrets_used told = { .secret = u->secret,
+					   .service = u->service,
+					   .sandbox = u->sandbox,
+					   .key = u->key,
+					   .method = u->method,
+					   .host = u->host,
+					   .path = u->path,
+					   .rule = u->rule,
+					   .exec = u->exec,
+					   .command = u->command,
+					   .first = u->first,
+					   .refused = u->refused,
+					   .status = u->status,
+					   .count = u->count,
+					   .up_b = u->up_b,
 					   .down_b = u->down_b };
 	struct vault *v = ctx;
 	struct err e = ERR_NULL;

@@ -17,6 +17,8 @@ AC_DEFUN([BERTH_FUZZING], [
 AC_ARG_ENABLE([fuzzing],
   [AS_HELP_STRING([--enable-fuzzing], [link the fuzz targets with libFuzzer (needs clang); without it they replay files])],
   [berth_fuzzing=$enableval], [berth_fuzzing=no])
+dnl Without it libFuzzer sees nothing of what an input reaches, and ends.
+AS_IF([test "$berth_fuzzing" = yes], [SANITIZE_CFLAGS="$SANITIZE_CFLAGS -fsanitize=fuzzer-no-link -g"])
 AM_CONDITIONAL([FUZZING], [test "$berth_fuzzing" = yes])
 ])
 

@@ -150,6 +150,16 @@ struct seal_pub broker_pub(const struct broker *b)
 	return b->pub;
 }
 
+/* What a guest says of itself. */
+static void put_command(struct say_who *to, const struct broker_who *who)
+{
+	if (!who->exec || !str_is_id(who->exec, sizeof(to->exec) - 1))
+		return;
+	(void)!str_copy(to->exec, sizeof(to->exec), who->exec);
+	if (who->command)
+		say_clean(to->command, sizeof(to->command), span_str(who->command));
+}
+
 static int put_who(struct say_who *to, const struct broker_who *who, struct err *e)
 {
 	if (str_copy(to->sandbox, sizeof(to->sandbox), who->sandbox ? who->sandbox : "") < 0 ||
@@ -157,6 +167,7 @@ static int put_who(struct say_who *to, const struct broker_who *who, struct err 
 	    str_copy(to->key, sizeof(to->key), who->key && *who->key ? who->key : "socket") < 0 ||
 	    str_copy(to->secrets, sizeof(to->secrets), who->secrets ? who->secrets : "") < 0)
 		return err_set(e, -EINVAL, "bad-request", "a name of a sandbox or its secrets is too long");
+	put_command(to, who);
 	return 0;
 }
 
@@ -307,16 +318,29 @@ static void last_words(struct broker *b)
 static bool tell_ok(const struct say_tell *t, ssize_t len)
 {
 	return len == (ssize_t)sizeof(*t) && t->magic == SAY_MAGIC && SAY_FIELD_OK(t->who.sandbox) &&
-	       SAY_FIELD_OK(t->who.key) && SAY_FIELD_OK(t->secret) && SAY_FIELD_OK(t->service) &&
+	       SAY_FIELD_OK(t->who.key) && SAY_FIELD_OK(t->who.exec) && SAY_FIELD_OK(t->who.command) &&
+	       SAY_FIELD_OK(t->secret) && SAY_FIELD_OK(t->service) &&
 	       SAY_FIELD_OK(t->method) && SAY_FIELD_OK(t->host) && SAY_FIELD_OK(t->path) && SAY_FIELD_OK(t->rule);
 }
 
 static int audit(struct broker *b, const struct say_tell *t)
 {
-	const struct broker_use u = { .secret = t->secret, .service = t->service, .sandbox = t->who.sandbox,
-				      .key = t->who.key, .method = t->method, .host = t->host, .path = t->path,
-				      .rule = t->rule, .first = t->kind == SAY_FIRST, .refused = t->kind == SAY_REFUSED,
-				      .status = t->status, .count = t->count, .up_b = t->up_b, .down_b = t->down_b };
+	const struct broker_use u = { .secret = t->secret,
+				      .service = t->service,
+				      .sandbox = t->who.sandbox,
+				      .key = t->who.key,
+				      .method = t->method,
+				      .host = t->host,
+				      .path = t->path,
+				      .rule = t->rule,
+				      .exec = t->who.exec,
+				      .command = t->who.command,
+				      .first = t->kind == SAY_FIRST,
+				      .refused = t->kind == SAY_REFUSED,
+				      .status = t->status,
+				      .count = t->count,
+				      .up_b = t->up_b,
+				      .down_b = t->down_b };
 	bool begun;
 
 	lock_take(&b->lock);

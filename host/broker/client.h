@@ -15,6 +15,7 @@ struct broker;
 /* What was done with a secret: for the audit. Texts are clean and never NULL. */
 struct broker_use {
 	const char *secret, *service, *sandbox, *key, *method, *host, *path, *rule;
+	const char *exec, *command; /* of broker_who */
 	bool first, refused; /* neither: @count requests are over */
 	uint32_t status, count;
 	uint64_t up_b, down_b;
@@ -52,11 +53,14 @@ int broker_keep(struct broker *b, const char *name, struct span sealed, struct e
  * "no-broker". */
 int broker_rules(struct broker *b, const char *sandbox, struct span text, struct err *e) MUST_CHECK;
 
-/* For whom. All of it is the daemon's own knowledge, nothing comes from the sandbox. Borrowed for the call. */
+/* For whom. All that counts is the daemon's own knowledge, nothing comes from the sandbox. Borrowed for the call. */
 struct broker_who {
 	const char *sandbox, *template_;
 	const char *secrets; /* names of all that the sandbox was given, "A,B"; those for the broker count */
 	const char *key;     /* of the API, that made it; NULL: the socket */
+	const char
+		*exec; /* of a connection: id of the command that made it, and its first word; NULL, "": not known. */
+	const char *command; /* These two the sandbox said, they are for the audit alone */
 };
 
 struct broker_var {

@@ -121,29 +121,17 @@ static void mark(struct conn *c, uint8_t what)
 
 /* --- the audit ---------------------------------------------------------------------------------------------------- */
 
-static void put_clean(char *to, size_t size, struct span s)
-{
-	size_t i, n = MIN(s.len, size - 1);
-
-	for (i = 0; i < n; i++) {
-		unsigned char x = ((const unsigned char *)s.p)[i];
-
-		to[i] = x < 0x20 || x >= 0x7f || x == '"' || x == '\\' ? '?' : (char)x;
-	}
-	to[n] = '\0';
-}
-
 /* With the @i-th of its secrets. */
 static void describe(struct conn *c, size_t i, struct say_tell *t)
 {
 	*t = (struct say_tell){ .status = (uint32_t)c->status, .up_b = c->sent_b, .down_b = c->came_b, .who = c->who };
 	if (i < c->bound.n_held)
-		put_clean(t->secret, sizeof(t->secret), span_str(bind_held(&c->bound, i)->policy.name));
+		say_clean(t->secret, sizeof(t->secret), span_str(bind_held(&c->bound, i)->policy.name));
 	if (c->bound.service)
-		put_clean(t->service, sizeof(t->service), span_str(c->bound.service->name));
-	put_clean(t->method, sizeof(t->method), span_str(c->head.method));
-	put_clean(t->host, sizeof(t->host), span_str(c->bound.host));
-	put_clean(t->path, sizeof(t->path), c->bound.path ? span_str(c->bound.path) : c->head.path);
+		say_clean(t->service, sizeof(t->service), span_str(c->bound.service->name));
+	say_clean(t->method, sizeof(t->method), span_str(c->head.method));
+	say_clean(t->host, sizeof(t->host), span_str(c->bound.host));
+	say_clean(t->path, sizeof(t->path), c->bound.path ? span_str(c->bound.path) : c->head.path);
 }
 
 static void tell_refused(struct conn *c, const char *rule, int status)
@@ -154,7 +142,7 @@ static void tell_refused(struct conn *c, const char *rule, int status)
 	describe(c, c->bound.n_held ? c->bound.n_held - 1 : 0, &t);
 	t.kind = SAY_REFUSED;
 	t.status = (uint32_t)status;
-	put_clean(t.rule, sizeof(t.rule), span_str(rule));
+	say_clean(t.rule, sizeof(t.rule), span_str(rule));
 	tell_count(c->serve->teller, &t);
 }
 
@@ -166,7 +154,7 @@ static void tell_used(struct conn *c)
 	do {
 		describe(c, i, &t);
 		t.kind = SAY_USED;
-		put_clean(t.rule, sizeof(t.rule), span_str(c->why.slug));
+		say_clean(t.rule, sizeof(t.rule), span_str(c->why.slug));
 		tell_count(c->serve->teller, &t);
 	} while (++i < c->bound.n_held);
 }

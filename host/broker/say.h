@@ -28,6 +28,7 @@ enum say_op { SAY_PUB = 1, SAY_OPEN, SAY_CHECK, SAY_KEEP, SAY_DROP, SAY_SERVICES
 
 struct say_who {
 	char sandbox[SAY_WORD], template_[SAY_WORD], key[SAY_WORD];
+	char exec[SAY_WORD], command[129]; /* of a connection, as the sandbox says it: for the audit */
 	char secrets[SAY_NAMES];
 };
 
@@ -58,6 +59,19 @@ struct say_heard {
 	uint64_t id;
 	int32_t code; /* 0 or -errno */
 };
+
+/** say_clean() - words of others, as they may stand in a row of the audit: as much of them as fits into @to. */
+static inline void say_clean(char *to, size_t size, struct span s)
+{
+	size_t i, n = MIN(s.len, size - 1);
+
+	for (i = 0; i < n; i++) {
+		unsigned char x = ((const unsigned char *)s.p)[i];
+
+		to[i] = x < 0x20 || x >= 0x7f || x == '"' || x == '\\' ? '?' : (char)x;
+	}
+	to[n] = '\0';
+}
 
 #define SAY_FIELD_OK(field) (memchr(field, '\0', sizeof(field)) != NULL)
 

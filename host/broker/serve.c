@@ -72,8 +72,8 @@ bool serve_rate(struct serve *s, const struct say_who *who, const struct bound *
 static bool ask_ok(const struct say_ask *q)
 {
 	return q->magic == SAY_MAGIC && SAY_FIELD_OK(q->name) && SAY_FIELD_OK(q->who.sandbox) &&
-	       SAY_FIELD_OK(q->who.template_) && SAY_FIELD_OK(q->who.key) && SAY_FIELD_OK(q->who.secrets) &&
-	       q->slot < SAY_SLOTS;
+	       SAY_FIELD_OK(q->who.template_) && SAY_FIELD_OK(q->who.key) && SAY_FIELD_OK(q->who.exec) &&
+	       SAY_FIELD_OK(q->who.command) && SAY_FIELD_OK(q->who.secrets) && q->slot < SAY_SLOTS;
 }
 
 static void answer(struct serve *s, const struct err *e, struct span tail)

@@ -178,11 +178,12 @@ void tell_forget(struct teller *t, int64_t id)
 static bool same_kind(const struct say_tell *a, const struct say_tell *b)
 {
 	return a->kind == b->kind && a->status == b->status && str_eq(a->who.sandbox, b->who.sandbox) &&
-	       str_eq(a->secret, b->secret) && str_eq(a->service, b->service) && str_eq(a->method, b->method) &&
-	       str_eq(a->host, b->host) && str_eq(a->path, b->path) && str_eq(a->rule, b->rule);
+	       str_eq(a->who.exec, b->who.exec) && str_eq(a->secret, b->secret) && str_eq(a->service, b->service) &&
+	       str_eq(a->method, b->method) && str_eq(a->host, b->host) && str_eq(a->path, b->path) &&
+	       str_eq(a->rule, b->rule);
 }
 
-/* When there are too many kinds, the paths are left out, and at last the methods and hosts. */
+/* When there are too many kinds, the paths are left out, and at last the methods, hosts and commands. */
 static struct say_tell *find_kind(struct teller *t, struct say_tell *what)
 {
 	size_t i, tries;
@@ -200,6 +201,8 @@ static struct say_tell *find_kind(struct teller *t, struct say_tell *what)
 			snprintf(what->method, sizeof(what->method), "*");
 		if (tries)
 			snprintf(what->host, sizeof(what->host), "*");
+		if (tries)
+			what->who.exec[0] = what->who.command[0] = '\0';
 	}
 	return &t->kinds[0];
 }

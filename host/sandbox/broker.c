@@ -114,7 +114,24 @@ static void stream_on_loop(void *ctx)
 		list_append(&s->b->streams, &s->node);
 }
 
-static int take_stream(struct link *link, uint64_t ask, int *ret_fd, struct err *e)
+/* What the agent says of it: words of a guest, which count for nothing but the audit. */
+struct asker {
+	char exec[65], word[129];
+};
+
+static int read_asker(const struct frame *f, struct asker *ret)
+{
+	struct msg_TUNNEL_OPENED m;
+	int r = msg_decode(MSG_TUNNEL_OPENED, f->payload, &m, NULL);
+
+	if (r < 0)
+		return r;
+	memcpy(ret->exec, m.exec.p, m.exec.len); /* both are as short as msg.def has it */
+	memcpy(ret->word, m.word.p, m.word.len);
+	return 0;
+}
+
+static int take_stream(struct link *link, uint64_t ask, int *ret_fd, struct asker *ret, struct err *e)
 {
 	struct msg_TUNNEL_TAKE m = { .ask = ask };
 	uint64_t until = clock_after_ms(DIAL_MS);
@@ -131,6 +148,8 @@ static int take_stream(struct link *link, uint64_t ask, int *ret_fd, struct err 
 	if (r == 0 && f.type != MSG_TUNNEL_OPENED)
 		r = f.type == MSG_ERROR ? frame_refused(&f, e) : -EBADMSG;
 	if (r == 0)
+		r = read_asker(&f, ret);
+	if (r == 0)
 		*ret_fd = fd_take(&fd);
 	return r;
 }
@@ -142,8 +161,9 @@ static bool begin(struct brokered *b, struct ws *ws, uint64_t ask)
 	struct broker_who who;
 	struct err e = ERR_NULL;
 	int agent_fd, pair[2] = { -1, -1 };
+	struct asker asker = { .exec = "" };
 	struct stream *s;
-	int r = take_stream(ws_link(ws), ask, &agent_fd, &e);
+	int r = take_stream(ws_link(ws), ask, &agent_fd, &asker, &e);
 
 	if (r < 0) {
 		log_debug("broker", "not taken", "sandbox=%s why=%s", b->id, e.code ? e.text : err_name(r));
@@ -155,8 +175,11 @@ static bool begin(struct brokered *b, struct ws *ws, uint64_t ask)
 	memcpy(i.template_, b->template_, sizeof(i.template_));
 	memcpy(i.secrets, b->secrets, sizeof(i.secrets));
 	memcpy(i.owner, b->owner, sizeof(i.owner));
+	who_of(&i, &who);
+	who.exec = asker.exec;
+	who.command = asker.word;
 	if (r == 0)
-		r = broker_take(b->hub->conf.broker, who_of(&i, &who), fd_take(&pair[1]), &e);
+		r = broker_take(b->hub->conf.broker, &who, fd_take(&pair[1]), &e);
 	if (r < 0) {
 		log_debug("broker", "not handed over", "sandbox=%s why=%s", b->id, e.text);
 		fd_close(&pair[0]);

@@ -235,7 +235,8 @@ static void put_used(struct buf *b, const struct secrets_used *u)
 	struct json_writer w = { .b = b };
 	const struct {
 		const char *key, *value;
-	} texts[] = { { "secret", u->secret }, { "key", u->key }, { "sandbox", u->sandbox }, { "service", u->service },
+	} texts[] = { { "secret", u->secret }, { "key", u->key }, { "sandbox", u->sandbox }, { "process", u->exec },
+		      { "command", u->command }, { "service", u->service },
 		      { "method", u->method }, { "host", u->host }, { "path", u->path }, { "why", u->rule } };
 	size_t i;
 

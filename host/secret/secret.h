@@ -101,6 +101,7 @@ int secrets_seen(struct secrets *s, const char *name, const char *sandbox, const
 /* What was done with one that is used elsewhere. Texts are clean, "" when there is none. */
 struct secrets_used {
 	const char *secret, *service, *sandbox, *key, *method, *host, *path, *rule;
+	const char *exec, *command; /* "": not known */
 	bool first, refused;
 	uint32_t status, count;
 	uint64_t up_b, down_b;

@@ -126,6 +126,7 @@ struct berth_secret_row {
 	/* used, or refused by the broker: of how many requests since the row before, and what was asked */
 	const char *service, *method, *host, *path;
 	uint64_t count, status, sent_b, received_b; /* count 0: the first use, before it is sent */
+	const char *process; /* id of the command from which it was asked, as the sandbox says */
 };
 /** berth_secret_audit() - rows behind @since, oldest first; stops when @fn returns not 0 and returns that. */
 BERTH_API int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, const struct berth_secret_row *),

@@ -78,6 +78,8 @@ static int print_row(void *ctx, const struct berth_secret_row *row)
 	printf("%6llu  %s  %-9s  %-20s  key=%s", (unsigned long long)row->seq, date, row->what, row->secret, row->key);
 	if (*row->sandbox)
 		printf("  sandbox=%s", row->sandbox);
+	if (*row->process)
+		printf("  process=%s", row->process);
 	if (*row->command) {
 		printf("  command=");
 		cli_put(stdout, row->command);
@@ -118,6 +120,7 @@ static int print_row_json(void *ctx, const struct berth_secret_row *row)
 	printf("{\"seq\":%llu,\"time_ns\":%lld,\"link\":\"%s\",\"what\":\"%s\",\"secret\":\"%s\",\"key\":\"%s\"",
 	       (unsigned long long)row->seq, (long long)row->time_ns, row->link, row->what, row->secret, row->key);
 	put_json("sandbox", row->sandbox);
+	put_json("process", row->process);
 	put_json("command", row->command);
 	put_json("where", row->where);
 	put_json("form", row->form);

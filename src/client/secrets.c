@@ -114,6 +114,7 @@ int berth_secret_audit(struct berth *b, uint64_t since, int (*fn)(void *ctx, con
 							.key = json_get_str(did, "key", ""),
 							.sandbox = json_get_str(did, "sandbox", ""),
 							.command = json_get_str(did, "command", ""),
+							.process = json_get_str(did, "process", ""),
 							.delivery = json_get_str(did, "delivery", ""),
 							.why = json_get_str(did, "why", ""),
 							.where = json_get_str(did, "where", ""),

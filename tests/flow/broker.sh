@@ -54,7 +54,7 @@ berth secret add tok.sealed
 berth secret ls | grep -qF " host=localhost:$port service=svc method=GET path=/*" || fail "what it is for is not listed: $(berth secret ls)"
 id=$(berth create --template base --secret TOK)
 other=$(berth create --template base)
-ask() { berth run "$1" -- curl -sSf --max-time 20 "http://berth.internal/svc/$2"; }
+ask() { berth run "$1" ${3:+--id "$3"} -- curl -sSf --max-time 20 "http://berth.internal/svc/$2"; }
 equal "a sandbox uses it" "$(ask "$id" x)" ok
 ask "$id" echo >echoed
 grep -q "Bearer \**\"" echoed || fail "it was not sent, or comes back: $(cat echoed)"
@@ -65,6 +65,15 @@ equal "its variable" "$(berth run "$id" -- sh -c 'echo $SVC_URL')" http://berth.
 
 broker_pid() { for p in /proc/[0-9]*; do grep -aqF -- "--state=$STATE" "$p/cmdline" 2>/dev/null && echo "${p#/proc/}"; done; }
 equal "whose it is" "$(stat -c %U "/proc/$(broker_pid)/mem") $(sed -n 's/^Uid:.//p' "/proc/$(broker_pid)/status" | cut -f1)" "root $(id -u nobody)"
+
+# whose it was: one that outlived its command, too
+berth run "$id" --id deep -- sh -c 'setsid sh -c "curl -sSf http://berth.internal/svc/deep >/workspace/deep 2>&1" >/dev/null 2>&1 &'
+is_deep() { [ "$(berth run "$id" -- cat /workspace/deep)" = ok ]; }
+wait_for 20 "a process without parents" is_deep
+ask "$id" again again >/dev/null
+told() { berth secret audit --json >audit && grep -q "$1" audit; }
+wait_for 20 "its row" told '"what":"used".*"process":"deep","command":"sh".*"path":"/deep"'
+wait_for 20 "its row" told '"what":"used".*"process":"again","command":"curl".*"path":"/again"'
 
 # it dies while the service has not answered yet
 equal "one broker" "$(broker_pid | wc -l)" 1
@@ -80,8 +89,7 @@ wait_for 20 "another broker" again
 equal "still one" "$(broker_pid | wc -l)" 1
 
 # the audit
-told() { berth secret audit --json >audit && grep -q "$1" audit; }
-for row in '"what":"used","secret":"TOK","key":"socket".*"sandbox":"'"$id"'".*"delivery":"broker".*"service":"svc","method":"GET","host":"localhost:'"$port"'","path":"/x"' \
+for row in '"what":"used","secret":"TOK","key":"socket".*"sandbox":"'"$id"'".*"command":"curl".*"delivery":"broker".*"service":"svc","method":"GET","host":"localhost:'"$port"'","path":"/x"' \
 	'"path":"/x","count":[1-9][0-9]*,"status":200' '"what":"refused","secret":"TOK".*"why":"method".*"method":"POST"'; do
 	wait_for 20 "the audit to say $row" told "$row"
 done

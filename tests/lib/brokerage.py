@@ -8,10 +8,10 @@ import threading
 
 MAGIC = 0x62726B72
 PUB, OPEN, CHECK, KEEP, DROP, SERVICES, TAKE = range(1, 8)
-WHO = "65s65s65s513s"
-ASK = struct.Struct("=III129s" + WHO + "3x")
+WHO = "65s65s65s65s129s513s"
+ASK = struct.Struct("=III129s" + WHO + "1x")
 ANSWER = struct.Struct("=i40s240s")
-TELL = struct.Struct("=IIQIII4xQQ" + WHO + "129s65s17s128s193s65s7x")
+TELL = struct.Struct("=IIQIII4xQQ" + WHO + "129s65s17s128s193s65s5x")
 SLOTS = 2048
 FIRST, USED, REFUSED, GONE = range(1, 5)
 
@@ -56,6 +56,7 @@ class Broker:
 
     def ask(self, op, name="", who=None, slot=0, tail=b"", fd=None, check=True):
         who = who or ("", "", "", "")
+        who = (*who[:3], *(who[4:] or ("", "")), who[3])
         q = ASK.pack(MAGIC, op, slot, name.encode(), *(w.encode() for w in who)) + tail
         with self.lock:
             if fd is None:
@@ -77,11 +78,11 @@ class Broker:
     def keep(self, name, value, *options):
         self.ask(KEEP, name, tail=self.seal(name, value, *options))
 
-    def connect(self, secrets, sandbox="s1", template="base", key="k"):
+    def connect(self, secrets, sandbox="s1", template="base", key="k", exec="", command=""):
         """A connection of a sandbox."""
         mine, its = socket.socketpair()
         self.slot = (self.slot + 1) % SLOTS
-        self.ask(TAKE, who=(sandbox, template, key, secrets), slot=self.slot, fd=its.fileno())
+        self.ask(TAKE, who=(sandbox, template, key, secrets, exec, command), slot=self.slot, fd=its.fileno())
         its.close()
         mine.settimeout(60)
         return mine
@@ -96,8 +97,8 @@ class Broker:
                 return
             f = TELL.unpack(t)
             row = {"kind": f[1], "id": f[2], "slot": f[3], "status": f[4], "count": f[5], "up": f[6], "down": f[7], "sandbox": text(f[8]),
-                   "key": text(f[10]), "secret": text(f[12]), "service": text(f[13]), "method": text(f[14]), "host": text(f[15]),
-                   "path": text(f[16]), "rule": text(f[17])}
+                   "key": text(f[10]), "exec": text(f[11]), "command": text(f[12]), "secret": text(f[14]), "service": text(f[15]), "method": text(f[16]),
+                   "host": text(f[17]), "path": text(f[18]), "rule": text(f[19])}
             with self.cond:
                 self.told.append(row)
                 self.cond.notify_all()

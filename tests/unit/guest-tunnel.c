@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/whose.h"
 #include "wire/xport.h"
 
 #include <arpa/inet.h>
@@ -12,10 +13,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MB = 1024 * 1024 };
@@ -443,4 +447,88 @@ Test(service, an_older_host_is_not_asked)
 	wire_close(&old);
 	wire_close(&control);
 	lab_stop(&l);
+}
+
+/* --- from which command ------------------------------------------------------------------------------------------- */
+
+enum { MARK = 123456789, LINGER_S = 3600 };
+
+/* A child with a mark, whose own child connects and waits to be killed; so that who is found is not who was marked. */
+static pid_t connect_marked(int family, const struct sockaddr *to, socklen_t len, bool lingers)
+{
+	const struct rlimit mark = { .rlim_cur = MARK, .rlim_max = MARK };
+	const struct linger linger = { .l_onoff = 1, .l_linger = LINGER_S };
+	pid_t pid = fork();
+	int fd;
+
+	if (pid)
+		return pid;
+	setpgid(0, 0);
+	if (setrlimit(RLIMIT_RTTIME, &mark) < 0 || fork() != 0) {
+		pause();
+		_exit(1);
+	}
+	fd = socket(family, SOCK_STREAM, 0);
+	if (lingers)
+		(void)!setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	if (fd < 0 || connect(fd, to, len) < 0)
+		_exit(1);
+	pause();
+	_exit(0);
+}
+
+static void whose(int family, const struct sockaddr *to, socklen_t len, int listener, bool lingers)
+{
+	struct whose w = { .next = 0 };
+	pid_t pid = connect_marked(family, to, len, lingers);
+	int fd = accept(listener, NULL, NULL), i;
+
+	cr_assert_geq(fd, 0);
+	for (i = 0; i < 2; i++) /* found, and found again where it was */
+		cr_expect_eq(whose_tag(&w, fd), MARK, "family %d, %d", family, i);
+	cr_expect_eq(w.next, to->sa_family == AF_UNIX ? 0 : 1);
+	setpgid(pid, pid);
+	kill(-pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fd);
+}
+
+Test(whose, processes_that_have_the_other_end)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6,
+				   .sin6_addr.s6_addr = { [10] = 0xff, [11] = 0xff, 127, 0, 0, 1 } };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	unsigned port;
+	int fd = tcp_listener(&port), i;
+
+	v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	v4.sin_port = v6.sin6_port = htons((uint16_t)port);
+	for (i = 0; i < 2; i++)
+		whose(AF_INET, (struct sockaddr *)&v4, sizeof(v4), fd, i);
+	whose(AF_INET6, (struct sockaddr *)&v6, sizeof(v6), fd, false);
+	close(fd);
+	snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/berth-whose-%d", getpid());
+	cr_assert_eq(io_unix_listen(un.sun_path, 0600, &fd, NULL), 0);
+	whose(AF_UNIX, (struct sockaddr *)&un, sizeof(un), fd, false);
+	close(fd);
+	unlink(un.sun_path);
+}
+
+/* Nobody but us, whom it does not look at. */
+Test(whose, who_is_not_met_is_not_known)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET };
+	struct whose w = { .next = 0 };
+	unsigned port;
+	int listener = tcp_listener(&port), mine = socket(AF_INET, SOCK_STREAM, 0), fd;
+
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	at.sin_port = htons((uint16_t)port);
+	cr_assert_eq(connect(mine, (struct sockaddr *)&at, sizeof(at)), 0);
+	fd = accept(listener, NULL, NULL);
+	cr_expect_eq(whose_tag(&w, fd), 0);
+	close(fd);
+	close(mine);
+	close(listener);
 }

@@ -239,7 +239,7 @@ Test(secret_host, those_for_the_broker_are_handed_over)
 {
 	const struct secrets_used used = { .secret = "TOKEN", .service = "github", .sandbox = "s1", .key = "k",
 					   .method = "GET", .host = "api.github.com", .path = "/user", .rule = "",
-					   .status = 200, .count = 3, .up_b = 1, .down_b = 2 };
+					   .exec = "e1", .command = "gh", .status = 200, .count = 3, .up_b = 1, .down_b = 2 };
 	struct buf one, two;
 
 	handed[0] = '\0';
@@ -254,7 +254,8 @@ Test(secret_host, those_for_the_broker_are_handed_over)
 	secrets_hand_over(all);
 	cr_assert_str_eq(handed, "+TOKEN +TOKEN ");
 	cr_assert_eq(secrets_told(all, &used, NULL), 0);
-	told("\"what\":\"used\",\"secret\":\"TOKEN\",\"key\":\"k\",\"sandbox\":\"s1\",\"service\":\"github\","
+	told("\"what\":\"used\",\"secret\":\"TOKEN\",\"key\":\"k\",\"sandbox\":\"s1\",\"process\":\"e1\","
+	     "\"command\":\"gh\",\"service\":\"github\","
 	     "\"method\":\"GET\",\"host\":\"api.github.com\",\"path\":\"/user\",\"delivery\":\"broker\",\"count\":3,"
 	     "\"status\":200,\"sent\":1,\"received\":2");
 	cr_assert_eq(deliver("base", "value-1", NULL), -EACCES, "a value of the broker's was delivered");
