@@ -134,15 +134,14 @@ static int read_field(struct span line, struct head *ret, struct err *e)
 /* Is a word among those of a field with commas? */
 static bool has_word(struct span list, const char *word)
 {
-	const char *p = list.p, *end = p + list.len;
+	const char *p = list.len ? list.p : "", *end = p + list.len;
 
 	while (p < end) {
-		const char *comma = memchr(p, ',', (size_t)(end - p));
-		size_t len = (size_t)((comma ? comma : end) - p);
+		const char *comma = memchr(p, ',', (size_t)(end - p)), *stop = comma ? comma : end;
 
-		if (head_is(trim(SPAN(p, len)), word))
+		if (head_is(trim(SPAN(p, (size_t)(stop - p))), word))
 			return true;
-		p += len + 1;
+		p = comma ? comma + 1 : end;
 	}
 	return false;
 }

@@ -1,26 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All forms of a value lie one behind the other in one secret, which is opened for a look at a piece. A table says
- * which bytes any form begins with, so that most bytes are looked at once.
+ * All forms of a value lie one behind the other in one secret, which is opened for a look at a piece.
+ *
+ * Whoever reads the answer may also have written what the service says back, so neither how long a look takes nor what
+ * is held back may tell how much of a text is right. Where a form could begin is known by a print of the first bytes
+ * that every form has, keyed at random, and what follows is compared in constant time: nothing is to be seen below
+ * eight bytes that are right. What is held back at the end of a piece is what could be the beginning of a form of that
+ * length, whatever it says: all of it, but nothing in front of a control character, which no value has.
  */
 #include "host/broker/mask.h"
 
 #include "base/str.h"
 #include "host/broker/weak.h"
+#include "seal/digest.h"
 
 #include <ctype.h>
 #include <errno.h>
 
 enum { FORMS_MAX = 50, FORMS_ROOM = 64 }; /* how many, and of how many bytes for each of a text's at most */
+enum { PRINT_BITS = 12 };
+
+/* What lies in the secret. */
+struct forms {
+	uint64_t key[3];
+	uint8_t prints[(1 << PRINT_BITS) / 8]; /* a bit for that of each form */
+	uint8_t text[]; /* one behind the other */
+};
 
 struct mask {
 	struct secret *all;
 	size_t n;
 	struct form {
 		size_t at, len;
+		unsigned print; /* under a key that is in the secret */
 	} *form;
-	size_t longest;
-	bool begins[256];
+	size_t longest, text_len;
 };
 
 static const char alphabet[2][65] = { "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
@@ -135,7 +149,6 @@ static void add(struct mask *m, uint8_t *all, size_t *end, size_t len)
 	m->form[m->n].at = *end;
 	m->form[m->n++].len = len;
 	m->longest = MAX(m->longest, len);
-	m->begins[all[*end]] = true;
 	*end += len;
 }
 
@@ -163,12 +176,51 @@ static void add_forms(struct mask *m, uint8_t *all, size_t *end, const uint8_t *
 	}
 }
 
+/* Of the first MASK_SHORTEST bytes. */
+static unsigned print_of(const struct forms *f, const uint8_t *p)
+{
+	uint64_t x;
+
+	_Static_assert(MASK_SHORTEST == sizeof(x), "a print is of what every form has");
+	memcpy(&x, p, sizeof(x));
+	x = (x ^ f->key[0]) * f->key[1];
+	x = (x ^ x >> 32) * f->key[2];
+	return (unsigned)(x >> (64 - PRINT_BITS));
+}
+
+/* Room for texts; used until print_all(). */
+static struct forms *make_room(struct mask *m, size_t len)
+{
+	m->all =
+		secret_new((sizeof(struct forms) + len + 15) / 16 * 16); /* it ends with a page: so it begins aligned */
+	m->text_len = len;
+	return m->all ? (void *)secret_use(m->all) : NULL;
+}
+
+/* The texts and forms are there. */
+static void print_all(struct mask *m, struct forms *f)
+{
+	size_t i;
+
+	random_bytes(f->key, sizeof(f->key));
+	f->key[1] |= 1;
+	f->key[2] |= 1;
+	for (i = 0; i < m->n; i++) {
+		struct form *x = &m->form[i];
+
+		x->print = print_of(f, f->text + x->at);
+		f->prints[x->print / 8] |= (uint8_t)(1U << x->print % 8);
+	}
+	secret_rest(m->all);
+}
+
 int mask_new(struct secret *value, struct mask **ret)
 {
 	AUTO(mask_free) struct mask *m = NEW(struct mask);
 	AUTO(secret_free) struct secret *room = secret_new(64 + 2 * FORMS_ROOM * (secret_len(value) + 4));
 	size_t len = secret_len(value), end = 0;
 	const uint8_t *v, *colon;
+	struct forms *f;
 	uint8_t *all;
 
 	if (!room)
@@ -185,10 +237,13 @@ int mask_new(struct secret *value, struct mask **ret)
 	}
 	secret_rest(value);
 	/* Most texts look the same in many of them, so little of the room is kept. */
-	m->all = secret_of(SPAN(all, end));
+	f = make_room(m, end);
+	if (f)
+		memcpy(f->text, all, end);
 	secret_rest(room);
-	if (!m->all)
+	if (!f)
 		return -ENOMEM;
+	print_all(m, f);
 	*ret = take(&m);
 	return 0;
 }
@@ -197,27 +252,24 @@ int mask_join(struct mask *const *v, size_t n, struct mask **ret)
 {
 	AUTO(mask_free) struct mask *m = NEW(struct mask);
 	size_t i, k, len = 0, forms = 0;
-	uint8_t *all;
+	struct forms *f;
 
 	for (i = 0; i < n; i++) {
-		len += secret_len(v[i]->all);
+		len += v[i]->text_len;
 		forms += v[i]->n;
 	}
-	m->all = secret_new(len);
-	if (!m->all)
+	f = make_room(m, len);
+	if (!f)
 		return -ENOMEM;
 	m->form = must_calloc(forms, sizeof(m->form[0]));
-	all = secret_use(m->all);
-	for (i = 0, len = 0; i < n; len += secret_len(v[i++]->all)) {
-		memcpy(all + len, secret_use(v[i]->all), secret_len(v[i]->all));
+	for (i = 0, len = 0; i < n; len += v[i++]->text_len) {
+		memcpy(f->text + len, ((struct forms *)(void *)secret_use(v[i]->all))->text, v[i]->text_len);
 		secret_rest(v[i]->all);
 		for (k = 0; k < v[i]->n; k++)
-			m->form[m->n++] = (struct form){ len + v[i]->form[k].at, v[i]->form[k].len };
+			m->form[m->n++] = (struct form){ .at = len + v[i]->form[k].at, .len = v[i]->form[k].len };
 		m->longest = MAX(m->longest, v[i]->longest);
-		for (k = 0; k < ARRAY_LEN(m->begins); k++)
-			m->begins[k] |= v[i]->begins[k];
 	}
-	secret_rest(m->all);
+	print_all(m, f);
 	*ret = take(&m);
 	return 0;
 }
@@ -233,37 +285,47 @@ void mask_free(struct mask **slot)
 	free(m);
 }
 
+/* Where what is held back begins: where a form could that is not all there. */
+static size_t tail_of(const struct mask *m, const uint8_t *p, size_t len)
+{
+	size_t first = len - MIN(len, m->longest - 1), at;
+
+	for (at = len; at > first; at--)
+		if (p[at - 1] < 0x20 || p[at - 1] == 0x7f)
+			break;
+	return at;
+}
+
+/* The longest form that stands at the beginning of so many bytes. */
+static size_t form_at(const struct mask *m, const struct forms *f, const uint8_t *p, size_t len)
+{
+	unsigned print = print_of(f, p);
+	size_t i, longest = 0;
+
+	for (i = 0; i < m->n; i++)
+		if (m->form[i].print == print && m->form[i].len <= len &&
+		    secret_eq(p, f->text + m->form[i].at, m->form[i].len))
+			longest = MAX(longest, m->form[i].len);
+	return longest;
+}
+
 /* Masks in place. Return: where the rest begins that may be the beginning of a form; @len when @is_last. */
 static size_t look(struct mask *m, uint8_t *p, size_t len, bool is_last, size_t *found)
 {
-	const uint8_t *all = secret_use(m->all);
-	size_t at = 0, f, rest = len;
+	const struct forms *f = (const void *)secret_use(m->all);
+	size_t at = 0, rest = is_last ? len : tail_of(m, p, len);
 
-	while (at < rest) {
-		size_t longest = 0;
+	while (at < rest && len - at >= MASK_SHORTEST) {
+		unsigned print = print_of(f, p + at);
+		size_t n = f->prints[print / 8] >> print % 8 & 1 ? form_at(m, f, p + at, len - at) : 0;
 
-		if (!m->begins[p[at]]) {
-			at++;
-			continue;
-		}
-		for (f = 0; f < m->n; f++) {
-			size_t want = m->form[f].len, have = MIN(want, len - at);
-
-			if (p[at] != all[m->form[f].at] || memcmp(p + at, all + m->form[f].at, have) != 0)
-				continue;
-			if (have == want)
-				longest = MAX(longest, want);
-			else if (!is_last)
-				rest = MIN(rest, at);
-		}
-		if (longest && rest > at) {
-			memset(p + at, '*', longest);
-			*found += 1;
-		}
-		at += longest && rest > at ? longest : 1;
+		if (n)
+			memset(p + at, '*', n);
+		*found += n > 0;
+		at += n ? n : 1;
 	}
 	secret_rest(m->all);
-	return rest;
+	return MAX(at, rest);
 }
 
 size_t mask_bytes(struct mask *m, void *p, size_t len)

@@ -6,8 +6,9 @@
  * A value in what comes back is replaced by as many asterisks: as it is, in strings of JSON, in base64 of both
  * alphabets wherever it begins in the encoded text, URL-encoded in several ways, and as hexadecimal digits; and what
  * is behind its first colon in the same forms, for it may be a user and a password. Lengths stay, so the framing does.
- * A stream is looked at across its pieces; held back is only what may be the beginning of one of these forms, so that
- * an event which has come passes at once.
+ * A stream is looked at across its pieces: held back is as much as a form is long, but nothing in front of a control
+ * character, so that lines and events pass at once. Neither that nor the time it takes tells how much of a text is
+ * right.
  */
 #include "seal/secret.h"
 

@@ -401,7 +401,7 @@ def stuffing(b):
 
 def failing(b):
     r = raw(b, b"GET /svc/cut HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
-    equal("an answer that is cut off is seen as such", r.endswith(b"some") and b"Content-Length: 100" in r, True)
+    equal("an answer that is cut off is seen as such", r.endswith(b"some\n") and b"Content-Length: 100" in r, True)
     s = b.connect("TOK")
     s.sendall(b"GET /svc/hang HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
     until = time.monotonic() + 30

@@ -178,7 +178,7 @@ class Service:
             return await out.end()
         if name == "cut":
             await out.begin(200, [("Content-Type", "text/plain")], 100)
-            await out.data(b"some")
+            await out.data(b"some\n")
             raise ConnectionError
         if name == "hang":
             await self.gate("hang").wait()

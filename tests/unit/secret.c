@@ -237,9 +237,20 @@ Test(secret_host, several_at_a_time_make_one_chain)
 
 Test(secret_host, those_for_the_broker_are_handed_over)
 {
-	const struct secrets_used used = { .secret = "TOKEN", .service = "github", .sandbox = "s1", .key = "k",
-					   .method = "GET", .host = "api.github.com", .path = "/user", .rule = "",
-					   .exec = "e1", .command = "gh", .status = 200, .count = 3, .up_b = 1, .down_b = 2 };
+	const struct secrets_used used = { .secret = "TOKEN",
+					   .service = "github",
+					   .sandbox = "s1",
+					   .key = "k",
+					   .method = "GET",
+					   .host = "api.github.com",
+					   .path = "/user",
+					   .rule = "",
+					   .exec = "e1",
+					   .command = "gh",
+					   .status = 200,
+					   .count = 3,
+					   .up_b = 1,
+					   .down_b = 2 };
 	struct buf one, two;
 
 	handed[0] = '\0';
