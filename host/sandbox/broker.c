@@ -49,8 +49,6 @@ struct stream {
 	int agent_fd, fd;
 };
 
-static unsigned n_all; /* streams of all sandboxes; atomic */
-
 static const struct broker_who *who_of(const struct hub_info *i, struct broker_who *to)
 {
 	*to = (struct broker_who){ .sandbox = i->id, .template_ = i->template_, .secrets = i->secrets,
@@ -71,7 +69,7 @@ static void drop(struct brokered *b)
 /* One stream less. */
 static void leave(struct brokered *b)
 {
-	__atomic_sub_fetch(&n_all, 1, __ATOMIC_RELAXED);
+	share_leave(&b->hub->streams, b->owner);
 	lock_take(&b->lock);
 	b->n_open--;
 	lock_drop(&b->lock);
@@ -223,20 +221,20 @@ static void job(void *ctx)
 static void on_ask(void *ctx, uint64_t ask)
 {
 	struct brokered *b = ctx;
-	bool mine, starts = false;
+	bool shared = share_take(&b->hub->streams, b->owner), mine, starts = false;
 
 	lock_take(&b->lock);
-	mine = b->ws && b->n_asks < ASKS_MAX && b->n_open < HUB_BROKERED_MAX &&
-	       __atomic_load_n(&n_all, __ATOMIC_RELAXED) < HUB_BROKERED_ALL;
+	mine = shared && b->ws && b->n_asks < ASKS_MAX && b->n_open < HUB_BROKERED_MAX;
 	if (mine) {
 		b->asks[b->n_asks++] = ask;
 		b->n_open++;
 		__atomic_add_fetch(&b->refs, 1, __ATOMIC_RELAXED);
-		__atomic_add_fetch(&n_all, 1, __ATOMIC_RELAXED);
 		starts = !b->is_busy;
 		b->is_busy = true;
 	}
 	lock_drop(&b->lock);
+	if (shared && !mine)
+		share_leave(&b->hub->streams, b->owner);
 	if (!mine && b->ws)
 		link_refuse(ws_link(b->ws), ask);
 	if (starts) {

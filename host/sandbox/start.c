@@ -201,6 +201,7 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 	lock_init(&hub->view_lock, "views", LOCK_SANDBOX);
 	lock_cond_init(&hub->cond);
 	list_init(&hub->list);
+	share_init(&hub->streams, HUB_BROKERED_ALL);
 	hub->ranges = must_calloc(conf->sandboxes_max, sizeof(bool));
 	*ret = hub;
 	r = store_each_ws(conf->store, note_id, &f);
@@ -352,6 +353,7 @@ void hub_free(struct hub **slot, bool end)
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);
+	share_fini(&hub->streams);
 	pthread_cond_destroy(&hub->cond);
 	lock_fini(&hub->view_lock);
 	lock_fini(&hub->lock);

@@ -8,6 +8,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "host/sandbox/hub.h"
+#include "host/sandbox/share.h"
 #include "wire/wire.h"
 
 enum { HUB_START_MS = 20000, HUB_SYNC_MS = 120000, LEAVE_SYNC_MS = 10000, END_UP_MS = 15000 };
@@ -90,7 +91,8 @@ struct hub {
 	bool has_guard, guard_stop; /* the latter guarded by hub.lock */
 	pthread_t collector;
 	struct pool *rest; /* of rest.c */
-	struct pool *brokered; /* of broker.c */
+	struct pool *brokered; /* of broker.c, as the next */
+	struct share streams;  /* to the broker, by owner */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	VEC(struct layer) layers; /* guarded by hub.lock */
 	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
