@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Secrets by the door of E2B's clients: another key has nothing of one, an operator's is another one, limits, and what the audit tells.
+# Secrets by the door of E2B's clients: another key has nothing of one, an operator's is another one, and what the audit tells.
 # What their packages ask for, and what secrets are used for, is in e2b-rules.sh.
 . "$(dirname "$0")/../lib/flow.sh"
 . "$SRC/tests/lib/clients.sh"
@@ -32,12 +32,6 @@ for body in 'not {"value":"'"$value"'"' '{"name": "x"}' '{"name": "x", "value": 
 	equal "a body that is none ($body)" "$(ask "$other" /secrets -d "$body")" 400
 	if grep -qF "$value" "$TOP/answer"; then fail "it is quoted: $(cat "$TOP/answer")"; fi
 done
-
-# A key has a limit, and one of another key is none of its.
-for i in $(seq 99); do ask "$other" /secrets -d '{"name": "n'"$i"'", "value": "some-value"}'; echo; done | sort | uniq -c | tr -s ' ' >"$TOP/codes"
-equal "as many as may" "$(cat "$TOP/codes")" " 99 201"
-equal "one more" "$(ask "$other" /secrets -d '{"name": "more", "value": "some-value"}')" 429
-equal "of the first key" "$(ask "$E2B_API_KEY" /secrets -d '{"name": "more", "value": "some-value"}')" 201
 
 # All of it outlives the daemon, and the audit tells it.
 stop_daemon
