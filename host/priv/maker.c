@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/securebits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/fanotify.h>
@@ -88,14 +89,51 @@ static int step_namespace(struct maker *m, struct err *e)
 	return host_reopen(&m->host, e);
 }
 
+struct mounting {
+	enum image_kind kind;
+	const char *name;
+	int *mount, *loop;
+	struct err e;
+	int r;
+};
+
+static void *mount_one(void *ctx)
+{
+	struct mounting *m = ctx;
+
+	m->r = image_mount(m->kind, AT_FDCWD, m->name, m->mount, m->loop, &m->e);
+	return NULL;
+}
+
+/* Most of it is waiting, for the loop device and for the first blocks: both at a time. */
+static int step_images(struct maker *m, struct err *e)
+{
+	struct mounting ws = {.kind = IMAGE_WORKSPACE, .name = "ws.img"};
+	struct mounting disk = {.kind = IMAGE_ROOT, .name = "root.img"};
+	pthread_t thread;
+	bool has_thread;
+
+	ws.mount = &m->workspace;
+	ws.loop = &m->report->loops[0];
+	disk.mount = &m->disk;
+	disk.loop = &m->report->loops[1];
+	has_thread = pthread_create(&thread, NULL, mount_one, &disk) == 0;
+	mount_one(&ws);
+	if (has_thread)
+		pthread_join(thread, NULL);
+	else
+		mount_one(&disk);
+	if (ws.r == 0 && disk.r == 0)
+		return 0;
+	*e = ws.r < 0 ? ws.e : disk.e;
+	return ws.r < 0 ? ws.r : disk.r;
+}
+
 static int step_workspace(struct maker *m, struct err *e)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)m->userns};
 	uid_t owner = m->base + USER_ID;
-	int r = image_mount(IMAGE_WORKSPACE, AT_FDCWD, "ws.img", &m->workspace, &m->report->loops[0], e);
 
-	if (r < 0)
-		return r;
 	/* What is on the disk are the guest's own ids, whatever its range: so a copy of it serves another sandbox. */
 	if (mount_setattr(m->workspace, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
 		return err_set(e, -errno, "no-idmap", "mapping the ids of the workspace: %s", err_name(errno));
@@ -181,11 +219,8 @@ static int map_disk(struct maker *m, struct err *e)
 
 static int step_disk(struct maker *m, struct err *e)
 {
-	int r = image_mount(IMAGE_ROOT, AT_FDCWD, "root.img", &m->disk, &m->report->loops[1], e);
+	int r = fill_upper(m);
 
-	if (r < 0)
-		return r;
-	r = fill_upper(m);
 	if (r < 0)
 		return err_sys(e, r, "writable layer");
 	if (m->spec->root != PRIV_ROOT_PLAIN)
@@ -407,7 +442,8 @@ static const struct {
 	const char *name;
 	int (*fn)(struct maker *m, struct err *e);
 } steps[] = {
-	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"idmap", step_idmap}, {"workspace", step_workspace},
+	{"cgroup", step_cgroup}, {"namespace", step_namespace}, {"idmap", step_idmap}, {"images", step_images},
+	{"workspace", step_workspace},
 	{"disk", step_disk},	 {"template", step_template},	{"overlay", step_overlay},     {"watch", step_watch},
 	{"volumes", step_volumes}, {"bundle", step_bundle}, {"runtime", step_runtime},
 };
