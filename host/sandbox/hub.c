@@ -63,6 +63,7 @@ void hub_set_state(struct sandbox *s, enum sandbox_state state, const char *why)
 	s->info.state = state;
 	snprintf(s->info.why, sizeof(s->info.why), "%s", why);
 	if (state == SANDBOX_STOPPED || state == SANDBOX_FAILED) {
+		s->info.is_cold = false;
 		s->info.stopped_ns = clock_wall();
 		s->info.ends_ns = 0;
 		s->info.pid = 0;

@@ -16,7 +16,9 @@
 
 #include <errno.h>
 
-enum { PAUSE_CALL_MS = 10000 };
+/* COLD_MAX: those without memory have no id range, which bounds all others; the next daemon has to be able to keep
+ * them. */
+enum { PAUSE_CALL_MS = 10000, COLD_MAX = 500 };
 
 static int freeze(struct sandbox *s, enum priv_freeze level, struct err *e)
 {
@@ -93,11 +95,17 @@ static int lie_down(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
 	struct err other = ERR_NULL;
+	struct list *pos;
+	unsigned n = 0;
 	int r;
 
 	lock_take(&hub->lock);
-	s->info.is_cold = true;
+	list_each(pos, &hub->list)
+		n += list_entry(pos, struct sandbox, node)->info.is_cold;
+	s->info.is_cold = n < COLD_MAX;
 	lock_drop(&hub->lock);
+	if (!s->info.is_cold)
+		return err_set(e, -EUSERS, "too-many-paused", "%u sandboxes are paused without memory", n);
 	r = record_save(s, e);
 	if (r < 0) {
 		lock_take(&hub->lock);
@@ -243,6 +251,7 @@ static int start_again(struct sandbox *s, struct err *e)
 		*e = ERR_NULL;
 		r = hub_claim_range(hub, s, e);
 	}
+	s->has_network = s->has_network && network_has(hub->conf.network); /* it may have been switched off meanwhile */
 	if (r == 0)
 		r = box_again(s, e);
 	if (r == 0) {
