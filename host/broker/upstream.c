@@ -346,14 +346,11 @@ static void collect(struct half *h)
 	}
 }
 
-/* Below 8.2 a stream of HTTP/2 that rests brings libcurl down (7.88: memory of a session that is no more), and bodies
- * without a length fail: any sandbox could end the broker of all. */
+/* HTTP/2 is not spoken. Below 8.2 a stream that rests brings libcurl down (7.88: memory of a session that is no more):
+ * any sandbox could end the broker of all. With 8.14 one of a hundred that rested is never heard of again. */
 static long http_version(void)
 {
-	const unsigned sound = 0x080200;
-
-	return curl_version_info(CURLVERSION_NOW)->version_num >= sound ? CURL_HTTP_VERSION_2TLS
-									  : CURL_HTTP_VERSION_1_1;
+	return broker_weak(BROKER_WEAK_HTTP2) ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
 }
 
 static void set_common(struct up_call *c, struct up *up)

@@ -3,8 +3,8 @@
 #define HOST_BROKER_UPSTREAM_H
 
 /*
- * Requests to services: libcurl's home in this room. Connections are kept and shared, HTTP/2 is spoken where the
- * service does, TLS is always verified, nothing is followed. All of it on the thread of the loop, callbacks too.
+ * Requests to services: libcurl's home in this room. Connections are kept and shared, HTTP/1.1 is spoken, TLS is always
+ * verified, nothing is followed. All of it on the thread of the loop, callbacks too.
  */
 #include "host/broker/head.h"
 #include "loop/loop.h"

@@ -13,6 +13,7 @@ static const char *const words[] = {
 	[BROKER_WEAK_EXPIRED] = "expired", [BROKER_WEAK_BINDING] = "binding", [BROKER_WEAK_METHOD] = "method",
 	[BROKER_WEAK_PATH] = "path",	   [BROKER_WEAK_PARSE] = "parse",   [BROKER_WEAK_FIELDS] = "fields",
 	[BROKER_WEAK_REDIRECT] = "redirect", [BROKER_WEAK_PRIVATE] = "private",
+	[BROKER_WEAK_HTTP2] = "http2",
 };
 
 bool broker_weak(enum broker_weak what)

@@ -20,6 +20,7 @@ enum broker_weak {
 	BROKER_WEAK_FIELDS,   /* "fields": headers that carry credentials or lead elsewhere go on */
 	BROKER_WEAK_REDIRECT, /* "redirect": an answer may lead anywhere */
 	BROKER_WEAK_PRIVATE,  /* "private": addresses of the inside are connected to */
+	BROKER_WEAK_HTTP2,    /* "http2": it is spoken with services, whatever libcurl makes of it */
 };
 
 bool broker_weak(enum broker_weak what);

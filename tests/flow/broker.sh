@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The broker: alone against a service with TLS that demands the value (every check of tests/lib/broker-check.py, over HTTP/1.1
-# and, where python3-h2 is installed, HTTP/2), and below a daemon: a sandbox uses a value that it does not have, the broker is
-# killed in the middle of a request, and the audit tells all of it. BERTH_LONG=1: each fence of it taken down must be noticed.
+# The broker: alone against a service with TLS that demands the value (every check of tests/lib/broker-check.py), and below a
+# daemon: a sandbox uses a value that it does not have, the broker is killed in the middle of a request, and the audit tells all of it. BERTH_LONG=1: each fence of it taken down must be noticed.
 . "$(dirname "$0")/../lib/flow.sh"
 need_template base
 cd "$TOP"
