@@ -408,6 +408,15 @@ int hub_template_build(struct hub *hub, const struct priv_template_spec *spec, i
 		       struct err *e) MUST_CHECK;
 /** hub_template_each() - names of the templates that are complete. */
 int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), void *ctx);
+
+/** struct hub_template - what a sandbox of it has when nothing else is asked for, and when it was put here. */
+struct hub_template {
+	uint64_t memory_b, workspace_b;
+	uint32_t cpu_milli;
+	int64_t made_ns; /* 0: not known */
+};
+/** hub_template_about() - @name NULL: of none, the defaults alone. */
+void hub_template_about(const struct hub *hub, const char *name, struct hub_template *ret);
 /** hub_template_mark() - a number that another build of this template changes; 0: there is none. */
 uint64_t hub_template_mark(struct hub *hub, const char *name);
 /** hub_template_keep() - append the rules of what is kept of sandboxes that stand on it. Return: 0, also when there are

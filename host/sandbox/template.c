@@ -33,6 +33,17 @@ int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), v
 	return r;
 }
 
+void hub_template_about(const struct hub *hub, const char *name, struct hub_template *ret)
+{
+	AUTO(str_free) char *path = str_printf("%s/%s", hub->template_dir, name ? name : "");
+	struct stat st;
+
+	*ret = (struct hub_template){ .memory_b = hub->conf.memory_b, .workspace_b = hub->conf.workspace_b,
+				      .cpu_milli = hub->conf.cpu_milli };
+	if (name && lstat(path, &st) == 0)
+		ret->made_ns = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
+}
+
 uint64_t hub_template_mark(struct hub *hub, const char *name)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s", hub->template_dir, name);

@@ -104,7 +104,9 @@ row "template create (a Dockerfile), list"
 e2b template publish -y mine >"$TOP/said"
 e2b template unpublish -y mine >"$TOP/said"
 e2b template delete -y mine >"$TOP/said"
-hasnt "$(e2b template list)" mine
+some=$(e2b template list -f json)
+hasnt "$some" mine
+equal "what a template says of its sandboxes" "$(grep -c -e '"cpuCount": 2' -e '"memoryMB": 1024' -e '"createdAt": "20' <<<"$some")" 3
 row "template publish, unpublish, delete"
 some=$(E2B_API_KEY=e2b_00 e2b sandbox list 2>&1) && fail "a wrong key is taken: $some"
 has "$some" Unauthorized

@@ -483,6 +483,19 @@ int e2b_tags_list(void *ctx, struct http_req *req, struct http_res *res, struct 
 
 /* --- lists -------------------------------------------------------------------------------------------------------- */
 
+struct listing {
+	struct json_writer w;
+	const struct hub *hub;
+};
+
+/* What it has where its build says nothing. */
+static void put_sizes(struct json_writer *w, const struct hub_template *about, const struct build *b)
+{
+	jw_ku64(w, "cpuCount", b && b->cpu ? b->cpu : MAX((about->cpu_milli + 999) / 1000, 1U));
+	jw_ku64(w, "memoryMB", b && b->memory_mb ? b->memory_mb : about->memory_b >> 20);
+	jw_ku64(w, "diskSizeMB", about->workspace_b >> 20);
+}
+
 static void put_common(struct json_writer *w, const char *id, const char *build, const char *state, const char *name,
 		       bool open)
 {
@@ -496,39 +509,42 @@ static void put_common(struct json_writer *w, const char *id, const char *build,
 	put_words(w, "aliases", &one, 1);
 	put_words(w, "names", &one, 1);
 	jw_kstr(w, "envdVersion", E2B_VERSION);
-	jw_ku64(w, "diskSizeMB", 8192);
 }
 
 static int put_operators(void *ctx, const char *name)
 {
-	struct json_writer *w = ctx;
+	struct listing *l = ctx;
+	struct json_writer *w = &l->w;
+	struct hub_template about;
 
 	if (str_starts(name, BUILD_DISK))
 		return 0;
+	hub_template_about(l->hub, name, &about);
 	jw_open(w, '{');
 	put_common(w, name, "00000000-0000-0000-0000-000000000000", "ready", name, true);
-	jw_ku64(w, "cpuCount", 1);
-	jw_ku64(w, "memoryMB", 1024);
-	e2b_time(w, "createdAt", 0);
-	e2b_time(w, "updatedAt", 0);
+	put_sizes(w, &about, NULL);
+	e2b_time(w, "createdAt", about.made_ns);
+	e2b_time(w, "updatedAt", about.made_ns);
 	jw_ku64(w, "spawnCount", 0);
 	jw_ku64(w, "buildCount", 1);
 	jw_close(w, '}');
 	return 0;
 }
 
-static void put_built(struct json_writer *w, struct template *t)
+static void put_built(struct listing *l, struct template *t)
 {
 	static const char *const words[] = { "waiting", "building", "ready", "error" };
 	struct build *b = template_tagged(t, "");
+	struct json_writer *w = &l->w;
+	struct hub_template about;
 
+	hub_template_about(l->hub, NULL, &about);
 	if (!b && t->builds.len)
 		b = t->builds.v[t->builds.len - 1];
 	jw_open(w, '{');
 	put_common(w, t->id, b ? b->id : "00000000-0000-0000-0000-000000000000", b ? words[b->state] : "waiting",
 		   t->name, t->is_public);
-	jw_ku64(w, "cpuCount", b && b->cpu ? b->cpu : 1);
-	jw_ku64(w, "memoryMB", b && b->memory_mb ? b->memory_mb : 1024);
+	put_sizes(w, &about, b);
 	e2b_time(w, "createdAt", t->created_ns);
 	e2b_time(w, "updatedAt", t->updated_ns);
 	if (t->spawned_ns)
@@ -542,22 +558,22 @@ int e2b_template_list(void *ctx, struct http_req *req, struct http_res *res, str
 {
 	struct e2b *e2b = ctx;
 	const char *owner = http_who(req)->id;
-	struct json_writer w = { .b = &res->body };
+	struct listing l = { .w = { .b = &res->body }, .hub = e2b->hub };
 	size_t i;
 	int r;
 
-	jw_open(&w, '[');
-	r = hub_template_each(e2b->hub, put_operators, &w);
+	jw_open(&l.w, '[');
+	r = hub_template_each(e2b->hub, put_operators, &l);
 	lock_take(&e2b->templates.lock);
 	for (i = 0; i < e2b->templates.len; i++)
 		if (!owner[0] || str_eq(owner, e2b->templates.v[i]->owner))
-			put_built(&w, e2b->templates.v[i]);
+			put_built(&l, e2b->templates.v[i]);
 	lock_drop(&e2b->templates.lock);
-	jw_close(&w, ']');
+	jw_close(&l.w, ']');
 	return r < 0 ? err_sys(e, r, "listing the templates") : 0;
 }
 
-static void put_builds(struct json_writer *w, const struct template *t)
+static void put_builds(struct json_writer *w, const struct hub_template *about, const struct template *t)
 {
 	static const char *const words[] = { "waiting", "building", "ready", "error" };
 	size_t i;
@@ -574,8 +590,7 @@ static void put_builds(struct json_writer *w, const struct template *t)
 		e2b_time(w, "updatedAt", b->ended_ns ? b->ended_ns : b->created_ns);
 		if (b->ended_ns)
 			e2b_time(w, "finishedAt", b->ended_ns);
-		jw_ku64(w, "cpuCount", b->cpu ? b->cpu : 1);
-		jw_ku64(w, "memoryMB", b->memory_mb ? b->memory_mb : 1024);
+		put_sizes(w, about, b);
 		jw_kstr(w, "envdVersion", E2B_VERSION);
 		jw_close(w, '}');
 	}
@@ -586,9 +601,11 @@ int e2b_template_get(void *ctx, struct http_req *req, struct http_res *res, stru
 {
 	struct e2b *e2b = ctx;
 	struct json_writer w = { .b = &res->body };
+	struct hub_template about;
 	struct template *t;
 	char *name;
 
+	hub_template_about(e2b->hub, NULL, &about);
 	lock_take(&e2b->templates.lock);
 	t = templates_find(e2b, http_who(req)->id, http_segment(req, 0), false);
 	if (t) {
@@ -602,7 +619,7 @@ int e2b_template_get(void *ctx, struct http_req *req, struct http_res *res, stru
 		e2b_time(&w, "createdAt", t->created_ns);
 		e2b_time(&w, "updatedAt", t->updated_ns);
 		jw_ku64(&w, "spawnCount", t->spawned);
-		put_builds(&w, t);
+		put_builds(&w, &about, t);
 		jw_close(&w, '}');
 	}
 	lock_drop(&e2b->templates.lock);
