@@ -8,19 +8,76 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "host/broker/client.h"
+#include "json/json.h"
 
 #include <errno.h>
 
+/* What the rules may do is what the network may, now: the words "off" and "led" of when they were asked for count only
+ * where the sandbox has no network. */
+struct writing {
+	struct json_writer w;
+	const struct policy *policy; /* NULL: it has no network */
+	bool is_led;		     /* nor has any, now */
+};
+
+static int put_header(void *ctx, const char *key, const struct json *value)
+{
+	jw_kstr(ctx, key, json_text(value));
+	return 0;
+}
+
+static int put_host(void *ctx, const char *key, const struct json *value)
+{
+	AUTO(str_free) char *name = span_dup(SPAN(key, strcspn(key, ":")));
+	bool off = json_get_bool(value, "off", false), led = json_get_bool(value, "led", false);
+	struct writing *x = ctx;
+
+	if (x->policy) {
+		off = policy_name(x->policy, name) == POLICY_REFUSED;
+		led = !off && x->is_led;
+	}
+	jw_key(&x->w, key);
+	jw_open(&x->w, '{');
+	jw_key(&x->w, "headers");
+	jw_open(&x->w, '{');
+	(void)json_each(json_get(value, "headers"), put_header, &x->w);
+	jw_close(&x->w, '}');
+	if (off || led) {
+		jw_key(&x->w, off ? "off" : "led");
+		jw_bool(&x->w, true);
+	}
+	jw_close(&x->w, '}');
+	return 0;
+}
+
+/* NULL: it has none. */
 static char *copy_of(struct hub *hub, const char *id)
 {
+	struct policy now = POLICY_NULL;
+	AUTO(json_free) struct json *j = NULL;
+	AUTO(str_free) char *text = NULL;
+	AUTO(buf_fini) struct buf to;
+	struct writing x = { .w = { .b = &to }, .is_led = !network_has(hub->conf.network) };
 	struct sandbox *s;
-	char *text;
 
+	buf_init(&to, HUB_EGRESS_MAX + HUB_EGRESS_MAX);
 	lock_take(&hub->lock);
 	s = hub_get(hub, id);
-	text = s ? must_strdup(s->egress) : NULL;
+	if (s && s->egress) {
+		text = must_strdup(s->egress);
+		if (s->has_network) {
+			policy_copy(&now, &s->network);
+			x.policy = &now;
+		}
+	}
 	lock_drop(&hub->lock);
-	return text;
+	if (text && json_parse(span_str(text), &j, NULL) == 0) {
+		jw_open(&x.w, '{');
+		(void)json_each(j, put_host, &x);
+		jw_close(&x.w, '}');
+	}
+	policy_fini(&now);
+	return text && !to.failed ? must_strdup(buf_str(&to)) : NULL;
 }
 
 int egress_begin(struct sandbox *s, struct span asked, struct err *e)
@@ -59,14 +116,19 @@ void egress_forget(struct sandbox *s)
 
 int hub_egress(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
 {
+	AUTO(str_free) char *now = NULL;
+	AUTO(str_free) char *text = NULL;
 	struct sandbox *s;
 
 	lock_take(&hub->lock);
 	s = hub_get(hub, id_or_name);
-	if (s && s->egress)
-		buf_append(to, s->egress, strlen(s->egress));
+	if (s)
+		now = must_strdup(s->info.id);
 	lock_drop(&hub->lock);
-	return s ? 0 : err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+	text = now ? copy_of(hub, now) : NULL;
+	if (text)
+		buf_append(to, text, strlen(text));
+	return now ? 0 : err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
 }
 
 /* It is held meanwhile, so that two changes come one after the other everywhere. */

@@ -27,11 +27,19 @@ static int begin_whole(struct hub *hub, const char *id, const char *snapshot, st
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
+	struct snapshot snap;
 	int r = hub_ws(hub, id, &ws, e);
 
 	if (r == 0)
 		r = txn_read(ws_db(ws), &t, e);
-	return r ? r : layers_begin(s, t, snapshot, with, e);
+	if (r)
+		return r;
+	/* Its files were looked up before; it may have gone since, or be another. */
+	r = snapshot_get(t, snapshot, &snap);
+	if (r == STORE_E_NONE || (r == 0 && !digest_eq(&snap.root, &s->from)))
+		return err_set(e, -ENOENT, "no-such-snapshot", "sandbox %s has no snapshot \"%.64s\" any more", id,
+			       snapshot);
+	return r < 0 ? err_sys(e, r, "read a snapshot") : layers_begin(s, t, snapshot, with, e);
 }
 
 int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct hub_create *with,

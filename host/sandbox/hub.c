@@ -632,7 +632,7 @@ int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
 	hub_forget(hub, s);
 	r = wsdb_remove(hub->conf.store, id, e);
 	if (r == 0)
-		layers_forget(hub, id, NULL);
+		layers_forget(hub, id);
 	return r;
 }
 

@@ -112,7 +112,7 @@ static void enter(struct sandbox *s, const char *snapshot, const struct layer_wo
 	lock_drop(&s->hub->lock);
 }
 
-void layers_forget(struct hub *hub, const char *of, const char *snapshot)
+void layers_forget(struct hub *hub, const char *of)
 {
 	VEC(struct layer) gone = { 0 };
 	size_t i, kept = 0;
@@ -121,7 +121,7 @@ void layers_forget(struct hub *hub, const char *of, const char *snapshot)
 	for (i = 0; i < hub->layers.len; i++) {
 		struct layer *l = &hub->layers.v[i];
 
-		if (str_eq(l->of, of) && (!snapshot || str_eq(l->snapshot, snapshot)))
+		if (str_eq(l->of, of))
 			vec_push(&gone, *l);
 		else
 			hub->layers.v[kept++] = *l;
@@ -131,6 +131,25 @@ void layers_forget(struct hub *hub, const char *of, const char *snapshot)
 	for (i = 0; i < gone.len; i++)
 		drop(hub, gone.v[i].name);
 	vec_fini(&gone);
+}
+
+static void leave_out(struct hub *hub, const char *layer)
+{
+	size_t i;
+
+	lock_take(&hub->lock);
+	for (i = 0; i < hub->layers.len; i++)
+		if (str_eq(hub->layers.v[i].name, layer))
+			hub->layers.v[i--] = hub->layers.v[--hub->layers.len];
+	lock_drop(&hub->lock);
+}
+
+/* First the file, so that who enters it meanwhile sees that it is gone. By its own name: another snapshot may be called
+ * as its one was. */
+void layers_forget_one(struct hub *hub, const char *layer)
+{
+	drop(hub, layer);
+	leave_out(hub, layer);
 }
 
 bool layers_use_template(const struct hub *hub, const char *template_)
@@ -189,6 +208,8 @@ void layers_noted(struct sandbox *s, const char *snapshot, const char *layer)
 
 	words_of(s, layer, &w);
 	enter(s, snapshot, &w);
+	if (!blocks_of(s->hub, "layers", layer)) /* its snapshot was removed before this was heard of */
+		leave_out(s->hub, layer);
 }
 
 int layers_del(struct txn *t, const char *snapshot)
@@ -281,44 +302,60 @@ int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snaps
 
 /* --- making and using --------------------------------------------------------------------------------------------- */
 
-/* As many and as large as there may be. */
-static int may_keep(struct sandbox *s, struct err *e)
+/* As many and as large as there may be: of one key at most half of it. What is being copied counts, until it is there.
+ * Return: 0, then ret_b is taken off layers_coming_b by the caller; or -errno. */
+static int may_keep(struct sandbox *s, uint64_t *ret_b, struct err *e)
 {
 	AUTO(str_free) char *box = str_printf("boxes/%s", s->info.id);
 	struct hub *hub = s->hub;
-	uint64_t bytes = each_on_disk(hub, NULL) + blocks_of(hub, box, "root.img");
+	uint64_t bytes = each_on_disk(hub, NULL), own = blocks_of(hub, box, "root.img"), max = hub->conf.layers_max_b;
 	size_t i, n = 0;
 	bool low;
 
+	*ret_b = own;
 	lock_take(&hub->lock);
 	for (i = 0; i < hub->layers.len; i++)
-		n += str_eq(hub->layers.v[i].owner, s->info.owner);
+		if (str_eq(hub->layers.v[i].owner, s->info.owner)) {
+			own += blocks_of(hub, "layers", hub->layers.v[i].name);
+			n++;
+		}
+	bytes += hub->layers_coming_b + *ret_b;
 	low = guard_is_low(hub, e);
+	if (!low && n < LAYERS_OF_ONE && bytes <= max && (!s->info.owner[0] || own <= max / 2))
+		hub->layers_coming_b += *ret_b;
 	lock_drop(&hub->lock);
 	if (low)
 		return -ENOSPC;
 	if (n >= LAYERS_OF_ONE)
 		return err_set(e, -EUSERS, "too-many-snapshots", "a key may have %d snapshots of whole sandboxes",
 			       LAYERS_OF_ONE);
-	if (bytes > hub->conf.layers_max_b)
-		return err_set(e, -EDQUOT, "layers-full",
-			       "snapshots may keep %llu MiB of what is outside of workspaces, all together",
-			       (unsigned long long)hub->conf.layers_max_b >> 20);
+	if (bytes > max || (s->info.owner[0] && own > max / 2))
+		return err_set(
+			e, -EDQUOT, "layers-full",
+			"snapshots may keep %llu MiB of what is outside of workspaces, all together, those of a key "
+			"half of it",
+			(unsigned long long)max >> 20);
 	return 0;
 }
 
 int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], void (*copied)(void *ctx), void *ctx, struct err *e)
 {
 	uint8_t raw[DIGEST_LEN];
-	int r = may_keep(s, e);
+	uint64_t bytes;
+	int r = may_keep(s, &bytes, e);
 
 	if (r < 0)
 		return r;
 	random_bytes(raw, sizeof(raw));
 	str_hex(raw, sizeof(raw), layer);
 	r = s->hub->conf.kind->layer_keep(&s->hub->box_env, s->info.id, layer, copied, ctx, e);
-	if (r < 0)
+	lock_take(&s->hub->lock);
+	s->hub->layers_coming_b -= bytes;
+	lock_drop(&s->hub->lock);
+	if (r < 0) {
+		drop(s->hub, layer); /* it may have got its name before the answer was lost */
 		layer[0] = '\0';
+	}
 	return r;
 }
 

@@ -90,6 +90,8 @@ int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy
 		s->network = now;
 		lock_drop(&hub->lock);
 		r = record_save(s, e);
+		if (r == 0 && s->info.has_egress)
+			r = egress_tell(hub, s->info.id, e);
 		hub_tell(s, "network", p->internet ? "internet on" : "internet off");
 	}
 	policy_fini(&old);

@@ -305,10 +305,13 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct snapshot was = { .name = "" };
+	struct layer_words words = { .layer = "" };
 	int r = hub_ws(hub, id_or_name, &ws, e);
 
 	if (r == 0)
 		r = txn_write(ws_db(ws), &t, e);
+	if (r == 0 && layers_get(t, name, &words) != 0)
+		words.layer[0] = '\0';
 	if (r == 0 && snapshot_get(t, name, &was) < 0)
 		was.name[0] = '\0'; /* damaged: it can be removed all the same */
 	if (r == 0)
@@ -319,7 +322,8 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 		r = txn_commit(&t, e);
 	if (r)
 		return r;
-	layers_forget(hub, ws_id(ws), name);
+	if (words.layer[0])
+		layers_forget_one(hub, words.layer);
 	if (was.name[0])
 		views_drop(hub, ws_id(ws), &was);
 	fs_snapshots_changed(hub->conf.fs, ws, name);

@@ -95,6 +95,7 @@ struct hub {
 	struct share streams;  /* to the broker, by owner */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	VEC(struct layer) layers; /* guarded by hub.lock */
+	uint64_t layers_coming_b; /* guarded by hub.lock: of those that are being copied */
 	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
 	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
@@ -257,7 +258,8 @@ int layers_del(struct txn *t, const char *snapshot) MUST_CHECK;
 int layers_get(struct txn *t, const char *snapshot, struct layer_words *ret) MUST_CHECK; /* STORE_E_NONE */
 /* When that is committed. @snapshot NULL: all of that sandbox. */
 void layers_noted(struct sandbox *s, const char *snapshot, const char *layer);
-void layers_forget(struct hub *hub, const char *of, const char *snapshot);
+void layers_forget(struct hub *hub, const char *of); /* all of a sandbox */
+void layers_forget_one(struct hub *hub, const char *layer);
 bool layers_use_template(const struct hub *hub, const char *template_); /* hub.lock is held */
 /* @s begins with what this snapshot has of it, if it has. */
 int layers_begin(struct sandbox *s, struct txn *t, const char *snapshot, struct hub_create *with,

@@ -151,6 +151,8 @@ int secrets_own_put(struct secrets *s, const struct secrets_own *o, bool is_new,
 	secrets_begin(s);
 	if (is_new)
 		r = check_room(s, o->owner, e);
+	else if (!secrets_find(s, name, NULL)) /* removed since it was looked up */
+		r = err_set(e, -ENOENT, "no-such-secret", "secret '%.80s' not found", o->word);
 	if (r == 0)
 		r = seal(s, o, name, x, &sealed, e);
 	if (r == 0)

@@ -126,8 +126,8 @@ uint8_t seal_policy_version(const struct seal_policy *p)
 
 int seal_policy_add(struct seal_policy *p, enum seal_scope kind, const char *word, struct err *e)
 {
-	static const char *const what[] = { "template", "sandbox", "host: NAME, NAME:PORT (443 is not written), "
-			"*.NAME or *, in lower case", "method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+	static const char *const what[] = { "template", "sandbox", ("host: NAME, NAME:PORT (443 is not written), "
+			 "*.NAME or *, in lower case"), "method: GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
 			"pattern of a path: /repos/*/issues, /v1/**" };
 	struct seal_list *l = list_of(p, kind);
 	size_t at = 0, i;

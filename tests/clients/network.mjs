@@ -47,6 +47,16 @@ try {
     assert.equal(await ruled({ rules }), there)
     assert.equal(await ruled({ rules, denyOut: [all] }), '')
     assert.equal(await ruled({ rules, denyOut: [all], allowOut: ['example.test'] }), there)
+    // What the network does not allow any more, the rules do not either, by whatever door it was changed.
+    s = await make({ network: { rules } })
+    const refusal = async () => (await s.commands.run('curl -s -i http://berth.internal/rules/example.test/ | tr -d "\\r" | sed -n "s/^X-Berth-Rule: //p"')).stdout.trim()
+    const change = (internet) => fetch(`${process.env.E2B_API_URL}/v1/sandboxes/${s.sandboxId}/network`, {
+      method: 'PUT', headers: { 'X-API-Key': process.env.E2B_API_KEY, 'Content-Type': 'application/json' }, body: JSON.stringify({ internet }) })
+    assert.notEqual(await refusal(), 'network')
+    assert.equal((await change(false)).status, 200)
+    assert.equal(await refusal(), 'network')
+    assert.equal((await change(true)).status, 200)
+    assert.notEqual(await refusal(), 'network')
     await assert.rejects(make({ network: { rules: { '*.example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /patterns/)
   }
   console.log(`${process.argv[2]} ok${s.updateNetwork ? '' : ' (no updateNetwork)'}`)
