@@ -61,9 +61,10 @@ static void put_mounts(struct json *j, const struct bundle *b)
 		if (!weak_mount(mounts[i].to))
 			put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type,
 				  weak(WEAK_USERNS) && weak(WEAK_MASK) ? "nosuid" : mounts[i].options);
-	/* What lies here is memory of the sandbox; half of it, so that a full /tmp is ENOSPC and not its death. */
+	/* What lies here is memory of the sandbox: a half and a quarter, so that both full are ENOSPC and not its death. When
+	 * nothing is left that could be killed for it, the agent would be. */
 	snprintf(options, sizeof(options), "%s mode=1777 size=%llu",
-		 weak(WEAK_SETUID) ? "nodev" : "nosuid nodev noexec", (unsigned long long)b->memory_b / 2);
+		 weak(WEAK_SETUID) ? "nodev" : "nosuid nodev noexec", (unsigned long long)b->memory_b / 4);
 	if (!weak(WEAK_DEV))
 		put_mount(j, "/dev/shm", "tmpfs", "tmpfs", options);
 	snprintf(options, sizeof(options), "%s mode=1777 size=%llu", weak(WEAK_SETUID) ? "nodev" : "nosuid nodev",

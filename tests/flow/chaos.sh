@@ -7,7 +7,7 @@
 export TAKEOVER=20s
 . "$(dirname "$0")/../lib/flow.sh"
 need_template base
-kills=${BERTH_KILLS:-25}
+kills=${BERTH_KILLS:-15}
 [ -z "${BERTH_LONG:-}" ] || kills=500
 seed=${BERTH_SEED:-$RANDOM}
 say "BERTH_SEED=$seed BERTH_KILLS=$kills"
