@@ -141,7 +141,11 @@ void services_look(struct services *s)
 	s->mark = mark;
 	clear(s);
 	each_file(s, load_one, NULL);
-	log_info("broker", "services read", "n=%zu", s->n);
+	if (!s->n)
+		log_warn("broker", "no service is known: no secret can be used by way of the broker", "directories=%s",
+			 s->dirs);
+	else
+		log_info("broker", "services read", "n=%zu", s->n);
 }
 
 struct services *services_new(const char *dirs)

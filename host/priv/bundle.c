@@ -61,8 +61,8 @@ static void put_mounts(struct json *j, const struct bundle *b)
 		if (!weak_mount(mounts[i].to))
 			put_mount(j, mounts[i].to, mounts[i].type, mounts[i].type,
 				  weak(WEAK_USERNS) && weak(WEAK_MASK) ? "nosuid" : mounts[i].options);
-	/* What lies here is memory of the sandbox: a half and a quarter, so that both full are ENOSPC and not its death. When
-	 * nothing is left that could be killed for it, the agent would be. */
+	/* What lies here is memory of the sandbox: a half and a quarter, so that both full are ENOSPC and not its
+	 * death. When nothing is left that could be killed for it, the agent would be. */
 	snprintf(options, sizeof(options), "%s mode=1777 size=%llu",
 		 weak(WEAK_SETUID) ? "nodev" : "nosuid nodev noexec", (unsigned long long)b->memory_b / 4);
 	if (!weak(WEAK_DEV))

@@ -457,7 +457,8 @@ int broker_check(struct hub *hub, const struct hub_info *i, const char *name, st
 			return 0;
 	return r < 0 ? r
 		     : err_set(e, -EINVAL, "no-service",
-			       "secret %s is for the broker, and no one service leads to its hosts", name);
+			       "secret %s is for the broker, and not exactly one of its services leads to its hosts",
+			       name);
 }
 
 int hub_services(struct hub *hub, const char *id_or_name, struct broker_services *ret, struct err *e)

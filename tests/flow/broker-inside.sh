@@ -38,7 +38,7 @@ equal "others have none" "$(berth run --user root "$other" -- sh -c 'echo ${WEB_
 must_fail curl -s -m 3 http://127.19.0.1/web/hello
 printf x | seal seal --to "$TOP/host.pub" --name NOWHERE --host nowhere.example -o "$TOP/n.sealed"
 berth secret add "$TOP/n.sealed"
-refused 1 'no one service leads to its hosts' berth create --template base --secret NOWHERE
+refused 1 'not exactly one of its services leads to its hosts' berth create --template base --secret NOWHERE
 
 # bytes both ways, and many at once
 run sh -c 'cat >bytes.py' <<'PY'
