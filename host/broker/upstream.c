@@ -346,11 +346,13 @@ static void collect(struct half *h)
 	}
 }
 
-/* HTTP/2 is not spoken. Below 8.2 a stream that rests brings libcurl down (7.88: memory of a session that is no more):
- * any sandbox could end the broker of all. With 8.14 one of a hundred that rested is never heard of again. */
+/* Below 8.2 a stream of HTTP/2 that rests brings libcurl down (7.88: memory of a session that is no more): any sandbox
+ * could end the broker of all. */
 static long http_version(void)
 {
-	return broker_weak(BROKER_WEAK_HTTP2) ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
+	bool is_sound = curl_version_info(CURLVERSION_NOW)->version_num >= 0x080200;
+
+	return is_sound || broker_weak(BROKER_WEAK_HTTP2) ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
 }
 
 static void set_common(struct up_call *c, struct up *up)
@@ -370,7 +372,6 @@ static void set_common(struct up_call *c, struct up *up)
 	curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(curl, CURLOPT_PIPEWAIT, 1L);
 	curl_easy_setopt(curl, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, (long)BUFFER);
 	curl_easy_setopt(curl, CURLOPT_UPLOAD_BUFFERSIZE, (long)BUFFER);
@@ -480,7 +481,8 @@ static int half_init(struct up *up, struct half *h)
 	curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
 	curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_time);
 	curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-	curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+	/* A connection of HTTP/2 has one stream: who rests holds up nobody. */
+	curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
 	curl_multi_setopt(h->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)CONNECTIONS);
 	curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)KEPT);
 	return 0;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker alone against a service that demands the value: for tests/flow/broker.sh. Arguments: BUILD TOP."""
 import base64
+import ctypes
 import hashlib
 import http.client
 import json
@@ -175,7 +176,7 @@ def streams(b):
             data += piece
         if b"data: 0\n\n" not in data:
             fail(f"a stream got {data}")
-    equal("streams at once", n, n)
+    equal("a connection has one of them", service.connections >= n, True)
     # a reader that stands still does not make the broker keep what he does not read
     s = b.connect("TOK")
     s.sendall(b"GET /svc/bytes?n=2000000000 HTTP/1.1\r\nHost: berth.internal\r\n\r\n")
@@ -474,7 +475,11 @@ def memory(b):
 
 
 def speaks_two():
-    """The broker of tests does when it is told so; needs a libcurl of 8.2 or newer."""
+    """The broker does with a libcurl of 8.2 or newer; that of tests when it is told so."""
+    curl = ctypes.CDLL("libcurl.so.4").curl_version
+    curl.restype = ctypes.c_char_p
+    if tuple(map(int, re.match(rb"libcurl/(\d+)\.(\d+)", curl()).groups())) >= (8, 2):
+        return bool(tls_service.h2)
     try:
         with open(f"{SERVICES}/weak") as f:
             return bool(tls_service.h2) and "http2" in f.read().split()

@@ -251,8 +251,8 @@ class Two:
     async def serve(self, ex, stream):
         try:
             await self.service.answer(ex, TwoOut(self, stream, ex.method))
-        except h2.exceptions.StreamClosedError:
-            pass  # who asked has left
+        except h2.exceptions.ProtocolError:
+            pass  # who asked has left, or the connection has
         except ConnectionError:
             self.conn.reset_stream(stream)
             await self.flush()
