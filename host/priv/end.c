@@ -276,8 +276,10 @@ static int sweep_one(void *ctx, const char *id)
 		kept = str_eq(s->keep[i], id);
 	if (kept && !is_half_ended(s->host, id))
 		return 0;
-	r = box_end(s->host, id, kept ? PRIV_DISK_WORKSPACE : PRIV_DISK_NONE, s->e);
-	if (r < 0)
+	/* Which of its disks is wanted is not known here: they stay until it is ended by somebody who knows. If that
+	 * cannot be done now, it is no reason to go without all the others. */
+	r = box_end(s->host, id, kept ? PRIV_DISK_BOTH : PRIV_DISK_NONE, kept ? NULL : s->e);
+	if (r < 0 && !kept)
 		s->result = r; /* the others go on */
 	return 0;
 }

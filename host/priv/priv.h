@@ -202,7 +202,7 @@ int priv_layer_drop(struct priv *priv, const char *name, struct err *e) MUST_CHE
 bool priv_volume_path(const char *path);
 
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
- * an end that was cut off has left, but for the image; and what was laid out for none: at start. */
+ * an end that was cut off has left, but for the images; and what was laid out for none: at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;
 
 /* --- networks of sandboxes (docs/network.md) ---------------------------------------------------------------------- */

@@ -132,8 +132,10 @@ void hub_drop_range(struct hub *hub, struct sandbox *s)
 	if (!s->has_range)
 		return;
 	network_forget(hub->conf.network, s->range);
-	hub->ranges[s->range] = false;
+	if (s->range < hub->conf.sandboxes_max) /* of a record it may be more than there are now */
+		hub->ranges[s->range] = false;
 	s->has_range = false;
+	s->range = UINT32_MAX;
 }
 
 /* hub.lock is held. */

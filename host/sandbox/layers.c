@@ -265,21 +265,23 @@ static int load_one(void *ctx, const struct snapshot *snap)
 {
 	struct loading *l = ctx;
 	struct layer_words w;
+	int r = layers_get(l->t, snap->name, &w);
 
-	if (layers_get(l->t, snap->name, &w) == 0 && blocks_of(l->s->hub, "layers", w.layer))
+	if (r == 0 && blocks_of(l->s->hub, "layers", w.layer))
 		enter(l->s, snap->name, &w);
-	return 0;
+	return MIN(r, 0);
 }
 
-void layers_load(struct sandbox *s)
+int layers_load(struct sandbox *s)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct loading l = { .s = s };
+	int r = s->hub->conf.kind->layer_keep ? txn_read(ws_db(s->ws), &t, NULL) : 0;
 
-	if (!s->hub->conf.kind->layer_keep || txn_read(ws_db(s->ws), &t, NULL) < 0)
-		return;
+	if (r < 0 || !t)
+		return r;
 	l.t = t;
-	(void)snapshot_each(t, load_one, &l);
+	return snapshot_each(t, load_one, &l);
 }
 
 int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snapshot, struct buf *to, struct err *e)

@@ -81,7 +81,7 @@ int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
 	else if (!s->has_network && wants_something(p))
 		r = err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s was made without a network", s->info.id);
-	else if (s->has_network)
+	else if (s->has_network && s->has_range) /* who lies without a box has none: it is told when it starts again */
 		r = network_apply(hub->conf.network, s->range, s->info.id, p, e);
 	if (r == 0 && s->has_network) {
 		policy_copy(&now, p);

@@ -125,6 +125,12 @@ static int lie_down(struct sandbox *s, struct err *e)
 	return 0;
 }
 
+/* Is it of a kind whose disks can lie by themselves? */
+static bool can_lie(const struct sandbox *s)
+{
+	return s->root != PRIV_ROOT_PLAIN && s->hub->conf.kind->layer_keep;
+}
+
 int pause_run(struct sandbox *s, bool cold, struct err *e)
 {
 	struct err other = ERR_NULL;
@@ -138,7 +144,7 @@ int pause_run(struct sandbox *s, bool cold, struct err *e)
 	if (!life_agent_lives(s))
 		return gone(s, e);
 	if (r == 0) {
-		if (cold && lie_down(s, &other) < 0)
+		if (cold && can_lie(s) && lie_down(s, &other) < 0)
 			log_warn("sandbox", "paused with its memory", "id=%s why=%s", s->info.id, other.text);
 		if (!s->info.is_cold)
 			life_arm(s);
@@ -170,7 +176,7 @@ static int pause_one(struct hub *hub, const char *id_or_name, bool cold, struct 
 
 	if (r < 0)
 		return r;
-	if (cold && (s->root == PRIV_ROOT_PLAIN || !hub->conf.kind->layer_keep)) {
+	if (cold && !can_lie(s)) {
 		r = err_set(e, -ENOSYS, "no-layers", "sandbox %s is of a kind that is paused with its memory only",
 			    s->info.id);
 		lock_take(&hub->lock);
@@ -243,7 +249,7 @@ static int box_again(struct sandbox *s, struct err *e)
 static int start_again(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
-	int r = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
+	int ended, r = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
 
 	if (r == 0 && !s->has_range)
 		r = hub_claim_range(hub, s, e);
@@ -268,13 +274,15 @@ static int start_again(struct sandbox *s, struct err *e)
 	}
 	ws_pause(s->ws);
 	fd_close(&s->pidfd);
-	if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, NULL) < 0)
+	ended = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, NULL);
+	if (ended < 0)
 		log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
 	lock_take(&hub->lock);
 	s->is_frozen = s->info.is_cold = true;
 	s->info.ends_ns = 0;
 	s->info.pid = 0;
-	hub_drop_range(hub, s);
+	if (ended == 0) /* else some of it may run: nobody else gets its range */
+		hub_drop_range(hub, s);
 	lock_drop(&hub->lock);
 	hub_set_state(s, SANDBOX_PAUSED, "");
 	return r;
@@ -287,7 +295,7 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, boo
 
 	if (r < 0)
 		return r;
-	if (anew && !s->info.is_cold && s->root != PRIV_ROOT_PLAIN && hub->conf.kind->layer_keep)
+	if (anew && !s->info.is_cold && can_lie(s))
 		r = lie_down(s, e);
 	if (r < 0) {
 		hub_set_state(s, SANDBOX_PAUSED, "");
@@ -297,7 +305,13 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, boo
 	lock_take(&hub->lock);
 	life_deadline(s, timeout_ms ? timeout_ms : s->info.timeout_ms);
 	lock_drop(&hub->lock);
-	r = s->info.is_cold ? start_again(s, e) : resume(s, e);
+	if (s->info.is_cold) {
+		ahead_others(hub, 1);
+		r = start_again(s, e);
+		ahead_others(hub, -1);
+	} else {
+		r = resume(s, e);
+	}
 	if (r == 0) {
 		rest_go_on(s);
 		log_info("sandbox", "resumed", "id=%s", s->info.id);

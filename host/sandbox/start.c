@@ -20,6 +20,8 @@
 struct found {
 	struct hub *hub;
 	VEC(char *) ids;
+	VEC(const char *) unread; /* of these, those that are there and could not be read: all that they have stays */
+	bool lacks_layers;	  /* not every snapshot could be asked which layer it has */
 };
 
 static int note_id(void *ctx, const char *id)
@@ -30,9 +32,21 @@ static int note_id(void *ctx, const char *id)
 	return 0;
 }
 
-/* A workspace of the store becomes an entry of the table and is shown; the agent of one that was running is dialled. */
-static void load_one(struct hub *hub, const char *id)
+/* One that lies without memory has no processes that could be missing; what may be left of its box goes when it is
+ * started again, if not now. */
+static void adopt_cold(struct sandbox *s)
 {
+	struct err e = ERR_NULL;
+
+	if (pause_adopt(s, &e) < 0)
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
+	s->is_found = true;
+}
+
+/* A workspace of the store becomes an entry of the table and is shown; the agent of one that was running is dialled. */
+static void load_one(struct found *f, const char *id)
+{
+	struct hub *hub = f->hub;
 	const struct hub_conf *c = &hub->conf;
 	struct ws_conf wc = {
 		.store = c->store, .loop = c->loop, .work = c->work, .notify = c->notify, .dial = c->dial,
@@ -46,6 +60,7 @@ static void load_one(struct hub *hub, const char *id)
 
 	s->hub = hub;
 	s->pidfd = -1;
+	s->range = UINT32_MAX;
 	list_init(&s->node);
 	r = ws_open(&wc, id, false, &s->ws, &e);
 	if (r == 0)
@@ -62,6 +77,8 @@ static void load_one(struct hub *hub, const char *id)
 		ws_unref(&s->ws);
 		if (is_husk)
 			r = wsdb_remove(c->store, id, NULL);
+		else
+			vec_push(&f->unread, id);
 		log_warn("sandbox",
 			 is_husk ? "a workspace that was just being made is removed"
 				 : "a workspace without a usable record is not shown",
@@ -76,7 +93,10 @@ static void load_one(struct hub *hub, const char *id)
 	}
 	if (s->no_wait && store_hold_tree(c->store, &s->from, &s->hold_from) < 0)
 		log_error("sandbox", "the files that are to come cannot be read", "id=%s", id);
-	layers_load(s);
+	if (layers_load(s) < 0) {
+		log_error("sandbox", "its snapshots cannot be read", "id=%s", id);
+		f->lacks_layers = true;
+	}
 	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
@@ -88,7 +108,7 @@ static void load_one(struct hub *hub, const char *id)
 	}
 	life_show(s); /* before anything new is heard of it */
 	if (s->info.is_cold) {
-		s->is_found = pause_adopt(s, &e) == 0;
+		adopt_cold(s);
 		return;
 	}
 	if (!s->has_range || s->range >= c->sandboxes_max || c->kind->find(&hub->box_env, id, &box, &e) <= 0)
@@ -183,6 +203,38 @@ static void tidy_links(struct hub *hub)
 		closedir(d);
 }
 
+/* What belongs to nobody goes; what may belong to one that could not be read stays until it can be. */
+static void sweep_layers(struct found *f)
+{
+	if (!f->lacks_layers && !f->unread.len)
+		layers_sweep(f->hub);
+	else
+		log_warn("sandbox", "layers that nobody has are not looked for", "unread=%zu", f->unread.len);
+}
+
+static int sweep_boxes(struct found *f, struct err *e)
+{
+	char (*keep)[PRIV_ID_MAX + 1] = must_calloc(f->ids.len, sizeof(*keep));
+	struct list *pos;
+	size_t i, n = 0;
+	int r;
+
+	list_each(pos, &f->hub->list) {
+		struct sandbox *s = list_entry(pos, struct sandbox, node);
+
+		fs_snapshots_changed(f->hub->conf.fs, s->ws, NULL); /* what the daemon before did not get to tell */
+		/* A stopped one has no box; what its end may have left goes. */
+		if (n < f->ids.len && s->info.state != SANDBOX_STOPPED)
+			memcpy(keep[n++], s->info.id, sizeof(*keep));
+	}
+	for (i = 0; i < f->unread.len && n < f->ids.len; i++)
+		if (str_copy(keep[n], sizeof(*keep), f->unread.v[i]) == 0)
+			n++;
+	r = priv_sweep(f->hub->conf.priv, (const char(*)[PRIV_ID_MAX + 1])keep, n, e);
+	free(keep);
+	return r;
+}
+
 int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 {
 	struct hub *hub = NEW(struct hub);
@@ -213,36 +265,24 @@ int hub_new(const struct hub_conf *conf, struct hub **ret, struct err *e)
 		r = broker_begin(hub, e);
 	for (i = 0; i < f.ids.len; i++) {
 		if (r >= 0)
-			load_one(hub, f.ids.v[i]);
+			load_one(&f, f.ids.v[i]);
 	}
 	if (r >= 0)
 		r = meter_begin(hub, e);
 	if (r >= 0) {
-		layers_sweep(hub);
+		sweep_layers(&f);
 		tidy_links(hub);
 		views_load(hub);
 		r = conf->loaded ? conf->loaded(conf->loaded_ctx, e) : 0;
 	}
 	if (r >= 0) {
 		adopt_all(hub);
-		char (*keep)[PRIV_ID_MAX + 1] = must_calloc(f.ids.len, sizeof(*keep));
-		struct list *pos;
-		size_t n = 0;
-
-		list_each(pos, &hub->list) {
-			struct sandbox *s = list_entry(pos, struct sandbox, node);
-
-			fs_snapshots_changed(conf->fs, s->ws, NULL); /* what the daemon before did not get to tell */
-			/* A stopped one has no box; what its end may have left goes. */
-			if (n < f.ids.len && s->info.state != SANDBOX_STOPPED)
-				memcpy(keep[n++], s->info.id, sizeof(*keep));
-		}
-		r = priv_sweep(conf->priv, (const char(*)[PRIV_ID_MAX + 1])keep, n, e);
-		free(keep);
+		r = sweep_boxes(&f, e);
 	}
 	for (i = 0; i < f.ids.len; i++)
 		free(f.ids.v[i]);
 	vec_fini(&f.ids);
+	vec_fini(&f.unread);
 	if (r == 0)
 		r = guard_start(hub, e);
 	if (r == 0)

@@ -18,7 +18,7 @@ struct sandbox {
 	struct list node; /* in hub.list, oldest first */
 	struct hub *hub;
 	struct hub_info info; /* guarded by hub.lock */
-	uint32_t range;	      /* id range, while it has a box */
+	uint32_t range;	      /* id range, while it has a box: another may have it afterwards */
 	bool has_range;
 	uint8_t token[WIRE_TOKEN_LEN];
 	unsigned jobs; /* calls and jobs that use it; guarded by hub.lock, hub_remove() waits until there are none */
@@ -244,8 +244,8 @@ void layer_keep(struct sandbox *s);
 
 /* layers.c */
 bool layers_can(const struct sandbox *s);
-/* At the start: what a sandbox's snapshots have; when all were asked, what nobody has goes. */
-void layers_load(struct sandbox *s);
+/* At the start: what a sandbox's snapshots have; when all were asked and told it, what nobody has goes. */
+int layers_load(struct sandbox *s) MUST_CHECK;
 void layers_sweep(struct hub *hub);
 /* A copy of what a sandbox that stands still has outside of its workspace, under a name of its own; @copied: it may
  * go on. And away. */

@@ -96,7 +96,7 @@ static void put_info(struct json_writer *w, const struct api *api, const struct 
 	jw_i64(w, i->created_ns);
 	jw_key(w, "ends_ns");
 	jw_i64(w, i->ends_ns);
-	jw_kstr(w, "on_timeout", i->on_timeout == HUB_TIMEOUT_PAUSE ? "pause" : "kill");
+	jw_kstr(w, "on_timeout", i->on_timeout == HUB_TIMEOUT_KILL ? "kill" : "pause");
 	jw_key(w, "stopped_ns");
 	jw_i64(w, i->stopped_ns);
 	jw_ku64(w, "memory_b", i->memory_b);
