@@ -136,6 +136,7 @@ cat >"$TOP/two.py" <<'P'
 import sys; sys.path.insert(0, ".")
 from ask import *
 a, d, snap, snap2, snap4 = sys.argv[5:]
+ask("POST", f"/sandboxes/{a}/connect", {"timeout": 900})
 assert sh(a, "cat /home/user/h; echo >>/root/deaths") == "later"
 assert wants(200, "GET", f"/sandboxes/{d}")["state"] == "paused"
 wants(201, "POST", f"/sandboxes/{d}/connect", {"timeout": 300})
@@ -156,6 +157,29 @@ stop_daemon KILL
 up
 equal "what nobody has goes" "$(layers)" 3
 again "a death"
+# One that cannot be read at the start keeps its disks and the layers of its snapshots; one of whose box something is in the way
+# of its end is still paused.
+say_to "$a/connect" '{}' && say_to "$a/pause" '{"memory": false}'
+ws=$(find "$STATE" -path "*/ws/$a" -not -path "$MNT/*" | head -n 1)
+[ -d "$ws" ] && [ -f "$STATE/boxes/$a/root.img" ] || fail "no workspace, or no disk"
+stop_daemon
+mv "$ws" "$TOP/kept"
+mkdir "$ws"
+head -c 65536 /dev/urandom >"$ws/data.mdb"
+up
+must_fail berth info "$a"
+equal "layers while one cannot be read" "$(layers)" 3
+[ -f "$STATE/boxes/$a/root.img" ] && [ -f "$STATE/boxes/$a/ws.img" ] || fail "the disks of one that cannot be read are gone"
+stop_daemon
+rm -r "$ws"
+mv "$TOP/kept" "$ws"
+mkdir "$STATE/boxes/$a/stuck"
+: >"$STATE/boxes/$a/record"
+stuck=$(chattr +i "$STATE/boxes/$a/stuck" 2>/dev/null && echo yes || :) # not on every file system
+up
+[ -z "$stuck" ] || chattr -i "$STATE/boxes/$a/stuck"
+again "one that could not be read"
+
 # Deaths in the middle: what was answered is there, what was not is not half, and nothing is left of it.
 cat >"$TOP/three.py" <<'P'
 import sys; sys.path.insert(0, ".")

@@ -91,6 +91,22 @@ equal "after all of it" "$(fetch example.test)" 93.184.216.34
 berth kill "$id" --grace 0
 end_sandboxes
 stop_daemon
+
+# One that is paused without memory has no place in the network: what is changed for it meanwhile is nobody else's.
+start_daemon --set network.dns=93.184.216.99 --set api.listen=127.0.0.1:7071
+lies=$(berth create --net)
+curl -sf -o "$TOP/said" -m 60 -H "X-API-Key: $(berth key create pauser --scopes admin)" -H "Content-Type: application/json" \
+	-d '{"memory": false}' "http://127.0.0.1:7071/sandboxes/$lies/pause" || fail "not paused without memory"
+id=$(berth create --net)
+equal "in its place" "$(fetch example.test)" 93.184.216.34
+berth net "$lies" --internet off
+equal "whoever is in its place" "$(fetch 93.184.216.34)" 93.184.216.34
+berth resume "$lies"
+equal "and it goes on" "$(fetch 93.184.216.34)" 93.184.216.34
+id=$lies
+must_fail fetch 93.184.216.34
+end_sandboxes
+stop_daemon
 wait_for 20 "nothing of networks to be left" no_net_left
 say "killed while making and ending: nothing is left"
 
