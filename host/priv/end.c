@@ -56,8 +56,9 @@ static int remove_files(const struct host *h, const char *id, enum priv_disk kee
 				r = settle_image(dir, "ws.img");
 			if (r == 0 && keep == PRIV_DISK_BOTH)
 				r = settle_image(dir, "root.img");
-			if (r == 0)
-				r = tree_empty(dir, kept[keep]);
+			if (r < 0)
+				return err_set(e, r, PRIV_NOT_SETTLED, "the disks of %s: %s", id, err_name(r));
+			r = tree_empty(dir, kept[keep]);
 			return r < 0 ? err_sys(e, r, "emptying the directory of %s", id) : 0;
 		}
 	}

@@ -207,6 +207,7 @@ int host_reopen(struct host *h, struct err *e)
 
 void host_fini(struct host *h)
 {
+	vec_fini(&h->keep);
 	fd_close(&h->boxes);
 	fd_close(&h->templates);
 	fd_close(&h->images);

@@ -17,6 +17,7 @@
  *	STATE/images/         empty file systems to copy from
  *	STATE/templates/NAME/ root file systems
  */
+#include "base/vec.h"
 #include "host/priv/cgroup.h"
 #include "host/priv/priv.h"
 
@@ -29,6 +30,10 @@ struct host_build {
 	pid_t pid; /* also its process group; 0: none */
 	int pidfd; /* tells whether the number is still its own */
 	char name[PRIV_ID_MAX + 1];
+};
+
+struct host_id {
+	char id[PRIV_ID_MAX + 1];
 };
 
 /* The mount as it is kept for the next daemon. */
@@ -56,6 +61,7 @@ struct host {
 	struct host_build builds[HOST_BUILDS_MAX];
 	struct net *net;   /* of sandboxes; NULL: they have none */
 	char net_why[200]; /* and why */
+	VEC(struct host_id) keep; /* parts of a list of sandboxes that a sweep is to keep, before the last of them */
 	int broker; /* process descriptor of it; -1: none */
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };

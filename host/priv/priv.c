@@ -365,15 +365,18 @@ int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n,
 {
 	struct req_sweep *q;
 	struct reply reply;
+	size_t at = 0;
 	int r;
 
-	if (n > REQ_KEEP_MAX)
-		return err_set(e, -E2BIG, "too-many", "more than %d sandboxes to keep", (int)REQ_KEEP_MAX);
 	q = NEW(struct req_sweep);
-	q->n = (uint32_t)n;
-	if (n)
-		memcpy(q->keep, keep, n * sizeof(*keep));
-	r = call(priv, REQ_SWEEP, q, sizeof(*q), NULL, 0, &reply, NULL, e);
+	do {
+		q->n = (uint32_t)MIN(n - at, (size_t)REQ_KEEP_MAX);
+		if (q->n)
+			memcpy(q->keep, keep + at, q->n * sizeof(*keep));
+		at += q->n;
+		q->more = at < n;
+		r = call(priv, REQ_SWEEP, q, sizeof(*q), NULL, 0, &reply, NULL, e);
+	} while (r == 0 && at < n);
 	mem_free(&q);
 	return r;
 }

@@ -201,6 +201,8 @@ int priv_layer_drop(struct priv *priv, const char *name, struct err *e) MUST_CHE
 /** priv_volume_path() - may a volume be mounted there? Absolute, clean, and nothing that every sandbox has. */
 bool priv_volume_path(const char *path);
 
+#define PRIV_NOT_SETTLED "not-settled" /* slug of an end: its disks may not be what was written to them */
+
 /** priv_sweep() - end and remove every sandbox below the state directory but those in @keep (n ids), and of these what
  * an end that was cut off has left, but for the images; and what was laid out for none: at start. */
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e) MUST_CHECK;

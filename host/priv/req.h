@@ -10,7 +10,7 @@
  */
 #include "host/priv/priv.h"
 
-enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_FDS_MAX = 3 };
+enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_KEEP_ALL_MAX = 1 << 20, REQ_FDS_MAX = 3 };
 
 enum req_op {
 	REQ_MOUNT = 1,
@@ -77,6 +77,7 @@ struct req_base {
 struct req_sweep {
 	struct req_head head;
 	uint32_t n;
+	uint32_t more; /* this is a part of them: nothing is done before the last */
 	char keep[REQ_KEEP_MAX][PRIV_ID_MAX + 1];
 };
 

@@ -290,17 +290,26 @@ static int do_broker_start(struct job *j)
 static int do_sweep(struct job *j)
 {
 	const struct req_sweep *q = &j->req->sweep;
+	struct host *h = j->host;
+	struct host_id one;
 	uint32_t i;
 	int r;
 
-	if (q->n > REQ_KEEP_MAX)
+	if (q->n > REQ_KEEP_MAX || q->more > 1 || h->keep.len + q->n > REQ_KEEP_ALL_MAX)
 		return refuse(&j->reply->err, "number of sandboxes");
 	for (i = 0; i < q->n; i++)
 		if (!id_ok(q->keep[i], sizeof(q->keep[i])))
 			return refuse(&j->reply->err, "id of a sandbox");
+	for (i = 0; i < q->n; i++) {
+		memcpy(one.id, q->keep[i], sizeof(one.id));
+		vec_push(&h->keep, one);
+	}
+	if (q->more)
+		return 0;
 	template_sweep(j->host);
 	base_sweep(j->host);
-	r = box_sweep(j->host, q->keep, q->n, &j->reply->err);
+	r = box_sweep(h, (const char(*)[PRIV_ID_MAX + 1])h->keep.v, h->keep.len, &j->reply->err);
+	vec_fini(&h->keep);
 	net_settle(j->host, box_uses_net);
 	return r;
 }

@@ -91,24 +91,29 @@ static void on_timer(void *ctx)
 	job_queue(s, timed_out);
 }
 
-/* The agent is gone: what it told is kept, what it did not tell is in the image. */
-void life_bury(struct sandbox *s)
+void life_fail(struct sandbox *s, const char *why)
 {
 	struct err e = ERR_NULL;
-	uint64_t kills = stats_oom_kills(s); /* while the group is there */
 
 	life_unwatch(s);
 	ws_stop(s->ws);
 	if (s->hub->conf.kind->end(&s->hub->box_env, s->info.id, PRIV_DISK_WORKSPACE, &e) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
-	hub_set_state(s, SANDBOX_FAILED,
-		      kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
-			    : "the agent ended unexpectedly (killed)");
+	hub_set_state(s, SANDBOX_FAILED, why);
 	egress_forget(s);
 	ws_commands_end(s->ws);
 	(void)!record_save(s, NULL);
 	ws_refuse_changes(s->ws, false);
-	log_warn("sandbox", "failed", "id=%s why=agent-died", s->info.id);
+	log_warn("sandbox", "failed", "id=%s why=%s", s->info.id, why);
+}
+
+/* The agent is gone: what it told is kept, what it did not tell is in the image. */
+void life_bury(struct sandbox *s)
+{
+	uint64_t kills = stats_oom_kills(s); /* while the group is there */
+
+	life_fail(s, kills ? "out of memory: the agent ended, after the kernel had killed for memory in this sandbox"
+			   : "the agent ended unexpectedly (killed)");
 }
 
 static void died(void *ctx)
@@ -262,6 +267,24 @@ void life_dial(struct sandbox *s, const char *address)
 	ws_start(s->ws, address, s->token);
 }
 
+/* All of a workspace as it was left takes as long as it is large: it has time while somebody is there to tell it. */
+static int await_scan(struct sandbox *s, struct err *e)
+{
+	uint64_t until = clock_after_ms(s->is_again ? HUB_AGAIN_MS : HUB_START_MS);
+	struct err why = ERR_NULL;
+	bool ending;
+	int r;
+
+	do {
+		why = ERR_NULL;
+		r = ws_wait_ready(s->ws, s->is_again ? clock_after_ms(1000) : until, &why);
+		lock_take(&s->hub->lock);
+		ending = s->hub->ending;
+		lock_drop(&s->hub->lock);
+	} while (r == -ETIMEDOUT && s->is_again && !ending && life_agent_lives(s) && clock_now() < until);
+	return r < 0 ? err_set(e, r, why.slug, "%s", why.text) : r;
+}
+
 int life_attach(struct sandbox *s, struct err *e)
 {
 	uint64_t until = clock_after_ms(HUB_START_MS);
@@ -270,9 +293,9 @@ int life_attach(struct sandbox *s, struct err *e)
 
 	r = link_wait_up(ws_link(s->ws), until, e);
 	if (r == 0)
-		r = ws_wait_ready(s->ws, until, e);
+		r = await_scan(s, e);
 	if (r == 0)
-		r = link_wait(ws_link(s->ws), MSG_INFO, &info, until, info_told, &s->info, e);
+		r = link_wait(ws_link(s->ws), MSG_INFO, &info, clock_after_ms(HUB_START_MS), info_told, &s->info, e);
 	s->info.keep_ignored = s->info.keep_ignored && ws_keep_count(s->ws);
 	if (r == 0 && s->info.keep_ignored)
 		log_warn("sandbox", "its agent is too old for rules of what is kept", "id=%s", s->info.id);

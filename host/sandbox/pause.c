@@ -13,8 +13,11 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 
 /* COLD_MAX: those without memory have no id range, which bounds all others; the next daemon has to be able to keep
  * them. */
@@ -89,8 +92,41 @@ static void set_frozen(struct sandbox *s, bool on, int64_t ends_ns)
 	lock_drop(&s->hub->lock);
 }
 
+static void this_boot(char to[BOOT_ID_MAX])
+{
+	AUTO(buf_fini) struct buf b;
+
+	buf_init(&b, BOOT_ID_MAX);
+	if (io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", &b) < 0)
+		snprintf(to, BOOT_ID_MAX, "unknown");
+	else
+		snprintf(to, BOOT_ID_MAX, "%.36s", buf_str(&b));
+}
+
+/* What is left of its box goes; its disks stay, and have reached the disk. Return: as box_kind.end(), slug
+ * PRIV_NOT_SETTLED: they have not, and never will. */
+static int end_box(struct sandbox *s, struct err *e)
+{
+	struct hub *hub = s->hub;
+	int r = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
+
+	if (r < 0)
+		return r;
+	lock_take(&hub->lock);
+	s->unsettled[0] = '\0';
+	lock_drop(&hub->lock);
+	return 0;
+}
+
+static bool is_torn(const struct err *e)
+{
+	return e->code && str_eq(e->slug, PRIV_NOT_SETTLED);
+}
+
 /* All of it is durable and stands still: its processes go, its disks stay. From the record on it is one that has no
- * memory, whatever of it is still there; who starts it again takes that away first. */
+ * memory, whatever of it is still there; who starts it again takes that away first. Until its disks are known to be
+ * durable the record says in which boot that was: after a power loss they may be anything, and what is in the store
+ * is all that is left of it. Return: 0; -errno, and it is paused as before, or failed. */
 static int lie_down(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
@@ -100,6 +136,7 @@ static int lie_down(struct sandbox *s, struct err *e)
 	int r;
 
 	lock_take(&hub->lock);
+	this_boot(s->unsettled);
 	list_each(pos, &hub->list)
 		n += list_entry(pos, struct sandbox, node)->info.is_cold;
 	s->info.is_cold = n < COLD_MAX;
@@ -114,13 +151,19 @@ static int lie_down(struct sandbox *s, struct err *e)
 		return r;
 	}
 	life_unwatch(s);
-	if (hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, &other) < 0)
+	if (end_box(s, &other) < 0)
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, other.text);
+	if (is_torn(&other)) {
+		life_fail(s, "its disks did not reach the disk while it was paused");
+		return err_set(e, other.code, other.slug, "%s", other.text);
+	}
 	lock_take(&hub->lock);
 	s->info.pid = 0;
 	if (!other.code)
 		hub_drop_range(hub, s);
 	lock_drop(&hub->lock);
+	if (!other.code && record_save(s, &other) < 0)
+		log_warn("sandbox", "lost if the machine ends", "id=%s why=%s", s->info.id, other.text);
 	ws_commands_end(s->ws);
 	return 0;
 }
@@ -144,8 +187,11 @@ int pause_run(struct sandbox *s, bool cold, struct err *e)
 	if (!life_agent_lives(s))
 		return gone(s, e);
 	if (r == 0) {
-		if (cold && can_lie(s) && lie_down(s, &other) < 0)
+		if (cold && can_lie(s) && lie_down(s, &other) < 0) {
+			if (s->info.state == SANDBOX_FAILED)
+				return err_set(e, other.code, other.slug, "%s", other.text);
 			log_warn("sandbox", "paused with its memory", "id=%s why=%s", s->info.id, other.text);
+		}
 		if (!s->info.is_cold)
 			life_arm(s);
 		log_info("sandbox", "paused", "id=%s memory=%d", s->info.id, !s->info.is_cold);
@@ -232,15 +278,44 @@ static int box_again(struct sandbox *s, struct err *e)
 
 	s->is_again = true;
 	r = life_start_box(s, address, sizeof(address), e);
+	if (r == 0) {
+		life_dial(s, address);
+		r = life_attach(s, e);
+	}
 	s->is_again = false;
-	if (r < 0)
-		return r;
-	life_dial(s, address);
-	r = life_attach(s, e);
 	if (r == 0) {
 		secret_files_again(s);
 		broker_offer_again(s);
 	}
+	return r;
+}
+
+/* It lies as before; what was begun of its box goes. @r: why. */
+static int not_again(struct sandbox *s, int r)
+{
+	struct hub *hub = s->hub;
+	struct err why = ERR_NULL;
+	int ended;
+
+	if (s->info.state == SANDBOX_FAILED)
+		return r;
+	ws_pause(s->ws);
+	fd_close(&s->pidfd);
+	ended = end_box(s, &why);
+	if (ended < 0)
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, why.text);
+	if (is_torn(&why)) {
+		life_fail(s, why.text);
+		return r;
+	}
+	lock_take(&hub->lock);
+	s->is_frozen = s->info.is_cold = true;
+	s->info.ends_ns = 0;
+	s->info.pid = 0;
+	if (ended == 0) /* else some of it may run: nobody else gets its range */
+		hub_drop_range(hub, s);
+	lock_drop(&hub->lock);
+	hub_set_state(s, SANDBOX_PAUSED, "");
 	return r;
 }
 
@@ -249,9 +324,14 @@ static int box_again(struct sandbox *s, struct err *e)
 static int start_again(struct sandbox *s, struct err *e)
 {
 	struct hub *hub = s->hub;
-	int ended, r = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
+	struct err why = ERR_NULL;
+	int r = end_box(s, &why);
 
-	if (r == 0 && !s->has_range)
+	if (is_torn(&why))
+		life_fail(s, why.text);
+	if (r < 0)
+		return not_again(s, err_set(e, r, why.slug, "%s", why.text));
+	if (!s->has_range)
 		r = hub_claim_range(hub, s, e);
 	while (r == -EAGAIN && !s->has_range && ahead_give(hub)) {
 		*e = ERR_NULL;
@@ -272,20 +352,7 @@ static int start_again(struct sandbox *s, struct err *e)
 		life_watch(s);
 		return 0;
 	}
-	ws_pause(s->ws);
-	fd_close(&s->pidfd);
-	ended = hub->conf.kind->end(&hub->box_env, s->info.id, PRIV_DISK_BOTH, NULL);
-	if (ended < 0)
-		log_error("sandbox", "not cleaned up", "id=%s", s->info.id);
-	lock_take(&hub->lock);
-	s->is_frozen = s->info.is_cold = true;
-	s->info.ends_ns = 0;
-	s->info.pid = 0;
-	if (ended == 0) /* else some of it may run: nobody else gets its range */
-		hub_drop_range(hub, s);
-	lock_drop(&hub->lock);
-	hub_set_state(s, SANDBOX_PAUSED, "");
-	return r;
+	return not_again(s, r);
 }
 
 int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, bool anew, struct err *e)
@@ -298,7 +365,8 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, boo
 	if (anew && !s->info.is_cold && can_lie(s))
 		r = lie_down(s, e);
 	if (r < 0) {
-		hub_set_state(s, SANDBOX_PAUSED, "");
+		if (s->info.state != SANDBOX_FAILED)
+			hub_set_state(s, SANDBOX_PAUSED, "");
 		hub_job_done(s);
 		return r;
 	}
@@ -322,11 +390,16 @@ int hub_resume(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, boo
 
 int pause_adopt(struct sandbox *s, struct err *e)
 {
+	char now[BOOT_ID_MAX];
+
 	if (s->info.state != SANDBOX_PAUSED)
 		return freeze(s, PRIV_FREEZE_NONE, e);
 	ws_pause(s->ws);
 	set_frozen(s, true, 0);
-	if (s->info.is_cold)
-		return s->hub->conf.kind->end(&s->hub->box_env, s->info.id, PRIV_DISK_BOTH, e);
-	return freeze(s, PRIV_FREEZE_ALL, e);
+	if (!s->info.is_cold)
+		return freeze(s, PRIV_FREEZE_ALL, e);
+	this_boot(now);
+	if (s->unsettled[0] && !str_eq(s->unsettled, now))
+		return err_set(e, -EIO, PRIV_NOT_SETTLED, "the machine ended before its disks had reached the disk");
+	return end_box(s, e);
 }

@@ -12,7 +12,7 @@
 
 int record_put(struct sandbox *s, struct txn *t, struct err *e)
 {
-	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1];
+	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1], unsettled[BOOT_ID_MAX];
 	struct hub_info i;
 	struct buf b;
 	uint32_t k;
@@ -20,6 +20,7 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 
 	lock_take(&s->hub->lock);
 	i = s->info;
+	memcpy(unsettled, s->unsettled, sizeof(unsettled));
 	/* What is under way has not happened yet, but for a pause of which all but this is done. */
 	if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
@@ -63,6 +64,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		buf_printf(&b, "volume %s %s\n", s->volumes[k].box, s->volumes[k].path);
 	if (s->root != PRIV_ROOT_PLAIN && i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "root kept\n");
+	if (unsettled[0] && i.is_cold && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "unsettled %s\n", unsettled);
 	if (i.is_cold && i.state < SANDBOX_STOPPED) /* it has no range; pid: of nobody */
 		buf_printf(&b, "cold 1\ntoken %s\n", token);
 	else if (i.state < SANDBOX_STOPPED)
@@ -134,6 +137,8 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 		s->is_ready = true;
 	} else if (str_eq(key, "cold")) {
 		i->is_cold = true;
+	} else if (str_eq(key, "unsettled")) {
+		snprintf(s->unsettled, sizeof(s->unsettled), "%s", v);
 	} else if (str_eq(key, "root")) {
 		s->root = PRIV_ROOT_KEPT;
 	} else if (str_eq(key, "volume")) {
@@ -279,6 +284,7 @@ static void rewrite(const char *text, struct buf *to)
 		len = strcspn(text, "\n");
 		if (str_starts(text, "token ") || str_starts(text, "door ") || str_starts(text, "rest ") ||
 		    str_starts(text, "pid ") || str_starts(text, "range ") || str_starts(text, "cold ") ||
+		    str_starts(text, "unsettled ") ||
 		    str_starts(text, "volume ") || str_starts(text, "egress "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))

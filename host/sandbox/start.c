@@ -38,9 +38,11 @@ static void adopt_cold(struct sandbox *s)
 {
 	struct err e = ERR_NULL;
 
-	if (pause_adopt(s, &e) < 0)
-		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
 	s->is_found = true;
+	if (pause_adopt(s, &e) < 0) {
+		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
+		s->is_found = !str_eq(e.slug, PRIV_NOT_SETTLED);
+	}
 }
 
 /* A workspace of the store becomes an entry of the table and is shown; the agent of one that was running is dialled. */
@@ -131,7 +133,9 @@ static void adopt(void *ctx)
 	struct sandbox *s = ctx;
 	struct hub *hub = s->hub;
 	struct err e = ERR_NULL;
-	int r = s->is_found ? 0 : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
+	int r = s->is_found	  ? 0
+		: s->info.is_cold ? err_set(&e, -EIO, PRIV_NOT_SETTLED, "its disks are not what was written to them")
+				  : err_set(&e, -EPIPE, "gone", "it did not outlive the daemon");
 
 	if (r == 0 && s->info.state != SANDBOX_PAUSED)
 		r = life_attach(s, &e);

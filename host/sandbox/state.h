@@ -11,7 +11,14 @@
 #include "host/sandbox/share.h"
 #include "wire/wire.h"
 
-enum { HUB_START_MS = 20000, HUB_SYNC_MS = 120000, LEAVE_SYNC_MS = 10000, END_UP_MS = 15000 };
+enum {
+	HUB_START_MS = 20000,
+	HUB_SYNC_MS = 120000,
+	LEAVE_SYNC_MS = 10000,
+	END_UP_MS = 15000,
+	HUB_AGAIN_MS = 900000,
+	BOOT_ID_MAX = 40
+};
 
 /* Everything that is written down about a sandbox, and what goes with it while it runs. */
 struct sandbox {
@@ -25,6 +32,8 @@ struct sandbox {
 	struct ws *ws;
 	int pidfd;
 	bool is_frozen; /* all of it; guarded by hub.lock, as the next two */
+	char unsettled[BOOT_ID_MAX]; /* a pause without memory: the boot in which its disks may not have reached the
+				      * disk; "": they have; guarded by hub.lock */
 	bool is_held;	/* guard.c works on it: whoever wants to change its state waits */
 	bool is_wanted; /* atomic: somebody waits for whoever holds it, to end it: long work on it breaks off */
 	bool is_stalled; /* its workload is frozen for want of room on the disk */
@@ -39,7 +48,7 @@ struct sandbox {
 	bool no_wait; /* they are while it runs: @from and @hold_from stay until then */
 	bool is_laid; /* its disk is a copy of a base */
 	bool is_ready; /* started ahead, nobody's */
-	bool is_again; /* while it is started: with the disks that it had */
+	bool is_again; /* while it is started and first told of: with the disks that it had */
 	bool is_layered; /* @root_from is a layer, not a base */
 	struct priv_volume volumes[PRIV_VOLUMES_MAX]; /* const once it is in the table, as the next two */
 	uint32_t n_volumes;
@@ -181,6 +190,8 @@ void life_arm(struct sandbox *s);
 bool life_agent_lives(const struct sandbox *s);
 /* The agent is gone; the caller has moved it to stopping. */
 void life_bury(struct sandbox *s);
+/* The same of one that is lost otherwise: nothing of its box stays but the workspace. */
+void life_fail(struct sandbox *s, const char *why);
 int life_end(struct sandbox *s, uint64_t grace_ms, const char *why, struct err *e);
 
 /* view.c */

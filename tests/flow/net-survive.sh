@@ -94,9 +94,10 @@ stop_daemon
 
 # One that is paused without memory has no place in the network: what is changed for it meanwhile is nobody else's.
 start_daemon --set network.dns=93.184.216.99 --set api.listen=127.0.0.1:7071
-lies=$(berth create --net)
-curl -sf -o "$TOP/said" -m 60 -H "X-API-Key: $(berth key create pauser --scopes admin)" -H "Content-Type: application/json" \
-	-d '{"memory": false}' "http://127.0.0.1:7071/sandboxes/$lies/pause" || fail "not paused without memory"
+key=$(berth key create pauser)
+say_to() { curl -sf -m 60 -H "X-API-Key: $key" -H "Content-Type: application/json" -d "$2" "http://127.0.0.1:7071/$1"; }
+lies=$(say_to v2/sandboxes '{"templateID": "base", "timeout": 600}' | field sandboxID)
+say_to "sandboxes/$lies/pause" '{"memory": false}' || fail "not paused without memory"
 id=$(berth create --net)
 equal "in its place" "$(fetch example.test)" 93.184.216.34
 berth net "$lies" --internet off

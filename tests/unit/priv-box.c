@@ -277,20 +277,23 @@ Test(priv_box, keeps_a_layer_of_one_that_runs)
 
 Test(priv_box, outlives_the_daemon_and_is_adopted)
 {
-	static const char keep[1][PRIV_ID_MAX + 1] = {"adopted"};
+	static char keep[2500][PRIV_ID_MAX + 1]; /* more than one request can name */
 	AUTO(str_free) char *before = rig_census(&rig);
 	AUTO(str_free) char *after = NULL;
 	struct priv_box_started got, lost;
 	struct priv_box_spec spec = rig_spec("lost");
 	int fd = -1;
+	size_t i;
 
+	for (i = 0; i < ARRAY_LEN(keep); i++)
+		snprintf(keep[i], sizeof(keep[i]), i == 1500 ? "adopted" : "other-%zu", i);
 	spec.range = 1;
 	cr_assert_eq(rig_start(&rig, &spec, &lost, NULL), 0);
 	start("adopted", &got);
 	rig_sh(&rig, "echo kept >/workspace/f");
 	priv_close(&rig.priv);
 	rig_fork(&rig);
-	cr_assert_eq(priv_sweep(rig.priv, keep, 1, NULL), 0);
+	cr_assert_eq(priv_sweep(rig.priv, (const char(*)[PRIV_ID_MAX + 1])keep, ARRAY_LEN(keep), NULL), 0);
 	cr_expect_eq(priv_box_alive(rig.priv, "lost", &fd, NULL), 0);
 	cr_assert_gt(priv_box_alive(rig.priv, "adopted", &fd, NULL), 0);
 	cr_expect_str_eq(rig_sh(&rig, "cat /workspace/f"), "kept");

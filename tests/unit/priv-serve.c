@@ -130,7 +130,11 @@ Test(priv_serve, refuses_bad_names)
 	sweep->head = head(REQ_SWEEP);
 	sweep->n = REQ_KEEP_MAX + 1;
 	cr_expect_eq(raw(sweep, sizeof(*sweep), NULL, 0), -EINVAL);
-	sweep->n = 1;
+	sweep->n = sweep->more = 2;
+	strcpy(sweep->keep[0], "good");
+	strcpy(sweep->keep[1], "fine");
+	cr_expect_eq(raw(sweep, sizeof(*sweep), NULL, 0), -EINVAL);
+	sweep->n = sweep->more = 1;
 	memset(sweep->keep[0], 'a', sizeof(sweep->keep[0]));
 	cr_expect_eq(raw(sweep, sizeof(*sweep), NULL, 0), -EINVAL);
 	mem_free(&sweep);
