@@ -326,6 +326,9 @@ int ahead_start(struct hub *hub, struct err *e)
 		snprintf(a->lines[i].template_, sizeof(a->lines[i].template_), "%s", c->pools[i].template_);
 		a->lines[i].told.want = c->pools[i].want;
 		snprintf(a->lines[i].told.template_, sizeof(a->lines[i].told.template_), "%s", c->pools[i].template_);
+		if (!hub_template_mark(hub, c->pools[i].template_))
+			log_warn("sandbox", "none is started ahead as long as there is no such template", "template=%s",
+				 c->pools[i].template_);
 	}
 	hub->ahead = a;
 	r = pthread_create(&a->thread, NULL, ahead_main, a);
