@@ -156,6 +156,10 @@ Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
 	r = RUN(&l, &h, SPEC(0), "rm", "big");
 	cr_assert_eq(r.code, 0);
 	cr_assert_not(holds_deleted(l.pid));
+	/* What was begun of it while dd wrote may have used up all that there was. */
+	h.hold_credit = false;
+	host_pay(&h, h.owed);
+	h.owed = 0;
 	cr_assert_eq(host_sync(&h), MSG_OK);
 	run_fini(&r);
 	host_close(&h);
