@@ -311,16 +311,21 @@ static int may_keep(struct sandbox *s, uint64_t *ret_b, struct err *e)
 	AUTO(str_free) char *box = str_printf("boxes/%s", s->info.id);
 	struct hub *hub = s->hub;
 	uint64_t bytes = each_on_disk(hub, NULL), own = blocks_of(hub, box, "root.img"), max = hub->conf.layers_max_b;
-	size_t i, n = 0;
+	VEC(struct layer) theirs = { 0 };
+	size_t i, n;
 	bool low;
 
 	*ret_b = own;
 	lock_take(&hub->lock);
 	for (i = 0; i < hub->layers.len; i++)
-		if (str_eq(hub->layers.v[i].owner, s->info.owner)) {
-			own += blocks_of(hub, "layers", hub->layers.v[i].name);
-			n++;
-		}
+		if (str_eq(hub->layers.v[i].owner, s->info.owner))
+			vec_push(&theirs, hub->layers.v[i]);
+	lock_drop(&hub->lock);
+	n = theirs.len;
+	for (i = 0; i < n; i++) /* the disk is asked without the lock */
+		own += blocks_of(hub, "layers", theirs.v[i].name);
+	vec_fini(&theirs);
+	lock_take(&hub->lock);
 	bytes += hub->layers_coming_b + *ret_b;
 	low = guard_is_low(hub, e);
 	if (!low && n < LAYERS_OF_ONE && bytes <= max && (!s->info.owner[0] || own <= max / 2))
