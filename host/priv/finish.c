@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { USER_ID = 1000, ACCOUNTS_MAX = 1024 * 1024 };
+enum { USER_ID = 1000, ACCOUNTS_MAX = 1024 * 1024, PROFILE_MAX = 64 * 1024 };
 
 static int open_in(int root, const char *path, uint64_t flags, mode_t mode)
 {
@@ -174,6 +174,37 @@ static int put_dirs(int root)
 	return r;
 }
 
+/* Debian's profile asks a program who the user is, which takes as long as the shell itself; bash knows it. E2B's
+ * clients run each command in a login shell. A profile that says nothing of the kind stays as it is. */
+static int put_profile(int root)
+{
+	static const char path[] = "etc/profile", ask[] = "$(id -u)", know[] = "${UID:-$(id -u)}";
+	AUTO(fd_close) int fd = open_in(root, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	AUTO(buf_fini) struct buf is, to;
+	struct stat st;
+	const char *p, *at;
+	ssize_t n;
+	void *room;
+	int r;
+
+	buf_init(&is, PROFILE_MAX);
+	buf_init(&to, 4 * PROFILE_MAX);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size >= PROFILE_MAX)
+		return 0;
+	room = buf_reserve(&is, (size_t)st.st_size);
+	n = room ? pread(fd, room, (size_t)st.st_size, 0) : -1;
+	if (n < 0)
+		return room ? -errno : -ENOMEM;
+	buf_commit(&is, (size_t)n);
+	for (p = buf_str(&is); (at = strstr(p, ask)); p = at + sizeof(ask) - 1)
+		if (buf_append(&to, p, (size_t)(at - p)) < 0 || buf_append(&to, know, sizeof(know) - 1) < 0)
+			return -ENOMEM;
+	if (p == buf_str(&is) || strstr(buf_str(&is), know))
+		return 0;
+	r = buf_append(&to, p, strlen(p));
+	return r < 0 ? r : put_file(root, path, buf_str(&to), st.st_mode & 0777);
+}
+
 int finish_root(int root, struct err *e)
 {
 	int r = put_dirs(root);
@@ -192,5 +223,7 @@ int finish_root(int root, struct err *e)
 		r = put_file(root, "etc/resolv.conf", "", 0644);
 	if (r == 0)
 		r = put_python(root);
+	if (r == 0)
+		r = put_profile(root);
 	return r < 0 ? err_sys(e, r, "finishing the root file system") : 0;
 }

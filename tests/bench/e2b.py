@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What E2B's clients would wait for, asked as they ask, on kept connections: a command, a create and its first output, output
-as a stream, files both ways. Peers in turn: crun exec, and nginx for files. One part of tests/bench/run."""
+as a stream, files both ways; and what a program waits for that uses the SDK as it comes. Peers in turn: crun exec, podman exec, and nginx
+for files. Parts of tests/bench/run."""
 import http.client
 import json
 import os
@@ -116,12 +117,26 @@ def up(door, method, path, data, **headers):
     return once
 
 
+def wait_ready(figures):
+    end = time.monotonic() + 60
+    while b'berth_ready{template="ahead"} 2' not in figures.ask("GET", "/metrics").read():
+        if time.monotonic() > end:
+            raise SystemExit("none is ready")
+        time.sleep(0.02)
+
+
+def keys():
+    """One for a client, and the door of one that sees the figures."""
+    from bench import sh
+    berth = os.environ["BENCH_BERTH"] + "/berth"
+    key = sh(berth, "key", "create", "bench", "--scopes", "read,files,run").strip()
+    return key, Door(int(os.environ["BENCH_E2B_PORT"]), {"X-API-Key": sh(berth, "key", "create", "figures", "--scopes", "read,others").strip()})
+
+
 def bench_e2b(box, peer):
     note("as E2B's clients ask: commands, create, stream, files")
-    from bench import sh
-    key = sh(os.environ["BENCH_BERTH"] + "/berth", "key", "create", "bench", "--scopes", "read,files,run").strip()
+    key, figures = keys()
     control, create = connect(key)
-    figures = Door(int(os.environ["BENCH_E2B_PORT"]), {"X-API-Key": sh(os.environ["BENCH_BERTH"] + "/berth", "key", "create", "figures", "--scopes", "read,others").strip()})
     sandbox, door = create()
     door.run("true")
     turns(10, lambda: (door.run("true"), None)[1], lambda: peer.spawn("true"))
@@ -131,13 +146,6 @@ def bench_e2b(box, peer):
     for _ in range(500):
         door.ask("POST", "/process.Process/List", "{}", **{"Content-Type": "application/json"}).read()
     report("e2b_requests", "-", "1/s", [500 / ((time.perf_counter_ns() - many) / 1e9)], words="process.Process/List, one connection")
-
-    def wait_ready():
-        end = time.monotonic() + 60
-        while b'berth_ready{template="ahead"} 2' not in figures.ask("GET", "/metrics").read():
-            if time.monotonic() > end:
-                raise SystemExit("none is ready")
-            time.sleep(0.02)
 
     def first(template="base"):
         t = time.perf_counter_ns()
@@ -153,7 +161,7 @@ def bench_e2b(box, peer):
         return (time.perf_counter_ns() - t) / 1e6
 
     def from_pool():
-        wait_ready()
+        wait_ready(figures)
         return first("ahead")
 
     cold, crun, pool = turns(40, first, theirs, from_pool)
@@ -194,4 +202,64 @@ def bench_e2b(box, peer):
     connect(key)[0].ask("DELETE", "/sandboxes/" + sandbox).read()  # the other connection may have been idle for too long
 
 
-PARTS = dict(e2b=bench_e2b)
+class Sdk:
+    """A program that uses it, in a process of its own."""
+
+    def __init__(self, key):
+        port, top = os.environ["BENCH_E2B_PORT"], os.environ["TOP"]
+        shutil.copy(os.path.dirname(os.path.abspath(__file__)) + "/e2b-sdk.mjs", top)
+        env = dict(os.environ, E2B_API_KEY=key, E2B_API_URL=f"http://127.0.0.1:{port}", E2B_SANDBOX_URL=f"http://127.0.0.1:{port}")
+        self.process = subprocess.Popen(["node", top + "/e2b-sdk.mjs"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise SystemExit("the SDK's program ended")
+        return line
+
+    def ask(self, what):
+        self.process.stdin.write(what + "\n")
+        self.process.stdin.flush()
+        return float(self.answer())
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def bench_sdk(_box, peer):
+    note("E2B's SDK as it comes: a command, a create and its first output")
+    if not os.path.exists(os.environ["TOP"] + "/node_modules"):
+        note("the SDK cannot be had here")
+        return
+    from more import Podman, peer_made
+    key, figures = keys()
+    sdk = Sdk(key)
+    podman, missing = peer_made(Podman, f"{os.environ['STATE']}/templates/base/root")
+    if podman:
+        podman("run", "-d", "--name", "idle", *podman.rootfs, "sleep", "600")
+    nothing = lambda: 0.0
+
+    def theirs():
+        podman("exec", "idle", "true")
+
+    def theirs_new():
+        podman("run", "--rm", *podman.rootfs, "echo", "hello")
+
+    def from_pool():
+        wait_ready(figures)
+        return sdk.ask("create ahead")
+
+    turns(20, lambda: sdk.ask("command"), theirs if podman else nothing)
+    ours, exec_ = turns(100, lambda: sdk.ask("command"), theirs if podman else nothing)
+    report("e2b_sdk_command", "<= 3", "ms", ours, "podman exec", exec_ if podman else None, "commands.run('true') of the SDK 2.51, one kept connection" + missing, True)
+    cold, pool, run = turns(25, lambda: sdk.ask("create base"), from_pool, theirs_new if podman else nothing)
+    report("e2b_sdk_create_first_output", "<= 100", "ms", cold, "podman run", run if podman else None, "Sandbox.create, then commands.run('echo hello')" + missing, True)
+    report("e2b_sdk_create_first_output_pool", "<= 10", "ms", pool, "podman run", run if podman else None, "the same from [pool]" + missing, True)
+    sdk.end()
+    if podman:
+        podman("rm", "-f", "-t", "0", "idle")
+
+
+PARTS = dict(e2b=bench_e2b, e2b_sdk=bench_sdk)

@@ -116,6 +116,41 @@ Test(priv_template, an_archive_cannot_get_out)
 	cr_expect_eq(stat(passwd, &st), -1, "nothing was written where the link leads on the host");
 }
 
+static void put(const char *path, const char *text);
+
+/* What the profile of a template that is made of such an archive says; on the heap. */
+static char *profile_of(const char *name, const char *text, bool link)
+{
+	AUTO(str_free) char *dir = str_printf("%s/%s", rig.dir, name);
+	AUTO(str_free) char *etc = str_printf("%s/etc", dir);
+	AUTO(str_free) char *profile = str_printf("%s/etc/%s", dir, link ? "real" : "profile");
+	AUTO(str_free) char *at = str_printf("%s/etc/profile", dir);
+	AUTO(str_free) char *made = in_root(name, link ? "etc/real" : "etc/profile");
+	AUTO(fd_close) int tar = -1;
+	AUTO(buf_fini) struct buf b;
+
+	buf_init(&b, 4096);
+	cr_assert_eq(io_mkdir_p(etc, 0755), 0);
+	put(profile, text);
+	cr_assert(!link || symlink("real", at) == 0);
+	tar = archive(dir, "-cf");
+	cr_assert_str_eq(build(name, tar, false), "berth: ok");
+	cr_assert_eq(io_read_file(AT_FDCWD, made, &b), 0);
+	return must_strdup(buf_str(&b));
+}
+
+Test(priv_template, a_profile_asks_no_program_who_the_user_is)
+{
+	const char *plain = "export A=1\n", *asks = "if [ \"$(id -u)\" -eq 0 ]; then A=$(id -u); fi\n";
+	AUTO(str_free) char *one = profile_of("asks", asks, false);
+	AUTO(str_free) char *two = profile_of("plain", plain, false);
+	AUTO(str_free) char *three = profile_of("link", asks, true);
+
+	cr_expect_str_eq(one, "if [ \"${UID:-$(id -u)}\" -eq 0 ]; then A=${UID:-$(id -u)}; fi\n");
+	cr_expect_str_eq(two, plain);
+	cr_expect_str_eq(three, asks, "a link is not followed");
+}
+
 Test(priv_template, devices_in_an_archive_are_refused)
 {
 	AUTO(str_free) char *dir = str_printf("%s/devices", rig.dir);
