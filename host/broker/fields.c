@@ -10,8 +10,8 @@
 
 /* --- to the service ----------------------------------------------------------------------------------------------- */
 
-/* Of the connection; that carry credentials; by which a server would do something else than what was looked at. */
-static const char *const not_up[] = {
+/* Of the connection, either way. */
+static const char *const of_connection[] = {
 	"connection",
 	"keep-alive",
 	"proxy-connection",
@@ -20,10 +20,18 @@ static const char *const not_up[] = {
 	"transfer-encoding",
 	"upgrade",
 	"content-length",
+};
+
+/* Of the connection to us. */
+static const char *const of_request[] = {
 	"host",
 	"expect",
 	"accept-encoding",
 	"http2-settings",
+};
+
+/* That carry credentials; by which a server would do something else than what was looked at. */
+static const char *const not_up[] = {
 	"authorization",
 	"proxy-authorization",
 	"proxy-authenticate",
@@ -57,18 +65,8 @@ static const char *const not_up[] = {
 	"if-range",
 };
 
-enum { N_FRAMING = 12 }; /* of these, those of the connection */
-
 /* To the sandbox; set-cookie is a credential of the session. */
 static const char *const not_down[] = {
-	"connection",
-	"keep-alive",
-	"proxy-connection",
-	"te",
-	"trailer",
-	"transfer-encoding",
-	"upgrade",
-	"content-length",
 	"content-encoding",
 	"set-cookie",
 	"set-cookie2",
@@ -123,7 +121,8 @@ static bool goes_up(const struct head *h, const struct bound *b, struct span nam
 
 	if (b->route->ranges && (head_is(name, "range") || head_is(name, "if-range")))
 		return true;
-	if (is_among(name, not_up, N_FRAMING) || is_hop(h->fields, h->n, name))
+	if (is_among(name, of_connection, ARRAY_LEN(of_connection)) ||
+	    is_among(name, of_request, ARRAY_LEN(of_request)) || is_hop(h->fields, h->n, name))
 		return false;
 	if (broker_weak(BROKER_WEAK_FIELDS))
 		return true;
@@ -485,7 +484,8 @@ int fields_answer(struct up_answer *a, const struct head *h, const struct bound 
 	for (i = 0; i < a->n && r == 0; i++) {
 		struct head_field *x = &a->fields[i];
 
-		if (is_among(x->name, not_down, ARRAY_LEN(not_down)) || is_hop(a->fields, a->n, x->name))
+		if (is_among(x->name, of_connection, ARRAY_LEN(of_connection)) ||
+		    is_among(x->name, not_down, ARRAY_LEN(not_down)) || is_hop(a->fields, a->n, x->name))
 			continue;
 		clean(x->value);
 		mask_bytes(b->mask, (void *)(uintptr_t)x->value.p, x->value.len);

@@ -187,16 +187,20 @@ int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err
 	return r;
 }
 
+int hub_may_store(struct hub *hub, struct err *e)
+{
+	if (hub->ending)
+		return err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
+	return guard_is_low(hub, e) ? -ENOSPC : 0;
+}
+
 int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e)
 {
-	int r = 0;
+	int r;
 
 	lock_take(&hub->lock);
-	if (hub->ending)
-		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
-	else if (guard_is_low(hub, e))
-		r = -ENOSPC;
-	else
+	r = hub_may_store(hub, e);
+	if (r == 0)
 		r = is_taken(hub, s, e);
 	if (r == 0)
 		hub_insert(hub, s);

@@ -624,13 +624,10 @@ static int same_limits(struct hub *hub, const struct hub_import *what, struct ws
 static int may_import(void *ctx, struct err *e)
 {
 	struct hub *hub = ctx;
-	int r = 0;
+	int r;
 
 	lock_take(&hub->lock);
-	if (hub->ending)
-		r = err_set(e, -ESHUTDOWN, "ending", "the daemon is ending");
-	else if (guard_is_low(hub, e))
-		r = -ENOSPC;
+	r = hub_may_store(hub, e);
 	lock_drop(&hub->lock);
 	return r;
 }

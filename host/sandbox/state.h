@@ -130,6 +130,8 @@ void hub_forget(struct hub *hub, struct sandbox *s);
 /* An id range for one that has none, while it is started again. */
 int hub_claim_range(struct hub *hub, struct sandbox *s, struct err *e) MUST_CHECK;
 void hub_drop_range(struct hub *hub, struct sandbox *s); /* hub.lock is held */
+/* May anything be stored that is not going to run? hub.lock is held. Return: 0; -ESHUTDOWN; -ENOSPC. */
+int hub_may_store(struct hub *hub, struct err *e) MUST_CHECK;
 /* One that is not going to run: no id range is taken for it. */
 int hub_claim_stored(struct hub *hub, struct sandbox *s, struct err *e);
 void hub_random_id(char *to); /* 17 bytes */

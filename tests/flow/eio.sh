@@ -5,11 +5,8 @@
 # store has to be opened anew for that.
 . "$(dirname "$0")/../lib/flow.sh"
 need_template mini
-command -v gcc >/dev/null || skip "needs gcc"
-gcc -O1 -shared -fPIC -o "$TOP/fail-io.so" "$SRC/tests/lib/fail-io.c" -ldl
-chmod 755 "$TOP/fail-io.so"
-start() { LD_PRELOAD=$TOP/fail-io.so FAIL_IO=$TOP/fail start_daemon; }
-start
+need_faults
+start_faulty
 id=$(berth create --template mini)
 berth run "$id" -- sh -c 'i=0; while [ $i -lt 50 ]; do head -c 3000 /dev/urandom >f$i; i=$((i+1)); done; sha256sum f* >sums'
 berth sync "$id"
@@ -30,7 +27,7 @@ for how in "sync" "write" "sync write" "sync 3" "write 5" "sync write 7"; do
 	if [ "$s" = 0 ]; then # it said durable: then it is, whatever comes
 		stop_daemon KILL
 		rm "$TOP/fail"
-		start
+		start_faulty
 		equal "acknowledged with \"$how\"" "$(cd "$MNT/$id" && sha256sum "n$n")" "$(cat "$MNT/$id/nsum$n")"
 	fi
 	kill -0 "$DAEMON" 2>/dev/null && equal "reading with \"$how\"" "$(cd "$MNT/$id" && sha256sum f*)" "$sums"
@@ -40,7 +37,7 @@ for how in "sync" "write" "sync write" "sync 3" "write 5" "sync write 7"; do
 		wait "$DAEMON" || :
 		DAEMON=
 		say "$how: the daemon ended; started anew"
-		start
+		start_faulty
 	fi
 	wait_for 60 "a sync after \"$how\"" berth sync "$id"
 	equal "after \"$how\"" "$(cd "$MNT/$id" && sha256sum f*)" "$sums"

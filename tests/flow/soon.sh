@@ -4,11 +4,8 @@
 # and then the mount shows what is in the store, not what is void; where the disk works again everything goes on.
 . "$(dirname "$0")/../lib/flow.sh"
 need_template mini
-command -v gcc >/dev/null || skip "needs gcc"
-gcc -O1 -shared -fPIC -o "$TOP/fail-io.so" "$SRC/tests/lib/fail-io.c" -ldl
-chmod 755 "$TOP/fail-io.so"
-start() { LD_PRELOAD=$TOP/fail-io.so FAIL_IO=$TOP/fail start_daemon; }
-start
+need_faults
+start_faulty
 live=$(berth create --template mini)
 id=$(berth create --template mini)
 berth kill "$id"
@@ -30,7 +27,7 @@ for how in 1 2 3; do
 	wait_for 30 "some files" more
 	stop_daemon KILL
 	wait "$writer" || :
-	start
+	start_faulty
 	while read -r i; do
 		equal "file $i after a kill" "$(cat "$MNT/$id/k$how/$i")" "file $i of $how"
 	done <"$TOP/closed$how"
@@ -89,7 +86,7 @@ for w in "$id" "$live"; do
 	berth fsck
 done
 stop_daemon KILL
-start
+start_faulty
 equal "third, after a kill" "$(cat "$MNT/$id/third")" again
 berth kill "$live"
 equal "of the live one" "$(cat "$MNT/$live/third")" again

@@ -3,7 +3,6 @@
 import base64
 import ctypes
 import hashlib
-import http.client
 import json
 import os
 import re
@@ -43,21 +42,13 @@ def has_value(data):
     return next((f for f in forms if f.encode() in data), None)
 
 
-class Conn(http.client.HTTPConnection):
-    def __init__(self, broker, *who, **more):
-        super().__init__("berth.internal")
-        self.make = lambda: broker.connect(*who, **more)
+def seen(what, data):
+    if has_value(data):
+        fail(f"{what}: the value comes back: {data[:600]}")
 
-    def connect(self):
-        self.sock = self.make()
 
-    def ask(self, path, method="GET", body=None, headers={}):
-        self.request(method, path, body, headers)
-        r = self.getresponse()
-        data = r.read()
-        if has_value(data) or has_value(str(r.getheaders()).encode()):
-            fail(f"{method} {path}: the value comes back: {r.getheaders()} {data[:300]}")
-        return r, data
+def Conn(b, *who, **more):
+    return brokerage.Conn(lambda: b.connect(*who, **more), seen)
 
 
 def rule(answer):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker alone, and rules of sandboxes: for tests/flow/e2b-rules.sh. Arguments: BUILD TOP."""
 import base64
-import http.client
 import json
 import os
 import sys
@@ -28,22 +27,15 @@ def forms(value):
     return [value, urllib.parse.quote(value, safe=""), value.encode().hex(), base64.b64encode(value.encode()).decode()]
 
 
-class Conn(http.client.HTTPConnection):
+def seen(what, data):
+    for form in forms(TOKEN) + forms(SECOND):
+        if form.encode() in data:
+            raise SystemExit(f"broker-rules: {what}: a value comes back: {data[:300]}")
+
+
+class Conn(brokerage.Conn):
     def __init__(self, *who, **more):
-        super().__init__("berth.internal")
-        self.make = lambda: b.connect(*who, **more)
-
-    def connect(self):
-        self.sock = self.make()
-
-    def ask(self, path, method="GET", body=None, headers={}):
-        self.request(method, path, body, headers)
-        r = self.getresponse()
-        data = r.read()
-        for form in forms(TOKEN) + forms(SECOND):
-            if form.encode() in data + str(r.getheaders()).encode():
-                raise SystemExit(f"broker-rules: {path}: a value comes back: {data[:300]}")
-        return r, data
+        super().__init__(lambda: b.connect(*who, **more), seen)
 
     def rule(self, *a, **k):
         r, data = self.ask(*a, **k)

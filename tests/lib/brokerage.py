@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broker alone, with this program in the place of the daemon (host/broker/say.h)."""
+import http.client
 import os
 import socket
 import struct
@@ -116,3 +117,22 @@ class Broker:
         self.ask_end.close()
         self.tell_end.shutdown(socket.SHUT_RDWR)
         return self.process.wait(30)
+
+
+class Conn(http.client.HTTPConnection):
+    """A client of a broker's service, by the connection that @connect makes. @seen(what, answer's fields and bytes) looks for what must
+    not come back."""
+
+    def __init__(self, connect, seen):
+        super().__init__("berth.internal")
+        self.make, self.seen = connect, seen
+
+    def connect(self):
+        self.sock = self.make()
+
+    def ask(self, path, method="GET", body=None, headers={}):
+        self.request(method, path, body, headers)
+        r = self.getresponse()
+        data = r.read()
+        self.seen(f"{method} {path}", data + str(r.getheaders()).encode())
+        return r, data

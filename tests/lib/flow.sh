@@ -176,6 +176,14 @@ build_template() {
 	say "template $name built in $((SECONDS - started)) s"
 }
 
+# need_faults: from now on $TOP/fail says which calls of the daemon's disk fail, and how (tests/lib/fail-io.c): for start_faulty.
+need_faults() {
+	command -v gcc >/dev/null || skip "needs gcc"
+	gcc -O1 -shared -fPIC -o "$TOP/fail-io.so" "$SRC/tests/lib/fail-io.c" -ldl
+	chmod 755 "$TOP/fail-io.so"
+}
+start_faulty() { LD_PRELOAD=$TOP/fail-io.so FAIL_IO=$TOP/fail start_daemon "$@"; }
+
 # need_template NAME [LIST]: call it before start_daemon. Building takes minutes, so a copy is kept outside of the tree; tests
 # get it by hard links, since nobody writes into a template.
 need_template() {

@@ -35,4 +35,19 @@ const char *rig_sh(struct rig *rig, const char *command);
  * directories, processes. Free with str_free(). */
 char *rig_census(const struct rig *rig);
 
+/* RIG_SUITE() - a test suite each of whose tests has a rig with all of it, called rig. */
+#define RIG_SUITE(suite, seconds)                                                                                      \
+	static struct rig rig;                                                                                         \
+	static void rig_begin(void)                                                                                    \
+	{                                                                                                              \
+		rig_init(&rig);                                                                                        \
+		rig_fork(&rig);                                                                                        \
+		rig_tiny(&rig);                                                                                        \
+	}                                                                                                              \
+	static void rig_end(void)                                                                                      \
+	{                                                                                                              \
+		rig_fini(&rig);                                                                                        \
+	}                                                                                                              \
+	TestSuite(suite, .init = rig_begin, .fini = rig_end, .timeout = (seconds))
+
 #endif

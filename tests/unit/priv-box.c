@@ -24,21 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct rig rig;
-
-static void begin(void)
-{
-	rig_init(&rig);
-	rig_fork(&rig);
-	rig_tiny(&rig);
-}
-
-static void end(void)
-{
-	rig_fini(&rig);
-}
-
-TestSuite(priv_box, .init = begin, .fini = end, .timeout = 120);
+RIG_SUITE(priv_box, 120);
 
 static void start(const char *id, struct priv_box_started *got)
 {

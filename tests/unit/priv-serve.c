@@ -17,21 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct rig rig;
-
-static void begin(void)
-{
-	rig_init(&rig);
-	rig_fork(&rig);
-	rig_tiny(&rig);
-}
-
-static void end(void)
-{
-	rig_fini(&rig);
-}
-
-TestSuite(priv_serve, .init = begin, .fini = end, .timeout = 120);
+RIG_SUITE(priv_serve, 120);
 
 /* Send bytes as they are. Return: the code of the answer. */
 static int raw(const void *p, size_t len, const int *fds, size_t n)

@@ -19,21 +19,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static struct rig rig;
-
-static void begin(void)
-{
-	rig_init(&rig);
-	rig_fork(&rig);
-	rig_tiny(&rig);
-}
-
-static void end(void)
-{
-	rig_fini(&rig);
-}
-
-TestSuite(priv_template, .init = begin, .fini = end, .timeout = 120);
+RIG_SUITE(priv_template, 120);
 
 /* An archive of the directory @path. */
 static int archive(const char *path, const char *how)

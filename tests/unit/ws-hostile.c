@@ -25,18 +25,6 @@ static struct ws_wait *renaming(uint64_t from_dir, const char *from, uint64_t to
 	return w;
 }
 
-static void answer_node(uint64_t call, const struct msg_NODE *node)
-{
-	struct msg_FS_NODE m = { .call = call };
-	struct msg_list nodes;
-
-	msg_list_init(&nodes, FRAME_MAX);
-	cr_assert_eq(msg_list_rec(&nodes, MSG_NODE, node), 0);
-	m.node = msg_list_span(&nodes);
-	cr_assert_eq(frame_send(l.control, MSG_FS_NODE, &m, clock_after_ms(LAB_MS)), 0);
-	msg_list_fini(&nodes);
-}
-
 static void expect_refused(const char *why)
 {
 	lab_wait_why(&l, why, false);
@@ -67,7 +55,7 @@ Test(ws_hostile, a_rename_into_itself_that_is_said_to_have_worked)
 	lab_batch(&l, 0);
 	w = renaming(LAB_ROOT, "a", 11, "c");
 	lab_expect(l.control, &l.control_in, MSG_FS_RENAME, &m);
-	answer_node(m.call, &a);
+	lab_answer_node(&l, m.call, &a);
 	cr_assert_lt(ws_wait_end(&w, NULL), 0);
 	cr_assert_eq(ws_resolve(l.ws, "a/b", &n), 0);
 	lab_fsck(&l);
@@ -90,7 +78,7 @@ Test(ws_hostile, an_answer_with_somebody_elses_inode)
 		w = ws_wait_new();
 		ws_make(l.ws, 11, SPAN("new", 3), S_IFDIR | 0755, SPAN_NULL, ws_wait_done, w);
 		lab_expect(l.control, &l.control_in, MSG_FS_MAKE, &m);
-		answer_node(m.call, lies[i]);
+		lab_answer_node(&l, m.call, lies[i]);
 		cr_assert_lt(ws_wait_end(&w, NULL), 0);
 		cr_assert_eq(ws_resolve(l.ws, "a/b", &n), 0);
 		lab_fsck(&l);
@@ -110,7 +98,7 @@ Test(ws_hostile, attributes_that_turn_a_directory_into_a_file)
 	lab_batch(&l, 0);
 	ws_setattr(l.ws, 10, &attr, ws_wait_done, w);
 	lab_expect(l.control, &l.control_in, MSG_FS_ATTR, &m);
-	answer_node(m.call, &lie);
+	lab_answer_node(&l, m.call, &lie);
 	cr_assert_lt(ws_wait_end(&w, NULL), 0);
 	lab_fsck(&l);
 }
@@ -124,7 +112,7 @@ Test(ws_hostile, a_made_file_that_has_bytes_already_is_pending)
 
 	ws_make(l.ws, LAB_ROOT, SPAN("f", 1), S_IFREG | 0644, SPAN_NULL, ws_wait_done, w);
 	lab_expect(l.control, &l.control_in, MSG_FS_MAKE, &m);
-	answer_node(m.call, &told);
+	lab_answer_node(&l, m.call, &told);
 	cr_assert_eq(ws_wait_end(&w, &n), 0);
 	cr_assert_eq(n.flags, NODE_PENDING);
 }

@@ -232,6 +232,19 @@ static inline void lab_ok(struct lab *l, uint64_t call)
 	cr_assert_eq(frame_send(l->control, MSG_OK, &ok, clock_after_ms(LAB_MS)), 0);
 }
 
+/* As the answer to what it was asked, or was not; the other side may have hung up. */
+static inline void lab_answer_node(struct lab *l, uint64_t call, const struct msg_NODE *node)
+{
+	struct msg_FS_NODE m = { .call = call };
+	struct msg_list nodes;
+
+	msg_list_init(&nodes, FRAME_MAX);
+	cr_assert_eq(msg_list_rec(&nodes, MSG_NODE, node), 0);
+	m.node = msg_list_span(&nodes);
+	(void)!frame_send(l->control, MSG_FS_NODE, &m, clock_after_ms(LAB_MS));
+	msg_list_fini(&nodes);
+}
+
 /* Live, with an empty root told and durable. */
 static inline void lab_start(struct lab *l)
 {

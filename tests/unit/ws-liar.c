@@ -28,18 +28,6 @@ static struct ws_wait *making(const char *name)
 	return w;
 }
 
-static void answer_node(uint64_t call, const struct msg_NODE *node)
-{
-	struct msg_FS_NODE m = { .call = call };
-	struct msg_list nodes;
-
-	msg_list_init(&nodes, FRAME_MAX);
-	cr_assert_eq(msg_list_rec(&nodes, MSG_NODE, node), 0);
-	m.node = msg_list_span(&nodes);
-	(void)!frame_send(l.control, MSG_FS_NODE, &m, clock_after_ms(LAB_MS));
-	msg_list_fini(&nodes);
-}
-
 /* An honest file of this name is told and believed, in a new connection when the old one is lost. */
 static void works_still(const char *name, uint64_t fid, bool anew)
 {
@@ -90,19 +78,19 @@ Test(ws_liar, answers_for_others_and_answers_twice)
 
 	lab_expect(l.control, &l.control_in, MSG_FS_MAKE, &m);
 	for (i = 1; i < 200; i++)
-		answer_node(m.call + i * 7919, &b); /* nobody asked */
-	answer_node(0, &b);
-	answer_node(UINT64_MAX, &b);
-	answer_node(m.call, &a);
+		lab_answer_node(&l, m.call + i * 7919, &b); /* nobody asked */
+	lab_answer_node(&l, 0, &b);
+	lab_answer_node(&l, UINT64_MAX, &b);
+	lab_answer_node(&l, m.call, &a);
 	cr_expect_eq(ws_wait_end(&w, &n), 0);
 	cr_expect_eq(n.fid, 20);
 	for (i = 0; i < 200; i++)
-		answer_node(m.call, &b); /* was answered */
+		lab_answer_node(&l, m.call, &b); /* was answered */
 	w2 = making("b");
 	lab_expect(l.control, &l.control_in, MSG_FS_MAKE, &m2);
 	cr_expect_neq(m2.call, m.call);
-	answer_node(m.call, &a);
-	answer_node(m2.call, &b);
+	lab_answer_node(&l, m.call, &a);
+	lab_answer_node(&l, m2.call, &b);
 	cr_expect_eq(ws_wait_end(&w2, &n), 0);
 	cr_expect_eq(n.fid, 21);
 	works_still("c", 22, false);
@@ -127,7 +115,7 @@ Test(ws_liar, an_answer_of_another_kind)
 	cr_expect_lt(ws_wait_end(&w, NULL), 0);
 	w = making("d");
 	lab_expect(l.control, &l.control_in, MSG_FS_MAKE, &m);
-	answer_node(m.call, &a);
+	lab_answer_node(&l, m.call, &a);
 	cr_expect_eq(ws_wait_end(&w, NULL), 0);
 	works_still("e", 22, false);
 }

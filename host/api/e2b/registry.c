@@ -10,10 +10,10 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/api/e2b/records.h"
 #include "seal/digest.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -335,22 +335,14 @@ static struct template *read_record(const struct json *j)
 	return t;
 }
 
-static void read_one(struct e2b *e2b, int dir, const char *name)
+static bool take_record(void *ctx, const struct json *j)
 {
-	AUTO(json_free) struct json *j = NULL;
-	struct err e = ERR_NULL;
-	struct buf b;
-	int r;
+	struct e2b *e2b = ctx;
 
-	buf_init(&b, 4 * RECORD_MAX);
-	r = io_read_file(dir, name, &b);
-	if (r == 0)
-		r = json_parse(buf_span(&b), &j, &e);
-	buf_fini(&b);
-	if (r < 0 || !json_get_str(j, "id", "")[0])
-		log_warn("e2b", "what is known of a template cannot be read", "file=%s", name);
-	else
-		vec_push(&e2b->templates, read_record(j));
+	if (!json_get_str(j, "id", "")[0])
+		return false;
+	vec_push(&e2b->templates, read_record(j));
+	return true;
 }
 
 /* Sandboxes in which steps ran when the daemon before ended. */
@@ -390,21 +382,14 @@ int templates_begin(struct e2b *e2b, struct err *e)
 {
 	AUTO(str_free) char *path = str_printf("%s/templates", e2b->build_dir);
 	struct left *left;
-	struct dirent *de;
-	DIR *d;
 	int r;
 
 	lock_init(&e2b->templates.lock, "templates", LOCK_LEAF);
 	lock_init(&e2b->templates.save, "templates-save", LOCK_SANDBOX);
 	random_bytes(e2b->upload_secret, sizeof(e2b->upload_secret));
-	r = io_mkdir_p(path, 0700);
-	d = r < 0 ? NULL : opendir(path);
-	if (!d)
-		return err_sys(e, r < 0 ? r : -errno, "%s", path);
-	while ((de = readdir(d)))
-		if (str_ends(de->d_name, ".json"))
-			read_one(e2b, dirfd(d), de->d_name);
-	closedir(d);
+	r = records_each(path, "a template", 4 * RECORD_MAX, take_record, e2b, NULL, e);
+	if (r < 0)
+		return r;
 	uploads_begin(e2b);
 	r = pool_new("build", BUILDERS, &e2b->builders, e);
 	if (r == 0)

@@ -12,11 +12,11 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "host/api/e2b/records.h"
 #include "host/api/e2b/template.h"
 #include "host/net/policy.h"
 #include "seal/digest.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -97,24 +97,11 @@ static int save(struct e2b *e2b, const struct volume *v, struct err *e)
 	return r < 0 ? err_sys(e, r, "writing what is known of volume %s", v->name) : 0;
 }
 
-/* Return: false: it cannot be read. */
-static bool read_one(struct e2b *e2b, int dir, const char *name)
+static bool take_record(void *ctx, const struct json *j)
 {
-	AUTO(json_free) struct json *j = NULL;
-	struct volume *v;
-	struct buf b;
-	int r;
+	struct e2b *e2b = ctx;
+	struct volume *v = NEW(struct volume);
 
-	buf_init(&b, RECORD_MAX);
-	r = io_read_file(dir, name, &b);
-	if (r == 0)
-		r = json_parse(buf_span(&b), &j, NULL);
-	buf_fini(&b);
-	if (r < 0) {
-		log_warn("e2b", "what is known of a volume cannot be read", "file=%s", name);
-		return false;
-	}
-	v = NEW(struct volume);
 	snprintf(v->id, sizeof(v->id), "%s", json_get_str(j, "id", ""));
 	snprintf(v->owner, sizeof(v->owner), "%s", json_get_str(j, "owner", ""));
 	snprintf(v->name, sizeof(v->name), "%s", json_get_str(j, "name", ""));
@@ -401,20 +388,13 @@ static void start_all(void *ctx)
 int volumes_begin(struct e2b *e2b, struct err *e)
 {
 	AUTO(str_free) char *path = str_printf("%s/volumes", e2b->build_dir);
-	struct dirent *de;
-	bool all = true;
-	DIR *d;
+	bool all;
 	int r;
 
 	lock_init(&e2b->volumes.lock, "volumes", LOCK_LEAF);
-	r = io_mkdir_p(path, 0700);
-	d = r < 0 ? NULL : opendir(path);
-	if (!d)
-		return err_sys(e, r < 0 ? r : -errno, "%s", path);
-	while ((de = readdir(d)))
-		if (str_ends(de->d_name, ".json"))
-			all &= read_one(e2b, dirfd(d), de->d_name);
-	closedir(d);
+	r = records_each(path, "a volume", RECORD_MAX, take_record, e2b, &all, e);
+	if (r < 0)
+		return r;
 	if (all) /* else it may be the one that cannot be read */
 		find_orphans(e2b);
 	if (e2b->volumes.len)
