@@ -129,6 +129,8 @@ static const struct option options[] = {
 	  "how long a stopped sandbox is kept; 0: for ever" },
 	{ "store", "keep-stopped-count", KIND_NUMBER, AT(keep_stopped_count), 0, 1000000, "0", NULL,
 	  "how many stopped sandboxes are kept, the youngest; 0: all" },
+	{ "store", "keep-snapshots", KIND_TIME, AT(keep_snapshots), 0, UINT64_MAX, "0", NULL,
+	  "how long a snapshot of a whole sandbox is kept; 0: for ever" },
 	{ "store", "map-size", KIND_SIZE, AT(map_size), 16 * MIB, 65536 * GIB, "64G", NULL,
 	  "most bytes of each environment of the store (virtual)" },
 };

@@ -39,7 +39,7 @@ struct conf {
 		unsigned want;
 	} pools[CONF_POOLS_MAX]; /* of section [pool], whose keys are names of templates */
 	unsigned n_pools;
-	uint64_t gc_interval, keep_stopped, keep_stopped_count;
+	uint64_t gc_interval, keep_stopped, keep_stopped_count, keep_snapshots;
 };
 
 /** conf_default() - what holds when nothing is said. */

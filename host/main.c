@@ -436,6 +436,7 @@ static void bring_up(void *ctx)
 		.gc_interval_ms = c->gc_interval,
 		.keep_stopped_ms = c->keep_stopped,
 		.keep_stopped_count = c->keep_stopped_count,
+		.keep_snapshots_ms = c->keep_snapshots,
 		.network = b->network,
 		.events = b->events,
 		.secrets = b->vault.secrets,

@@ -75,6 +75,7 @@ struct box_kind {
 			  void *ctx, struct err *e);
 	int (*layer_lay)(const struct box_env *env, const char *name, const char *id, struct err *e);
 	int (*layer_drop)(const struct box_env *env, const char *name, struct err *e);
+	int (*layer_open)(const struct box_env *env, const char *name, int *ret_fd, struct err *e);
 	/** find() - Return: 1 and @ret for a box that runs; 0; -errno. */
 	int (*find)(const struct box_env *env, const char *id, struct box_started *ret, struct err *e);
 };

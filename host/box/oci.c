@@ -39,6 +39,11 @@ static int layer_drop(const struct box_env *env, const char *name, struct err *e
 	return priv_layer_drop(env->priv, name, e);
 }
 
+static int layer_open(const struct box_env *env, const char *name, int *ret_fd, struct err *e)
+{
+	return priv_layer_open(env->priv, name, ret_fd, e);
+}
+
 const struct box_kind box_oci = {
 	.name = "oci",
 	.can = BOX_ISOLATED | BOX_SIZED | BOX_LIMITED | BOX_NETWORK,
@@ -51,5 +56,6 @@ const struct box_kind box_oci = {
 	.layer_keep = layer_keep,
 	.layer_lay = layer_lay,
 	.layer_drop = layer_drop,
+	.layer_open = layer_open,
 	.find = local_find,
 };

@@ -265,6 +265,19 @@ int base_layer_drop(struct host *h, const char *name, struct err *e)
 	return r < 0 && r != -ENOENT ? err_sys(e, r, "removing a layer") : 0;
 }
 
+int base_layer_open(const struct host *h, const char *name, int *ret_fd, struct err *e)
+{
+	AUTO(fd_close) int fd = openat(h->layers, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys(e, -errno, "opening a layer");
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, -EINVAL, "bad-layer", "a layer is no file");
+	*ret_fd = fd_take(&fd);
+	return 0;
+}
+
 void base_sweep(const struct host *h)
 {
 	int fd = openat(h->bases, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -24,6 +24,8 @@ int base_drop(struct host *h, const char *name, struct err *e) MUST_CHECK;
 int base_layer_keep(struct host *h, const char *id, const char *name, int log_fd, struct err *e) MUST_CHECK;
 int base_layer_lay(struct host *h, const char *name, const char *id, int log_fd, struct err *e) MUST_CHECK;
 int base_layer_drop(struct host *h, const char *name, struct err *e) MUST_CHECK;
+/** base_layer_open() - see priv_layer_open(). */
+int base_layer_open(const struct host *h, const char *name, int *ret_fd, struct err *e) MUST_CHECK;
 /** base_sweep() - copies that nobody took. */
 void base_sweep(const struct host *h);
 

@@ -361,6 +361,15 @@ int priv_layer_drop(struct priv *priv, const char *name, struct err *e)
 	return base_call(priv, REQ_LAYER_DROP, name, "-", PRIV_DISK_ROOT, NULL, e);
 }
 
+int priv_layer_open(struct priv *priv, const char *name, int *ret_fd, struct err *e)
+{
+	struct req_base q = {.disk = PRIV_DISK_ROOT};
+	struct reply reply;
+	int r = put_id(q.name, name, e);
+
+	return r < 0 ? r : call(priv, REQ_LAYER_OPEN, &q, sizeof(q), NULL, 0, &reply, ret_fd, e);
+}
+
 int priv_sweep(struct priv *priv, const char (*keep)[PRIV_ID_MAX + 1], size_t n, struct err *e)
 {
 	struct req_sweep *q;

@@ -197,6 +197,8 @@ int priv_layer_keep(struct priv *priv, const char *id, const char *name, void (*
 int priv_layer_lay(struct priv *priv, const char *name, const char *id, struct err *e) MUST_CHECK;
 /** priv_layer_drop() - Return: 0, also when there is none. */
 int priv_layer_drop(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
+/** priv_layer_open() - its image, to be read; yours. Return: 0; -ENOENT; -errno. */
+int priv_layer_open(struct priv *priv, const char *name, int *ret_fd, struct err *e) MUST_CHECK;
 
 /** priv_volume_path() - may a volume be mounted there? Absolute, clean, and nothing that every sandbox has. */
 bool priv_volume_path(const char *path);

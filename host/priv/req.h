@@ -34,6 +34,7 @@ enum req_op {
 	REQ_LAYER_KEEP,
 	REQ_LAYER_LAY,
 	REQ_LAYER_DROP,
+	REQ_LAYER_OPEN,
 };
 
 struct req_head {
@@ -70,7 +71,7 @@ struct req_box_freeze {
 struct req_base {
 	struct req_head head;
 	char name[PRIV_ID_MAX + 1];
-	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP and LAYER_DROP, as the next */
+	char id[PRIV_ID_MAX + 1]; /* not for BASE_DROP, LAYER_DROP and LAYER_OPEN, as the next */
 	uint32_t disk;		  /* enum priv_disk */
 };
 

@@ -279,6 +279,14 @@ static int do_layer_drop(struct job *j)
 	return r < 0 ? r : base_layer_drop(j->host, q->name, &j->reply->err);
 }
 
+static int do_layer_open(struct job *j)
+{
+	const struct req_base *q = &j->req->base;
+	int r = check_base(q, false, &j->reply->err);
+
+	return r < 0 ? r : base_layer_open(j->host, q->name, &j->reply_fd, &j->reply->err);
+}
+
 static int do_broker_start(struct job *j)
 {
 	if (!is_kind(j->fds[0], S_IFSOCK, S_IFSOCK) || !is_kind(j->fds[1], S_IFSOCK, S_IFSOCK) ||
@@ -418,6 +426,7 @@ static const struct row {
 	[REQ_LAYER_KEEP] = {sizeof(struct req_base), 1, 1, do_layer_keep},
 	[REQ_LAYER_LAY] = {sizeof(struct req_base), 1, 1, do_layer_lay},
 	[REQ_LAYER_DROP] = {sizeof(struct req_base), 0, 0, do_layer_drop},
+	[REQ_LAYER_OPEN] = {sizeof(struct req_base), 0, 0, do_layer_open},
 	[REQ_BOX_FREEZE] = {sizeof(struct req_box_freeze), 0, 0, do_box_freeze},
 	[REQ_NET_OPEN] = {sizeof(struct req_plain), 0, 0, do_net_open},
 	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},

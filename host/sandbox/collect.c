@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread gives space back: stopped sandboxes that are too old or too many are removed, then what nothing refers to
+ * One thread gives space back: stopped sandboxes that are too old or too many are removed, and snapshots of whole ones
+ * that are too old; then what nothing refers to
  * any more is collected (docs/gc.md). It runs when something was removed, when so much was written anew that the
  * store's file would grow for it, when the disk is low, and now and then in any case.
  */
@@ -74,13 +75,39 @@ static void retire(struct hub *hub)
 
 		if (!old && !many)
 			continue;
-		if (hub_remove(hub, k->id, &e) == 0)
+		if (hub_remove(hub, k->id, false, NULL, &e) == 0)
 			log_info("sandbox", "removed", "id=%s why=%s", k->id,
 				 old ? "store.keep-stopped" : "store.keep-stopped-count");
 		else if (e.code != -ENOENT && e.code != -EBUSY)
 			log_warn("sandbox", "not removed", "id=%s why=%s", k->id, e.text);
 	}
 	vec_fini(&list.v);
+}
+
+static void retire_snapshots(struct hub *hub)
+{
+	int64_t oldest = clock_wall() - (int64_t)(hub->conf.keep_snapshots_ms * CLOCK_MS);
+	VEC(struct layer) old = { 0 };
+	size_t i;
+
+	if (!hub->conf.keep_snapshots_ms)
+		return;
+	lock_take(&hub->lock);
+	for (i = 0; i < hub->layers.len; i++)
+		if (hub->layers.v[i].snapshot[0] && hub->layers.v[i].created_ns < oldest)
+			vec_push(&old, hub->layers.v[i]);
+	lock_drop(&hub->lock);
+	for (i = 0; i < old.len; i++) {
+		struct layer *l = &old.v[i];
+		struct err e = ERR_NULL;
+
+		if (hub_snapshot_remove(hub, l->of, l->snapshot, &e) == 0)
+			log_info("sandbox", "snapshot removed", "id=%s name=%s why=store.keep-snapshots", l->of,
+				 l->snapshot);
+		else if (e.code != -ENOENT)
+			log_warn("sandbox", "not removed", "id=%s name=%s why=%s", l->of, l->snapshot, e.text);
+	}
+	vec_fini(&old);
 }
 
 static bool is_low(struct hub *hub)
@@ -154,6 +181,7 @@ static void *collect_main(void *ctx)
 		hub->collect_wanted = false;
 		lock_drop(&hub->lock);
 		retire(hub);
+		retire_snapshots(hub);
 		low = is_low(hub);
 		if (is_due(hub, ended, took_ms, low)) {
 			collect(hub, low || store_gc_wanted(hub->conf.store) == GC_PRESSED, &took_ms);

@@ -28,7 +28,7 @@ static int begin_whole(struct hub *hub, const char *id, const char *snapshot, st
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct snapshot snap;
-	int r = hub_ws(hub, id, &ws, e);
+	int r = hub_ws_past(hub, id, &ws, e);
 
 	if (r == 0)
 		r = txn_read(ws_db(ws), &t, e);
@@ -51,7 +51,7 @@ int from_begin(struct hub *hub, const struct hub_create *what, struct sandbox *s
 	int r = hub_state_split(what->from, &id, &snapshot, e);
 
 	if (r == 0)
-		r = hub_find(hub, id, &from, e);
+		r = hub_find_any(hub, id, &from, e);
 	if (r == 0)
 		r = hub_tree(hub, id, snapshot, &s->from, &s->hold_from, e);
 	if (r == 0 && what->whole && snapshot[0])

@@ -212,7 +212,7 @@ static uint64_t size_on_disk(const struct hub *hub, const char *dir, const char 
 int hub_usage(struct hub *hub, const char *id_or_name, struct hub_usage *ret, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
-	int r = hub_ws(hub, id_or_name, &ws, e);
+	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	if (r < 0)
 		return r;

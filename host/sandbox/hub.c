@@ -19,24 +19,31 @@
 
 /* How long who comes waits for whoever works on the sandbox: longer than the longest step that cannot be broken off (a
  * sync), when it is to end. */
-enum { WAIT_MS = 5000, END_WAIT_MS = HUB_SYNC_MS + 30000 };
+enum { WAIT_MS = 5000 };
 
 const char *sandbox_state_name(enum sandbox_state s)
 {
 	static const char *const names[] = { "creating", "running",	"pausing", "paused",
-					     "resuming", "stopping", "stopped", "failed" };
+					     "resuming", "stopping", "stopped", "failed", "removed" };
 
 	return names[s];
 }
 
-struct sandbox *hub_get(struct hub *hub, const char *id_or_name)
+struct sandbox *hub_get_any(struct hub *hub, const char *id_or_name)
 {
 	struct sandbox *s = map_get(&hub->by_id, span_str(id_or_name));
 
 	return s ? s : map_get(&hub->by_name, span_str(id_or_name));
 }
 
-static int no_such(const char *what, struct err *e)
+struct sandbox *hub_get(struct hub *hub, const char *id_or_name)
+{
+	struct sandbox *s = hub_get_any(hub, id_or_name);
+
+	return s && s->info.state == SANDBOX_REMOVED ? NULL : s;
+}
+
+int hub_no_such(const char *what, struct err *e)
 {
 	return err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", what);
 }
@@ -120,7 +127,7 @@ static unsigned owned(struct hub *hub, const char *owner)
 /* hub.lock is held. */
 static int is_taken(struct hub *hub, const struct sandbox *s, struct err *e)
 {
-	if (hub_get(hub, s->info.id))
+	if (hub_get_any(hub, s->info.id))
 		return err_set(e, -EEXIST, "id-taken", "a sandbox with the id %s exists", s->info.id);
 	if (s->info.name[0] && hub_get(hub, s->info.name))
 		return err_set(e, -EEXIST, "name-taken", "a sandbox called %s exists", s->info.name);
@@ -424,21 +431,22 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
-static int look(struct hub *hub, const char *what, bool making, struct hub_info *ret, struct ws **ret_ws,
+/* @any: also one that is being made, and one of which only snapshots are left. */
+static int look(struct hub *hub, const char *what, bool any, struct hub_info *ret, struct ws **ret_ws,
 		struct err *e)
 {
 	struct sandbox *s;
 	struct ws *ws = NULL;
 
 	lock_take(&hub->lock);
-	s = hub_get(hub, what);
-	if (s && (s->info.state != SANDBOX_CREATING || (making && s->info.filled.files_all)) && s->ws) {
+	s = any ? hub_get_any(hub, what) : hub_get(hub, what);
+	if (s && (s->info.state != SANDBOX_CREATING || (any && s->info.filled.files_all)) && s->ws) {
 		*ret = s->info;
 		ws = ws_ref(s->ws);
 	}
 	lock_drop(&hub->lock);
 	if (!ws)
-		return no_such(what, e);
+		return hub_no_such(what, e);
 	ws_stat(ws, &ret->ws);
 	*ret_ws = ws;
 	return 0;
@@ -463,6 +471,13 @@ int hub_ws(struct hub *hub, const char *id_or_name, struct ws **ret, struct err 
 	struct hub_info info;
 
 	return look(hub, id_or_name, false, &info, ret, e);
+}
+
+int hub_ws_past(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e)
+{
+	struct hub_info info;
+
+	return look(hub, id_or_name, true, &info, ret, e);
 }
 
 int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx)
@@ -537,8 +552,7 @@ int hub_sync(struct hub *hub, const char *id_or_name, uint64_t quiet_ms, struct 
 	return r < 0 ? r : ws_sync_all(ws, quiet_ms, NULL, e);
 }
 
-/* hub.lock is held. */
-static int busy(const struct sandbox *s, struct err *e)
+int hub_busy(const struct sandbox *s, struct err *e)
 {
 	return err_set(e, -EAGAIN, "busy", "somebody else works on sandbox %s, which is %s", s->info.id,
 		       sandbox_state_name(s->info.state));
@@ -563,9 +577,9 @@ int hub_take(struct hub *hub, const char *id_or_name, unsigned from, enum sandbo
 		lock_wait(&hub->lock, &hub->cond, until);
 	}
 	if (!s || s->info.state == SANDBOX_CREATING) {
-		r = no_such(id_or_name, e);
+		r = hub_no_such(id_or_name, e);
 	} else if ((HUB_IN(s->info.state) & between) || (s->is_held && !stays)) {
-		r = busy(s, e);
+		r = hub_busy(s, e);
 	} else if (!(HUB_IN(s->info.state) & from)) {
 		r = err_set(e, otherwise, slug, "sandbox %s is %s", s->info.id, sandbox_state_name(s->info.state));
 	} else {
@@ -587,58 +601,6 @@ int hub_kill(struct hub *hub, const char *id_or_name, uint64_t grace_ms, struct 
 		return r;
 	r = life_end(s, grace_ms, "killed", e);
 	hub_job_done(s);
-	return r;
-}
-
-int hub_remove(struct hub *hub, const char *id_or_name, struct err *e)
-{
-	AUTO(str_free) char *id = NULL;
-	enum sandbox_state was = SANDBOX_STOPPED;
-	uint64_t until = clock_after_ms(END_WAIT_MS);
-	struct sandbox *s;
-	int r = 0;
-
-	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && s->is_held && clock_now() < until)
-		lock_wait(&hub->lock, &hub->cond, until);
-	if (s)
-		was = s->info.state;
-	if (!s || s->info.state == SANDBOX_CREATING)
-		r = no_such(id_or_name, e);
-	else if (s->info.state < SANDBOX_STOPPED)
-		r = err_set(e, -EBUSY, "running", "sandbox %s is %s: kill it first", s->info.id,
-			    sandbox_state_name(s->info.state));
-	else if (s->is_held)
-		r = busy(s, e);
-	else
-		s->info.state = SANDBOX_CREATING; /* nobody sees it any more */
-	while (r == 0 && s->jobs && clock_now() < until)
-		lock_wait(&hub->lock, &hub->cond, until);
-	if (r == 0 && s->jobs) {
-		s->info.state = was;
-		r = busy(s, e);
-	}
-	lock_drop(&hub->lock);
-	if (r < 0)
-		return r;
-	id = must_strdup(s->info.id);
-	r = hub->conf.kind->end(&hub->box_env, id, PRIV_DISK_NONE, e);
-	if (r < 0) {
-		lock_take(&hub->lock);
-		s->info.state = was;
-		lock_drop(&hub->lock);
-		return r;
-	}
-	views_drop_all(hub, id);
-	fs_remove(hub->conf.fs, s->ws);
-	if (hub->conf.links_dirfd >= 0 && s->info.name[0])
-		unlinkat(hub->conf.links_dirfd, s->info.name, 0);
-	hub_tell(s, "removed", "");
-	follow_end(hub->conf.watchers, id);
-	hub_forget(hub, s);
-	r = wsdb_remove(hub->conf.store, id, e);
-	if (r == 0)
-		layers_forget(hub, id);
 	return r;
 }
 

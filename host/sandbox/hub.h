@@ -21,6 +21,7 @@
 #include "host/net/network.h"
 #include "host/priv/priv.h"
 #include "host/sandbox/event.h"
+#include "host/store/backup.h"
 #include "host/ws/fill.h"
 #include "host/ws/ws.h"
 #include "tar/tar.h"
@@ -43,6 +44,8 @@ enum sandbox_state {
 	SANDBOX_STOPPING,
 	SANDBOX_STOPPED,
 	SANDBOX_FAILED,
+	SANDBOX_REMOVED, /* of which only snapshots are left: hub_find_any(), hub_each(), and calls about those know it
+			  */
 };
 
 enum { HUB_NAME_MAX = 64, HUB_META_MAX = 16384, HUB_SECRETS_MAX = 512, HUB_DOOR_MAX = 65536, HUB_EGRESS_MAX = 32768 };
@@ -95,6 +98,7 @@ struct hub_conf {
 	uint64_t timeout_ms; /* default life; 0: for ever */
 	uint64_t gc_interval_ms; /* at most, between two collections; 0: none by itself */
 	uint64_t keep_stopped_ms, keep_stopped_count; /* of stopped sandboxes; 0: for ever, all */
+	uint64_t keep_snapshots_ms; /* of whole sandboxes; 0: for ever */
 	struct network *network; /* of sandboxes; NULL: they have none */
 	struct events *events; /* what happens is told there; may be NULL */
 	struct follow *watchers; /* of workspaces (ws.h), like the next */
@@ -193,7 +197,8 @@ int hub_create(struct hub *hub, const struct hub_create *what, struct hub_info *
 void hub_pools(struct hub *hub, void (*fn)(void *ctx, const struct hub_pool_state *s), void *ctx);
 /** hub_find() - by id or by name. Return: 0; -ENOENT slug "no-such-sandbox". */
 int hub_find(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
-/** hub_find_any() - also one that is still being made, while files are laid out in it. */
+/** hub_find_any() - also one that is still being made, while files are laid out in it, and one that was removed and has
+ * snapshots. */
 int hub_find_any(struct hub *hub, const char *id_or_name, struct hub_info *ret, struct err *e) MUST_CHECK;
 /** hub_each() - call @fn for each sandbox (also stopped and failed ones when @all), oldest first. @fn may block. */
 int hub_each(struct hub *hub, bool all, int (*fn)(void *ctx, const struct hub_info *info), void *ctx);
@@ -253,9 +258,10 @@ int hub_usage(struct hub *hub, const char *id_or_name, struct hub_usage *ret, st
 void hub_disk(struct hub *hub, struct hub_disk *ret);
 const char *hub_disk_word(enum hub_disk_state s);
 
-/** hub_remove() - delete a sandbox that does not run, with its workspace. Return: 0; no-such-sandbox; -EBUSY slug
- * "running". */
-int hub_remove(struct hub *hub, const char *id_or_name, struct err *e) MUST_CHECK;
+/** hub_remove() - delete a sandbox that does not run, with its workspace. Snapshots of all of it stay until they are
+ * removed: @ret_left (may be NULL) yields how many. @snapshots: they go, too, also those of one that was removed
+ * before. Return: 0; no-such-sandbox; -EBUSY slug "running". */
+int hub_remove(struct hub *hub, const char *id_or_name, bool snapshots, unsigned *ret_left, struct err *e) MUST_CHECK;
 /** hub_set_timeout() - let it live until @timeout_ms from now (0: for ever). */
 int hub_set_timeout(struct hub *hub, const char *id_or_name, uint64_t timeout_ms, struct err *e) MUST_CHECK;
 /** hub_ws() - its workspace, a reference to give back with ws_unref(); any state but creating. */
@@ -325,6 +331,11 @@ int hub_snapshot(struct hub *hub, const char *id_or_name, const char *name, enum
  * 0, also when there is nothing; no-such-sandbox; -errno. */
 int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snapshot, struct buf *to,
 		      struct err *e) MUST_CHECK;
+/** hub_fsck() - store_fsck(), and that each snapshot's layer is there and the right one. */
+int hub_fsck(struct hub *hub, void (*say)(void *ctx, const char *words), void *ctx, struct fsck_stats *ret,
+	     struct err *e) MUST_CHECK;
+/** hub_backup() - store_backup(), with the layers of all snapshots. */
+int hub_backup(struct hub *hub, backup_fn *fn, void *ctx, struct err *e) MUST_CHECK;
 struct hub_layers {
 	uint64_t n, bytes, max_b;
 };

@@ -4,9 +4,13 @@
  * layer, made while all of it stands still (docs/snapshots.md). Nobody stands on one: whoever begins with it has a copy
  * of its own. Which snapshot has which is written down with the snapshot, in its transaction; what is on the disk and
  * in no snapshot was half made or half removed, and goes when the next daemon starts.
+ *
+ * The table has those of snapshots, and those that are being made or that a fork has: what they take counts from before
+ * they are copied.
  */
 #include "host/sandbox/state.h"
 
+#include "base/io.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "seal/digest.h"
@@ -14,9 +18,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 
-enum { LAYERS_OF_ONE = 200, WORDS_MAX = 512 };
+enum { LAYERS_OF_ONE = 200 };
 
 #define WORDS "layer/"	/* facts of a snapshot in its workspace: what a layer is called, and what it was made of */
 #define DOOR "door/"	/* what the front door remembered of the sandbox */
@@ -31,14 +36,40 @@ bool layers_can(const struct sandbox *s)
 	return s->hub->conf.kind->layer_keep && s->root != PRIV_ROOT_PLAIN && s->info.state < SANDBOX_STOPPED;
 }
 
+bool layers_own(const char *fact)
+{
+	return str_starts(fact, WORDS) || str_starts(fact, DOOR);
+}
+
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t blocks_of(const struct hub *hub, const char *dir, const char *name)
+/* Return: 0; -ENOENT; -errno: nothing is known of it. */
+static int look(const struct hub *hub, const char *dir, const char *name, uint64_t *ret_b)
 {
 	AUTO(str_free) char *path = str_printf("%s/%s/%s", hub->state_dir, dir, name);
 	struct stat st;
 
-	return lstat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+	*ret_b = 0;
+	if (lstat(path, &st) < 0)
+		return -errno;
+	*ret_b = (uint64_t)st.st_blocks * 512;
+	return 0;
+}
+
+static uint64_t blocks_of(const struct hub *hub, const char *dir, const char *name)
+{
+	uint64_t bytes;
+
+	(void)!look(hub, dir, name, &bytes);
+	return bytes;
+}
+
+/* What cannot be looked at is there: only who hears that it is not may forget it. */
+static bool is_there(const struct hub *hub, const char *layer)
+{
+	uint64_t bytes;
+
+	return look(hub, "layers", layer, &bytes) != -ENOENT;
 }
 
 /* All of them, also those that forks under way have. @fn may be NULL. */
@@ -72,12 +103,39 @@ static bool is_known(const struct hub *hub, const char *name)
 	return false;
 }
 
+/* While somebody reads them (carry.c) none goes: it is put off until he is done. */
 static void drop(struct hub *hub, const char *name)
 {
 	struct err e = ERR_NULL;
+	bool stays;
+
+	lock_take(&hub->lock);
+	stays = hub->layers_stay > 0;
+	if (stays)
+		vec_push(&hub->layers_late, must_strdup(name));
+	lock_drop(&hub->lock);
+	if (stays)
+		return;
 
 	if (hub->conf.kind->layer_drop && hub->conf.kind->layer_drop(&hub->box_env, name, &e) < 0)
 		log_warn("sandbox", "a layer was not removed", "name=%.16s why=%s", name, e.text);
+}
+
+void layers_stay(struct hub *hub, bool on)
+{
+	VEC(char *) late = { 0 };
+	size_t i;
+
+	lock_take(&hub->lock);
+	hub->layers_stay += on ? 1 : -1U;
+	while (!hub->layers_stay && hub->layers_late.len)
+		vec_push(&late, hub->layers_late.v[--hub->layers_late.len]);
+	lock_drop(&hub->lock);
+	for (i = 0; i < late.len; i++) {
+		drop(hub, late.v[i]);
+		free(late.v[i]);
+	}
+	vec_fini(&late);
 }
 
 static void drop_unknown(struct hub *hub, const char *name)
@@ -98,18 +156,26 @@ void layers_sweep(struct hub *hub)
 	(void)each_on_disk(hub, drop_unknown);
 }
 
-static void enter(struct sandbox *s, const char *snapshot, const struct layer_words *w)
+/* It is in the table already when it was made by this daemon. */
+static void enter(struct sandbox *s, const struct snapshot *snap, const struct layer_words *w)
 {
-	struct layer l = { .name = "" };
+	struct hub *hub = s->hub;
+	struct layer l = { .created_ns = snap->created_ns, .bytes = blocks_of(hub, "layers", w->layer) };
+	size_t i;
 
 	snprintf(l.name, sizeof(l.name), "%s", w->layer);
 	snprintf(l.of, sizeof(l.of), "%s", s->info.id);
-	snprintf(l.snapshot, sizeof(l.snapshot), "%s", snapshot);
+	snprintf(l.snapshot, sizeof(l.snapshot), "%s", snap->name);
 	snprintf(l.owner, sizeof(l.owner), "%s", s->info.owner);
 	snprintf(l.template_, sizeof(l.template_), "%s", w->template_);
-	lock_take(&s->hub->lock);
-	vec_push(&s->hub->layers, l);
-	lock_drop(&s->hub->lock);
+	lock_take(&hub->lock);
+	for (i = 0; i < hub->layers.len && !str_eq(hub->layers.v[i].name, l.name);)
+		i++;
+	if (i < hub->layers.len)
+		hub->layers.v[i] = l;
+	else
+		vec_push(&hub->layers, l);
+	lock_drop(&hub->lock);
 }
 
 void layers_forget(struct hub *hub, const char *of)
@@ -164,24 +230,31 @@ bool layers_use_template(const struct hub *hub, const char *template_)
 
 void hub_layers(struct hub *hub, struct hub_layers *ret)
 {
+	size_t i;
+
 	*ret = (struct hub_layers){ .bytes = each_on_disk(hub, NULL), .max_b = hub->conf.layers_max_b };
 	lock_take(&hub->lock);
-	ret->n = hub->layers.len;
+	for (i = 0; i < hub->layers.len; i++)
+		ret->n += hub->layers.v[i].snapshot[0] != '\0'; /* else of a fork that is under way */
 	lock_drop(&hub->lock);
 }
 
 /* --- what is written down ----------------------------------------------------------------------------------------- */
 
-static void words_of(const struct sandbox *s, const char *layer, struct layer_words *ret)
+static void words_of(const struct sandbox *s, const struct kept_layer *layer, struct layer_words *ret)
 {
 	const struct hub_info *i = &s->info;
 
-	*ret = (struct layer_words){ .memory_b = i->memory_b, .cpu_milli = i->cpu_milli, .pids = i->pids };
-	snprintf(ret->layer, sizeof(ret->layer), "%s", layer);
+	*ret = (struct layer_words){ .memory_b = i->memory_b,
+				     .cpu_milli = i->cpu_milli,
+				     .pids = i->pids,
+				     .size = layer->size,
+				     .digest = layer->digest };
+	snprintf(ret->layer, sizeof(ret->layer), "%s", layer->name);
 	snprintf(ret->template_, sizeof(ret->template_), "%s", i->template_);
 }
 
-int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const char *layer, struct err *e)
+int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const struct kept_layer *layer, struct err *e)
 {
 	AUTO(str_free) char *words = key_of(WORDS, snapshot);
 	AUTO(str_free) char *door = key_of(DOOR, snapshot);
@@ -190,9 +263,8 @@ int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const cha
 	int r;
 
 	words_of(s, layer, &w);
-	buf_init(&b, WORDS_MAX);
-	buf_printf(&b, "layer %s\ntemplate %s\nmemory %llu\ncpu %u\npids %u\n", w.layer, w.template_,
-		   (unsigned long long)w.memory_b, w.cpu_milli, w.pids);
+	buf_init(&b, LAYER_WORDS_MAX);
+	layer_words_put(&b, &w);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the snapshot's record is too long") : 0;
 	if (r == 0)
 		meta_put(t, words, buf_span(&b));
@@ -202,14 +274,14 @@ int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const cha
 	return r;
 }
 
-void layers_noted(struct sandbox *s, const char *snapshot, const char *layer)
+void layers_noted(struct sandbox *s, const struct snapshot *snapshot, const struct kept_layer *layer)
 {
 	struct layer_words w;
 
 	words_of(s, layer, &w);
 	enter(s, snapshot, &w);
-	if (!blocks_of(s->hub, "layers", layer)) /* its snapshot was removed before this was heard of */
-		leave_out(s->hub, layer);
+	if (!is_there(s->hub, layer->name)) /* its snapshot was removed before this was heard of */
+		leave_out(s->hub, layer->name);
 }
 
 int layers_del(struct txn *t, const char *snapshot)
@@ -224,36 +296,11 @@ int layers_del(struct txn *t, const char *snapshot)
 int layers_get(struct txn *t, const char *snapshot, struct layer_words *ret)
 {
 	AUTO(str_free) char *words = key_of(WORDS, snapshot);
-	AUTO(str_free) char *all = NULL;
-	char *line, *save = NULL;
 	struct span v;
-	uint64_t n = 0;
 	int r = meta_get(t, words, &v);
 
 	*ret = (struct layer_words){ .memory_b = 0 };
-	if (r)
-		return r;
-	all = span_dup(v);
-	for (line = strtok_r(all, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char *value = strchr(line, ' ');
-
-		if (!value)
-			continue;
-		*value++ = '\0';
-		if (str_eq(line, "layer"))
-			(void)!str_copy(ret->layer, sizeof(ret->layer), value);
-		else if (str_eq(line, "template"))
-			(void)!str_copy(ret->template_, sizeof(ret->template_), value);
-		else if (num_u64(value, UINT64_MAX, &n) < 0)
-			continue;
-		else if (str_eq(line, "memory"))
-			ret->memory_b = n;
-		else if (str_eq(line, "cpu"))
-			ret->cpu_milli = (uint32_t)n;
-		else if (str_eq(line, "pids"))
-			ret->pids = (uint32_t)n;
-	}
-	return ret->layer[0] ? 0 : -EIO;
+	return r ? r : layer_words_read(v, ret);
 }
 
 struct loading {
@@ -267,8 +314,8 @@ static int load_one(void *ctx, const struct snapshot *snap)
 	struct layer_words w;
 	int r = layers_get(l->t, snap->name, &w);
 
-	if (r == 0 && blocks_of(l->s->hub, "layers", w.layer))
-		enter(l->s, snap->name, &w);
+	if (r == 0 && is_there(l->s->hub, w.layer))
+		enter(l->s, snap, &w);
 	return MIN(r, 0);
 }
 
@@ -290,7 +337,7 @@ int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snaps
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct span v;
-	int r = hub_ws(hub, id_or_name, &ws, e);
+	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	if (r == 0)
 		r = txn_read(ws_db(ws), &t, e);
@@ -304,72 +351,94 @@ int hub_snapshot_door(struct hub *hub, const char *id_or_name, const char *snaps
 
 /* --- making and using --------------------------------------------------------------------------------------------- */
 
-/* As many and as large as there may be: of one key at most half of it. What is being copied counts, until it is there.
- * Return: 0, then ret_b is taken off layers_coming_b by the caller; or -errno. */
-static int may_keep(struct sandbox *s, uint64_t *ret_b, struct err *e)
+/* hub.lock is held. */
+static int fits(const struct sandbox *s, uint64_t more, struct err *e)
 {
-	AUTO(str_free) char *box = str_printf("boxes/%s", s->info.id);
 	struct hub *hub = s->hub;
-	uint64_t bytes = each_on_disk(hub, NULL), own = blocks_of(hub, box, "root.img"), max = hub->conf.layers_max_b;
-	VEC(struct layer) theirs = { 0 };
-	size_t i, n;
-	bool low;
+	uint64_t all = more, own = more, max = hub->conf.layers_max_b;
+	size_t i, n = 0;
 
-	*ret_b = own;
-	lock_take(&hub->lock);
-	for (i = 0; i < hub->layers.len; i++)
-		if (str_eq(hub->layers.v[i].owner, s->info.owner))
-			vec_push(&theirs, hub->layers.v[i]);
-	lock_drop(&hub->lock);
-	n = theirs.len;
-	for (i = 0; i < n; i++) /* the disk is asked without the lock */
-		own += blocks_of(hub, "layers", theirs.v[i].name);
-	vec_fini(&theirs);
-	lock_take(&hub->lock);
-	bytes += hub->layers_coming_b + *ret_b;
-	low = guard_is_low(hub, e);
-	if (!low && n < LAYERS_OF_ONE && bytes <= max && (!s->info.owner[0] || own <= max / 2))
-		hub->layers_coming_b += *ret_b;
-	lock_drop(&hub->lock);
-	if (low)
+	for (i = 0; i < hub->layers.len; i++) {
+		const struct layer *l = &hub->layers.v[i];
+		bool is_own = str_eq(l->owner, s->info.owner);
+
+		all += l->bytes;
+		own += is_own ? l->bytes : 0;
+		n += is_own;
+	}
+	if (guard_is_low(hub, e))
 		return -ENOSPC;
 	if (n >= LAYERS_OF_ONE)
 		return err_set(e, -EUSERS, "too-many-snapshots", "a key may have %d snapshots of whole sandboxes",
 			       LAYERS_OF_ONE);
-	if (bytes > max || (s->info.owner[0] && own > max / 2))
-		return err_set(
-			e, -EDQUOT, "layers-full",
-			"snapshots may keep %llu MiB of what is outside of workspaces, all together, those of a key "
-			"half of it",
-			(unsigned long long)max >> 20);
-	return 0;
+	if (all <= max && (!s->info.owner[0] || own <= max / 2))
+		return 0;
+	return err_set(e, -EDQUOT, "layers-full",
+		       "snapshots may keep %llu MiB of what is outside of workspaces, all together, those of a key "
+		       "half of it",
+		       (unsigned long long)max >> 20);
 }
 
-int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], void (*copied)(void *ctx), void *ctx, struct err *e)
+/* As many and as large as there may be: of one key at most half of it. From here on it counts, as large as its disk is
+ * now, so that two at once do not both find the same room. */
+static int reserve(struct sandbox *s, const char *name, struct err *e)
+{
+	AUTO(str_free) char *box = str_printf("boxes/%s", s->info.id);
+	struct layer l = { .bytes = blocks_of(s->hub, box, "root.img") };
+	int r;
+
+	snprintf(l.name, sizeof(l.name), "%s", name);
+	snprintf(l.owner, sizeof(l.owner), "%s", s->info.owner);
+	snprintf(l.template_, sizeof(l.template_), "%s", s->info.template_);
+	lock_take(&s->hub->lock);
+	r = fits(s, l.bytes, e);
+	if (r == 0)
+		vec_push(&s->hub->layers, l);
+	lock_drop(&s->hub->lock);
+	return r;
+}
+
+int layers_keep(struct sandbox *s, struct kept_layer *layer, void (*copied)(void *ctx), void *ctx, struct err *e)
 {
 	uint8_t raw[DIGEST_LEN];
-	uint64_t bytes;
-	int r = may_keep(s, &bytes, e);
+	int r;
 
-	if (r < 0)
-		return r;
 	random_bytes(raw, sizeof(raw));
-	str_hex(raw, sizeof(raw), layer);
-	r = s->hub->conf.kind->layer_keep(&s->hub->box_env, s->info.id, layer, copied, ctx, e);
-	lock_take(&s->hub->lock);
-	s->hub->layers_coming_b -= bytes;
-	lock_drop(&s->hub->lock);
+	str_hex(raw, sizeof(raw), layer->name);
+	r = reserve(s, layer->name, e);
 	if (r < 0) {
-		drop(s->hub, layer); /* it may have got its name before the answer was lost */
-		layer[0] = '\0';
+		layer->name[0] = '\0';
+		return r;
+	}
+	r = s->hub->conf.kind->layer_keep(&s->hub->box_env, s->info.id, layer->name, copied, ctx, e);
+	if (r < 0) { /* it may have got its name before the answer was lost */
+		layers_forget_one(s->hub, layer->name);
+		layer->name[0] = '\0';
 	}
 	return r;
+}
+
+/* One without a digest is as good, but that nobody can tell what became of it. */
+void layers_measure(struct hub *hub, struct kept_layer *layer)
+{
+	AUTO(fd_close) int fd = -1;
+	struct err e = ERR_NULL;
+	int r;
+
+	if (!layer->name[0])
+		return;
+	r = hub->conf.kind->layer_open(&hub->box_env, layer->name, &fd, &e);
+	if (r == 0)
+		r = layer_digest(fd, &layer->size, &layer->digest);
+	if (r < 0)
+		log_warn("sandbox", "a layer has no digest", "name=%.16s why=%s", layer->name,
+			 e.code ? e.text : err_name(-r));
 }
 
 void layers_drop(struct hub *hub, const char *layer)
 {
 	if (layer[0])
-		drop(hub, layer);
+		layers_forget_one(hub, layer);
 }
 
 int layers_begin(struct sandbox *s, struct txn *t, const char *snapshot, struct hub_create *with, struct err *e)
@@ -381,7 +450,7 @@ int layers_begin(struct sandbox *s, struct txn *t, const char *snapshot, struct 
 		return 0;
 	if (r < 0)
 		return err_sys(e, r, "what is known of snapshot %.64s", snapshot);
-	if (!blocks_of(s->hub, "layers", w.layer))
+	if (!is_there(s->hub, w.layer))
 		return err_set(e, -ENOENT, "no-layer",
 			       "what was written outside of the workspace is not there any more for snapshot %.64s",
 			       snapshot);

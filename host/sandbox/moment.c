@@ -64,7 +64,7 @@ int hub_moment_take(struct hub *hub, const char *id_or_name, struct hub_moment *
 	if (r == 0) {
 		m->tree = still.tree;
 		m->hold = take(&still.hold);
-		memcpy(m->layer, still.layer, sizeof(m->layer));
+		memcpy(m->layer, still.layer.name, sizeof(m->layer));
 		note(m, s);
 	}
 	past_release(s);

@@ -28,9 +28,11 @@ enum {
 	PUT_DIAL_MS = 10000
 };
 
-static const unsigned quiet = HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED);
+static const unsigned quiet =
+	HUB_IN(SANDBOX_PAUSED) | HUB_IN(SANDBOX_STOPPED) | HUB_IN(SANDBOX_FAILED) | HUB_IN(SANDBOX_REMOVED);
 
-int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
+/* @any: also one of which only snapshots are left. */
+static int hold(struct hub *hub, const char *id_or_name, bool any, struct sandbox **ret, struct err *e)
 {
 	const unsigned between = HUB_IN(SANDBOX_PAUSING) | HUB_IN(SANDBOX_RESUMING);
 	uint64_t until = clock_after_ms(HOLD_MS);
@@ -38,11 +40,11 @@ int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, str
 	int r = 0;
 
 	lock_take(&hub->lock);
-	while ((s = hub_get(hub, id_or_name)) && ((HUB_IN(s->info.state) & between) || s->is_held) &&
-	       clock_now() < until)
+	while ((s = any ? hub_get_any(hub, id_or_name) : hub_get(hub, id_or_name)) &&
+	       ((HUB_IN(s->info.state) & between) || s->is_held) && clock_now() < until)
 		lock_wait(&hub->lock, &hub->cond, until);
 	if (!s || s->info.state == SANDBOX_CREATING || !s->ws)
-		r = err_set(e, -ENOENT, "no-such-sandbox", "no sandbox is called \"%.64s\"", id_or_name);
+		r = hub_no_such(id_or_name, e);
 	else if (s->info.state == SANDBOX_STOPPING)
 		r = err_set(e, -EAGAIN, "busy", "sandbox %s is ending", s->info.id);
 	else if ((HUB_IN(s->info.state) & between) || s->is_held)
@@ -59,6 +61,11 @@ int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, str
 	}
 	lock_drop(&hub->lock);
 	return r;
+}
+
+int past_hold(struct hub *hub, const char *id_or_name, struct sandbox **ret, struct err *e)
+{
+	return hold(hub, id_or_name, false, ret, e);
 }
 
 void past_release(struct sandbox *s)
@@ -159,8 +166,8 @@ static int record(struct sandbox *s, const char *name, const struct stillness *o
 			break;
 	}
 	r = snapshot_put(t, &snap, e);
-	if (r == 0 && of->layer[0])
-		r = layers_put(s, t, snap.name, of->layer, e);
+	if (r == 0 && of->layer.name[0])
+		r = layers_put(s, t, snap.name, &of->layer, e);
 	if (r == 0)
 		r = txn_commit(&t, e);
 	if (r)
@@ -215,7 +222,7 @@ static int keep_layer(struct sandbox *s, struct stillness *still, struct standin
 {
 	int r = t->stands ? s->hub->conf.kind->freeze(&s->hub->box_env, s->info.id, PRIV_FREEZE_ALL, e) : 0;
 
-	return r < 0 ? r : layers_keep(s, still->layer, go_on, t, e);
+	return r < 0 ? r : layers_keep(s, &still->layer, go_on, t, e);
 }
 
 static int last_row(struct sandbox *s, uint64_t *ret, struct err *e)
@@ -262,11 +269,12 @@ static int snapshot(struct sandbox *s, const char *name, bool whole, struct snap
 
 	if (r < 0)
 		return r;
+	layers_measure(s->hub, &still.layer);
 	r = record(s, name, &still, live ? SNAPSHOT_LIVE : 0, ret, e);
-	if (r == 0 && still.layer[0])
-		layers_noted(s, ret->name, still.layer);
+	if (r == 0 && still.layer.name[0])
+		layers_noted(s, ret, &still.layer);
 	else if (r < 0)
-		layers_drop(s->hub, still.layer);
+		layers_drop(s->hub, still.layer.name);
 	store_hold_free(&still.hold);
 	return r;
 }
@@ -293,7 +301,7 @@ int hub_snapshot_each(struct hub *hub, const char *id_or_name, int (*fn)(void *c
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
 	AUTO(txn_abort) struct txn *t = NULL;
-	int r = hub_ws(hub, id_or_name, &ws, e);
+	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	if (r == 0)
 		r = txn_read(ws_db(ws), &t, e);
@@ -306,7 +314,7 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct snapshot was = { .name = "" };
 	struct layer_words words = { .layer = "" };
-	int r = hub_ws(hub, id_or_name, &ws, e);
+	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	if (r == 0)
 		r = txn_write(ws_db(ws), &t, e);
@@ -327,6 +335,7 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 	if (was.name[0])
 		views_drop(hub, ws_id(ws), &was);
 	fs_snapshots_changed(hub->conf.fs, ws, name);
+	remove_when_bare(hub, ws_id(ws));
 	return 0;
 }
 
@@ -363,7 +372,7 @@ int hub_tree(struct hub *hub, const char *id_or_name, const char *name, struct d
 {
 	struct sandbox *s = NULL;
 	struct snapshot snap;
-	int r = past_hold(hub, id_or_name, &s, e);
+	int r = hold(hub, id_or_name, name[0], &s, e);
 
 	if (r)
 		return r;
@@ -589,7 +598,7 @@ int hub_fork(struct hub *hub, const struct hub_fork *what, struct hub_info *ret,
 	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) ||
 	    (what->id[0] && !str_is_id(what->id, PRIV_ID_MAX)))
 		return err_set(e, -EINVAL, "bad-name", "names are 1 to 64 of a-z, 0-9 and -, not - at an end");
-	r = past_hold(hub, what->from, &from, e);
+	r = hold(hub, what->from, what->snapshot[0], &from, e);
 	if (r)
 		return r;
 	r = what->snapshot[0] ? find(from, what->snapshot, &of, e) : present(from, &of, e);

@@ -32,8 +32,8 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		buf_printf(&b, "egress %s\n", s->egress);
 	lock_drop(&s->hub->lock);
 	str_hex(s->token, WIRE_TOKEN_LEN, token);
-	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state), i.name, i.template_,
-		   i.why);
+	buf_printf(&b, "state %s\nname %s\ntemplate %s\nwhy %s\n", sandbox_state_name(i.state),
+		   i.state == SANDBOX_REMOVED ? "" : i.name, i.template_, i.why);
 	if (i.owner[0])
 		buf_printf(&b, "owner %s\n", i.owner);
 	buf_printf(&b, "created %lld\nends %lld\nstopped %lld\n", (long long)i.created_ns, (long long)i.ends_ns,
@@ -112,9 +112,10 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	struct hub_info *i = &s->info;
 
 	if (str_eq(key, "state")) {
-		for (i->state = SANDBOX_CREATING; i->state < SANDBOX_FAILED; i->state++)
+		for (i->state = SANDBOX_CREATING; i->state <= SANDBOX_REMOVED; i->state++)
 			if (str_eq(v, sandbox_state_name(i->state)))
 				break;
+		i->state = i->state > SANDBOX_REMOVED ? SANDBOX_FAILED : i->state;
 	} else if (str_eq(key, "name")) {
 		snprintf(i->name, sizeof(i->name), "%s", v);
 	} else if (str_eq(key, "template")) {
@@ -275,7 +276,8 @@ struct restoring {
 /* The lines that are kept, and those that are true now. */
 static void rewrite(const char *text, struct buf *to)
 {
-	bool over = strstr(text, "state stopped\n") == text || strstr(text, "state failed\n") == text;
+	bool over = str_starts(text, "state stopped\n") || str_starts(text, "state failed\n") ||
+		    str_starts(text, "state removed\n");
 	size_t len;
 
 	if (!over)

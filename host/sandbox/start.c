@@ -85,12 +85,7 @@ static void load_one(struct found *f, const char *id)
 			 is_husk ? "a workspace that was just being made is removed"
 				 : "a workspace without a usable record is not shown",
 			 "id=%s result=%d", id, r);
-		str_free(&s->meta);
-		str_free(&s->door);
-		str_free(&s->egress);
-		policy_fini(&s->network);
-		store_hold_free(&s->hold_from);
-		free(s);
+		hub_free_sandbox(&s);
 		return;
 	}
 	if (s->no_wait && store_hold_tree(c->store, &s->from, &s->hold_from) < 0)
@@ -99,16 +94,23 @@ static void load_one(struct found *f, const char *id)
 		log_error("sandbox", "its snapshots cannot be read", "id=%s", id);
 		f->lacks_layers = true;
 	}
+	if (remove_is_over(s)) { /* a daemon died before it could go */
+		hub_free_sandbox(&s);
+		(void)!wsdb_remove(c->store, id, NULL);
+		return;
+	}
 	ws_limit(s->ws, s->info.workspace_b);
 	snprintf(s->info.mount, sizeof(s->info.mount), "%s/%s", hub->mount_dir, id);
 	lock_take(&hub->lock);
 	hub_insert(hub, s);
 	lock_drop(&hub->lock);
-	if (s->info.state >= SANDBOX_STOPPED) {
-		life_show(s);
+	if (s->info.state == SANDBOX_REMOVED) {
+		s->info.mount[0] = '\0';
 		return;
 	}
 	life_show(s); /* before anything new is heard of it */
+	if (s->info.state >= SANDBOX_STOPPED)
+		return;
 	if (s->info.is_cold) {
 		adopt_cold(s);
 		return;
@@ -228,7 +230,8 @@ static int sweep_boxes(struct found *f, struct err *e)
 
 		fs_snapshots_changed(f->hub->conf.fs, s->ws, NULL); /* what the daemon before did not get to tell */
 		/* A stopped one has no box; what its end may have left goes. */
-		if (n < f->ids.len && s->info.state != SANDBOX_STOPPED)
+		if (n < f->ids.len && s->info.state < SANDBOX_REMOVED &&
+		    s->info.state != SANDBOX_STOPPED)
 			memcpy(keep[n++], s->info.id, sizeof(*keep));
 	}
 	for (i = 0; i < f->unread.len && n < f->ids.len; i++)
@@ -394,6 +397,7 @@ void hub_free(struct hub **slot, bool end)
 	views_end(hub);
 	from_end(hub);
 	vec_fini(&hub->layers);
+	vec_fini(&hub->layers_late);
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);

@@ -9,6 +9,7 @@
 #include "base/vec.h"
 #include "host/sandbox/hub.h"
 #include "host/sandbox/share.h"
+#include "host/store/layer.h"
 #include "wire/wire.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
 	HUB_SYNC_MS = 120000,
 	LEAVE_SYNC_MS = 10000,
 	END_UP_MS = 15000,
+	END_WAIT_MS = HUB_SYNC_MS + 30000, /* of who is going to end one, for whoever works on it */
 	HUB_AGAIN_MS = 900000,
 	BOOT_ID_MAX = 40
 };
@@ -62,17 +64,21 @@ struct sandbox {
 	struct loop_timer *timer; /* the loop's */
 };
 
-/* What a snapshot has of what was written outside of the workspace. */
+/* What a snapshot has of what was written outside of the workspace; without @of one that is no snapshot's yet, or is a
+ * fork's. */
 struct layer {
 	char name[2 * DIGEST_LEN + 1]; /* in STATE/layers */
 	char of[PRIV_ID_MAX + 1], snapshot[SNAPSHOT_NAME_MAX + 1];
 	char owner[20], template_[PRIV_ID_MAX + 1];
+	int64_t created_ns;
+	uint64_t bytes; /* that it takes on the disk */
 };
 
-struct layer_words {
-	char layer[2 * DIGEST_LEN + 1], template_[PRIV_ID_MAX + 1];
-	uint64_t memory_b;
-	uint32_t cpu_milli, pids;
+/* One that was made a moment ago. */
+struct kept_layer {
+	char name[2 * DIGEST_LEN + 1]; /* "": none */
+	uint64_t size; /* as in struct layer_words, like the next */
+	struct digest digest;
 };
 
 /* A snapshot that is looked at on the mount. */
@@ -104,7 +110,8 @@ struct hub {
 	struct share streams;  /* to the broker, by owner */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
 	VEC(struct layer) layers; /* guarded by hub.lock */
-	uint64_t layers_coming_b; /* guarded by hub.lock: of those that are being copied */
+	unsigned layers_stay; /* guarded by hub.lock, as the next: who wants none to go */
+	VEC(char *) layers_late; /* that go afterwards; owned */
 	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
 	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
@@ -120,6 +127,11 @@ int record_load(struct ws *ws, struct sandbox *s);
 
 /* table, hub.c; with hub.lock held where it says so */
 struct sandbox *hub_get(struct hub *hub, const char *id_or_name); /* held */
+struct sandbox *hub_get_any(struct hub *hub, const char *id_or_name); /* held; also one that is SANDBOX_REMOVED */
+int hub_no_such(const char *what, struct err *e);
+int hub_busy(const struct sandbox *s, struct err *e); /* held */
+/* hub_ws(), also of one that is SANDBOX_REMOVED: for its snapshots. */
+int hub_ws_past(struct hub *hub, const char *id_or_name, struct ws **ret, struct err *e) MUST_CHECK;
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 /* Could it, but for an id range? hub.lock is held. */
 int hub_may_claim(struct hub *hub, const struct sandbox *s, unsigned owner_max, struct err *e) MUST_CHECK;
@@ -215,7 +227,7 @@ struct stillness {
 	struct digest tree;
 	struct store_hold *hold; /* on that; yours */
 	uint64_t seq; /* of the journal's last row before it */
-	char layer[2 * DIGEST_LEN + 1]; /* "": none; yours: layers_drop() */
+	struct kept_layer layer; /* yours: layers_drop() */
 };
 /* Sealed, copied, and durable; a workload that stood still goes on before that, when it is copied. When it fails
  * nothing is left. */
@@ -247,6 +259,10 @@ void rest_load(struct sandbox *s, const char *hex);
 /* life.c: for from_start() */
 int life_start_box(struct sandbox *s, char *address, size_t size, struct err *e) MUST_CHECK;
 
+/* remove.c */
+bool remove_is_over(const struct sandbox *s); /* it was removed, and its last snapshot has gone */
+void remove_when_bare(struct hub *hub, const char *id); /* then it goes; a snapshot of it has just gone */
+
 /* layer.c */
 /* As asked for in hub_create.root. */
 int layer_set(struct sandbox *s, const char *root, struct err *e) MUST_CHECK;
@@ -257,20 +273,25 @@ void layer_keep(struct sandbox *s);
 
 /* layers.c */
 bool layers_can(const struct sandbox *s);
+bool layers_own(const char *fact); /* a fact of a workspace that is this file's */
 /* At the start: what a sandbox's snapshots have; when all were asked and told it, what nobody has goes. */
 int layers_load(struct sandbox *s) MUST_CHECK;
 void layers_sweep(struct hub *hub);
 /* A copy of what a sandbox that stands still has outside of its workspace, under a name of its own; @copied: it may
  * go on. And away. */
-int layers_keep(struct sandbox *s, char layer[2 * DIGEST_LEN + 1], void (*copied)(void *ctx), void *ctx,
+int layers_keep(struct sandbox *s, struct kept_layer *layer, void (*copied)(void *ctx), void *ctx,
 		struct err *e) MUST_CHECK;
+void layers_measure(struct hub *hub, struct kept_layer *layer); /* for who writes it down */
 void layers_drop(struct hub *hub, const char *layer);
+/* Until it is said off again as often, the files of all stay: what a transaction that begins now names is there. */
+void layers_stay(struct hub *hub, bool on);
 /* As a part of the transaction that writes down, or removes, a snapshot. */
-int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const char *layer, struct err *e) MUST_CHECK;
+int layers_put(struct sandbox *s, struct txn *t, const char *snapshot, const struct kept_layer *layer,
+	       struct err *e) MUST_CHECK;
 int layers_del(struct txn *t, const char *snapshot) MUST_CHECK;
 int layers_get(struct txn *t, const char *snapshot, struct layer_words *ret) MUST_CHECK; /* STORE_E_NONE */
-/* When that is committed. @snapshot NULL: all of that sandbox. */
-void layers_noted(struct sandbox *s, const char *snapshot, const char *layer);
+/* When that is committed. */
+void layers_noted(struct sandbox *s, const struct snapshot *snapshot, const struct kept_layer *layer);
 void layers_forget(struct hub *hub, const char *of); /* all of a sandbox */
 void layers_forget_one(struct hub *hub, const char *layer);
 bool layers_use_template(const struct hub *hub, const char *template_); /* hub.lock is held */

@@ -105,7 +105,7 @@ int hub_rules(struct hub *hub, const char *template_, const char *own, char **re
 int hub_keep(struct hub *hub, const char *id_or_name, struct buf *to, struct err *e)
 {
 	AUTO(ws_unref) struct ws *ws = NULL;
-	int r = hub_ws(hub, id_or_name, &ws, e);
+	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	return r < 0 ? r : buf_append(to, ws_keep(ws), strlen(ws_keep(ws)));
 }

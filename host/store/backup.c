@@ -3,7 +3,8 @@
  * The order makes it consistent without stopping anybody: a workspace's transaction names a content only when that is
  * durable, and nothing is collected while this goes on. So the content environment, copied last, has all that the
  * workspaces, copied before, refer to. Each copy is one read transaction of LMDB; on its way the environment cannot use
- * its free pages again, so it grows by what is written meanwhile.
+ * its free pages again, so it grows by what is written meanwhile. Layers come between the two: the caller sees to it
+ * that none goes that a copied workspace names.
  */
 #include "host/store/backup.h"
 
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MANIFEST_MAX = 512 * 1024 * 1024, SIZE_AT = 124, SUM_AT = 148 };
@@ -121,6 +123,45 @@ static int put_env(struct archive *a, const char *name, struct db *db)
 	return r ? r : c.result;
 }
 
+struct carrying {
+	struct archive *a;
+	const struct store_layers *layers;
+	struct err *e;
+};
+
+static int put_noted(struct archive *a, const char *name, struct span data)
+{
+	note(&a->manifest, name, data);
+	return put_member(a, name, data.p, data.len);
+}
+
+static int put_layer(void *ctx, const char *layer)
+{
+	struct carrying *c = ctx;
+	AUTO(str_free) char *first = str_printf("layer/%s/size", layer);
+	AUTO(fd_close) int fd = c->layers->open(c->layers->ctx, layer);
+	uint64_t cell = 0;
+	struct stat st;
+	char size[32];
+	size_t len;
+	int r;
+
+	if (fd == -ENOENT) /* it was lost before, or is not there yet */
+		return 0;
+	r = fd < 0 ? fd : fstat(fd, &st) < 0 ? -errno : 0;
+	if (r == 0) {
+		snprintf(size, sizeof(size), "%llu", (unsigned long long)st.st_size);
+		r = put_noted(c->a, first, span_str(size));
+	}
+	while (r == 0 && (r = layer_run(fd, &cell, c->a->piece, &len)) > 0) {
+		AUTO(str_free) char *member = str_printf("layer/%s/%08llu", layer, (unsigned long long)cell);
+
+		r = put_noted(c->a, member, SPAN(c->a->piece, len));
+		cell += (len + LAYER_CELL - 1) / LAYER_CELL;
+	}
+	return r < 0 ? err_sys(c->e, r, "copy the layer %.16s", layer) : 0;
+}
+
 struct ids {
 	struct buf names; /* each with a NUL */
 };
@@ -151,8 +192,9 @@ static int put_workspace(struct archive *a, struct store *s, const char *id, str
 	return r ? err_sys(e, r, "copy the workspace %s", id) : 0;
 }
 
-static int put_all(struct archive *a, struct store *s, struct err *e)
+static int put_all(struct archive *a, struct store *s, const struct store_layers *layers, struct err *e)
 {
+	struct carrying carry = { .a = a, .layers = layers, .e = e };
 	static const uint8_t zeros[2 * BACKUP_BLOCK];
 	AUTO(buf_fini) struct buf names;
 	struct ids ids;
@@ -164,12 +206,14 @@ static int put_all(struct archive *a, struct store *s, struct err *e)
 	names = ids.names;
 	if (r)
 		return err_sys(e, r, "list the workspaces");
-	r = put_member(a, "berth-backup", "berth-backup 1\n", 15);
+	r = put_member(a, "berth-backup", "berth-backup 2\n", 15);
 	if (r)
 		return err_sys(e, r, "write the archive");
 	id = (const char *)buf_span(&names).p;
 	for (end = id + buf_len(&names); r == 0 && id < end; id += strlen(id) + 1)
 		r = put_workspace(a, s, id, e);
+	if (r == 0 && layers)
+		r = layers->each(layers->ctx, put_layer, &carry);
 	if (r)
 		return r;
 	r = store_settle(s, e);
@@ -186,7 +230,7 @@ static int put_all(struct archive *a, struct store *s, struct err *e)
 	return r ? err_sys(e, r, "write the archive") : 0;
 }
 
-int store_backup(struct store *store, backup_fn *fn, void *ctx, struct err *e)
+int store_backup(struct store *store, const struct store_layers *layers, backup_fn *fn, void *ctx, struct err *e)
 {
 	struct archive a = { .fn = fn, .ctx = ctx };
 	int r;
@@ -194,7 +238,7 @@ int store_backup(struct store *store, backup_fn *fn, void *ctx, struct err *e)
 	buf_init(&a.manifest, MANIFEST_MAX);
 	a.piece = must_calloc(BACKUP_PIECE, 1);
 	store_gc_inhibit(store);
-	r = put_all(&a, store, e);
+	r = put_all(&a, store, layers, e);
 	store_gc_allow(store);
 	free(a.piece);
 	buf_fini(&a.manifest);
@@ -205,9 +249,10 @@ int store_backup(struct store *store, backup_fn *fn, void *ctx, struct err *e)
 
 struct reading {
 	int fd, to; /* the environment that is being written, -1: none */
-	const char *dir;
-	char name[80]; /* of that: "ws/ID" or "content" */
-	unsigned pieces; /* of it so far */
+	const char *dir, *layers;
+	char name[80]; /* of that: "ws/ID", "content", or "layer/NAME" */
+	uint64_t pieces; /* of it so far; of a layer the first cell that may come */
+	uint64_t size;	 /* of a layer */
 	uint8_t *piece;
 	struct buf manifest; /* as it must be */
 	bool has_content;
@@ -253,6 +298,63 @@ static int piece_number(const char *text, uint64_t *ret)
 	return 0;
 }
 
+static int next_layer(struct reading *rd, const char *name, size_t len, struct err *e)
+{
+	AUTO(str_free) char *path = str_printf("%s/%s", rd->layers, name + strlen("layer/"));
+	AUTO(str_free) char *text = span_dup(SPAN(rd->piece, len));
+	int r;
+
+	if (num_u64(text, LAYER_SIZE_MAX, &rd->size) < 0)
+		return bad(e, "a layer of an impossible size");
+	fd_close(&rd->to);
+	snprintf(rd->name, sizeof(rd->name), "%s", name);
+	rd->pieces = 0;
+	r = io_mkdir_p(rd->layers, 0755);
+	if (r == 0) {
+		rd->to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		r = rd->to < 0 || ftruncate(rd->to, (off_t)rd->size) < 0 ? -errno : 0;
+	}
+	return r ? err_sys(e, r, "make %s", path) : 0;
+}
+
+/* What is zero in it is left a hole, as far as whole pages go. */
+static int write_cells(int fd, uint64_t at, const uint8_t *p, size_t len)
+{
+	static const uint8_t zeros[4096];
+	size_t n;
+
+	for (; len; p += n, at += n, len -= n) {
+		ssize_t done;
+
+		n = MIN(len, sizeof(zeros));
+		done = memcmp(p, zeros, n) == 0 ? (ssize_t)n : pwrite(fd, p, n, (off_t)at);
+		if (done != (ssize_t)n)
+			return done < 0 ? -errno : -EIO;
+	}
+	return 0;
+}
+
+/* @name: "layer/NAME", of which @which is a part. */
+static int take_layer(struct reading *rd, const char *name, const char *which, size_t len, struct err *e)
+{
+	uint8_t raw[DIGEST_LEN];
+	uint64_t cell = 0, at;
+	int r;
+
+	if (str_unhex(name + strlen("layer/"), raw, sizeof(raw)) < 0)
+		return bad(e, "a member that does not belong there");
+	if (str_eq(which, "size"))
+		return next_layer(rd, name, len, e);
+	if (!str_eq(name, rd->name) || piece_number(which, &cell) < 0 || cell < rd->pieces)
+		return bad(e, "a piece of a layer is missing, or in the wrong place");
+	at = cell * LAYER_CELL;
+	if (at + len > rd->size)
+		return bad(e, "a piece of a layer is beyond its end");
+	rd->pieces = cell + (len + LAYER_CELL - 1) / LAYER_CELL;
+	r = write_cells(rd->to, at, rd->piece, len);
+	return r < 0 ? err_sys(e, r, "write %s", rd->name) : 0;
+}
+
 static int take_piece(struct reading *rd, const char *member, size_t len, struct err *e)
 {
 	AUTO(str_free) char *name = must_strdup(member);
@@ -260,6 +362,11 @@ static int take_piece(struct reading *rd, const char *member, size_t len, struct
 	uint64_t index;
 	int r = 0;
 
+	if (slash && str_starts(name, "layer/") && slash > name + strlen("layer/")) {
+		*slash = '\0';
+		note(&rd->manifest, member, SPAN(rd->piece, len));
+		return take_layer(rd, name, slash + 1, len, e);
+	}
 	if (!slash || piece_number(slash + 1, &index) < 0)
 		return bad(e, "a member that does not belong there");
 	*slash = '\0';
@@ -317,16 +424,17 @@ static int take_member(struct reading *rd, struct err *e)
 	if (r < 0)
 		return bad(e, "it ends too early");
 	if (str_eq(h, "berth-backup"))
-		return len == 15 && memcmp(rd->piece, "berth-backup 1\n", 15) == 0
+		return len == 15 && (memcmp(rd->piece, "berth-backup 1\n", 15) == 0 ||
+				     memcmp(rd->piece, "berth-backup 2\n", 15) == 0)
 			       ? 0
 			       : err_set(e, -EPROTO, "backup-format", "a newer version made this backup");
 	return take_piece(rd, h, len, e);
 }
 
-int store_restore(int fd, const char *dir, struct err *e)
+int store_restore(int fd, const char *dir, const char *layers, struct err *e)
 {
 	AUTO(str_free) char *ws = str_printf("%s/ws", dir);
-	struct reading rd = { .fd = fd, .to = -1, .dir = dir };
+	struct reading rd = { .fd = fd, .to = -1, .dir = dir, .layers = layers };
 	AUTO(fd_close) int dirfd = -1;
 	int r = digest_setup();
 

@@ -452,6 +452,8 @@ static int check_state(struct ws_check *w)
 	r = check_counts(w);
 	if (r == 0)
 		r = check_facts(w);
+	if (r == 0)
+		r = check_layers(w->c, w->t);
 	return r ? r : check_journal(w);
 }
 

@@ -8,6 +8,7 @@
  * named.
  */
 #include "host/store/check.h"
+#include "host/store/layer.h"
 
 #include "base/str.h"
 #include "host/store/tree-node.h"
@@ -16,19 +17,33 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-void check_say(struct check *c, const char *fmt, ...)
+static void tell(struct check *c, const char *fmt, va_list ap)
 {
 	char words[512];
-	va_list ap;
-	int n;
+	int n = snprintf(words, sizeof(words), "%s: ", c->where);
 
-	c->stats.problems++;
-	n = snprintf(words, sizeof(words), "%s: ", c->where);
-	va_start(ap, fmt);
 	vsnprintf(words + n, sizeof(words) - (size_t)n, fmt, ap);
-	va_end(ap);
 	if (c->say)
 		c->say(c->ctx, words);
+}
+
+void check_say(struct check *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	c->stats.problems++;
+	va_start(ap, fmt);
+	tell(c, fmt, ap);
+	va_end(ap);
+}
+
+void check_note(struct check *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	tell(c, fmt, ap);
+	va_end(ap);
 }
 
 int check_has(struct check *c, enum content_table table, const struct digest *d)
@@ -277,7 +292,13 @@ static int each_ws(void *ctx, const char *id)
 int store_fsck(struct store *store, void (*say)(void *ctx, const char *words), void *ctx, struct fsck_stats *ret,
 	       struct err *e)
 {
-	struct check c = { .store = store, .say = say, .ctx = ctx };
+	return store_fsck_with(store, NULL, say, ctx, ret, e);
+}
+
+int store_fsck_with(struct store *store, const struct store_layers *layers, void (*say)(void *ctx, const char *words),
+		    void *ctx, struct fsck_stats *ret, struct err *e)
+{
+	struct check c = { .store = store, .layers = layers, .say = say, .ctx = ctx };
 	void *counted;
 	int r;
 

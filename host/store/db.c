@@ -368,6 +368,16 @@ int db_del(struct db_txn *t, size_t table, struct span key)
 	return r < 0 ? db_fail(t, r) : r;
 }
 
+int db_clear(struct db_txn *t, size_t table)
+{
+	int r;
+
+	if (t->code)
+		return t->code;
+	r = db_translate(mdb_drop(t->txn, t->db->tables[table], 0));
+	return r < 0 ? db_fail(t, r) : r;
+}
+
 static int bind_cursor(struct db_txn *t, size_t table)
 {
 	int r;

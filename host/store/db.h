@@ -74,6 +74,8 @@ int db_get(struct db_txn *t, size_t table, struct span key, struct span *ret) MU
 int db_put(struct db_txn *t, size_t table, struct span key, struct span value, enum db_put_how how);
 /** db_del() - Return: 0; DB_E_NONE; -errno, which sticks. */
 int db_del(struct db_txn *t, size_t table, struct span key);
+/** db_clear() - all rows of a table. Return: 0; -errno, which sticks. */
+int db_clear(struct db_txn *t, size_t table);
 /** db_walk() - one step of the table's cursor in this transaction: to the first key not below @from, to the next one,
  * to the last one (@from unused). In a write transaction any change ends a walk: begin the next step with DB_AT_LEAST.
  * Return: 0; DB_E_NONE; -errno. */

@@ -4,8 +4,10 @@
 #include "host/store/gc.h"
 
 #include "base/str.h"
+#include "base/vec.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 int snapshot_get(struct txn *t, const char *name, struct snapshot *ret)
 {
@@ -60,4 +62,44 @@ int snapshot_each(struct txn *t, int (*fn)(void *ctx, const struct snapshot *s),
 		step = DB_NEXT;
 	}
 	return r == STORE_E_NONE ? 0 : r;
+}
+
+static int strip_facts(struct txn *t, bool (*stays)(const char *key))
+{
+	VEC(char *) gone = { 0 };
+	struct span key = SPAN_NULL, v;
+	enum db_step step = DB_AT_LEAST;
+	size_t i;
+	int r = 0;
+
+	while ((r = db_walk(t->t, WT_META, step, SPAN_NULL, &key, &v)) == 0) {
+		char *word = span_dup(key);
+
+		if (str_eq(word, "format") || stays(word))
+			free(word);
+		else
+			vec_push(&gone, word);
+		step = DB_NEXT;
+	}
+	for (i = 0; i < gone.len; i++) {
+		if (r >= 0)
+			r = db_del(t->t, WT_META, span_str(gone.v[i]));
+		free(gone.v[i]);
+	}
+	vec_fini(&gone);
+	return MIN(r, 0);
+}
+
+int txn_strip(struct txn *t, bool (*stays)(const char *key), struct err *e)
+{
+	enum ws_table table;
+	int r = strip_facts(t, stays);
+
+	for (table = 0; table < WT_TABLES && r == 0; table++)
+		if (table != WT_META && table != WT_SNAP)
+			r = db_clear(t->t, table);
+	t->stub_names = t->attrs_b = 0; /* the figures are counted anew at the commit */
+	t->is_at = false;
+	gc_dropped(wsdb_store(t->ws)->gc);
+	return r < 0 ? err_sys(e, r, "remove what the workspace has") : 0;
 }

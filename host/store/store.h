@@ -483,6 +483,8 @@ int snapshot_put(struct txn *t, const struct snapshot *s, struct err *e) MUST_CH
 int snapshot_del(struct txn *t, const char *name, struct err *e) MUST_CHECK;
 /** snapshot_each() - in the order of names; stops when @fn returns other than 0 and returns that. */
 int snapshot_each(struct txn *t, int (*fn)(void *ctx, const struct snapshot *s), void *ctx);
+/** txn_strip() - nothing stays of the workspace but its snapshots, and of its facts those for which @stays says so. */
+int txn_strip(struct txn *t, bool (*stays)(const char *key), struct err *e) MUST_CHECK;
 
 /* --- space comes back (docs/gc.md) -------------------------------------------------------------------------------- */
 

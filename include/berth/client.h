@@ -289,8 +289,12 @@ BERTH_API int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, str
 BERTH_API int berth_pause(struct berth *b, const char *id, struct berth_error *e);
 /** berth_resume() - go on. @timeout_ms from now on; 0: as long as it was given before. Errors: not-paused. */
 BERTH_API int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
-/** berth_remove() - delete a sandbox that does not run, with its files. */
+/** berth_remove() - delete a sandbox that does not run, with its files. Snapshots of all of it stay. */
 BERTH_API int berth_remove(struct berth *b, const char *id, struct berth_error *e);
+/** berth_remove_counted() - the same; *@ret_left: how many such snapshots stay. @snapshots: they go, too, also those of
+ * one that was removed before. */
+BERTH_API int berth_remove_counted(struct berth *b, const char *id, bool snapshots, uint64_t *ret_left,
+				   struct berth_error *e);
 /** berth_timeout() - let it live until @timeout_ms from now; 0: for ever. */
 BERTH_API int berth_timeout(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
 /* What it may reach (docs/network.md). Entries are addresses, ranges, names and "*.name"; lists end with NULL. */

@@ -55,7 +55,7 @@ const struct cli_row cli_verbs[] = {
 	  "ID [--internet on|off] [--allow X]... [--deny X]... [--remove X]... [--clear]",
 	  "what it may reach: show, change" },
 	{ "kill", cli_kill, false, "ID... [--grace TIME]", "end sandboxes, keep their files" },
-	{ "rm", cli_rm, false, "ID[@SNAPSHOT]... [--force]",
+	{ "rm", cli_rm, false, "ID[@SNAPSHOT]... [--force] [--snapshots]",
 	  "delete sandboxes with their files (--force: also those that run), or snapshots" },
 	{ "snapshot", cli_snapshot, false, "ID [NAME] [--no-freeze]", "keep the files as they are now" },
 	{ "snapshots", cli_snapshots, false, "ID [--json]", "list what was kept" },

@@ -264,19 +264,30 @@ int cli_kill(struct berth *b, int argc, char **argv)
 	return cli_time("kill", grace, &ms) ? each(b, "kill", rest, kill_one, &ms) : CLI_USAGE;
 }
 
+struct removing {
+	bool force, snapshots;
+};
+
 static int remove_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
 {
-	bool force = *(bool *)ctx;
+	const struct removing *how = ctx;
 	AUTO(str_free) char *of = must_strdup(id);
 	char *at = strchr(of, '@');
+	uint64_t left = 0;
+	int r;
 
 	if (at) {
 		*at = '\0';
 		return berth_snapshot_remove(b, of, at + 1, e);
 	}
-	if (force && berth_kill(b, id, 0, e) < 0 && !str_eq(e->slug, "not-running"))
+	if (how->force && berth_kill(b, id, 0, e) < 0 && !str_eq(e->slug, "not-running") &&
+	    !(how->snapshots && str_eq(e->slug, "no-such-sandbox")))
 		return e->code;
-	return berth_remove(b, id, e);
+	r = berth_remove_counted(b, id, how->snapshots, &left, e);
+	if (r == 0 && left)
+		fprintf(stderr, "berth rm: %llu snapshots of all of %s stay (berth snapshots; rm --snapshots)\n",
+			(unsigned long long)left, id);
+	return r;
 }
 
 static int pause_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
@@ -315,14 +326,15 @@ int cli_resume(struct berth *b, int argc, char **argv)
 
 int cli_rm(struct berth *b, int argc, char **argv)
 {
-	bool force = false;
-	const struct cli_option options[] = { { "--force", NULL, &force } };
+	struct removing how = { .force = false };
+	const struct cli_option options[] = { { "--force", NULL, &how.force },
+					      { "--snapshots", NULL, &how.snapshots } };
 	char **rest;
 	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
 	if (n < 1)
 		return n < 0 ? CLI_USAGE : cli_usage("rm", "which sandbox?");
-	return each(b, "rm", rest, remove_one, &force);
+	return each(b, "rm", rest, remove_one, &how);
 }
 
 int cli_sync(struct berth *b, int argc, char **argv)

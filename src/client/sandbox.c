@@ -398,9 +398,18 @@ int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct be
 
 int berth_remove(struct berth *b, const char *id, struct berth_error *e)
 {
-	AUTO(str_free) char *path = path_of(id, "");
+	return berth_remove_counted(b, id, false, NULL, e);
+}
 
-	return client_json(b, "DELETE", path, SPAN_NULL, NULL, e);
+int berth_remove_counted(struct berth *b, const char *id, bool snapshots, uint64_t *ret_left, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, snapshots ? "?snapshots=1" : "");
+	AUTO(json_free) struct json *j = NULL;
+	int r = client_json(b, "DELETE", path, SPAN_NULL, &j, e);
+
+	if (r == 0 && ret_left)
+		*ret_left = json_get_u64(j, "snapshots_left", 0);
+	return r;
 }
 
 int berth_sync(struct berth *b, const char *id, struct berth_error *e)

@@ -132,6 +132,36 @@ print(a, d, snap, snap2, snap4)
 P
 read -r a d snap snap2 snap4 <<<"$(cd "$TOP" && python3 one.py "$port" "$key" "$other" "$STATE")" || fail "calls"
 [ -n "$snap4" ] || fail "calls"
+# A sandbox that the operator removes: its snapshot stays its key's, until it is removed itself.
+b=${snap2%%:*}
+was=$(berth ps --all --json | python3 -c "import json, sys; print(len(json.load(sys.stdin)))")
+berth rm "$b" 2>"$TOP/said"
+grep -q "1 snapshots of all of $b stay" "$TOP/said" || fail "$(cat "$TOP/said")"
+[ ! -e "$MNT/$b" ] || fail "it is shown still"
+must_fail berth rm "$b"
+must_fail berth export "$b" -o "$TOP/none.tar"
+must_fail berth fork "$b"
+must_fail berth snapshot "$b"
+removed() { berth ps --all | awk -v id="$b" '$1 == id { print $4 }'; }
+equal "its state" "$(removed)" removed
+equal "one has changed its state" "$(berth ps --all --json | python3 -c "import json, sys; print(len(json.load(sys.stdin)))")" "$was"
+berth export "$b@named" -o "$TOP/named.tar"
+tar -xOf "$TOP/named.tar" w | grep -qx w || fail "its workspace"
+cat >"$TOP/gone.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+b, snap = sys.argv[5:]
+assert wants(200, "GET", f"/snapshots?sandboxID={b}") == [{"snapshotID": snap, "names": [snap]}]
+assert wants(200, "GET", f"/snapshots?sandboxID={b}", who=theirs) == []
+assert ask("POST", "/v2/sandboxes", {"templateID": snap}, who=theirs)[0] == 404
+assert ask("DELETE", f"/templates/{snap}", who=theirs)[0] == 404
+assert ask("GET", f"/sandboxes/{b}")[0] == 404 and ask("POST", f"/sandboxes/{b}/connect", {})[0] == 404
+c = make(snap)
+assert sh(c, "cat /root/b /workspace/w") == "b\nw"
+wants(204, "DELETE", f"/sandboxes/{c}")
+P
+(cd "$TOP" && python3 gone.py "$port" "$key" "$other" "$STATE" "$b" "$snap2") || fail "a snapshot whose sandbox was removed"
+berth fsck
 cat >"$TOP/two.py" <<'P'
 import sys; sys.path.insert(0, ".")
 from ask import *
@@ -212,4 +242,48 @@ for what in ${BERTH_LONG:+snapshots fork pause connect fork pause snapshots conn
 	done
 done
 again "deaths in the middle"
+
+# What was damaged is named; what was lost is; a backup has it all.
+berth backup -o "$TOP/all.tar"
+layer=$(find "$STATE/layers" -type f ! -name '.*' | sort | head -n 1)
+blocks=$(stat -c %b "$layer")
+for id in $(berth ps --json | python3 -c 'import json, sys; print(*(x["id"] for x in json.load(sys.stdin)))'); do berth kill "$id" --grace 0; done
+printf X | dd of="$layer" bs=1 seek=70000 conv=notrunc status=none
+refused 1 "is damaged: its bytes have another hash" berth fsck
+truncate -s 1M "$layer"
+refused 1 "has 1048576 bytes and should have" berth fsck
+rm "$layer"
+refused 1 "is missing" berth fsck
+stop_daemon
+rm -rf "$STATE/store" "$STATE"/layers/*
+"$BERTH_BUILD/berthd" --restore "$TOP/all.tar" --set "daemon.state-dir=$STATE" >"$TOP/said" 2>&1 || fail "$(cat "$TOP/said")"
+grep -q "0 problems" "$TOP/said" || fail "$(cat "$TOP/said")"
+[ ! -e "$STATE/layers.restoring" ] || fail "something is left of restoring"
+[ "$(stat -c %b "$layer")" -le "$blocks" ] || fail "holes were filled"
+up
+berth fsck
+equal "a removed one, restored" "$(removed)" removed
+cat >"$TOP/four.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+snaps, b = sys.argv[5:-1], sys.argv[-1]
+for s in snaps:
+    c = make(s)
+    assert sh(c, "test ! -e /etc/issue && cat /home/user/h") in ("later", "home")
+    wants(204, "DELETE", f"/sandboxes/{c}")
+wants(204, "DELETE", f"/templates/{snaps[1]}")
+assert wants(200, "GET", f"/snapshots?sandboxID={b}") == [] and ask("DELETE", f"/templates/{snaps[1]}")[0] == 404
+P
+n=$(layers)
+(cd "$TOP" && python3 four.py "$port" "$key" "$other" "$STATE" "$snap" "$snap2" "$snap4" "$b") || fail "after a restore"
+equal "with its last snapshot it goes" "$(removed)" ""
+[ ! -e "$STATE/store/ws/$b" ] && [ "$(layers)" = "$((n - 1))" ] || fail "something of it is left"
+# As long as it may; and all at once.
+berth rm "$a" 2>/dev/null
+berth rm --snapshots "$a"
+[ ! -e "$STATE/store/ws/$a" ] || fail "something of it is left"
+stop_daemon
+up --set store.keep-snapshots=1ms
+wait_for 30 "snapshots that are too old" sh -c "[ -z \"\$(find '$STATE/layers' -mindepth 1 ! -name '.*')\" ]"
+berth fsck
 say ok

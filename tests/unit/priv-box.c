@@ -226,7 +226,7 @@ static void count(void *ctx)
 
 Test(priv_box, keeps_a_layer_of_one_that_runs)
 {
-	int n = 0;
+	int n = 0, fd = -1;
 	AUTO(str_free) char *there = str_printf("%s/layers/one", rig.conf.state_dir);
 	struct priv_box_spec spec = rig_spec("from");
 	struct priv_box_started got, other;
@@ -248,6 +248,11 @@ Test(priv_box, keeps_a_layer_of_one_that_runs)
 	cr_expect_eq(priv_layer_lay(rig.priv, "none", "to", &e), -ENOENT);
 	e = ERR_NULL;
 	cr_assert_eq(priv_layer_lay(rig.priv, "one", "to", &e), 0, "%s: %s", e.slug, e.text);
+	cr_assert_eq(priv_layer_open(rig.priv, "one", &fd, &e), 0, "%s: %s", e.slug, e.text);
+	cr_expect_eq(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY, "it is read and not written");
+	close(fd);
+	cr_expect_eq(priv_layer_open(rig.priv, "none", &fd, &e), -ENOENT);
+	cr_expect_lt(priv_layer_open(rig.priv, "../priv.lock", &fd, &e), 0);
 	cr_expect_eq(priv_layer_drop(rig.priv, "one", &e), 0, "who has a copy needs it no more");
 	cr_expect_eq(priv_layer_drop(rig.priv, "one", &e), 0);
 	cr_expect_eq(stat(there, &st), -1);

@@ -22,7 +22,7 @@ static void unpack_format(char dir[64], int format)
 	snprintf(dir, 64, "/tmp/berth-old-XXXXXX");
 	cr_assert_geq(fd, 0, "%s", path);
 	cr_assert_not_null(mkdtemp(dir));
-	cr_assert_eq(store_restore(fd, dir, &e), 0, "%s", e.text);
+	cr_assert_eq(store_restore(fd, dir, "/nonexistent", &e), 0, "%s", e.text);
 }
 
 static void unpack(char dir[64])

@@ -572,6 +572,51 @@ Test(past, snapshots_are_rows)
 	wsdb_close(&ws);
 }
 
+static bool is_door(const char *key)
+{
+	return str_starts(key, "door/");
+}
+
+Test(past, what_is_stripped_has_its_snapshots)
+{
+	struct wsdb *ws = new_ws("a");
+	struct snapshot s = { .name = "first" }, back;
+	struct journal_row row = { .kind = JOURNAL_NOTE, .name = span_str("words") };
+	uint64_t names = 0, attrs = 0;
+	struct txn *t = begin(ws);
+	struct fsck_stats st;
+	struct err e = ERR_NULL;
+	struct span v;
+
+	put_root(t);
+	journal_append(t, &row);
+	meta_put(t, "door/first", span_str("{}"));
+	meta_put(t, "keep", span_str("x"));
+	commit(t);
+	s.root = seal(ws);
+	t = begin(ws);
+	cr_assert_eq(snapshot_put(t, &s, &e), 0);
+	commit(t);
+	t = begin(ws);
+	cr_assert_eq(txn_strip(t, is_door, &e), 0, "%s", e.text);
+	commit(t);
+	t = NULL;
+	cr_assert_eq(txn_read(ws, &t, NULL), 0);
+	cr_expect_eq(txn_root(t), 0U);
+	cr_expect_eq(journal_last(t), 0U);
+	cr_expect_eq(meta_get(t, "door/first", &v), 0);
+	cr_expect_eq(meta_get(t, "keep", &v), STORE_E_NONE);
+	cr_expect_eq(count_kept(t, &names, &attrs), 0);
+	cr_expect_eq(names + attrs, 0U);
+	cr_expect_eq(snapshot_get(t, "first", &back), 0);
+	cr_expect(digest_eq(&s.root, &back.root));
+	txn_abort(&t);
+	cr_assert_eq(store_fsck(place.store, say, NULL, &st, NULL), 0);
+	cr_expect_eq(st.problems, 0U);
+	cr_expect_eq(st.nodes, 0U);
+	wsdb_close(&ws);
+}
+
 /* --- walks that hold little --------------------------------------------------------------------------------------- */
 
 static void walk_slowly(struct tree_walk *w, walk_list *list, const char *prefix)

@@ -212,7 +212,7 @@ static void drop_sandbox(struct work *w)
 	if (!w->sandbox[0])
 		return;
 	(void)!hub_kill(w->e2b->hub, w->sandbox, 0, &e);
-	if (hub_remove(w->e2b->hub, w->sandbox, &e) < 0)
+	if (hub_remove(w->e2b->hub, w->sandbox, true, NULL, &e) < 0)
 		log_warn("e2b", "a sandbox of a build was left behind", "id=%s why=%s", w->sandbox, e.text);
 	w->sandbox[0] = '\0';
 }

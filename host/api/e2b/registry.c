@@ -369,7 +369,7 @@ static void tidy(void *ctx)
 
 	for (i = 0; i < l->ids.len; i++) {
 		(void)!hub_kill(e2b->hub, l->ids.v[i], 0, &e);
-		if (hub_remove(e2b->hub, l->ids.v[i], &e) < 0)
+		if (hub_remove(e2b->hub, l->ids.v[i], true, NULL, &e) < 0)
 			log_warn("e2b", "a sandbox of a build was left behind", "id=%s why=%s", l->ids.v[i], e.text);
 		free(l->ids.v[i]);
 	}

@@ -89,7 +89,7 @@ static int choose(struct e2b *e2b, struct http_req *req, const char *asked, stru
 	if (slash && (!colon || slash < colon))
 		asked = slash + 1;
 	name = colon ? span_dup(SPAN(asked, (size_t)(colon - asked))) : must_strdup(asked);
-	if (colon && hub_find(e2b->hub, name, &i, NULL) == 0 && e2b_is_ours(req, &i)) {
+	if (colon && hub_find_any(e2b->hub, name, &i, NULL) == 0 && e2b_is_ours(req, &i)) {
 		*ret_from = str_printf("%s@%s", i.id, colon + 1);
 		what->from = *ret_from;
 		what->whole = true;
@@ -274,7 +274,7 @@ static int make(struct making *m, struct err *e)
 		r = begin_run(m->e2b, info.id, m->config, &m->state, BEGIN_MS, &m->e2b->stopping, e);
 		if (r < 0) {
 			(void)!hub_kill(m->e2b->hub, info.id, 0, NULL);
-			(void)!hub_remove(m->e2b->hub, info.id, NULL);
+			(void)!hub_remove(m->e2b->hub, info.id, true, NULL, NULL);
 		}
 	}
 	if (r < 0)

@@ -100,7 +100,7 @@ int e2b_snapshot_remove(struct e2b *e2b, struct http_req *req, const char *what,
 	struct hub_info i;
 	int r;
 
-	if (!id || hub_find(e2b->hub, id, &i, NULL) < 0 || !e2b_is_ours(req, &i))
+	if (!id || hub_find_any(e2b->hub, id, &i, NULL) < 0 || !e2b_is_ours(req, &i))
 		return 0;
 	r = hub_snapshot_remove(e2b->hub, i.id, colon + 1, e);
 	return r < 0 ? r : 1;

@@ -173,7 +173,7 @@ static void drop_box(struct e2b *e2b, const char *box)
 	struct err why = ERR_NULL;
 
 	(void)!hub_kill(e2b->hub, box, 0, NULL);
-	if (hub_remove(e2b->hub, box, &why) < 0)
+	if (hub_remove(e2b->hub, box, true, NULL, &why) < 0)
 		log_warn("e2b", "a sandbox of a volume was left behind", "id=%s why=%s", box, why.text);
 }
 
@@ -547,7 +547,7 @@ int e2b_volume_remove(void *ctx, struct http_req *req, struct http_res *res, str
 		r = err_set(e, -EBUSY, "volume-used", "a sandbox uses volume '%s'", id);
 	if (r == 0) {
 		(void)!hub_kill(e2b->hub, v->box, 0, NULL);
-		r = hub_remove(e2b->hub, v->box, e);
+		r = hub_remove(e2b->hub, v->box, true, NULL, e);
 		if (r == -ENOENT) {
 			*e = ERR_NULL;
 			r = 0;

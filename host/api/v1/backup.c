@@ -50,7 +50,7 @@ static void *backup_thread(void *ctx)
 	struct backup *b = ctx;
 	struct err e = ERR_NULL;
 
-	if (store_backup(b->api->store, put, b, &e) < 0)
+	if (hub_backup(b->api->hub, put, b, &e) < 0)
 		log_warn("api", "a backup broke off", "bytes=%llu why=%s", (unsigned long long)b->sent_b, e.text);
 	else
 		log_info("api", "a backup was made", "bytes=%llu", (unsigned long long)b->sent_b);

@@ -80,7 +80,7 @@ static void put_sandboxes(struct buf *b, struct hub *hub)
 
 	(void)!hub_each(hub, true, add_sandbox, &s);
 	head(b, "sandboxes", "gauge", "Sandboxes by state.");
-	for (i = 0; i <= SANDBOX_FAILED && i < STATES_MAX; i++)
+	for (i = 0; i <= SANDBOX_REMOVED && i < STATES_MAX; i++)
 		buf_printf(b, "berth_sandboxes{state=\"%s\"} %u\n", sandbox_state_name((enum sandbox_state)i),
 			   s.by_state[i]);
 	one(b, "replication_queued_bytes", "gauge", "Bytes that agents sent and that are not applied yet.", s.queued_b);

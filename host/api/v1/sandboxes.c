@@ -362,8 +362,20 @@ int v1_sandbox_resume(void *ctx, struct http_req *req, struct http_res *res, str
 int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
+	struct json_writer w = { .b = &res->body };
+	unsigned left = 0;
+	uint64_t snapshots;
+	int r = v1_query_u64(req, "snapshots", 0, &snapshots, e);
 
-	return reply_ok(res, hub_remove(api->hub, http_segment(req, 0), e));
+	if (r == 0)
+		r = hub_remove(api->hub, http_segment(req, 0), snapshots, &left, e);
+	if (r < 0)
+		return r;
+	jw_open(&w, '{');
+	jw_ku64(&w, "snapshots_left", left);
+	jw_close(&w, '}');
+	buf_append(&res->body, "\n", 1);
+	return 0;
 }
 
 int v1_sandbox_timeout(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
@@ -404,7 +416,7 @@ int v1_fsck(void *ctx, struct http_req *req, struct http_res *res, struct err *e
 	jw_open(&w, '{');
 	jw_key(&w, "findings");
 	jw_open(&w, '[');
-	r = store_fsck(api->store, say, &w, &stats, e);
+	r = hub_fsck(api->hub, say, &w, &stats, e);
 	jw_close(&w, ']');
 	if (r < 0)
 		return r;

@@ -19,7 +19,7 @@ static const struct http_route routes[] = {
 	{ "POST", "/v1/sandboxes", v1_sandbox_create, ACCESS_RUN, NULL },
 	{ "GET", "/v1/sandboxes", v1_sandbox_list, ACCESS_READ, "all key value" },
 	{ "GET", "/v1/sandboxes/{}", v1_sandbox_get, ACCESS_READ, NULL },
-	{ "DELETE", "/v1/sandboxes/{}", v1_sandbox_remove, ACCESS_RUN, NULL },
+	{ "DELETE", "/v1/sandboxes/{}", v1_sandbox_remove, ACCESS_RUN, "snapshots" },
 	{ "POST", "/v1/sandboxes/{}/kill", v1_sandbox_kill, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/pause", v1_sandbox_pause, ACCESS_RUN, NULL },
 	{ "POST", "/v1/sandboxes/{}/resume", v1_sandbox_resume, ACCESS_RUN, NULL },
