@@ -236,7 +236,7 @@ struct berth_create {
 	const char *name;      /* NULL: none */
 	uint64_t timeout_ms;   /* 0: the daemon's default */
 	uint64_t memory_b, workspace_b, cpu_milli, pids; /* 0: the daemon's default */
-	const char *on_timeout;	     /* "kill", "pause"; NULL: kill */
+	const char *on_timeout;	     /* "kill", "pause", "pause-no-memory"; NULL: kill */
 	const char *const *metadata; /* "KEY=VALUE", NULL-terminated; NULL: none. At most 16 KiB in all */
 	const char *from; /* "ID@SNAPSHOT" or "ID": whose files it begins with; then the defaults of template and
 			   * workspace are those of that sandbox. NULL: none */
@@ -250,7 +250,7 @@ struct berth_create {
 
 struct berth_info {
 	char id[65], name[65], template_[65];
-	char state[16]; /* running, pausing, paused, resuming, stopping, stopped, failed */
+	char state[16]; /* running, pausing, paused, resuming, stopping, stopped, failed, removed */
 	char why[160];
 	char mount[512]; /* directory on the daemon's host */
 	int64_t created_ns, ends_ns, stopped_ns; /* 0: not */
@@ -287,8 +287,13 @@ BERTH_API int berth_kill(struct berth *b, const char *id, uint64_t grace_ms, str
 /** berth_pause() - freeze it: processes and memory are kept, its files are durable when this returns 0. Streams end
  * with the slug "paused". Errors: not-running, freeze-timeout, not-durable (it runs on then). */
 BERTH_API int berth_pause(struct berth *b, const char *id, struct berth_error *e);
+/** berth_pause_no_memory() - its processes and memory go, its files stay, also those outside of /workspace; it takes no
+ * memory and outlives a new start of the machine. Errors: also no-layers: its kind has no such pause. */
+BERTH_API int berth_pause_no_memory(struct berth *b, const char *id, struct berth_error *e);
 /** berth_resume() - go on. @timeout_ms from now on; 0: as long as it was given before. Errors: not-paused. */
 BERTH_API int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
+/** berth_resume_no_memory() - one that has its memory loses it first: it begins anew with its files. */
+BERTH_API int berth_resume_no_memory(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e);
 /** berth_remove() - delete a sandbox that does not run, with its files. Snapshots of all of it stay. */
 BERTH_API int berth_remove(struct berth *b, const char *id, struct berth_error *e);
 /** berth_remove_counted() - the same; *@ret_left: how many such snapshots stay. @snapshots: they go, too, also those of
@@ -533,6 +538,8 @@ struct berth_df {
 	/* As of the last collection, gc_at_ns, 0: there was none since the daemon's start. */
 	int64_t gc_at_ns;
 	uint64_t gc_live_b, gc_saved_b; /* what was referred to; what more it would be if workspaces shared nothing */
+	/* Snapshots of whole sandboxes; what they keep of what is outside of workspaces, and may; 0: none may be. */
+	uint64_t layers, layers_b, layers_max_b;
 };
 
 struct berth_usage {

@@ -113,6 +113,10 @@ int cli_df(struct berth *b, int argc, char **argv)
 	       df.state);
 	printf("store  %s used, file %s, at most %s\n", size(df.store_used_b, x, sizeof(x)),
 	       size(df.store_b, y, sizeof(y)), size(df.store_max_b, z, sizeof(z)));
+	if (df.layers_max_b)
+		printf("layers %s of %llu snapshots of whole sandboxes, at most %s\n",
+		       size(df.layers_b, x, sizeof(x)), (unsigned long long)df.layers,
+		       size(df.layers_max_b, y, sizeof(y)));
 	print_gc(&df);
 	printf("\n%-17s %-16s %-9s %9s %8s %5s %8s %8s %8s %5s\n", "ID", "NAME", "STATE", "NAMES", "BROUGHT", "QUOTA",
 	       "RECORDS", "IMAGES", "OWN", "SNAPS");

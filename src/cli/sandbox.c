@@ -292,36 +292,45 @@ static int remove_one(struct berth *b, const char *id, void *ctx, struct berth_e
 
 static int pause_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
 {
-	(void)ctx;
-	return berth_pause(b, id, e);
+	return *(bool *)ctx ? berth_pause_no_memory(b, id, e) : berth_pause(b, id, e);
 }
 
 int cli_pause(struct berth *b, int argc, char **argv)
 {
+	bool no_memory = false;
+	const struct cli_option options[] = { { "--no-memory", NULL, &no_memory } };
 	char **rest;
-	int n = cli_options(argc, argv, NULL, 0, &rest);
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
 	if (n < 1)
 		return n < 0 ? CLI_USAGE : cli_usage("pause", "which sandbox?");
-	return each(b, "pause", rest, pause_one, NULL);
+	return each(b, "pause", rest, pause_one, &no_memory);
 }
+
+struct resuming {
+	uint64_t ms;
+	bool no_memory;
+};
 
 static int resume_one(struct berth *b, const char *id, void *ctx, struct berth_error *e)
 {
-	return berth_resume(b, id, *(uint64_t *)ctx, e);
+	const struct resuming *how = ctx;
+
+	return how->no_memory ? berth_resume_no_memory(b, id, how->ms, e) : berth_resume(b, id, how->ms, e);
 }
 
 int cli_resume(struct berth *b, int argc, char **argv)
 {
 	const char *timeout = NULL;
-	const struct cli_option options[] = { { "--timeout", &timeout, NULL } };
-	uint64_t ms = 0;
+	struct resuming how = { .ms = 0 };
+	const struct cli_option options[] = { { "--timeout", &timeout, NULL },
+					      { "--no-memory", NULL, &how.no_memory } };
 	char **rest;
 	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
 
 	if (n < 1)
 		return n < 0 ? CLI_USAGE : cli_usage("resume", "which sandbox?");
-	return cli_time("resume", timeout, &ms) ? each(b, "resume", rest, resume_one, &ms) : CLI_USAGE;
+	return cli_time("resume", timeout, &how.ms) ? each(b, "resume", rest, resume_one, &how) : CLI_USAGE;
 }
 
 int cli_rm(struct berth *b, int argc, char **argv)

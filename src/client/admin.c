@@ -102,7 +102,7 @@ int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_row
 	     struct berth_error *e)
 {
 	AUTO(json_free) struct json *j = NULL;
-	const struct json *disk, *store, *rows, *gc;
+	const struct json *disk, *store, *rows, *gc, *layers;
 	int r = client_json(b, "GET", "/v1/df", SPAN_NULL, &j, e);
 	size_t i;
 
@@ -117,6 +117,10 @@ int berth_df(struct berth *b, struct berth_df *ret, struct berth_usage **ret_row
 	ret->store_b = json_get_u64(store, "content_b", 0);
 	ret->store_used_b = json_get_u64(store, "content_used_b", 0);
 	ret->store_max_b = json_get_u64(store, "map_b", 0);
+	layers = json_get(j, "layers");
+	ret->layers = json_get_u64(layers, "n", 0);
+	ret->layers_b = json_get_u64(layers, "bytes", 0);
+	ret->layers_max_b = json_get_u64(layers, "max_b", 0);
 	gc = json_get(j, "gc");
 	if (gc) {
 		ret->gc_at_ns = (int64_t)json_get_u64(gc, "at_ns", 0);

@@ -391,9 +391,25 @@ int berth_pause(struct berth *b, const char *id, struct berth_error *e)
 	return client_json(b, "POST", path, SPAN_NULL, NULL, e);
 }
 
+int berth_pause_no_memory(struct berth *b, const char *id, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "/pause");
+
+	return client_json(b, "POST", path, span_str("{\"memory\":false}"), NULL, e);
+}
+
 int berth_resume(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e)
 {
 	return post_number(b, id, "/resume", "timeout_ms", timeout_ms, e);
+}
+
+int berth_resume_no_memory(struct berth *b, const char *id, uint64_t timeout_ms, struct berth_error *e)
+{
+	AUTO(str_free) char *path = path_of(id, "/resume");
+	AUTO(str_free) char *body =
+		str_printf("{\"memory\":false,\"timeout_ms\":%llu}", (unsigned long long)timeout_ms);
+
+	return client_json(b, "POST", path, span_str(body), NULL, e);
 }
 
 int berth_remove(struct berth *b, const char *id, struct berth_error *e)

@@ -64,6 +64,11 @@ ask("PUT", S + "/network", {"allow": ["example.org"]}, 501); ask("PUT", S + "/ne
 ask("PUT", S + "/network", {"allow": ["169.254.169.254"]}, 403)
 ask("POST", S + "/pause", wants=200); ask("POST", S + "/exec", {"argv": ["true"]}, 409)
 ask("POST", S + "/resume", {"timeout_ms": 800000}, 200); ask("POST", S + "/resume", wants=409)
+assert ask("GET", S, wants=200)["memory"]
+ask("POST", S + "/pause", {"memory": False}, 200); ask("POST", S + "/pause", {"memory": False}, 409); ask("POST", S + "/pause", {"memory": 1}, 400)
+assert ask("GET", S, wants=200)["memory"] is False
+ask("POST", S + "/resume", {"memory": True}, 200); ask("POST", S + "/pause", wants=200)
+ask("POST", S + "/resume", {"memory": False, "timeout_ms": 800000}, 200); ask("POST", S + "/resume", {"memory": "no"}, 400)
 ask("POST", S + "/sync?timeout_ms=60000", wants=200)
 ask("POST", S + "/exec", {"argv": ["sh", "-c", "echo out; echo err >&2; mkfifo f; ln -s f l; exit 3"], "env": {"A": "1"}, "cwd": "/workspace", "stdin": "x"}, 200)
 ask("POST", S + "/exec", {"argv": ["none"]}, 404)

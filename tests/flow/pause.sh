@@ -146,6 +146,26 @@ equal "it is still being paused" "$(berth info "$id" --json | field state)" paus
 kill -CONT "$agent"
 wait "$pauser" && berth resume "$id"
 
+# Without memory: by hand, on the way back, and when its time is over. What is outside of /workspace stays, processes do not.
+berth run --user root "$id" -- sh -c 'echo out >/root/out'
+berth pause --no-memory "$id"
+equal "state" "$(berth info "$id" --json | field state) $(berth info "$id" --json | field memory)" "paused false"
+must_fail berth pause --no-memory "$id"
+berth resume "$id"
+equal "what is outside" "$(berth run --user root "$id" -- cat /root/out)" out
+equal "nothing of before runs" "$(berth run "$id" -- sh -c 'ps -eo args | grep -c "[n] += 1" || :')" 0
+berth run "$id" --detach -- sleep 4711 >/dev/null
+berth pause "$id"
+equal "with its memory" "$(berth info "$id" --json | field memory)" true
+berth resume --no-memory "$id"
+equal "begun anew" "$(berth run "$id" -- sh -c 'ps -eo args | grep -c "[s]leep 4711" || :')" 0
+id4=$(berth create --on-timeout pause-no-memory)
+equal "what comes at its end" "$(berth info "$id4" --json | field on_timeout)" pause-no-memory
+berth timeout "$id4" 1ms
+rests() { [ "$(berth info "$id4" --json | field state) $(berth info "$id4" --json | field memory)" = "paused false" ]; }
+wait_for 20 "its time to be over" rests
+berth kill "$id4"
+
 # An end from the paused state keeps everything.
 berth run "$id" -- sh -c 'echo last >last'
 berth pause "$id"

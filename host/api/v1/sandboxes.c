@@ -10,6 +10,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+static const char *const on_timeout[] = { [HUB_TIMEOUT_KILL] = "kill",
+					  [HUB_TIMEOUT_PAUSE] = "pause",
+					  [HUB_TIMEOUT_REST] = "pause-no-memory" };
+
 static int put_pair(void *ctx, const char *key, const struct json *value)
 {
 	jw_kstr(ctx, key, json_text(value));
@@ -96,7 +100,9 @@ static void put_info(struct json_writer *w, const struct api *api, const struct 
 	jw_i64(w, i->created_ns);
 	jw_key(w, "ends_ns");
 	jw_i64(w, i->ends_ns);
-	jw_kstr(w, "on_timeout", i->on_timeout == HUB_TIMEOUT_KILL ? "kill" : "pause");
+	jw_kstr(w, "on_timeout", on_timeout[i->on_timeout]);
+	jw_key(w, "memory");
+	jw_bool(w, !i->is_cold);
 	jw_key(w, "stopped_ns");
 	jw_i64(w, i->stopped_ns);
 	jw_ku64(w, "memory_b", i->memory_b);
@@ -161,10 +167,11 @@ static int read_on_timeout(const struct json *j, enum hub_timeout *ret, struct e
 {
 	const char *word = json_get_str(j, "on_timeout", "kill");
 
-	if (!str_eq(word, "kill") && !str_eq(word, "pause"))
-		return err_set(e, -EINVAL, "bad-request", "on_timeout must be \"kill\" or \"pause\"");
-	*ret = str_eq(word, "pause") ? HUB_TIMEOUT_PAUSE : HUB_TIMEOUT_KILL;
-	return 0;
+	for (*ret = HUB_TIMEOUT_KILL; *ret <= HUB_TIMEOUT_REST; ++*ret)
+		if (str_eq(word, on_timeout[*ret]))
+			return 0;
+	return err_set(e, -EINVAL, "bad-request",
+		       "on_timeout must be \"kill\", \"pause\" or \"pause-no-memory\"");
 }
 
 /* One line of JSON, written by ourselves, so that the record that it becomes a line of cannot be broken by it. */
@@ -344,19 +351,25 @@ int v1_sandbox_kill(void *ctx, struct http_req *req, struct http_res *res, struc
 int v1_sandbox_pause(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
+	AUTO(json_free) struct json *j = NULL;
+	int r = v1_body(req, "memory:b", &j, e);
 
-	return reply_ok(res, hub_pause(api->hub, http_segment(req, 0), e));
+	if (r == 0)
+		r = json_get_bool(j, "memory", true) ? hub_pause(api->hub, http_segment(req, 0), e)
+						     : hub_rest(api->hub, http_segment(req, 0), e);
+	return reply_ok(res, r);
 }
 
 int v1_sandbox_resume(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
 	struct api *api = ctx;
 	AUTO(json_free) struct json *j = NULL;
-	int r = v1_body(req, "timeout_ms:u", &j, e);
+	int r = v1_body(req, "timeout_ms:u memory:b", &j, e);
 
-	return r < 0 ? r
-		     : reply_ok(res,
-				hub_resume(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0), false, e));
+	if (r == 0)
+		r = hub_resume(api->hub, http_segment(req, 0), json_get_u64(j, "timeout_ms", 0),
+			       !json_get_bool(j, "memory", true), e);
+	return reply_ok(res, r);
 }
 
 int v1_sandbox_remove(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
