@@ -680,11 +680,15 @@ static void help_one(void *ctx, const char *section, const char *key, const char
 static void help(const struct conf *c)
 {
 	const char *last = NULL;
+	unsigned i;
 
 	printf("usage: berthd [--config FILE] [--set SECTION.KEY=VALUE]... [--check | --restore BACKUP | --version | "
 	       "--help]\n\n"
 	       "Runs the berth daemon in the foreground. Options, with their present values:\n");
 	conf_each(c, help_one, &last);
+	printf("\n[pool]\n  %-14s = %-28s %s\n", "TEMPLATE", "0", "how many started sandboxes of it are kept ready");
+	for (i = 0; i < c->n_pools; i++)
+		printf("  %-14s = %u\n", c->pools[i].template_, c->pools[i].want);
 	printf("\nEach can also be set by an environment variable BERTHD_SECTION_KEY (dashes as underscores).\n");
 }
 

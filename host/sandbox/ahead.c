@@ -301,6 +301,9 @@ static void *ahead_main(void *ctx)
 			if (r < 0 && r != -EAGAIN && r != -ESHUTDOWN)
 				log_warn("sandbox", "none could be made ready", "template=%s why=%s", l->template_,
 					 e.text);
+			lock_take(&hub->lock);
+			snprintf(l->told.why, sizeof(l->told.why), "%.127s", e.text);
+			lock_drop(&hub->lock);
 		}
 		next = r < 0 ? clock_after_ms(FAILED_MS) : clock_now() + (clock_now() - began);
 		lock_take(&hub->lock);
@@ -370,6 +373,7 @@ void hub_pools(struct hub *hub, void (*fn)(void *ctx, const struct hub_pool_stat
 	for (i = 0; hub->ahead && i < hub->ahead->n; i++) {
 		lock_take(&hub->lock);
 		s = hub->ahead->lines[i].told;
+		s.lacks_template = !hub->ahead->lines[i].mark;
 		lock_drop(&hub->lock);
 		fn(ctx, &s);
 	}

@@ -65,6 +65,8 @@ struct hub_pool_state {
 	char template_[PRIV_ID_MAX + 1];
 	unsigned want, ready;
 	uint64_t made, taken, missed; /* missed: of that template, and none was ready or it had to be another */
+	bool lacks_template;
+	char why[128]; /* the last one could not be made; "" */
 };
 
 struct hub_conf {

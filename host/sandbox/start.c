@@ -42,7 +42,11 @@ static void adopt_cold(struct sandbox *s)
 	if (pause_adopt(s, &e) < 0) {
 		log_error("sandbox", "not cleaned up", "id=%s why=%s", s->info.id, e.text);
 		s->is_found = !str_eq(e.slug, PRIV_NOT_SETTLED);
+		return;
 	}
+	lock_take(&s->hub->lock);
+	hub_drop_range(s->hub, s);
+	lock_drop(&s->hub->lock);
 }
 
 /* A workspace of the store becomes an entry of the table and is shown; the agent of one that was running is dialled. */
@@ -81,10 +85,13 @@ static void load_one(struct found *f, const char *id)
 			r = wsdb_remove(c->store, id, NULL);
 		else
 			vec_push(&f->unread, id);
-		log_warn("sandbox",
-			 is_husk ? "a workspace that was just being made is removed"
-				 : "a workspace without a usable record is not shown",
-			 "id=%s result=%d", id, r);
+		if (s->is_ready) /* nobody waits for it, and this daemon makes others */
+			log_info("sandbox", "one that was ready is removed", "id=%s result=%d", id, r);
+		else
+			log_warn("sandbox",
+				 is_husk ? "a workspace that was just being made is removed"
+					 : "a workspace without a usable record is not shown",
+				 "id=%s result=%d", id, r);
 		hub_free_sandbox(&s);
 		return;
 	}
@@ -320,6 +327,9 @@ void hub_settle(struct hub *hub)
 
 	lock_take(&hub->lock);
 	hub->ending = true;
+	lock_drop(&hub->lock);
+	ahead_stop(hub); /* the next daemon makes its own */
+	lock_take(&hub->lock);
 	list_each(pos, &hub->list) {
 		struct sandbox *s = list_entry(pos, struct sandbox, node);
 

@@ -10,12 +10,15 @@ ready() { curl -sf --unix-socket "$STATE/run/api.sock" http://x/metrics | sed -n
 has_ready() { [ "$(ready ready)" = "$1" ]; }
 ids() { berth ps --json "$@" | python3 -c 'import json, sys; print(*(x["id"] for x in json.load(sys.stdin)), sep="\n", end="")' | awk NF; }
 boxes() { find "$STATE/boxes" -mindepth 1 -maxdepth 1 ! -name '.*' | wc -l; }
+"$BERTH_BUILD/berthd" --help | grep -A 1 "^\[pool\]" | grep -q "TEMPLATE *= 0 " || fail "berthd --help has no [pool]"
+"$BERTH_BUILD/berthd" --set pool.mini=2 --help | grep -q "^  mini *= 2" || fail "berthd --help does not tell what is kept ready"
 up --set pool.mini=2 --set pool.none=1
 key=$(berth key create pool) other=$(berth key create other)
 wait_for 60 "two that are ready" has_ready 2
 equal "nobody is shown one" "$(berth ps --all --json)" "[]"
 equal "nor on the mount" "$(ls "$MNT")" "by-name"
 equal "they are there" "$(boxes)" 2
+berth info --host | grep -q "missing.*0 of 1 sandboxes are ready: there is no such template" || fail "no reason: $(berth info --host)"
 berth info --host | grep -q "2 of 2 sandboxes are ready" || fail "berth info --host says nothing of them: $(berth info --host)"
 python3 - "$port" "$key" "$other" "$MNT" <<'P' || fail calls
 import http.client, json, os, subprocess, sys
@@ -70,6 +73,14 @@ wait_for 60 "two of the new one" renewed
 somebodys=$(ids | wc -l)
 stop_daemon
 equal "an end leaves what is somebody's" "$(boxes)" "$somebodys"
+# At whatever moment it comes: nothing is left of one in the making, of which the next daemon would have to tell.
+for ((k = 0; k < ${BERTH_LONG:+20} + 3; k++)); do
+	TAKEOVER=$((k % 2 * 20))s up --set pool.mini=2
+	[ "$k" = 0 ] || wait_for 60 "one in the making" sh -c "[ \"\$(find '$STATE/boxes' -mindepth 1 -maxdepth 1 ! -name '.*' | wc -l)\" -gt $somebodys ]"
+	stop_daemon
+	equal "an end while one is made" "$(boxes)" "$somebodys"
+done
+if grep -q "just being made" "$TOP/log"; then fail "$(grep "just being made" "$TOP/log")"; fi
 up --set pool.mini=2
 wait_for 60 "two that are ready" has_ready 2
 stop_daemon KILL

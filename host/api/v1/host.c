@@ -134,11 +134,13 @@ static void put_mount(struct json_writer *w, const struct api *api)
 
 static void put_pool(void *ctx, const struct hub_pool_state *s)
 {
-	char words[128];
+	const char *why = s->ready >= s->want ? "" : s->lacks_template ? "there is no such template" : s->why;
+	char words[320];
 
-	snprintf(words, sizeof(words), "%u of %u sandboxes are ready; %llu were taken, %llu times there was none",
-		 s->ready, s->want, (unsigned long long)s->taken, (unsigned long long)s->missed);
-	part(ctx, "pool", s->template_, s->want ? "on" : "off", words);
+	snprintf(words, sizeof(words), "%u of %u sandboxes are ready%s%s; %llu were taken, %llu times there was none",
+		 s->ready, s->want, why[0] ? ": " : "", why, (unsigned long long)s->taken,
+		 (unsigned long long)s->missed);
+	part(ctx, "pool", s->template_, !s->want ? "off" : s->lacks_template ? "missing" : "on", words);
 }
 
 int v1_host(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
