@@ -39,7 +39,7 @@ static int settle_image(int dir, const char *name)
 
 /* Files of a sandbox in its directory; the mount points are empty on this side. Giving back the blocks of an image
  * takes longer than all the rest, and nobody needs to wait for it. */
-static int remove_files(const struct host *h, const char *id, enum priv_disk keep, struct err *e)
+static int remove_files(const struct host *h, const char *id, enum priv_disk keep, bool settle, struct err *e)
 {
 	static const char *const kept[][3] = {
 		[PRIV_DISK_WORKSPACE] = {"ws.img"},
@@ -52,9 +52,9 @@ static int remove_files(const struct host *h, const char *id, enum priv_disk kee
 	if (keep != PRIV_DISK_NONE) {
 		dir = openat(h->boxes, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dir >= 0 && faccessat(dir, kept[keep][0], F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-			if (keep == PRIV_DISK_BOTH)
+			if (settle && keep == PRIV_DISK_BOTH)
 				r = settle_image(dir, "ws.img");
-			if (r == 0 && keep == PRIV_DISK_BOTH)
+			if (r == 0 && settle && keep == PRIV_DISK_BOTH)
 				r = settle_image(dir, "root.img");
 			if (r < 0)
 				return err_set(e, r, PRIV_NOT_SETTLED, "the disks of %s: %s", id, err_name(r));
@@ -129,7 +129,8 @@ static uint32_t range_of(const struct host *h, const char *id)
 												   : h->conf.ranges;
 }
 
-int box_end(struct host *h, const char *id, enum priv_disk keep, struct err *e)
+/* @settle: disks that are both kept have reached the disk then. */
+static int end(struct host *h, const char *id, enum priv_disk keep, bool settle, struct err *e)
 {
 	uint32_t range = range_of(h, id);
 	int r = cgroup_kill(&h->cgroups, id, e);
@@ -143,12 +144,17 @@ int box_end(struct host *h, const char *id, enum priv_disk keep, struct err *e)
 	if (r == 0)
 		r = release_images(h, id, e);
 	if (r == 0)
-		r = remove_files(h, id, keep, e);
+		r = remove_files(h, id, keep, settle, e);
 	base_forget(h, id);
 	host_reap();
 	if (r == 0 && range < h->conf.ranges && !box_uses_range(h, range))
 		net_give_back(h, range);
 	return r;
+}
+
+int box_end(struct host *h, const char *id, enum priv_disk keep, struct err *e)
+{
+	return end(h, id, keep, true, e);
 }
 
 static bool has_ended(int pidfd)
@@ -278,8 +284,9 @@ static int sweep_one(void *ctx, const char *id)
 	if (kept && !is_half_ended(s->host, id))
 		return 0;
 	/* Which of its disks is wanted is not known here: they stay until it is ended by somebody who knows. If that
-	 * cannot be done now, it is no reason to go without all the others. */
-	r = box_end(s->host, id, kept ? PRIV_DISK_BOTH : PRIV_DISK_NONE, kept ? NULL : s->e);
+	 * cannot be done now, it is no reason to go without all the others. The kernel tells once that a disk refused
+	 * what was written: so they are not synced here, where nobody could hear of it. */
+	r = end(s->host, id, kept ? PRIV_DISK_BOTH : PRIV_DISK_NONE, false, kept ? NULL : s->e);
 	if (r < 0 && !kept)
 		s->result = r; /* the others go on */
 	return 0;

@@ -15,12 +15,15 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1], unsettled[BOOT_ID_MAX];
 	struct hub_info i;
 	struct buf b;
-	uint32_t k;
+	uint32_t k, range;
+	bool has_range;
 	int r;
 
 	lock_take(&s->hub->lock);
 	i = s->info;
 	memcpy(unsettled, s->unsettled, sizeof(unsettled));
+	has_range = s->has_range;
+	range = s->range;
 	/* What is under way has not happened yet, but for a pause of which all but this is done. */
 	if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
@@ -66,10 +69,12 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		buf_printf(&b, "root kept\n");
 	if (unsettled[0] && i.is_cold && i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "unsettled %s\n", unsettled);
-	if (i.is_cold && i.state < SANDBOX_STOPPED) /* it has no range; pid: of nobody */
-		buf_printf(&b, "cold 1\ntoken %s\n", token);
+	if (i.is_cold && i.state < SANDBOX_STOPPED)
+		buf_printf(&b, "cold 1\ntoken %s\n", token); /* pid: of nobody */
 	else if (i.state < SANDBOX_STOPPED)
-		buf_printf(&b, "range %u\ntoken %s\npid %llu\n", s->range, token, (unsigned long long)i.pid);
+		buf_printf(&b, "token %s\npid %llu\n", token, (unsigned long long)i.pid);
+	if (has_range && i.state < SANDBOX_STOPPED) /* a cold one: some of its box may be left */
+		buf_printf(&b, "range %u\n", range);
 	r = b.failed ? err_set(e, -E2BIG, "record", "the sandbox's record is too long") : 0;
 	if (r == 0)
 		meta_put(t, "sandbox", buf_span(&b));

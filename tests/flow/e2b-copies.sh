@@ -209,6 +209,23 @@ stuck=$(chattr +i "$STATE/boxes/$a/stuck" 2>/dev/null && echo yes || :) # not on
 up
 [ -z "$stuck" ] || chattr -i "$STATE/boxes/$a/stuck"
 again "one that could not be read"
+# The id range of one whose box could not be ended is nobody else's, over a restart too.
+if [ -n "$stuck" ]; then
+	uid_of() { stat -c %u "/proc/$(berth info "$1" --json | field pid)"; }
+	say_to "$a/connect" '{}'
+	uid=$(uid_of "$a")
+	mkdir "$STATE/boxes/$a/stuck"
+	chattr +i "$STATE/boxes/$a/stuck"
+	say_to "$a/pause" '{"memory": false}'
+	equal "paused all the same" "$(berth info "$a" --json | field state)" paused
+	stop_daemon
+	up
+	new=$(berth create)
+	[ "$(uid_of "$new")" != "$uid" ] || fail "its range was given away"
+	berth rm --force "$new"
+	chattr -i "$STATE/boxes/$a/stuck"
+	again "one whose box could not be ended"
+fi
 
 # Deaths in the middle: what was answered is there, what was not is not half, and nothing is left of it.
 cat >"$TOP/three.py" <<'P'
@@ -244,6 +261,7 @@ done
 again "deaths in the middle"
 
 # What was damaged is named; what was lost is; a backup has it all.
+berth df | grep -qE "^layers +[0-9.]+[KMG] of $(layers) snapshots of whole sandboxes, at most 64G" || fail "df: $(berth df)"
 berth backup -o "$TOP/all.tar"
 layer=$(find "$STATE/layers" -type f ! -name '.*' | sort | head -n 1)
 blocks=$(stat -c %b "$layer")
