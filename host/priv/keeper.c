@@ -69,15 +69,23 @@ static bool has_hung_up(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static NORETURN void give_up(struct keeper *k)
+/* The mount goes, and what belongs to it here. Whoever is told so makes the next mount at once, which may get the
+ * number of this one, and another keeper: nothing on the host is touched after that. The socket goes last, since who
+ * does not find it does not ask. */
+static void take_away(struct keeper *k)
 {
 	AUTO(str_free) char *path = str_printf("%s/keeper/sock", k->host->conf.state_dir);
 	AUTO(str_free) char *pid = str_printf("%s/keeper/pid", k->host->conf.state_dir);
 
 	mount_abort(k->host, k->m.dev);
-	unlink(path);
-	unlink(pid);
 	change_group(k->host, false);
+	unlink(pid);
+	unlink(path);
+}
+
+static NORETURN void give_up(struct keeper *k)
+{
+	take_away(k);
 	_exit(0);
 }
 
@@ -119,9 +127,9 @@ static bool answer(struct keeper *k, int sock)
 	if (len <= 0)
 		return false;
 	if (len == (ssize_t)sizeof(q) && q.magic == KEEP_MAGIC && q.op == KEEP_END) {
-		mount_abort(k->host, k->m.dev); /* before the answer: then it is gone */
+		take_away(k);
 		reply(sock, 0, k, NULL, 0);
-		give_up(k);
+		_exit(0);
 	}
 	if (len == (ssize_t)sizeof(q) && q.magic == KEEP_MAGIC && q.version == KEEP_VERSION) {
 		if (q.op == KEEP_TAKE) {
@@ -326,9 +334,9 @@ static int take_once(struct host *h, int life)
 	}
 	while (r == 0 && n > 0)
 		close(fds[--n]);
-	/* Of another version, or before it had all: that mount cannot be gone on with. */
-	n = 0;
-	(void)!ask(sock, KEEP_END, 0, -1, &got, NULL, &n);
+	/* Of another version, or before it had all: that mount cannot be gone on with. Whom it refuses it hangs up on.
+	 */
+	(void)!keeper_end(h);
 	return -ENOENT;
 }
 

@@ -178,6 +178,40 @@ Test(priv_mount, is_handed_on)
 	pthread_join(thread, NULL);
 }
 
+/* Whoever was told that the mount is gone makes the next one at once: what stands there then is not the keeper's. */
+Test(priv_mount, the_keeper_touches_nothing_behind_its_answer)
+{
+	AUTO(str_free) char *sock = str_printf("%s/keeper/sock", rig.conf.state_dir);
+	AUTO(str_free) char *pid = str_printf("%s/keeper/pid", rig.conf.state_dir);
+	const uint32_t end[4] = {0x62706b70, 1, 3, 0}; /* KEEP_END */
+	struct err e = ERR_NULL;
+	unsigned i;
+
+	for (i = 0; i < 12; i++) {
+		AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
+		AUTO(fd_close) int conn = -1;
+		pthread_t thread;
+		char got[64];
+
+		cr_assert_eq(priv_mount(rig.priv, &m, &e), 0, "%s", e.text);
+		pthread_create(&thread, NULL, server, &m.fuse_fd);
+		cr_assert_eq(priv_mount_links(rig.priv, &m.links_dirfd, &e), 0, "%s", e.text);
+		cr_assert_eq(priv_mount_keep(rig.priv, 20000, &e), 0, "%s", e.text);
+		priv_close(&rig.priv); /* which leaves it to the keeper */
+		cr_assert_eq(io_unix_connect(sock, &conn, &e), 0, "%s", e.text);
+		cr_assert_eq(write(conn, end, sizeof(end)), (ssize_t)sizeof(end));
+		cr_assert_eq(read(conn, got, sizeof(got)), 16);
+		cr_expect(!mounted(""));
+		close(open(pid, O_WRONLY | O_CREAT, 0600));
+		close(open(sock, O_WRONLY | O_CREAT, 0600));
+		cr_assert_eq(read(conn, got, sizeof(got)), 0, "it ends");
+		cr_assert_eq(access(pid, F_OK), 0, "round %u", i);
+		cr_assert_eq(access(sock, F_OK), 0, "round %u", i);
+		pthread_join(thread, NULL);
+		rig_fork(&rig);
+	}
+}
+
 Test(priv_mount, goes_with_the_process)
 {
 	AUTO(priv_mounted_fini) struct priv_mounted m = PRIV_MOUNTED_NULL;
