@@ -74,7 +74,8 @@ struct store *wsdb_store(struct wsdb *ws);
 /** wsdb_map() - map the environment when it is not and keep it mapped until wsdb_unmap(). Return: 0 or -errno. */
 int wsdb_map(struct wsdb *ws, struct db **ret, struct err *e) MUST_CHECK;
 void wsdb_unmap(struct wsdb *ws);
-/** wsdb_mapped() - those that are mapped, at most @room: opened for the caller. Return: how many. */
+/** wsdb_mapped() - those that are mapped, or were closed and nobody was told that they are durable, at most @room:
+ * opened for the caller. Return: how many. */
 size_t wsdb_mapped(struct store *store, struct wsdb **to, size_t room);
 /** wsdb_settle() - as wsdb_sync(), for nobody. @calm: as db_calm(). Return: 0 or -errno. */
 int wsdb_settle(struct wsdb *ws, bool calm) MUST_CHECK;

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-enum { LATE_MS = 100, CALM_MS = 2000, MAPPED_MOST = 256 };
+enum { LATE_MS = 100, CALM_MS = 2000, MAPPED_MOST = 512 };
 
 struct late {
 	struct store *store; /* borrowed */

@@ -38,6 +38,7 @@ struct wsdb {
 	void *on_void_ctx;
 	void (*on_settled)(void *ctx);
 	void *on_settled_ctx;
+	bool untold; /* lock: it was made durable to be closed, and nobody called on_settled */
 	bool removed;	    /* store->lock: its files are gone and it is in no table, somebody still has it open */
 	struct list node;   /* store->lock: of those */
 };
@@ -167,25 +168,51 @@ static void destroy(struct wsdb *ws)
 	free(ws);
 }
 
-/* Close the environment that was used the longest ago and by nobody now. Under store->lock. Return: false: all are
- * busy. */
-static bool evict(struct store *store)
+/* The one that was used the longest ago, and by nobody now; of those that lag, or of the others. Under store->lock. */
+static struct wsdb *idle_longest(struct store *store, bool lagging)
 {
 	struct wsdb *oldest = NULL;
 	struct map_slot *slot;
-	struct db *db;
 	size_t pos = 0;
 
 	while ((slot = map_next(&store->workspaces, &pos))) {
 		struct wsdb *ws = slot->value;
+		bool idle;
 
 		lock_take(&ws->lock);
-		if (ws->db && !ws->busy && (!oldest || ws->last_open < oldest->last_open))
-			oldest = ws;
+		idle = ws->db && !ws->busy;
 		lock_drop(&ws->lock);
+		if (idle && (!oldest || ws->last_open < oldest->last_open) && db_is_lagging(ws->db) == lagging)
+			oldest = ws;
 	}
-	if (!oldest)
+	return oldest;
+}
+
+/* Somebody waits for what is in it to be durable. What cannot be made so stays open: there it becomes void, and that
+ * is told. */
+static int settle_to_close(struct wsdb *ws)
+{
+	int r = db_calm(ws->db);
+
+	lock_take(&ws->lock);
+	ws->untold = true;
+	lock_drop(&ws->lock);
+	late_tell(ws->store->late, true);
+	return r;
+}
+
+/* Close an environment. Under store->lock. Return: false: all are busy. */
+static bool evict(struct store *store)
+{
+	struct wsdb *oldest = idle_longest(store, false);
+	struct db *db;
+
+	if (!oldest) {
+		oldest = idle_longest(store, true);
+		if (oldest)
+			return settle_to_close(oldest) == 0;
 		return false;
+	}
 	lock_take(&oldest->lock);
 	db = oldest->busy ? NULL : take(&oldest->db);
 	lock_drop(&oldest->lock);
@@ -333,17 +360,19 @@ size_t wsdb_mapped(struct store *store, struct wsdb **to, size_t room)
 {
 	struct map_slot *slot;
 	size_t pos = 0, n = 0;
-	struct db *db;
+	bool concerned;
 
 	lock_take(&store->lock);
 	while (n < room && (slot = map_next(&store->workspaces, &pos))) {
 		struct wsdb *ws = slot->value;
 
-		if (map_fast(ws, &db)) {
-			wsdb_unmap(ws);
-			ws->refs++;
-			to[n++] = ws;
-		}
+		lock_take(&ws->lock);
+		concerned = ws->db || ws->untold;
+		lock_drop(&ws->lock);
+		if (!concerned)
+			continue;
+		ws->refs++;
+		to[n++] = ws;
 	}
 	lock_drop(&store->lock);
 	return n;
@@ -421,13 +450,16 @@ void wsdb_late(struct wsdb *ws, struct wsdb_late *ret)
 int wsdb_settle(struct wsdb *ws, bool calm)
 {
 	struct db *db;
-	int r;
+	int r = 0;
 
-	if (!map_fast(ws, &db))
-		return 0;
-	r = calm ? db_calm(db) : db_sync(db);
-	wsdb_look(ws, db);
-	wsdb_unmap(ws);
+	lock_take(&ws->lock);
+	ws->untold = false;
+	lock_drop(&ws->lock);
+	if (map_fast(ws, &db)) {
+		r = calm ? db_calm(db) : db_sync(db);
+		wsdb_look(ws, db);
+		wsdb_unmap(ws);
+	}
 	lock_take(&ws->store->tell_lock);
 	if (ws->on_settled)
 		ws->on_settled(ws->on_settled_ctx);

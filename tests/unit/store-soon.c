@@ -200,3 +200,45 @@ Test(soon, calm, .timeout = 60)
 	wsdb_close(&a);
 	place_free(&p);
 }
+
+/* --- more of them than are open at once --------------------------------------------------------------------------- */
+
+enum { MAPS = 256, TOLD_MS = 30000 };
+
+static void settled(void *ctx)
+{
+	__atomic_store_n((bool *)ctx, true, __ATOMIC_RELEASE);
+}
+
+/* One that is closed for want of maps, and all others lag too: it is made durable first, and whoever waits for that
+ * hears of it, as of any other. */
+Test(soon, who_is_closed_meanwhile_is_told, .timeout = 120)
+{
+	static struct wsdb *all[MAPS + 1];
+	static bool told;
+	uint64_t until;
+	char id[16];
+	int i;
+
+	place_make(&p, 1 << 30);
+	for (i = 0; i < MAPS; i++) {
+		snprintf(id, sizeof(id), "w%d", i);
+		all[i] = new_ws(id);
+	}
+	wsdb_on_settled(all[0], settled, &told);
+	for (i = 0; i < MAPS; i++)
+		cr_assert_eq(put_file(all[i], 10, true), 0);
+	told = false;
+	cr_assert_eq(put_file(all[0], 11, true), 0);
+	all[MAPS] = new_ws("more"); /* in the place of the first, which was opened the longest ago */
+	cr_assert_leq(p.store->mapped, MAPS);
+	until = clock_after_ms(TOLD_MS);
+	while (!__atomic_load_n(&told, __ATOMIC_ACQUIRE) && clock_now() < until)
+		usleep(1000);
+	cr_assert(told, "nobody is told");
+	wsdb_on_settled(all[0], NULL, NULL);
+	cr_assert(is_there(all[0], 11));
+	for (i = 0; i <= MAPS; i++)
+		wsdb_close(&all[i]);
+	place_free(&p);
+}
