@@ -8,17 +8,9 @@
  * What was committed "soon" outlives the writer's death. Of a power loss it survives as far as it was made durable, and
  * of the rest a beginning.
  */
-#include "store-lib.h"
+#include "store-die.h"
 
-#include "base/io.h"
-#include "host/store/back.h"
 #include "host/store/gc.h"
-#ifdef LOSE
-#include "lib/lose-io.h"
-#endif
-
-#include <signal.h>
-#include <sys/wait.h>
 
 enum { ROUNDS = 60, ROOT = 1, HOT = 2 };
 
@@ -26,20 +18,6 @@ struct word {
 	uint64_t fid, seed, len;
 	uint64_t durable; /* every word up to this one, itself included, was said to be */
 };
-
-/* The life of the machine, which ends when what was not synced is lost. */
-static uint32_t boot_number;
-
-void back_boot(uint8_t to[BACK_BOOT_B])
-{
-	memset(to, 0, BACK_BOOT_B);
-	memcpy(to, &boot_number, sizeof(boot_number));
-}
-
-#ifdef LOSE
-static char log_path[128];
-static long lost;
-#endif
 
 /* Its contents are garbage as soon as there are newer ones. */
 static int rewrite_hot(struct store *s, struct txn *t, uint64_t seed)
@@ -66,12 +44,7 @@ static NORETURN void soon_child(const char *dir, uint64_t from, int out)
 	struct digest tree;
 	uint64_t fid;
 
-	snprintf(p.dir, sizeof(p.dir), "%s", dir);
-#ifdef LOSE
-	snprintf(log_path, sizeof(log_path), "%s.log", dir);
-	lose_begin(dir, log_path);
-#endif
-	if (place_open(&p, 1 << 30) || wsdb_open(p.store, "w", false, &ws, NULL))
+	if (die_open(&p, dir) || wsdb_open(p.store, "w", false, &ws, NULL))
 		_exit(3);
 	for (fid = from;; fid++) {
 		struct word w = { .fid = fid, .seed = fid * 77, .len = fid * 7919 % (fid % 9 ? 5000 : 200000) + 1 };
@@ -102,8 +75,6 @@ static NORETURN void soon_child(const char *dir, uint64_t from, int out)
 	}
 }
 
-typedef void child_fn(const char *dir, uint64_t from, int out);
-
 static NORETURN void child(const char *dir, uint64_t from, int out)
 {
 	struct place p = { .store = NULL };
@@ -112,12 +83,7 @@ static NORETURN void child(const char *dir, uint64_t from, int out)
 	struct digest tree;
 	uint64_t fid;
 
-	snprintf(p.dir, sizeof(p.dir), "%s", dir);
-#ifdef LOSE
-	snprintf(log_path, sizeof(log_path), "%s.log", dir);
-	lose_begin(dir, log_path);
-#endif
-	if (place_open(&p, 1 << 30) || wsdb_open(p.store, "w", false, &ws, NULL))
+	if (die_open(&p, dir) || wsdb_open(p.store, "w", false, &ws, NULL))
 		_exit(3);
 	for (fid = from;; fid++) {
 		struct word w = { .fid = fid, .seed = fid * 77, .len = fid * 7919 % sizeof(bytes) + 1 };
@@ -191,42 +157,11 @@ static void begin(struct place *p)
 	store_close(&p->store);
 }
 
-/* A child writes and is killed after some words, at a moment that moves through the writing of the next one. Return:
- * how many words there are now. */
-static size_t one_round(const struct place *p, int round, size_t len, child_fn *fn)
+static size_t one_round(const struct place *p, int round, size_t len, die_fn *fn)
 {
-	int pipefd[2], status, left = round * 13 % 11;
-	useconds_t spin = (useconds_t)(round * 7919 % 3000);
-	struct word w;
-	pid_t pid;
+	uint64_t from = len ? words[len - 1].fid + 1 + (uint64_t)round * 1000 : 10;
 
-	cr_assert_eq(pipe(pipefd), 0);
-	pid = fork();
-	if (pid == 0) {
-		close(pipefd[0]);
-		fn(p->dir, len ? words[len - 1].fid + 1 + (uint64_t)round * 1000 : 10, pipefd[1]);
-	}
-	close(pipefd[1]);
-	while (left-- > 0 && io_read_full(pipefd[0], &w, sizeof(w)) == 0)
-		words[len++] = w;
-	usleep(spin);
-	kill(pid, SIGKILL);
-	while (io_read_full(pipefd[0], &w, sizeof(w)) == 0)
-		words[len++] = w;
-	close(pipefd[0]);
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	cr_assert(WIFSIGNALED(status), "the child left with %d", WEXITSTATUS(status));
-#ifdef LOSE
-	long now;
-
-	snprintf(log_path, sizeof(log_path), "%s.log", p->dir);
-	now = lose_apply(log_path, (uint64_t)round);
-	cr_assert_geq(now, 0);
-	lost += now;
-	boot_number++;
-	unlink(log_path);
-#endif
-	return len;
+	return die_round(p, round, fn, from, words, sizeof(*words), len);
 }
 
 Test(crash, what_was_acknowledged_is_there, .timeout = 300)
