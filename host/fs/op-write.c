@@ -28,7 +28,8 @@ enum change_kind {
 	CHANGE_ALLOC
 };
 
-/* A request on its way, with what its answer needs. Strings and data are the request's own until keep(). */
+/* A request on its way, with what its answer needs. Strings and data are the request's own until keep(), but for the
+ * name, which is ours from go() on. */
 struct change {
 	enum change_kind kind;
 	fuse_req_t req;
@@ -60,7 +61,6 @@ static struct change *change_new(fuse_req_t req, enum change_kind kind, struct f
 static void keep(struct change *c)
 {
 	c->is_kept = true;
-	c->name = must_strdup(c->name);
 	c->to_name = must_strdup(c->to_name);
 	c->target = must_strdup(c->target);
 	c->data = SPAN(must_memdup(c->data.p, c->data.len), c->data.len);
@@ -68,8 +68,8 @@ static void keep(struct change *c)
 
 static void change_free(struct change *c)
 {
+	mem_free(&c->name);
 	if (c->is_kept) {
-		mem_free(&c->name);
 		mem_free(&c->to_name);
 		mem_free(&c->target);
 		mem_free(&c->data.p);
@@ -78,6 +78,19 @@ static void change_free(struct change *c)
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
+
+/* The name is there, and the kernel hears that it was not made: it would go on to know that there is none. It is told
+ * otherwise behind the answer, for which it keeps the directory locked. */
+static void refuse_node(struct change *c, const struct node *n, int r)
+{
+	struct ws_change *one = NEW(struct ws_change);
+
+	*one = (struct ws_change){ .parent = c->parent, .fid = n->fid, .entry_new = true };
+	one->name = must_strdup(c->name);
+	one->ticket = unshown_put(c->fs, c->ws, one, 1);
+	fuse_reply_err(c->req, -r);
+	ws_retell(c->ws, one, 1);
+}
 
 static void reply_node(struct change *c, const struct node *n)
 {
@@ -95,7 +108,7 @@ static void reply_node(struct change *c, const struct node *n)
 			inode_forget(c->fs, entry.ino, 1);
 	}
 	if (r < 0) {
-		fuse_reply_err(c->req, -r);
+		refuse_node(c, n, r);
 		return;
 	}
 	r = c->kind == CHANGE_CREATE ? fuse_reply_create(c->req, &entry, &c->fi) : fuse_reply_entry(c->req, &entry);
@@ -309,6 +322,7 @@ static void told(void *ctx, int result, const struct node *unused)
 /* A workspace that was just adopted may not know yet what its agent has done for an earlier process. */
 static void go(struct change *c)
 {
+	c->name = must_strdup(c->name);
 	again_begin(c->fs, c->ws, c->parent, c->name, &c->again);
 	if (c->again.is_again || !ws_is_told(c->ws)) {
 		keep(c);

@@ -73,6 +73,7 @@ static const struct fuse_lowlevel_ops ops = {
 	.removexattr = op_removexattr,
 };
 
+enum { FS_SMALL_NODES = 60, FS_SMALL_HANDLES = 16 };
 enum { FS_INIT_MS = 10000, FS_PAUSE_MS = 5000, MINOR_RESEND = 40 };
 
 static const char *const faults[] = { "make", "link", "remove", "rename", "setattr", "create", "write", "xattr",
@@ -90,6 +91,7 @@ int fs_new(const struct fs_conf *conf, struct fs **ret, struct err *e)
 	for (i = 0; fault && i < ARRAY_LEN(faults); i++)
 		if (str_eq(fault, faults[i]))
 			fs->fault = (int)i + 1;
+	fs->is_small = fault && str_eq(fault, "full");
 	fs->conf = *conf;
 	fs->fuse_fd = -1;
 	fs->statfs_dir = must_strdup(conf->statfs_dir);
@@ -248,6 +250,10 @@ int fs_open(struct fs *fs, int fuse_fd, int table_fd, bool taken, struct err *e)
 
 	if (r < 0)
 		return r;
+	if (fs->is_small) {
+		fs->table.nodes_max = FS_SMALL_NODES;
+		fs->table.handles_max = FS_SMALL_HANDLES;
+	}
 	fs->by_slot = mmap(NULL, slots, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (fs->by_slot == MAP_FAILED) {
 		fs->by_slot = NULL;

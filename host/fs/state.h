@@ -83,6 +83,7 @@ struct fs {
 	int (*past)(void *ctx, struct ws *ws, const char *name, struct ws **ret); /* const once it is served */
 	void *past_ctx;
 	int fault; /* tests: the kind of change + 1 before whose answer this process ends */
+	bool is_small; /* tests: the table has few slots */
 	bool channel_busy[FS_CHANNELS_MAX];
 };
 

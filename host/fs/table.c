@@ -75,7 +75,7 @@ int table_map(struct table *t, int fd, bool fresh, struct err *e)
 	struct stat st;
 	uint8_t *p;
 
-	*t = (struct table){ .map = NULL };
+	*t = (struct table){ .nodes_max = TABLE_NODES, .handles_max = TABLE_HANDLES };
 	if (fresh && ftruncate(fd, (off_t)l.end) < 0)
 		return err_sys(e, -errno, "the table of the mount");
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != l.end)
@@ -139,7 +139,7 @@ void table_node_shown(struct table *t, uint32_t slot, const struct node *n)
 
 uint32_t table_node_new(struct table *t, uint32_t space, const struct node *n)
 {
-	uint32_t slot = SLOT_TAKE(t, free_nodes, nodes_top, TABLE_NODES);
+	uint32_t slot = SLOT_TAKE(t, free_nodes, nodes_top, t->nodes_max);
 	struct table_node *s;
 
 	if (slot == UINT32_MAX)
@@ -173,7 +173,7 @@ uint32_t table_node_slot(const struct table *t, uint64_t id)
 
 uint64_t table_handle_new(struct table *t, uint64_t ino, int flags, const struct content *c)
 {
-	uint32_t slot = SLOT_TAKE(t, free_handles, handles_top, TABLE_HANDLES);
+	uint32_t slot = SLOT_TAKE(t, free_handles, handles_top, t->handles_max);
 	struct table_handle *h;
 
 	if (slot == UINT32_MAX)

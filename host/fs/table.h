@@ -95,6 +95,7 @@ struct table {
 	struct table_block *blocks;
 	void *map;
 	VEC(uint32_t) free_nodes, free_handles, free_blocks;
+	uint32_t nodes_max, handles_max; /* TABLE_NODES and TABLE_HANDLES; tests make them small */
 };
 
 /** table_map() - @fresh: make it, in an empty memory file; else check and rebuild the lists of free slots.

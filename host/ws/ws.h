@@ -87,8 +87,9 @@ struct ws_leaks {
 
 /** ws_look_for() - from now on; copied. A second time it does nothing. Any thread. */
 void ws_look_for(struct ws *ws, const struct ws_leaks *what);
-/** ws_retell() - tell the listener once more of a change that an earlier process may not have got to, before anything
- * that changes from now on. Takes the @changes (an array from malloc with names from malloc). Before ws_start(). */
+/** ws_retell() - tell the listener once more of a change that was made, before anything that changes from now on. Takes
+ * the @changes (an array from malloc with names from malloc). Of those that an earlier process may not have got to:
+ * before ws_start(). */
 void ws_retell(struct ws *ws, struct ws_change *changes, size_t n);
 
 /** ws_flush() - what the agent has told so far is in the store, commands that began or ended too, when this returns or
