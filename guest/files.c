@@ -89,13 +89,11 @@ void files_ok(struct files *f, uint64_t call, int r, const char *what)
 		(void)!conn_send(f->conn, MSG_OK, &(struct msg_OK){ .call = call });
 }
 
-/* Answer with the inode of a name, or of the descriptor itself when there is no name. */
-static void tell_node(struct files *f, uint64_t call, int dirfd, const char *name, const struct msg_list *dirs)
+/* Answer with an inode; @r: how it went to look at it. */
+static void send_node(struct files *f, uint64_t call, int r, const struct node *n, const struct msg_list *dirs)
 {
 	struct msg_FS_NODE m = { .call = call };
-	struct node *n = NEW(struct node);
 	AUTO(buf_fini) struct buf b;
-	int r = node_look(dirfd, name ? name : "", n);
 
 	buf_init(&b, 8192 + XATTR_PACKED_LEN);
 	if (r == 0)
@@ -107,6 +105,30 @@ static void tell_node(struct files *f, uint64_t call, int dirfd, const char *nam
 		files_error(f, call, r, "stat");
 	else
 		(void)!conn_send(f->conn, MSG_FS_NODE, &m);
+}
+
+/* Of a name, or of the descriptor itself when there is no name. */
+static void tell_node(struct files *f, uint64_t call, int dirfd, const char *name, const struct msg_list *dirs)
+{
+	struct node *n = NEW(struct node);
+	int r = node_look(dirfd, name ? name : "", n);
+
+	send_node(f, call, r, n, dirs);
+	mem_free(&n);
+}
+
+/* What was done was done to what is open, whoever has the path by now: the host takes the answer for that. It is closed
+ * first, so that its event is there before the answer. */
+void files_done(struct files *f, uint64_t call, struct span path, int *fd, uint64_t fid)
+{
+	struct node *n = NEW(struct node);
+	char room[4096];
+	const char *name;
+	AUTO(fd_close) int dir = files_parent(f, path, room, &name);
+	int r = node_look_meant(dir, name, *fd, fid, n);
+
+	fd_close(fd);
+	send_node(f, call, r, n, NULL);
 	mem_free(&n);
 }
 
@@ -350,10 +372,10 @@ int files_meant(int fd, uint64_t fid)
 	return fid && n.fid != fid ? -ESTALE : 0;
 }
 
-static int write_in_place(struct files *f, const struct msg_FS_WRITE *m)
+static int write_in_place(struct files *f, const struct msg_FS_WRITE *m, int *ret_fd)
 {
 	bool made = false;
-	AUTO(fd_close) int fd = open_target(f, m, &made);
+	int fd = *ret_fd = open_target(f, m, &made);
 	int r = fd < 0 ? fd : files_meant(fd, m->fid);
 
 	if (r == 0 && made)
@@ -426,12 +448,13 @@ static void answer_name(struct files *f, uint64_t call, struct span path, struct
 static void do_write(struct files *f, const void *msg)
 {
 	const struct msg_FS_WRITE *m = msg;
-	int r = m->flags & WIRE_FS_REPLACE ? write_replacing(f, m) : write_in_place(f, m);
+	AUTO(fd_close) int fd = -1;
+	int r = m->flags & WIRE_FS_REPLACE ? write_replacing(f, m) : write_in_place(f, m, &fd);
 
 	if (r < 0)
 		files_error(f, m->call, r, "write");
 	else
-		answer_path(f, m->call, m->path, NULL);
+		files_done(f, m->call, m->path, &fd, fd < 0 ? 0 : m->fid);
 }
 
 static int own(int dir, const char *name, const struct msg_FS_MAKE *m, bool link)
@@ -596,7 +619,8 @@ static struct timespec when(const struct msg_FS_ATTR *m, unsigned set, unsigned 
 	return ts;
 }
 
-static int set_attributes(int dir, const char *name, const struct msg_FS_ATTR *m)
+/* Of what @at has open as a path. */
+static int set_attributes(int at, const struct msg_FS_ATTR *m)
 {
 	struct timespec ts[2] = {
 		when(m, WIRE_ATTR_ATIME, WIRE_ATTR_ATIME_NOW, m->atime_ns),
@@ -604,28 +628,27 @@ static int set_attributes(int dir, const char *name, const struct msg_FS_ATTR *m
 	};
 	uid_t uid = m->which & WIRE_ATTR_UID ? (uid_t)m->uid : (uid_t)-1;
 	gid_t gid = m->which & WIRE_ATTR_GID ? (gid_t)m->gid : (gid_t)-1;
+	char self[64];
 	struct stat st;
 
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
+	if (fstat(at, &st) < 0)
+		return -errno;
 	if (m->which & WIRE_ATTR_SIZE) {
-		AUTO(fd_close) int fd = node_open(dir, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, false);
+		AUTO(fd_close) int fd = open(self, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 		if (fd < 0 || ftruncate(fd, (off_t)m->size) < 0)
-			return fd < 0 ? fd : -errno;
+			return -errno;
 	}
-	if ((m->which & (WIRE_ATTR_UID | WIRE_ATTR_GID)) && fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+	if ((m->which & (WIRE_ATTR_UID | WIRE_ATTR_GID)) && fchownat(at, "", uid, gid, AT_EMPTY_PATH) < 0)
 		return -errno;
 	if (m->which & WIRE_ATTR_MODE) {
-		AUTO(fd_close) int fd = node_open(dir, name, O_PATH | O_NOFOLLOW, 0, false);
-		char self[64];
-
-		snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-		if (fd < 0 || fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))
-			return fd < 0 ? fd : -EOPNOTSUPP;
+		if (S_ISLNK(st.st_mode))
+			return -EOPNOTSUPP;
 		if (chmod(self, (mode_t)m->mode) < 0)
 			return -errno;
 	}
-	if ((ts[0].tv_nsec != UTIME_OMIT || ts[1].tv_nsec != UTIME_OMIT) &&
-	    utimensat(dir, name, ts, AT_SYMLINK_NOFOLLOW) < 0)
+	if ((ts[0].tv_nsec != UTIME_OMIT || ts[1].tv_nsec != UTIME_OMIT) && utimensat(AT_FDCWD, self, ts, 0) < 0)
 		return -errno;
 	return 0;
 }
@@ -636,19 +659,15 @@ static void do_attr(struct files *f, const void *msg)
 	char room[4096];
 	const char *name;
 	AUTO(fd_close) int dir = files_parent(f, m->path, room, &name);
-	struct node n;
-	int r = dir;
+	AUTO(fd_close) int at = dir < 0 ? dir : node_open(dir, *name ? name : ".", O_PATH | O_NOFOLLOW, 0, false);
+	int r = at < 0 ? at : files_meant(at, m->fid);
 
-	if (r >= 0)
-		r = m->fid ? node_at(dir, *name ? name : ".", &n) : 0;
-	if (r == 0 && m->fid && n.fid != m->fid)
-		r = -ESTALE;
 	if (r == 0)
-		r = set_attributes(dir, *name ? name : ".", m);
+		r = set_attributes(at, m);
 	if (r < 0)
 		files_error(f, m->call, r, "attributes");
 	else
-		files_node(f, m->call, dir, name);
+		files_done(f, m->call, m->path, &at, m->fid);
 }
 
 static void do_alloc(struct files *f, const void *msg)
@@ -661,11 +680,10 @@ static void do_alloc(struct files *f, const void *msg)
 		r = -EOPNOTSUPP;
 	if (r == 0 && fallocate(fd, (int)m->mode, (off_t)m->offset, (off_t)m->len) < 0)
 		r = -errno;
-	fd_close(&fd); /* so that its event is there before the answer */
 	if (r < 0)
 		files_error(f, m->call, r, "allocate");
 	else
-		answer_path(f, m->call, m->path, NULL);
+		files_done(f, m->call, m->path, &fd, m->fid);
 }
 
 /* --- the table --------------------------------------------------------------------------------------------------- */

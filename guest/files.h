@@ -32,6 +32,9 @@ void files_error(struct files *f, uint64_t call, int code, const char *what);
 /** files_ok() - OK, or ERROR when @r is negative. */
 void files_ok(struct files *f, uint64_t call, int r, const char *what);
 void files_node(struct files *f, uint64_t call, int dirfd, const char *name);
+/** files_done() - FS_NODE of the inode @fid, which *@fd has open and which @path has named; 0: of what @path names.
+ * *@fd is closed before the answer. */
+void files_done(struct files *f, uint64_t call, struct span path, int *fd, uint64_t fid);
 /** files_parent() - open the directory that @path's last name is in.
  * @ret_name: the last name, in @room. Return: a descriptor; -EINVAL (no path of the workspace), -errno. */
 int files_parent(const struct files *f, struct span path, char room[4096], const char **ret_name) MUST_CHECK;

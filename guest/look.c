@@ -12,6 +12,7 @@
 #include "base/xattr.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -25,12 +26,15 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* @name: in the working directory. */
-static void pack(const char *name)
+typedef ssize_t list_fn(const char *path, char *list, size_t size);
+typedef ssize_t get_fn(const char *path, const char *name, void *value, size_t size);
+
+/* @name: in the working directory, or a path. */
+static void pack(const char *name, list_fn *list, get_fn *get)
 {
 	AUTO(mem_free) char *names = must_calloc(1, NAMES_LEN + 1);
 	AUTO(mem_free) char *value = must_calloc(1, XATTR_PACKED_LEN);
-	ssize_t len = llistxattr(name, names, NAMES_LEN), n;
+	ssize_t len = list(name, names, NAMES_LEN), n;
 	VEC(char *) sorted = { 0 };
 	char *p;
 	size_t i;
@@ -41,7 +45,7 @@ static void pack(const char *name)
 	if (sorted.len)
 		qsort(sorted.v, sorted.len, sizeof(*sorted.v), by_name);
 	for (i = 0; i < sorted.len; i++) {
-		n = lgetxattr(name, sorted.v[i], value, XATTR_PACKED_LEN);
+		n = get(name, sorted.v[i], value, XATTR_PACKED_LEN);
 		if (n == -1 && errno == ENODATA)
 			continue;
 		if (n < 0 || xattrs_add(&packed, span_str(sorted.v[i]), SPAN(value, (size_t)n)) < 0)
@@ -60,7 +64,24 @@ int node_look(int dirfd, const char *name, struct node *ret)
 		name = ".";
 	buf_consume(&packed, buf_len(&packed));
 	if (*name && fchdir(dirfd) == 0 && llistxattr(name, NULL, 0) > 0)
-		pack(name);
+		pack(name, llistxattr, lgetxattr);
+	ret->xattrs = buf_span(&packed);
+	return 0;
+}
+
+int node_look_meant(int dirfd, const char *name, int fd, uint64_t fid, struct node *ret)
+{
+	int r = dirfd < 0 ? dirfd : node_look(dirfd, name, ret);
+	char self[64];
+
+	if (!fid || (r == 0 && ret->fid == fid))
+		return r;
+	r = node_of(fd, ret);
+	if (r < 0 || (!S_ISREG(ret->st.st_mode) && !S_ISDIR(ret->st.st_mode)))
+		return r;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	buf_consume(&packed, buf_len(&packed));
+	pack(self, listxattr, getxattr);
 	ret->xattrs = buf_span(&packed);
 	return 0;
 }

@@ -47,6 +47,8 @@ int node_at(int dirfd, const char *name, struct node *ret) MUST_CHECK;
 int node_of(int fd, struct node *ret) MUST_CHECK;
 /** node_look() - node_at() with users' extended attributes; @name empty: node_of(). Return: 0 or -errno. */
 int node_look(int dirfd, const char *name, struct node *ret) MUST_CHECK;
+/** node_look_meant() - node_look() of @name, but when that is not the inode @fid (any more): of @fd, which is open. */
+int node_look_meant(int dirfd, const char *name, int fd, uint64_t fid, struct node *ret) MUST_CHECK;
 /** node_wire() - as a record; its target and extended attributes borrow from @n. */
 struct msg_NODE node_wire(const struct node *n);
 

@@ -75,23 +75,6 @@ void xattr_get(struct files *f, const void *msg)
 		is(f, m->call, SPAN(value, (size_t)n));
 }
 
-static void changed(struct files *f, uint64_t call, struct span path, uint64_t flags)
-{
-	char room[4096];
-	const char *name;
-	AUTO(fd_close) int dir = -1;
-
-	if (!(flags & WIRE_XATTR_NODE)) {
-		files_ok(f, call, 0, "extended attribute");
-		return;
-	}
-	dir = files_parent(f, path, room, &name);
-	if (dir < 0)
-		files_error(f, call, dir, "extended attribute");
-	else
-		files_node(f, call, dir, name);
-}
-
 /* @m->value NULL: take it away. */
 static void change(struct files *f, const struct msg_FS_XATTR_SET *m)
 {
@@ -111,8 +94,10 @@ static void change(struct files *f, const struct msg_FS_XATTR_SET *m)
 		r = fremovexattr(fd, name) < 0 ? -errno : 0;
 	if (r < 0)
 		files_error(f, m->call, r, "extended attribute");
+	else if (m->flags & WIRE_XATTR_NODE)
+		files_done(f, m->call, m->path, &fd, m->fid);
 	else
-		changed(f, m->call, m->path, m->flags);
+		files_ok(f, m->call, 0, "extended attribute");
 }
 
 void xattr_set(struct files *f, const void *msg)
