@@ -43,7 +43,7 @@ static void op_release(void *ctx)
 	op_free(ctx);
 }
 
-static void op_answer(struct op *op)
+void op_answer(struct op *op)
 {
 	op->fn(op->ctx, op->result, op->result == 0 && op->has_node ? &op->node : NULL);
 	if (ws_unref_more(&op->ws))
@@ -152,6 +152,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 {
 	struct node old, n;
 	int r = node_get(p->txn, op->told.fid, &old);
+	bool data;
 
 	if (r != 0)
 		return r < 0 ? r : -ENOENT;
@@ -186,8 +187,10 @@ static int live_attr(struct ws_pass *p, struct op *op)
 			story_did(p, n.fid, STORY_WRITTEN);
 		node_put(p->txn, &n);
 		apply_xattrs(p, &n, op->told.xattrs);
-		if (!content_eq(&old.content, &n.content) && !is_shown(p, op, n.size))
-			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, true);
+		/* The mount hears of its attributes with the answer; it does not when others ask. */
+		data = !content_eq(&old.content, &n.content) && !is_shown(p, op, n.size);
+		if (data || !op->is_own)
+			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, data);
 	}
 	op->node = n;
 	return r;
@@ -274,9 +277,17 @@ static bool was_moved(const struct op *op)
 	       (op->kind == OP_RENAME && op->n_dirs > 1 && op->dirs[1].fid != op->parent);
 }
 
+/* An answer for another inode than was asked about: an agent of before looked once more at a path that had been given
+ * to another file. What was done is told by itself; to lay it over that one would be wrong for good. */
+static bool is_another(const struct op *op)
+{
+	return (op->kind == OP_SETATTR || op->kind == OP_WRITE || op->kind == OP_ALLOC || op->kind == OP_XATTR) &&
+	       op->has_node && op->told.fid != op->fid;
+}
+
 static int op_live(struct ws_pass *p, struct op *op)
 {
-	if (was_moved(op))
+	if (was_moved(op) || is_another(op))
 		return -ESTALE;
 	switch (op->kind) {
 	case OP_MAKE:
@@ -342,9 +353,9 @@ static void op_run(void *ctx)
 	op->result = r;
 	if (r == 0)
 		follow_publish(op->ws->conf.watchers, op->ws->id);
-	/* Whoever asked for one of these looks at the mount when it is answered. Others may be the mount itself: the
-	 * kernel knows what it asked for, and would wait for us here. */
-	when_told = r == 0 && (op->kind == OP_RESTORE || op->kind == OP_GRAFT);
+	/* Whoever asked looks at the mount when it is answered; but for the mount itself: the kernel knows what it
+	 * asked for, and would wait for us here. */
+	when_told = r == 0 && !op->is_own;
 	if (r == 0 && (told || when_told))
 		ws_tell(op->ws, &p.changes, when_told ? op_told : NULL, op);
 	changes_free(&p.changes);
@@ -385,7 +396,8 @@ static void op_reply(void *ctx, int result, unsigned type, const void *msg, cons
 	}
 	if (result == 0 && !op->has_node && op->kind != OP_REMOVE && op->kind != OP_XATTR)
 		op->result = -EPROTO;
-	ws_run_behind(op->ws, op_run, op);
+	if (!op_retry(op))
+		ws_run_behind(op->ws, op_run, op);
 }
 
 /* --- asking the agent --------------------------------------------------------------------------------------------- */
@@ -502,7 +514,7 @@ static int op_ask(struct op *op, struct link *link)
 	return 0;
 }
 
-static void op_start(struct op *op)
+void op_start(struct op *op)
 {
 	struct ws *ws = op->ws;
 	struct link *link;

@@ -34,9 +34,17 @@ struct op {
 	struct msg_NODE told; /* by the agent, without its target; its extended attributes are owned */
 	struct msg_NODE dirs[2]; /* in which a name changed, as told; likewise */
 	unsigned n_dirs;
-	struct node node;     /* as committed */
+	unsigned tries;		  /* how often the agent did not find it, and was asked again */
+	struct loop_timer *timer; /* until then; the loop's */
+	struct node node;	  /* as committed */
 };
 
+/* op.c: by whom and how it is performed now; and give the answer, which ends it. */
+void op_start(struct op *op);
+void op_answer(struct op *op);
+/* retry.c: the agent did not find it where the store knows it: ask again soon. Return: false: no, that is the answer.
+ */
+bool op_retry(struct op *op);
 /* local.c: perform it in the store alone, inside the pass. Return: 0 and op->node (when has_node); -errno. */
 int op_local(struct ws_pass *p, struct op *op);
 /* known.c: put those of the pass's changes first that the kernel has to be told; of the others, which it made itself,
