@@ -4,7 +4,7 @@
  * agent works), then performed by the agent, change by change. A file comes in one piece, under another name first.
  * Attributes of directories are set at last, the deepest first: what is made in them would change their times.
  */
-#include "host/ws/state.h"
+#include "host/ws/back.h"
 
 #include "base/path.h"
 #include "base/str.h"
@@ -18,22 +18,7 @@
 
 enum { PIECE = 1024 * 1024, CHANGES_MAX_B = 128 * 1024 * 1024 };
 
-struct going {
-	char *path, *target; /* owned */
-	bool was, is;
-	uint32_t old_mode;
-	struct tree_item it; /* after; its spans are nobody's */
-};
-
-struct back {
-	struct ws *ws;
-	const bool *stop; /* atomic */
-	VEC(struct going) list;
-	size_t bytes; /* of it */
-};
-
-/* Somebody waits to end the sandbox. */
-static bool is_over(const struct back *b)
+bool back_over(const struct back *b)
 {
 	return __atomic_load_n(b->stop, __ATOMIC_RELAXED);
 }
@@ -59,7 +44,7 @@ static int collect(void *ctx, const char *path, const struct tree_item *before, 
 	return 0;
 }
 
-static int parent_of(struct back *b, const char *path, uint64_t *ret, const char **ret_name)
+int back_parent(struct back *b, const char *path, uint64_t *ret, const char **ret_name)
 {
 	const char *slash = strrchr(path, '/');
 	AUTO(str_free) char *dir = span_dup(SPAN(path, slash ? (size_t)(slash - path) : 0));
@@ -79,7 +64,7 @@ static int make(struct back *b, uint64_t dir, const char *name, uint32_t mode, c
 	return ws_wait_end(&wait, ret);
 }
 
-static int remove_name(struct back *b, uint64_t dir, const char *name, unsigned flags)
+int back_remove(struct back *b, uint64_t dir, const char *name, unsigned flags)
 {
 	struct ws_wait *wait = ws_wait_new();
 
@@ -154,7 +139,7 @@ static int fill(struct back *b, uint64_t fid, const struct content *c)
 		struct ws_wait *wait;
 		ssize_t n = content_read(b->ws->conf.store, c, at, piece, PIECE, false);
 
-		if (is_over(b))
+		if (back_over(b))
 			return -ECANCELED;
 		if (n <= 0)
 			return n < 0 ? (int)n : -EIO;
@@ -172,29 +157,39 @@ static int fill(struct back *b, uint64_t fid, const struct content *c)
 	return r;
 }
 
-static int put_file(struct back *b, uint64_t dir, const char *name, const struct tree_item *it)
+int back_rename(struct back *b, uint64_t dir, const char *from, const char *to)
 {
-	struct ws_wait *wait;
+	struct ws_wait *wait = ws_wait_new();
+
+	ws_rename(b->ws, dir, span_str(from), dir, span_str(to), 0, ws_wait_done, wait);
+	return ws_wait_end(&wait, NULL);
+}
+
+void back_temp(char to[64])
+{
 	uint64_t random;
+
+	random_bytes(&random, sizeof(random));
+	snprintf(to, 64, ".berth-%016llx", (unsigned long long)random);
+}
+
+int back_put_file(struct back *b, uint64_t dir, const char *name, const struct tree_item *it)
+{
 	struct node n;
 	char temp[64];
 	int r;
 
-	random_bytes(&random, sizeof(random));
-	snprintf(temp, sizeof(temp), ".berth-%016llx", (unsigned long long)random);
+	back_temp(temp);
 	r = make(b, dir, temp, S_IFREG | 0600, "", &n);
 	if (r < 0)
 		return r;
 	r = fill(b, n.fid, &it->content);
 	if (r == 0)
 		r = set_attr(b, n.fid, it);
-	if (r == 0) {
-		wait = ws_wait_new();
-		ws_rename(b->ws, dir, span_str(temp), dir, span_str(name), 0, ws_wait_done, wait);
-		r = ws_wait_end(&wait, NULL);
-	}
+	if (r == 0)
+		r = back_rename(b, dir, temp, name);
 	if (r < 0)
-		(void)!remove_name(b, dir, temp, 0);
+		(void)!back_remove(b, dir, temp, 0);
 	return r;
 }
 
@@ -228,16 +223,18 @@ static int perform(struct back *b, const struct going *g)
 
 	if (is_dir && was_dir)
 		return 0; /* its attributes come at the end */
-	r = parent_of(b, g->path, &dir, &name);
+	r = back_parent(b, g->path, &dir, &name);
+	if (r == 0 && g->is && back_is_link(b, g->path)) /* it takes the place of what is there at the end */
+		return was_dir ? back_remove(b, dir, name, WIRE_FS_TREE) : 0;
 	if (r == 0 && keeps_bytes(b, g)) {
 		r = ws_resolve(b->ws, g->path, &n);
 		return r ? r : set_attr(b, n.fid, &g->it);
 	}
 	if (r == 0 && g->was && !(g->is && S_ISREG(g->it.mode) && !was_dir))
-		r = remove_name(b, dir, name, was_dir ? WIRE_FS_TREE : 0);
+		r = back_remove(b, dir, name, was_dir ? WIRE_FS_TREE : 0);
 	if (r < 0 || !g->is)
 		return r;
-	return S_ISREG(g->it.mode) ? put_file(b, dir, name, &g->it) : put_other(b, dir, name, g);
+	return S_ISREG(g->it.mode) ? back_put_file(b, dir, name, &g->it) : put_other(b, dir, name, g);
 }
 
 /* The way to what is restored, where it is missing. */
@@ -253,7 +250,7 @@ static int make_way(struct back *b, const char *path)
 	for (p = strchr(way, '/'); p && r == 0; p = strchr(p + 1, '/')) {
 		*p = '\0';
 		if (ws_resolve(b->ws, way, &n) == -ENOENT) {
-			r = parent_of(b, way, &dir, &name);
+			r = back_parent(b, way, &dir, &name);
 			if (r == 0)
 				r = make(b, dir, name, S_IFDIR | 0755, "", &n);
 		}
@@ -262,11 +259,19 @@ static int make_way(struct back *b, const char *path)
 	return r;
 }
 
-static int finish_dir(struct back *b, const struct digest *to, const char *path)
+void back_touched(struct back *b, const char *path)
+{
+	struct going g = { .was = true, .is = true, .old_mode = S_IFREG, .it = { .mode = S_IFREG } };
+
+	g.path = must_strdup(path);
+	vec_push(&b->list, g);
+}
+
+static int finish_dir(struct back *b, const char *path)
 {
 	struct tree_item it;
 	struct node n;
-	int r = tree_resolve(b->ws->conf.store, to, path, &it);
+	int r = tree_resolve(b->ws->conf.store, b->to, path, &it);
 
 	if (r || !S_ISDIR(it.mode))
 		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
@@ -274,7 +279,7 @@ static int finish_dir(struct back *b, const struct digest *to, const char *path)
 	return r ? r : set_attr(b, n.fid, &it);
 }
 
-static int finish_once(struct back *b, const struct digest *to, struct span dir, struct map *done)
+static int finish_once(struct back *b, struct span dir, struct map *done)
 {
 	AUTO(str_free) char *path = NULL;
 
@@ -282,11 +287,11 @@ static int finish_once(struct back *b, const struct digest *to, struct span dir,
 		return 0;
 	map_put(done, dir, b);
 	path = span_dup(dir);
-	return finish_dir(b, to, path);
+	return finish_dir(b, path);
 }
 
-/* What was made or removed in a directory changed its times. Directories above @top are not asked about. */
-static int finish_dirs(struct back *b, const struct digest *to, const char *top, struct err *e)
+/* What was made or removed in a directory changed its times. Directories above are not asked about. */
+static int finish_dirs(struct back *b, struct err *e)
 {
 	struct map done = MAP_NULL;
 	size_t i;
@@ -297,12 +302,12 @@ static int finish_dirs(struct back *b, const struct digest *to, const char *top,
 		const char *slash = strrchr(g->path, '/');
 		size_t up = slash ? (size_t)(slash - g->path) : 0;
 
-		if (is_over(b))
+		if (back_over(b))
 			r = -ECANCELED;
 		if (r == 0 && g->is && S_ISDIR(g->it.mode))
-			r = finish_once(b, to, span_str(g->path), &done);
-		if (r == 0 && g->path[0] && up >= strlen(top))
-			r = finish_once(b, to, SPAN(g->path, up), &done);
+			r = finish_once(b, span_str(g->path), &done);
+		if (r == 0 && g->path[0] && up >= strlen(b->top))
+			r = finish_once(b, SPAN(g->path, up), &done);
 		if (r < 0)
 			r = err_sys(e, r, "attributes of /workspace/%s or what it is in", g->path);
 	}
@@ -310,26 +315,28 @@ static int finish_dirs(struct back *b, const struct digest *to, const char *top,
 	return r;
 }
 
-static int perform_all(struct back *b, const struct digest *to, const char *path, struct err *e)
+static int perform_all(struct back *b, struct err *e)
 {
-	size_t i;
-	int r = make_way(b, path);
+	size_t i, n = b->list.len;
+	int r = make_way(b, b->top);
 
 	if (r < 0)
-		return err_sys(e, r, "/workspace/%s", path);
-	for (i = 0; r == 0 && i < b->list.len; i++) {
-		r = is_over(b) ? -ECANCELED : perform(b, &b->list.v[i]);
+		return err_sys(e, r, "/workspace/%s", b->top);
+	r = back_part(b, e);
+	for (i = 0; r == 0 && i < n; i++) {
+		r = back_over(b) ? -ECANCELED : perform(b, &b->list.v[i]);
 		if (r < 0)
-			return err_sys(e, r, "/workspace/%s (%zu of %zu changes were made)", b->list.v[i].path, i,
-				       b->list.len);
+			return err_sys(e, r, "/workspace/%s (%zu of %zu changes were made)", b->list.v[i].path, i, n);
 	}
-	return finish_dirs(b, to, path, e);
+	if (r == 0)
+		r = back_join(b, e);
+	return r < 0 ? r : finish_dirs(b, e);
 }
 
 int ws_restore_live(struct ws *ws, const struct digest *from, const struct digest *to, const char *path,
 		    const bool *stop, struct err *e)
 {
-	struct back b = { .ws = ws, .stop = stop };
+	struct back b = { .ws = ws, .stop = stop, .to = to, .top = path };
 	size_t i;
 	int r = tree_diff(ws->conf.store, from, to, path, TREE_DIFF_GONE_WHOLE, collect, &b, e);
 
@@ -339,11 +346,17 @@ int ws_restore_live(struct ws *ws, const struct digest *from, const struct diges
 			    "or when it is stopped",
 			    CHANGES_MAX_B >> 20);
 	if (r == 0)
-		r = perform_all(&b, to, path, e);
+		r = back_links_read(&b, from, e);
+	if (r == 0)
+		r = perform_all(&b, e);
 	for (i = 0; i < b.list.len; i++) {
 		str_free(&b.list.v[i].path);
 		str_free(&b.list.v[i].target);
 	}
 	vec_fini(&b.list);
+	map_fini(&b.links);
+	map_fini(&b.was_links);
+	mem_free(&b.text);
+	mem_free(&b.was_text);
 	return r;
 }
