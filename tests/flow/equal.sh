@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 7200
 # The host's copy is what the guest has: random operations from seeds, also while the host writes; both sides compared after each
-# round and once more when the sandbox, or its agent, was killed (tests/lib/equal.py). Then with daemons and privileged processes that die
+# round and once more when the sandbox, or its agent, was killed (tests/lib/equal.py). Then with snapshots, going back, pauses and
+# sandboxes that begin with another one's files behind each round; with daemons, privileged processes, notifiers and keepers that die
 # in each round, with agents that lose events, and what goes on for a while. BERTH_SEED begins elsewhere; BERTH_LONG=1: an hour's worth;
 # BERTH_PLAY=FILE plays what failed before.
 TAKEOVER=20s
@@ -13,10 +14,20 @@ if [ -n "${BERTH_LONG:-}" ]; then seeds=${BERTH_SEEDS:-60} rounds=${BERTH_ROUNDS
 export PYTHONPATH="$SRC/tests/lib" BERTH_BUILD
 compare() { python3 "$SRC/tests/lib/equal.py" "$@"; }
 sequence() { compare base "$MNT" "$@" || fail "the sides differ: $*"; }
+# sequences COUNT SEED ROUNDS OPERATIONS OPTIONS...
+sequences() { compare many "$1" base "$MNT" "${@:2}" || fail "the sides differ: $*"; }
 
 # kill_one WHO
 kill_one() {
 	local pid
+	case $1 in
+	notify) # one of them; the daemon goes on
+		pid=$(pgrep -P "$(pgrep -P "$DAEMON" -x berth-priv)" -x berth-notify | head -n 1) && kill -9 "$pid"
+		return ;;
+	keeper) # there is another one at once
+		kill -9 "$(cat "$STATE/keeper/pid")"
+		return ;;
+	esac
 	if [ "$1" = priv ] && pid=$(pgrep -P "$DAEMON" -x berth-priv); then
 		kill -9 "$pid" 2>/dev/null || :
 		wait_for 60 "berthd to end without its privileged process" daemon_is_gone
@@ -64,10 +75,9 @@ fi
 start_daemon "${arguments[@]}"
 sequence "$seed" 0 0 --scenes "$files" & # half of it is waiting
 scenes=$!
-for ((i = 0; i < seeds; i++)); do
-	sequence $((seed + i)) "$rounds" "$count"
-	sequence $((seed + i)) "$rounds" "$count" --host --agent
-done
+sequences "$seeds" "$seed" "$rounds" "$count"
+sequences "$seeds" "$seed" "$rounds" "$count" --host --agent
+sequences "$(((seeds + 1) / 2))" $((seed + 4000)) "$rounds" "$count" --past
 wait "$scenes" || fail "the sides differ, where much goes on"
 for ((i = 0; i < (seeds + 2) / 3; i++)); do
 	with_deaths base "$MNT" $((seed + 1000 + i)) "$rounds" "$count" --host || fail "the sides differ, with deaths"
@@ -87,9 +97,7 @@ say "$(grep '^shrunk' "$TOP/shrunk")"
 
 # An agent that marks few names, and one with the kernel's bounded queue, on which more is thrown than it holds.
 daemon_with agent-small
-for ((i = 0; i < (seeds + 1) / 2; i++)); do
-	sequence $((seed + 2000 + i)) "$rounds" "$count" --host --with agent-small
-done
+sequences "$(((seeds + 1) / 2))" $((seed + 2000)) "$rounds" "$count" --host --with agent-small
 [ "$(lost)" -gt 0 ] || fail "no event was lost"
 before=$(lost)
 daemon_with agent-inotify

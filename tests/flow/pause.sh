@@ -96,7 +96,7 @@ python3 -c 'import time; time.sleep(3.5)' # the limit itself is what passes here
 berth resume "$id"
 was=$(cat "$MNT/$id/alive")
 goes_on() { [ "$(cat "$MNT/$id/alive")" != "$was" ]; }
-wait_for 2 "the limited one to go on" goes_on
+wait_for 20 "the limited one to go on" goes_on
 limited_ended() { berth attach "$id" limited >/dev/null 2>&1 || [ $? = 124 ]; }
 wait_for 20 "its limit" limited_ended
 

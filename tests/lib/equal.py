@@ -3,12 +3,15 @@
 compared: names, kinds, modes, times, links, targets, attributes, bytes, holes. What differs is shrunk to the fewest operations that show it.
 
 	equal.py TEMPLATE MOUNT SEED ROUNDS OPERATIONS [OPTIONS]
+	equal.py many COUNT TEMPLATE MOUNT SEED ROUNDS OPERATIONS [OPTIONS]: that for COUNT seeds, each in a sandbox of its own
 	equal.py play FILE MOUNT [OPTIONS]
 	equal.py with FILE
 
 --host: somebody writes through the mount at the same time, in a directory of its own and in one that both use.
---kill FILE: each round has somebody who dies; FILE is made with who ("daemon", "priv") and when (ms). Whoever sees it kills that
-  one, starts another daemon, and removes FILE.
+--kill FILE: each round has somebody who dies; FILE is made with who (KILLED) and when (ms). Whoever sees it kills that one, starts
+  another daemon when that one is gone then, and removes FILE.
+--past: behind each round something is done to the whole of it (PAST): a snapshot, going back to one, whole or in part, a fork, a pause,
+  another sandbox that begins with what there is. What comes of it is what was seen when the snapshot was taken.
 --agent: the sandbox's agent dies in the end, behind the last comparison; else the sandbox is killed by the daemon.
 --with AGENT: the agent of the daemon, which the plan remembers ("with FILE" says it).
 --alone: nothing gets a second name. --keep: with rules of what is kept; the guest's side is what they keep.
@@ -33,6 +36,8 @@ from berthtest import Api, differences, fail, manifest, until
 OPERATIONS = """create create create create create create append append append overwrite overwrite overwrite truncate punch mapped unlink unlink
 mkdir mkdir rmdir remove_tree rename_file rename_file rename_file rename_dir rename_dir rename_dir exchange link link symlink fifo chmod chmod
 utime again replace held many move_out move_in xattr xattr xattr_link""".split()
+KILLED = ["daemon", "daemon", "daemon", "priv", "notify", "keeper"]
+PAST = ["snapshot", "back", "back", "back_in_part", "fork", "pause", "begin_with", "begin_with_stored"]
 
 # What kept() says. A file that is in both classes' reach is in the lower one.
 RULES = "[names]\na\ndir/\n[none]\nb\nb?\nb??\nc/\n/a/dir\n"
@@ -55,7 +60,7 @@ def text(name):
         return f.read()
 
 
-GUEST, MANIFEST = text("equal_guest.py"), text("berthtest.py")
+GUEST = text("equal_guest.py")
 
 
 def make_plan(template, seed, rounds, count, options):
@@ -72,7 +77,8 @@ def make_plan(template, seed, rounds, count, options):
         plan["rounds"].append({
             "guest": guest,
             "host": [r.randrange(1 << 40) for _ in range(60)] if "--host" in options else [],
-            "kill": [r.choice(["daemon", "daemon", "priv"]), r.randrange(400)] if "--kill" in options else None})
+            "kill": [r.choice(KILLED), r.randrange(400)] if "--kill" in options else None,
+            "past": [r.choice(PAST), r.randrange(1 << 40)] if "--past" in options else None})
     if "--scenes" in options:
         plan["rounds"] = [{"guest": [["scenes", int(options[options.index("--scenes") + 1])]], "host": [], "kill": None}]
     if "--flood" in options:
@@ -81,15 +87,8 @@ def make_plan(template, seed, rounds, count, options):
 
 
 def sides(api, box, mnt, plan):
-    """What each side shows. The guest's own list is made by the same program."""
-    answer = api.run(box, "python3", "-c", MANIFEST, "manifest", "/workspace", "attrs", user="root")
-    if answer["code"] != 0:
-        fail(answer["stderr"])
-    text = answer["stdout"]
-    if answer["stdout_b"] != len(text.encode()):
-        text = subprocess.run(["berth", "run", "--user", "root", box, "--", "python3", "-c", MANIFEST, "manifest", "/workspace", "attrs"],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
-    inside = json.loads(text)
+    """What each side shows. What is inside is looked at from outside, as its root: nothing runs there for it."""
+    inside = manifest(f"/proc/{api.good('GET', f'/v1/sandboxes/{box}')['pid']}/root/workspace", attrs=True)
     if plan["keep"]:
         inside = {path: one for path, one in inside.items() if kept(path, one[0])}
     outside = manifest(mnt, attrs=True)
@@ -99,7 +98,7 @@ def sides(api, box, mnt, plan):
 
 
 def command(plan, one):
-    return ["python3", "-c", GUEST, "/workspace", json.dumps(one["guest"]), *["alone"] * (plan["keep"] or plan["alone"])]
+    return ["python3", "-IS", "-c", GUEST, "/workspace", json.dumps(one["guest"]), *["alone"] * (plan["keep"] or plan["alone"])]
 
 
 def round_with_a_death(plan, box, one, please):
@@ -218,28 +217,116 @@ def end(api, plan, box):
     until(lambda: api.good("GET", f"/v1/sandboxes/{box}")["state"] not in ("running", "stopping"), 60, "the death of an agent is not seen")
 
 
+def compared(api, box, mnt, plan):
+    """Return: what is inside; what differs, None."""
+    inside, outside = sides(api, box, mnt, plan)
+    if inside == outside:
+        return inside, None
+    found = differences(inside, outside)
+    again = sides(api, box, mnt, plan)
+    return inside, found + ["a moment later they are equal" if again[0] == again[1] else "and so a moment later"]
+
+
+class Past:
+    """Snapshots of a workspace that came from another one go on with it; each with what was seen when it was taken."""
+
+    def __init__(self, mount, plan):
+        self.mount, self.plan, self.kept = mount, plan, {}
+
+    def snapshot(self, api, box, inside, r):
+        name = f"s{len(self.kept)}"
+        api.good("POST", f"/v1/sandboxes/{box}/snapshots", {"name": name, "freeze": r.random() < .5})
+        self.kept[name] = inside
+        return box, inside
+
+    def back(self, api, box, inside, r):
+        name = r.choice(sorted(self.kept)) if self.kept else None
+        if not name:
+            return self.snapshot(api, box, inside, r)
+        api.good("POST", f"/v1/sandboxes/{box}/restore", {"snapshot": name, "keep": r.random() < .5})
+        return box, self.kept[name]
+
+    def back_in_part(self, api, box, inside, r):
+        names = sorted(n for n in self.kept if any(self.kept[n].get(p, [""])[0][:1] == "d" for p in inside if p != b".".hex()))
+        if not names:
+            return self.snapshot(api, box, inside, r)
+        name = r.choice(names)
+        path = r.choice(sorted(p for p in inside if self.kept[name].get(p, [""])[0][:1] == "d" and p != b".".hex()))
+        status, answer = api.call("POST", f"/v1/sandboxes/{box}/restore", {"snapshot": name, "path_hex": path, "keep": False})
+        if status >= 400 and answer["error"]["slug"] not in ("no-such-path",):
+            fail(f"restore of a part: {answer}")
+        return box, None
+
+    def fork(self, api, box, inside, r):
+        name = r.choice(sorted(self.kept)) if self.kept and r.random() < .5 else None
+        other = api.good("POST", f"/v1/sandboxes/{box}/fork", {"snapshot": name} if name else {})[0]["id"]
+        want, got = unlinked(self.kept[name] if name else inside), unlinked(manifest(f"{self.mount}/{other}", attrs=True))
+        api.good("DELETE", f"/v1/sandboxes/{other}")
+        return box, None if want == got else {"a fork".hex(): differences(want, got)}
+
+    def pause(self, api, box, inside, r):
+        api.good("POST", f"/v1/sandboxes/{box}/pause")
+        seen = manifest(f"{self.mount}/{box}", attrs=True)
+        api.good("POST", f"/v1/sandboxes/{box}/resume", {})
+        return box, seen
+
+    def begin_with(self, api, box, inside, r, stored=False):
+        state = box
+        if stored:
+            api.good("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
+        other = api.good("POST", "/v1/sandboxes", {"template": self.plan["template"], "from": state, "no_wait": False})["id"]
+        remove(api, box)
+        self.kept = {}
+        return other, inside
+
+    def begin_with_stored(self, api, box, inside, r):
+        return self.begin_with(api, box, inside, r, True)
+
+    def one(self, api, box, what, inside):
+        """Return: the sandbox that it is now; what it has to be equal to, None: only both sides to each other."""
+        return getattr(self, what[0])(api, box, inside, random.Random(what[1]))
+
+
+def unlinked(seen):
+    """Without how many directories are in one, which a tree does not tell."""
+    return {path: [v for i, v in enumerate(one) if not (one[0][0] == "d" and i == 2)] for path, one in seen.items()}
+
+
+def remove(api, box):
+    api.call("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
+    api.good("DELETE", f"/v1/sandboxes/{box}")
+
+
+def after_a_round(api, past, box, inside, one):
+    """Return: the sandbox; what is inside; what differs, None."""
+    box, want = past.one(api, box, one["past"], inside)
+    inside, found = compared(api, box, f"{past.mount}/{box}", past.plan)
+    if not found and want is not None and unlinked(inside) != unlinked(want):
+        found = [f"behind {one['past'][0]}, against what was to be"] + differences(unlinked(inside), unlinked(want))
+    return box, inside, found
+
+
 def play(plan, mount, please, tell=True):
     """Return: what differs, and in which round; or None."""
     api = Api()
     box = api.good("POST", "/v1/sandboxes", {"template": plan["template"], "keep": RULES if plan["keep"] else ""})["id"]
-    mnt, inside, did = f"{mount}/{box}", {}, 0
+    past, inside, did = Past(mount, plan), {}, 0
     try:
         for k, one in enumerate(plan["rounds"]):
-            did, api = play_round(api, plan, box, mnt, one, please)
-            inside, outside = sides(api, box, mnt, plan)
-            if inside != outside:
-                found = differences(inside, outside)
-                again = sides(api, box, mnt, plan)
-                return found + ["a moment later they are equal" if again[0] == again[1] else "and so a moment later"], k
+            did, api = play_round(api, plan, box, f"{mount}/{box}", one, please)
+            inside, found = compared(api, box, f"{mount}/{box}", plan)
+            if not found and one.get("past"):
+                box, inside, found = after_a_round(api, past, box, inside, one)
+            if found:
+                return found, k
         if tell:
             print(f"seed {plan['seed']}: {len(plan['rounds'])} rounds, {sum(len(one['guest']) for one in plan['rounds'])} operations, "
                   f"{len(inside)} names at the end" + (f", {did} changes of the host in the last" if did else ""), flush=True)
         end(Api(), plan, box)  # the one there was may have been idle for too long
-        after = manifest(mnt, attrs=True)
+        after = manifest(f"{mount}/{box}", attrs=True)
         return (differences(inside, after), "the end") if inside and after != inside else None
     finally:
-        Api().call("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
-        Api().good("DELETE", f"/v1/sandboxes/{box}")
+        remove(Api(), box)
 
 
 def write_plan(plan, name):
@@ -281,6 +368,12 @@ def main(argv):
             print(json.load(f).get("with", ""))
         return 0
     please = argv[argv.index("--kill") + 1] if "--kill" in argv else None
+    if argv[0] == "many":
+        for i in range(int(argv[1])):
+            seed = int(argv[4]) + i
+            if played(make_plan(argv[2], seed, int(argv[5]), int(argv[6]), argv[7:]), argv[3], please):
+                return 1
+        return 0
     if argv[0] == "play":
         mount = argv[2]
         with open(argv[1], encoding="utf-8") as f:
@@ -295,6 +388,10 @@ def main(argv):
         if inside != outside:
             print(f"seed {plan['seed']}: differs (inside / outside):", *differences(inside, outside), sep="\n")
         return inside != outside
+    return played(plan, mount, please)
+
+
+def played(plan, mount, please):
     found = play(plan, mount, please)
     if not found:
         return 0
