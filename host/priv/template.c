@@ -129,6 +129,7 @@ static int unpack(struct build *b, int root, struct err *e)
 			      "--same-permissions",
 			      "--xattrs",
 			      "--xattrs-include=*",
+			      "--anchored", /* no other directory that is called so */
 			      "--exclude=dev/*",
 			      "--exclude=./dev/*",
 			      "--exclude=/dev/*",

@@ -153,6 +153,29 @@ Test(priv_template, devices_in_an_archive_are_refused)
 	cr_expect_eq(stat(made, &st), -1);
 }
 
+/* Devices are the sandbox's own; a directory of that name elsewhere is like any other. */
+Test(priv_template, only_what_is_below_dev_is_left_out)
+{
+	AUTO(str_free) char *dir = str_printf("%s/devs", rig.dir);
+	AUTO(str_free) char *own = str_printf("%s/devs/dev/x", rig.dir);
+	AUTO(str_free) char *other = str_printf("%s/devs/usr/lib/dev/y", rig.dir);
+	AUTO(fd_close) int tar = -1;
+	char *made;
+	struct stat st;
+	int i;
+
+	cr_assert_eq(io_mkdir_p(own, 0755), 0);
+	cr_assert_eq(io_mkdir_p(other, 0755), 0);
+	tar = archive(dir, "-cf");
+	cr_assert_str_eq(build("devs", tar, false), "berth: ok");
+	for (i = 0; i < 2; i++) {
+		made = in_root("devs", i ? "usr/lib/dev/y" : "dev/x");
+		cr_expect_eq(stat(made, &st), i ? 0 : -1, "%s", made);
+		free(made);
+	}
+	cr_assert_eq(priv_template_remove(rig.priv, "devs", NULL), 0);
+}
+
 Test(priv_template, rubbish_is_not_an_archive)
 {
 	AUTO(fd_close) int fd = memfd_create("rubbish", 0);
