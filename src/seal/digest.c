@@ -68,6 +68,23 @@ void sha256_of(struct span data, uint8_t ret[32])
 	crypto_hash_sha256(ret, data.p, data.len);
 }
 
+_Static_assert(sizeof(crypto_hash_sha256_state) <= sizeof(struct sha256), "room for a state");
+
+void sha256_begin(struct sha256 *s)
+{
+	crypto_hash_sha256_init((crypto_hash_sha256_state *)s);
+}
+
+void sha256_add(struct sha256 *s, const void *p, size_t len)
+{
+	crypto_hash_sha256_update((crypto_hash_sha256_state *)s, p, len);
+}
+
+void sha256_end(struct sha256 *s, uint8_t ret[32])
+{
+	crypto_hash_sha256_final((crypto_hash_sha256_state *)s, ret);
+}
+
 void base64_put(struct buf *to, struct span data, bool padded)
 {
 	int variant = padded ? sodium_base64_VARIANT_ORIGINAL : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;

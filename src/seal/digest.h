@@ -24,6 +24,14 @@ void random_bytes(void *p, size_t len);
 uint64_t hash_keyed(const uint8_t key[HASH_KEY_LEN], const void *p, size_t len);
 /** sha256_of() - for what others prescribe it; berth's own names are digest_of(). */
 void sha256_of(struct span data, uint8_t ret[32]);
+/* The same of what comes in pieces. */
+struct sha256 {
+	uint64_t state[16];
+};
+
+void sha256_begin(struct sha256 *s);
+void sha256_add(struct sha256 *s, const void *p, size_t len);
+void sha256_end(struct sha256 *s, uint8_t ret[32]);
 /** base64_put() - append @data in the standard alphabet, with padding when @padded. */
 void base64_put(struct buf *to, struct span data, bool padded);
 /** base64_take() - append what @text stands for; padding may be missing. Return: 0; -EINVAL; -E2BIG. */

@@ -24,6 +24,7 @@ struct attr {
 struct tar_reader {
 	tar_get_fn *get;
 	void *ctx;
+	bool roots;
 	uint64_t left, pad; /* of the member's stored data */
 	uint8_t *piece;
 	/* Of the member that is being read. */
@@ -68,6 +69,11 @@ void tar_reader_free(struct tar_reader **slot)
 	free(r->map);
 	free(r->piece);
 	free(r);
+}
+
+void tar_reader_roots(struct tar_reader *r)
+{
+	r->roots = true;
 }
 
 /* All of it. Return: 0; TAR_E_END when there is nothing at all; -errno. */
@@ -292,7 +298,7 @@ static int xattr_record(struct tar_reader *r, struct span name, struct span valu
 	struct buf next;
 	int n;
 
-	if (!xattr_is_user(name))
+	if (!xattr_is_user(name) && !(r->roots && span_eq(name, span_str("security.capability"))))
 		return 0;
 	buf_init(&next, XATTR_LIST_MAX);
 	n = xattrs_with(buf_span(&r->xattrs), name, &value, 0, &next);

@@ -61,6 +61,9 @@ typedef ssize_t tar_get_fn(void *ctx, void *to, size_t max);
 
 struct tar_reader *tar_reader_new(tar_get_fn *get, void *ctx);
 void tar_reader_free(struct tar_reader **r);
+/** tar_reader_roots() - of whole root file systems: attributes that give a program rights ("security.capability") are
+ * among the xattrs, too. Before the first member. */
+void tar_reader_roots(struct tar_reader *r);
 enum { TAR_E_END = 1 };
 /** tar_next() - the next member; what was not read of the one before is skipped. @ret borrows until the next call.
  * Return: 0; TAR_E_END; -EBADMSG slug "bad-archive" with words; -errno of the source. */
