@@ -113,6 +113,18 @@ static const struct option options[] = {
 	  "account that it runs as; when there is none of that name, daemon.user" },
 	{ "broker", "services", KIND_TEXT, AT(services), 0, 0, SERVICES_DIR ":" CONF_DIR "/services", NULL,
 	  "directories of policies of services, by colons; a file in a later one replaces one of that name" },
+	{ "images", "tool", KIND_WORD, AT(image_tool), 0, 0, "auto", "auto|off",
+	  "whether images of registries are fetched, with skopeo where it is installed" },
+	{ "images", "allow", KIND_TEXT, AT(image_allow), 0, 0, "docker.io", NULL,
+	  "registries that images may be fetched from, by blanks: docker.io ghcr.io; *: any of the internet" },
+	{ "images", "user", KIND_TEXT, AT(image_user), 0, 0, "berth-image", NULL,
+	  "account that the tool runs as; when there is none of that name, nobody" },
+	{ "images", "size-max", KIND_SIZE, AT(image_size), 16 * MIB, 1024 * GIB, "8G", NULL,
+	  "largest image, unpacked" },
+	{ "images", "room", KIND_SIZE, AT(image_room), 0, 65536 * GIB, "32G", NULL,
+	  "most that images may take together; the one that was used least recently goes first" },
+	{ "images", "timeout", KIND_TIME, AT(image_timeout), 1000, 12 * 3600000, "30m", NULL,
+	  "how long fetching one may take" },
 	{ "log", "commands", KIND_WORD, AT(log_commands), 0, 0, "full", "full|name|off",
 	  "what the log of a workspace keeps of commands: up to a KiB of their words, the first, or nothing" },
 	{ "secrets", "watch-output", KIND_WORD, AT(watch_output), 0, 0, "warn", "warn|mask|off",
@@ -240,7 +252,9 @@ static int set(struct conf *c, const char *section, const char *key, const char 
 	if (used)
 		return err_set(e, -EINVAL, "bad-config", "[%s] has no key %.40s; it has %s", section, key, known);
 	return err_set(e, -EINVAL, "bad-config",
-		       "no section [%.40s]; there are daemon, mount, sandbox, pool, network, api, store", section);
+		       "no section [%.40s]; there are daemon, mount, sandbox, pool, network, api, broker, images, log, "
+		       "secrets, store",
+		       section);
 }
 
 void conf_default(struct conf *c)

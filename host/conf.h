@@ -39,6 +39,8 @@ struct conf {
 		unsigned want;
 	} pools[CONF_POOLS_MAX]; /* of section [pool], whose keys are names of templates */
 	unsigned n_pools;
+	char image_tool[CONF_TEXT_MAX], image_allow[CONF_TEXT_MAX], image_user[CONF_TEXT_MAX];
+	uint64_t image_room, image_size, image_timeout;
 	uint64_t gc_interval, keep_stopped, keep_stopped_count, keep_snapshots;
 };
 

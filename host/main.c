@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "host/api/e2b/e2b.h"
 #include "host/api/v1/v1.h"
+#include "host/accounts.h"
 #include "host/conf.h"
 #include "host/fs/fs.h"
 #include "host/http/http.h"
@@ -79,39 +80,6 @@ struct berthd {
 };
 
 /* --- before privileges go ----------------------------------------------------------------------------------------- */
-
-static int account(const char *name, uid_t *uid, gid_t *gid, struct err *e)
-{
-	struct passwd *pw = getpwnam(name);
-
-	if (!pw)
-		return err_set(e, -ENOENT, "no-account", "there is no account %s: useradd --system --no-create-home %s",
-			       name, name);
-	*uid = pw->pw_uid;
-	*gid = pw->pw_gid;
-	return 0;
-}
-
-static int accounts(struct berthd *b, struct err *e)
-{
-	struct priv_conf *p = &b->priv_conf;
-	struct group *group;
-	gid_t unused;
-	int r = account(b->conf.user, &p->uid, &p->gid, e);
-
-	if (r == 0)
-		r = account(b->conf.guest_user, &p->guest_uid, &unused, e);
-	if (r < 0)
-		return r;
-	group = getgrnam(b->conf.group);
-	if (!group)
-		return err_set(e, -ENOENT, "no-account", "there is no group %s: groupadd --system %s", b->conf.group,
-			       b->conf.group);
-	p->guest_gid = group->gr_gid;
-	if (p->uid == 0 || p->guest_uid == 0)
-		return err_set(e, -EINVAL, "bad-config", "daemon.user and mount.owner must not be root");
-	return 0;
-}
 
 static int own_dir(const char *path, uid_t uid, gid_t gid, mode_t mode, struct err *e)
 {
@@ -203,7 +171,7 @@ static int prepare(struct berthd *b, struct err *e)
 		return err_set(e, -EPERM, "not-root", "berthd is started as root; it gives that up at once");
 	if (access(b->conf.agent, R_OK) < 0)
 		return err_sys(e, -errno, "the agent program %s", b->conf.agent);
-	r = accounts(b, e);
+	r = accounts_find(&b->conf, p, e);
 	if (r == 0)
 		r = directories(b, e);
 	if (r == 0)
@@ -370,6 +338,11 @@ static int front_up(struct berthd *b, struct err *e)
 				.body_max_b = c->body_max,
 				.build_dir = b->build_dir,
 				.threads = (unsigned)c->api_threads,
+				.images = { .conf = { .priv = b->priv_conf.image_uid ? b->priv : NULL,
+						      .allow = c->image_allow,
+						      .size_max_b = c->image_size,
+						      .time_ms = c->image_timeout },
+					    .room_b = c->image_room },
 				.pool = b->api };
 	r = e2b_init(&b->e2b, e);
 	if (b->tcp_fd >= 0)

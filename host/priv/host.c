@@ -56,7 +56,7 @@ int host_check_conf(const struct priv_conf *c, struct err *e)
 	    (!is_absolute(c->broker_path, sizeof(c->broker_path)) || c->broker_uid == 0 || c->broker_gid == 0 ||
 	     !terminated(c->key_path, sizeof(c->key_path)) || !terminated(c->services_path, sizeof(c->services_path))))
 		return err_set(e, -EINVAL, "bad-config", "the broker must be an absolute path, and not of root");
-	if (c->uid == 0 || c->gid == 0)
+	if (c->uid == 0 || c->gid == 0 || (c->image_uid == 0) != (c->image_gid == 0))
 		return err_set(e, -EINVAL, "bad-config", "the daemon cannot keep running as root");
 	if ((c->uid >= c->range_first && c->uid < end) || (c->gid >= c->range_first && c->gid < end))
 		return err_set(e, -EINVAL, "bad-config",

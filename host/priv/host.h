@@ -23,7 +23,7 @@
 
 struct net;
 
-enum { HOST_BUILDS_MAX = 4 };
+enum { HOST_BUILDS_MAX = 4, HOST_FETCHES_MAX = 4 };
 
 /* A template that is being built. */
 struct host_build {
@@ -63,6 +63,7 @@ struct host {
 	char net_why[200]; /* and why */
 	VEC(struct host_id) keep; /* parts of a list of sandboxes that a sweep is to keep, before the last of them */
 	int broker; /* process descriptor of it; -1: none */
+	int fetches[HOST_FETCHES_MAX]; /* likewise, of images that are fetched */
 	unsigned fail_at; /* tests only: the step of a start that fails, counted from 1; 0: none */
 };
 
@@ -75,6 +76,7 @@ struct host {
 			.state = -1,                                                                                   \
 			.sock = -1,                                                                                    \
 			.broker = -1,                                                                                  \
+			.fetches = { -1, -1, -1, -1 },                                                                 \
 			.mount = HOST_MOUNT_NULL })
 
 /** host_check_conf() - refuse what could not work or would be unsafe. Return: 0; -EINVAL slug "bad-config". */

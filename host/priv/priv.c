@@ -450,6 +450,16 @@ int priv_template_remove(struct priv *priv, const char *name, struct err *e)
 	return r < 0 ? r : call(priv, REQ_TEMPLATE_REMOVE, &q, sizeof(q), NULL, 0, &reply, NULL, e);
 }
 
+int priv_fetch_start(struct priv *priv, const struct priv_fetch_spec *spec, int life_fd, int words_fd, int out_fd,
+		     int auth_fd, int *ret_pidfd, struct err *e)
+{
+	struct req_fetch_start q = {.spec = *spec};
+	int fds[4] = {life_fd, words_fd, out_fd, auth_fd};
+	struct reply reply;
+
+	return call(priv, REQ_FETCH_START, &q, sizeof(q), fds, auth_fd >= 0 ? 4 : 3, &reply, ret_pidfd, e);
+}
+
 bool priv_volume_path(const char *path)
 {
 	static const char *const taken[] = {"/proc", "/sys", "/dev", "/run", "/.berth", "/workspace"};

@@ -50,6 +50,8 @@ struct priv_conf {
 	char key_path[PRIV_PATH_MAX + 1];      /* a key that the service manager hands us; "": STATE/secrets/host.key */
 	uid_t broker_uid;
 	gid_t broker_gid;
+	uid_t image_uid; /* of the tool that fetches images (docs/images.md) */
+	gid_t image_gid;
 	uint32_t net_mode;  /* enum priv_net_mode */
 	uint32_t net_ready; /* networks that are kept ready for sandboxes to come */
 	uint32_t n_private; /* of ranges behind the fence that rules may allow */
@@ -262,5 +264,34 @@ int priv_template_build(struct priv *priv, const struct priv_template_spec *spec
 			int *ret_pidfd, struct err *e) MUST_CHECK;
 /** priv_template_remove() - Return: 0; -ENOENT slug "no-such-template"; -EBUSY (a sandbox uses it); -errno. */
 int priv_template_remove(struct priv *priv, const char *name, struct err *e) MUST_CHECK;
+
+/* --- images of registries (docs/images.md) ------------------------------------------------------------------------ */
+
+enum { PRIV_IMAGE_MAX = 512, PRIV_AUTH_MAX = 64 * 1024, PRIV_FETCH_S_MAX = 24 * 3600 };
+enum priv_fetch_op { PRIV_FETCH_MANIFEST, PRIV_FETCH_IMAGE };
+
+struct priv_fetch_spec {
+	char image[PRIV_IMAGE_MAX]; /* "HOST[:PORT]/PATH:TAG" or "...@DIGEST" */
+	uint32_t op;	 /* enum priv_fetch_op */
+	uint32_t tunnel; /* a port of its loopback at which it finds the registry, without TLS; 0: none */
+	uint32_t seconds; /* until it is ended */
+	uint64_t room_b; /* for an image */
+};
+
+/* What comes on life_fd when the tool is about to begin, with one to three descriptors: a listening socket at which it
+ * asks for connections (CONNECT of HTTP), one at its tunnel's port when there is one, the directory that the image goes
+ * to, for an image. */
+struct priv_fetch_begun {
+	struct err err; /* code 0: it begins */
+};
+
+/** priv_fetch_start() - run the image tool (skopeo) where there is nothing of the host but its programs: an account of
+ * its own, a network that leads nowhere but to these sockets, a disk of spec.room_b. @life_fd: a SEQPACKET socket; the
+ * tool ends when its other end is closed. @words_fd: a pipe for all its words, the last line is "berth: ok" or "berth:
+ * failed: WHY". @out_fd: a pipe for the manifest. @auth_fd: a memory file with credentials in the form of the tool, or
+ * -1. All stay the caller's. Returns at once; its end is that of @ret_pidfd. Return: 0; -EBUSY slug "too-many-fetches";
+ * -errno. */
+int priv_fetch_start(struct priv *priv, const struct priv_fetch_spec *spec, int life_fd, int words_fd, int out_fd,
+		     int auth_fd, int *ret_pidfd, struct err *e) MUST_CHECK;
 
 #endif

@@ -10,7 +10,7 @@
  */
 #include "host/priv/priv.h"
 
-enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_KEEP_ALL_MAX = 1 << 20, REQ_FDS_MAX = 3 };
+enum { REQ_MAGIC = 0x62707276, REQ_KEEP_MAX = 1024, REQ_KEEP_ALL_MAX = 1 << 20, REQ_FDS_MAX = 4 };
 
 enum req_op {
 	REQ_MOUNT = 1,
@@ -35,6 +35,7 @@ enum req_op {
 	REQ_LAYER_LAY,
 	REQ_LAYER_DROP,
 	REQ_LAYER_OPEN,
+	REQ_FETCH_START,
 };
 
 struct req_head {
@@ -92,6 +93,11 @@ struct req_template {
 	char name[PRIV_ID_MAX + 1];
 };
 
+struct req_fetch_start {
+	struct req_head head;
+	struct priv_fetch_spec spec;
+};
+
 struct req_net_policy {
 	struct req_head head;
 	struct priv_net_policy policy;
@@ -114,6 +120,7 @@ union req {
 	struct req_sweep sweep;
 	struct req_template_build template_build;
 	struct req_template template_;
+	struct req_fetch_start fetch_start;
 	struct req_net_policy net_policy;
 	struct req_net_names net_names;
 };

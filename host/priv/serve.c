@@ -17,6 +17,7 @@
 #include "host/priv/base.h"
 #include "host/priv/box.h"
 #include "host/priv/broker.h"
+#include "host/priv/fetch.h"
 #include "host/priv/mount.h"
 #include "host/priv/net.h"
 #include "host/priv/req.h"
@@ -315,6 +316,7 @@ static int do_sweep(struct job *j)
 	if (q->more)
 		return 0;
 	template_sweep(j->host);
+	fetch_sweep(j->host);
 	base_sweep(j->host);
 	r = box_sweep(h, (const char(*)[PRIV_ID_MAX + 1])h->keep.v, h->keep.len, &j->reply->err);
 	vec_fini(&h->keep);
@@ -405,6 +407,23 @@ static int do_template_remove(struct job *j)
 	return template_remove(j->host, q->name, &j->reply->err);
 }
 
+static int do_fetch_start(struct job *j)
+{
+	const struct priv_fetch_spec *s = &j->req->fetch_start.spec;
+	bool auth = j->n_fds == 4;
+
+	if (!FIELD_OK(s->image) || !fetch_name_ok(s->image))
+		return refuse(&j->reply->err, "name of an image");
+	if (s->op > PRIV_FETCH_IMAGE || s->tunnel > UINT16_MAX || s->seconds == 0 || s->seconds > PRIV_FETCH_S_MAX ||
+	    s->room_b < 16 * MIB || s->room_b > 1024 * 1024 * MIB)
+		return refuse(&j->reply->err, "bounds of an image");
+	if (!is_kind(j->fds[0], S_IFSOCK, S_IFSOCK) || !is_kind(j->fds[1], S_IFIFO, S_IFIFO) ||
+	    !is_kind(j->fds[2], S_IFIFO, S_IFIFO) ||
+	    (auth && (!is_kind(j->fds[3], S_IFREG, S_IFREG) || !is_readable(j->fds[3]))))
+		return refuse(&j->reply->err, "kinds of descriptors");
+	return fetch_start(j->host, s, j->fds, auth ? j->fds[3] : -1, &j->reply_fd, &j->reply->err);
+}
+
 static const struct row {
 	size_t size;
 	size_t fds_min, fds_max;
@@ -432,6 +451,7 @@ static const struct row {
 	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},
 	[REQ_BROKER_START] = {sizeof(struct req_plain), 3, 3, do_broker_start},
 	[REQ_NET_NAMES] = {sizeof(struct req_net_names), 0, 0, do_net_names},
+	[REQ_FETCH_START] = {sizeof(struct req_fetch_start), 3, 4, do_fetch_start},
 };
 
 static int serve_one(struct job *j, size_t len)

@@ -6,7 +6,8 @@ PACKAGES_RUN="autoconf automake libtool pkg-config make gcc libc6-dev libfuse3-d
 	liblmdb-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libinih-dev zlib1g-dev libseccomp-dev libnftables-dev crun mmdebstrap git curl ca-certificates
 	python3 python3-docutils util-linux mount e2fsprogs procps"
 PACKAGES_TEST="clang libcriterion-dev busybox-static shellcheck file xz-utils qemu-system-x86 python3-yaml attr rsync sqlite3 fio
-	dbench stress-ng btrfs-progs spin iproute2 nftables passt python3-h2 openssl lighttpd lighttpd-mod-openssl"
+	dbench stress-ng btrfs-progs spin iproute2 nftables passt python3-h2 openssl lighttpd lighttpd-mod-openssl
+	skopeo docker-registry zstd"
 
 have_package() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -q '^installed'; }
 

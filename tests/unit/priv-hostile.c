@@ -175,6 +175,7 @@ static const size_t sizes[] = {
 	[REQ_NET_POLICY] = sizeof(struct req_net_policy),
 	[REQ_NET_NAMES] = sizeof(struct req_net_names),
 	[REQ_BROKER_START] = sizeof(struct req_plain),
+	[REQ_FETCH_START] = sizeof(struct req_fetch_start),
 };
 
 /* Every operation with every size but its own, and with every number of descriptors but its own. */

@@ -416,6 +416,7 @@ static void end(struct work *w, int r, struct err *e)
 	size_t i;
 
 	drop_sandbox(w);
+	explicit_bzero(w->text, strlen(w->text)); /* it may have a registry's credentials */
 	if (r < 0 && !e->code)
 		err_sys(e, r, "the build");
 	work_say(w, r < 0, r < 0 ? "Build failed: %s" : "Build finished", e->text);
@@ -435,6 +436,7 @@ static void end(struct work *w, int r, struct err *e)
 	if (template_save(w->e2b, w->t, &ee) < 0)
 		log_error("e2b", "what is known of a template was not written", "id=%s why=%s", w->t->id, ee.text);
 	templates_sweep(w->e2b);
+	image_done(w);
 }
 
 bool work_is_stopped(struct work *w)

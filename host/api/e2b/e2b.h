@@ -11,6 +11,7 @@
 #include "base/map.h"
 #include "host/api/keys.h"
 #include "host/http/http.h"
+#include "host/image/image.h"
 #include "host/sandbox/event.h"
 #include "host/sandbox/hub.h"
 #include "json/json.h"
@@ -19,6 +20,8 @@
 struct secrets;
 struct template;
 struct volume;
+
+enum { E2B_IMAGES_USED = 2 };
 
 struct e2b {
 	struct hub *hub;
@@ -39,6 +42,17 @@ struct e2b {
 		struct template **v; /* guarded by lock */
 		size_t len, cap;
 	} templates;
+	struct {
+		struct image_conf conf; /* e2b_init() finds it set, as the next */
+		uint64_t room_b; /* for all of them */
+		struct lock lock;
+		pthread_cond_t cond;
+		struct e2b_image_use {
+			char name[PRIV_ID_MAX + 1]; /* of the template; "": free */
+			const void *who; /* the build */
+			bool fetches; /* others wait for it */
+		} used[E2B_IMAGES_USED]; /* guarded by lock */
+	} images;
 	struct {
 		struct lock lock;
 		struct volume **v; /* guarded by lock */

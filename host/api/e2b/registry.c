@@ -376,6 +376,7 @@ static void tidy(void *ctx)
 	vec_fini(&l->ids);
 	free(l);
 	templates_sweep(e2b);
+	images_tidy(e2b);
 }
 
 int templates_begin(struct e2b *e2b, struct err *e)
@@ -386,6 +387,8 @@ int templates_begin(struct e2b *e2b, struct err *e)
 
 	lock_init(&e2b->templates.lock, "templates", LOCK_LEAF);
 	lock_init(&e2b->templates.save, "templates-save", LOCK_SANDBOX);
+	lock_init(&e2b->images.lock, "images", LOCK_LEAF);
+	lock_cond_init(&e2b->images.cond);
 	random_bytes(e2b->upload_secret, sizeof(e2b->upload_secret));
 	r = records_each(path, "a template", 4 * RECORD_MAX, take_record, e2b, NULL, e);
 	if (r < 0)
@@ -441,7 +444,7 @@ static int note_disk(void *ctx, const char *name)
 	return 0;
 }
 
-static bool is_named(struct e2b *e2b, const char *disk)
+bool templates_names(struct e2b *e2b, const char *disk)
 {
 	bool yes = false;
 	size_t i, k;
@@ -466,7 +469,7 @@ void templates_sweep(struct e2b *e2b)
 	(void)!hub_template_each(e2b->hub, note_disk, &s);
 	for (i = 0; i < s.names.len; i++) {
 		/* One that a sandbox stands on goes another time. */
-		if (!is_named(e2b, s.names.v[i]) && hub_template_remove(e2b->hub, s.names.v[i], &e) < 0 &&
+		if (!templates_names(e2b, s.names.v[i]) && hub_template_remove(e2b->hub, s.names.v[i], &e) < 0 &&
 		    e.code != -EBUSY)
 			log_warn("e2b", "a template was not removed", "name=%s why=%s", s.names.v[i], e.text);
 		free(s.names.v[i]);

@@ -89,7 +89,7 @@ static const char *arg(const struct json *step, size_t i)
 	return json_text(json_at(json_get(step, "args"), i));
 }
 
-static bool is_env_name(const char *s)
+bool step_env_ok(const char *s)
 {
 	size_t n = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
 
@@ -141,7 +141,7 @@ int step_check(const struct json *step, struct err *e)
 	if (str_eq(type, "USER") && !is_user(arg(step, 0)))
 		return err_set(e, -EINVAL, "bad-step", "USER: \"%.40s\" is no name of a user", arg(step, 0));
 	for (i = 0; (type[0] == 'E' || str_eq(type, "ARG")) && i + 1 < n; i += 2)
-		if (!is_env_name(arg(step, i)))
+		if (!step_env_ok(arg(step, i)))
 			return err_set(e, -EINVAL, "bad-step", "ENV: \"%.40s\" is no name of a variable", arg(step, i));
 	return 0;
 }

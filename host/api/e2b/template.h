@@ -91,6 +91,8 @@ void template_tag(struct template *t, const char *tag, const char *build);
 int template_save(struct e2b *e2b, struct template *t, struct err *e) MUST_CHECK;
 void template_ref(struct template *t); /* the lock is held */
 void template_unref(struct e2b *e2b, struct template *t); /* it is not */
+/** templates_names() - does a build name this disk? */
+bool templates_names(struct e2b *e2b, const char *disk);
 /** templates_sweep() - remove disks that no build names. */
 void templates_sweep(struct e2b *e2b);
 void build_free(struct build *b);
@@ -142,6 +144,8 @@ char *step_expand(const char *value, const struct step_state *s);
 char *step_source(const char *src);
 /** step_env_set() - "NAME=VALUE". */
 void step_env_set(struct step_state *s, const char *name, const char *value);
+/** step_env_ok() - may a variable be called so? */
+bool step_env_ok(const char *name);
 
 /* --- inside.c ----------------------------------------------------------------------------------------------------- */
 
@@ -173,6 +177,11 @@ bool begin_is_wanted(const struct json *config);
  * -ETIMEDOUT slug "not-ready"; -errno. */
 int begin_run(struct e2b *e2b, const char *sandbox, const struct json *config, const struct step_state *s, uint64_t ms,
 	      const bool *stop, struct err *e) MUST_CHECK;
+
+/* --- image.c ------------------------------------------------------------------------------------------------------ */
+
+/** images_tidy() - remove images of registries: what is half of one, and those that there is no room for. */
+void images_tidy(struct e2b *e2b);
 
 /* --- build.c ------------------------------------------------------------------------------------------------------ */
 

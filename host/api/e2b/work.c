@@ -6,27 +6,15 @@
  */
 #include "host/api/e2b/work.h"
 
-#include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "wire/wire.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
-enum {
-	PIPE_LOOK_MS = 300,
-	WORDS_MAX = 64 * 1024,
-	WORDS_TOLD = 10,
-	PACK_END_MS = 600 * 1000,
-	GZIP_1 = 0x1f,
-	GZIP_2 = 0x8b
-};
-
-static const uint64_t DISK_LOOK_B = 16 * 1024 * 1024;
+enum { GZIP_1 = 0x1f, GZIP_2 = 0x8b };
 
 #define SHELL "[ -x /bin/bash ] && exec /bin/bash -l -c \"$1\"; exec /bin/sh -l -c \"$1\""
 
@@ -223,102 +211,15 @@ int work_step(struct work *w, const struct json *step, struct err *e)
 /* --- the root as a template --------------------------------------------------------------------------------------- */
 
 struct pack {
-	struct work *w;
-	int to, words; /* of the unpacking: its input, what it says */
-	uint64_t bytes, looked;
-	struct buf said;
+	struct unpack *to;
 	struct talk talk; /* what tar inside complains of */
 };
-
-/* What the unpacking says; the last of it is kept. */
-static void hear(struct pack *p)
-{
-	char piece[4096];
-	ssize_t n;
-
-	while ((n = read(p->words, piece, sizeof(piece))) > 0) {
-		if (buf_len(&p->said) + (size_t)n > WORDS_MAX)
-			buf_consume(&p->said, buf_len(&p->said));
-		buf_append(&p->said, piece, (size_t)n);
-	}
-}
 
 static int on_archive(void *ctx, bool is_error, struct span data)
 {
 	struct pack *p = ctx;
-	const char *at = data.p;
-	size_t left = data.len;
-	struct hub_disk disk;
 
-	if (is_error)
-		return on_output(&p->talk, true, data);
-	while (left) {
-		struct pollfd fds[] = { { .fd = p->to, .events = POLLOUT }, { .fd = p->words, .events = POLLIN } };
-		ssize_t n;
-
-		if (work_is_stopped(p->w))
-			return -ECANCELED;
-		(void)!poll(fds, 2, PIPE_LOOK_MS);
-		hear(p);
-		n = write(p->to, at, left);
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return -errno;
-		at += MAX(n, (ssize_t)0);
-		left -= (size_t)MAX(n, (ssize_t)0);
-	}
-	p->bytes += data.len;
-	if (p->bytes - p->looked < DISK_LOOK_B)
-		return 0;
-	p->looked = p->bytes;
-	hub_disk(p->w->e2b->hub, &disk);
-	return disk.state == HUB_DISK_OK ? 0 : -ENOSPC;
-}
-
-/* Cut the last line off. NULL: there is none. */
-static char *last_line(char *all)
-{
-	size_t n = strlen(all);
-	char *nl;
-
-	while (n && all[n - 1] == '\n')
-		all[--n] = '\0';
-	nl = strrchr(all, '\n');
-	if (!nl)
-		return NULL;
-	*nl = '\0';
-	return nl + 1;
-}
-
-/* Its last line says how it ended, those before why. */
-static int judge(struct pack *p, struct err *e)
-{
-	AUTO(str_free) char *all = str_printf("\n%s", buf_str(&p->said));
-	const char *last = last_line(all), *before, *why = NULL;
-	unsigned n = 0;
-
-	if (str_eq(last, "berth: ok"))
-		return 0;
-	while ((before = last_line(all)) && n++ < WORDS_TOLD) {
-		work_say(p->w, true, "[finalize] %.500s", before);
-		why = before;
-	}
-	return err_set(e, -EIO, "not-unpacked", "the result could not be kept: %.160s",
-		       why ? why : last ? last : "the unpacking was cut off");
-}
-
-/* To its end, whatever becomes of what goes in. */
-static void await(struct pack *p, int pidfd)
-{
-	uint64_t until = clock_after_ms(PACK_END_MS);
-
-	for (;;) {
-		struct pollfd fds[] = { { .fd = pidfd, .events = POLLIN }, { .fd = p->words, .events = POLLIN } };
-
-		hear(p);
-		if (clock_now() >= until || (poll(fds, fds[1].fd >= 0 ? 2 : 1, PIPE_LOOK_MS) > 0 && fds[0].revents))
-			break;
-	}
-	hear(p);
+	return is_error ? on_output(&p->talk, true, data) : unpack_put(p->to, data.p, data.len);
 }
 
 static int pack(struct work *w, struct pack *p, struct err *e)
@@ -343,43 +244,18 @@ static int pack(struct work *w, struct pack *p, struct err *e)
 
 int work_pack(struct work *w, struct err *e)
 {
-	struct priv_template_spec spec = { .replace = 0 };
-	struct pack *p = NEW(struct pack);
-	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, pidfd = -1;
-	struct err why = ERR_NULL;
-	int r = 0;
+	struct pack *p;
+	struct unpack *to;
+	int r;
 
 	snprintf(w->prefix, sizeof(w->prefix), "[finalize]");
 	work_say(w, false, "[finalize] keeping the result");
-	snprintf(spec.name, sizeof(spec.name), "%s", w->build->disk);
-	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
-		r = err_sys(e, -errno, "pipe");
-	if (r == 0)
-		r = hub_template_build(w->e2b->hub, &spec, in[0], out[1], &pidfd, e);
-	fd_close(&in[0]);
-	fd_close(&out[1]);
-	if (r == 0) {
-		*p = (struct pack){ .w = w, .to = in[1], .words = out[0], .talk = { .w = w } };
-		buf_init(&p->said, 2 * WORDS_MAX);
-		r = fd_nonblock(in[1], true);
-		if (r == 0)
-			r = fd_nonblock(out[0], true);
-		if (r == 0)
-			r = pack(w, p, &why);
-		/* Half an archive must not look like a whole one. */
-		if (r < 0)
-			r = -ECANCELED;
-		fd_close(&in[1]);
-		await(p, pidfd);
-		if (r == 0)
-			r = judge(p, &why);
-		buf_fini(&p->said);
-	}
-	if (why.code)
-		*e = why;
+	r = unpack_begin(w, w->build->disk, &to, e);
+	if (r < 0)
+		return r;
+	p = NEW(struct pack);
+	*p = (struct pack){ .to = to, .talk = { .w = w } };
+	r = pack(w, p, e);
 	free(p);
-	fd_close(&in[1]);
-	fd_close(&out[0]);
-	fd_close(&pidfd);
-	return e->code ? e->code : r;
+	return unpack_end(&to, r, e);
 }

@@ -23,6 +23,7 @@ struct work {
 	bool worked; /* something was done that was not in the cache */
 	uint64_t until;
 	char step[16], prefix[48];
+	char image[PRIV_ID_MAX + 1]; /* the template of an image that it stands on; "" */
 };
 
 bool work_is_stopped(struct work *w);
@@ -32,7 +33,15 @@ void work_say(struct work *w, bool is_error, const char *fmt, ...) PRINTF(3, 4);
 int work_step(struct work *w, const struct json *step, struct err *e) MUST_CHECK;
 /* The root of the sandbox becomes the template build.disk. */
 int work_pack(struct work *w, struct err *e) MUST_CHECK;
-/* Fetch an image; base is the template that it became. */
+/* Fetch an image; base is the template that it became, and stays one until image_done(). */
 int work_image(struct work *w, const char *image, struct err *e) MUST_CHECK;
+void image_done(struct work *w);
+
+struct unpack;
+/* An archive in pieces becomes the template @name. Of the last the result is that of all: @r is how it went until then.
+ */
+int unpack_begin(struct work *w, const char *name, struct unpack **ret, struct err *e) MUST_CHECK;
+int unpack_put(void *ctx, const void *p, size_t len) MUST_CHECK;
+int unpack_end(struct unpack **u, int r, struct err *e) MUST_CHECK;
 
 #endif
