@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,12 +54,20 @@ void frame_consume(struct buf *in, const struct frame *f)
 	buf_consume(in, FRAME_HEADER + f->payload.len);
 }
 
+static void put_header(uint8_t *h, enum msg_type type, size_t len)
+{
+	h[0] = (uint8_t)(len >> 24);
+	h[1] = (uint8_t)(len >> 16);
+	h[2] = (uint8_t)(len >> 8);
+	h[3] = (uint8_t)len;
+	h[4] = (uint8_t)type;
+}
+
 int frame_put(struct buf *out, enum msg_type type, const void *m)
 {
 	static const uint8_t none[FRAME_HEADER];
 	size_t before = buf_len(out), len;
 	bool failed = out->failed;
-	uint8_t *h;
 	int r;
 
 	if ((unsigned)type >= TYPE_RECORD)
@@ -73,12 +83,7 @@ int frame_put(struct buf *out, enum msg_type type, const void *m)
 		out->failed = failed;
 		return r;
 	}
-	h = out->p + out->start + before;
-	h[0] = (uint8_t)(len >> 24);
-	h[1] = (uint8_t)(len >> 16);
-	h[2] = (uint8_t)(len >> 8);
-	h[3] = (uint8_t)len;
-	h[4] = (uint8_t)type;
+	put_header(out->p + out->start + before, type, len);
 	return 0;
 }
 
@@ -144,6 +149,55 @@ int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until,
 			return r;
 	}
 	return 0;
+}
+
+/* The head of a frame and of its array of one string of bytes, in the shortest form. Return: its length. */
+static size_t bytes_head(uint8_t *h, enum msg_type type, size_t len)
+{
+	size_t n = len < 256 ? 1 : len < 65536 ? 2 : 4, i;
+	uint8_t *p = h + FRAME_HEADER;
+
+	memset(h, 0, FRAME_HEADER);
+	*p++ = 0x91;
+	*p++ = n == 1 ? 0xc4 : n == 2 ? 0xc5 : 0xc6;
+	for (i = n; i > 0; i--)
+		*p++ = (uint8_t)(len >> 8 * (i - 1));
+	put_header(h, type, (size_t)(p - h) - FRAME_HEADER + len);
+	return (size_t)(p - h);
+}
+
+/* What was not taken in one go: 0: again, now; -errno. */
+static int not_taken(int fd, uint64_t until)
+{
+	return errno == EINTR ? 0 : errno == EAGAIN ? wait_for(fd, POLLOUT, until) : -errno;
+}
+
+int frame_send_file(int fd, enum msg_type type, int file, uint64_t at, size_t len, uint64_t until)
+{
+	uint8_t head[FRAME_HEADER + 6];
+	size_t n, sent = 0;
+	off_t from = (off_t)at;
+	ssize_t took;
+	int r = 0;
+
+	if (!len || len > msg_bytes_max(type))
+		return -EINVAL;
+	n = bytes_head(head, type, len);
+	while (r == 0 && sent < n) {
+		took = send(fd, head + sent, n - sent, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+		if (took > 0)
+			sent += (size_t)took;
+		else
+			r = not_taken(fd, until);
+	}
+	while (r == 0 && len) {
+		took = sendfile(fd, file, &from, len);
+		if (took > 0)
+			len -= (size_t)took;
+		else
+			r = took == 0 ? -ENODATA : not_taken(fd, until);
+	}
+	return r;
 }
 
 int frame_recv(int fd, struct buf *in, struct frame *ret, uint64_t until, struct err *e)

@@ -34,6 +34,11 @@ int frame_send(int fd, enum msg_type type, const void *m, uint64_t until) MUST_C
 /** frame_send_unless() - the same; -ECANCELED within half a second of *@stop (atomic; NULL: never) becoming true, which
  * may leave a part of the frame sent. */
 int frame_send_unless(int fd, enum msg_type type, const void *m, uint64_t until, const bool *stop) MUST_CHECK;
+/** frame_send_file() - as frame_send() of a message that is one field of bytes (msg_bytes_max()): @len of those of the
+ * file @file from @at on. The kernel hands them over without a copy of ours, so nobody may change them before the other
+ * end has read them. @fd is non-blocking. Return: also -EINVAL (another message, or too many), -ENODATA (the file ends
+ * before). */
+int frame_send_file(int fd, enum msg_type type, int file, uint64_t at, size_t len, uint64_t until) MUST_CHECK;
 /** frame_as() - msg_decode() of a frame that must be of this type: what another one holds has no room at @m. Return:
  * also -EPROTO slug "bad-message". */
 int frame_as(const struct frame *f, enum msg_type type, void *m, struct err *e) MUST_CHECK;

@@ -94,6 +94,13 @@ const char *msg_name(unsigned type)
 	return d ? d->name : NULL;
 }
 
+uint64_t msg_bytes_max(unsigned type)
+{
+	const struct desc *d = desc_of(type);
+
+	return d && d->fields[0].kind == KIND_BIN && d->fields[1].kind == KIND_END ? d->fields[0].max : 0;
+}
+
 static size_t width(enum kind kind)
 {
 	return kind == KIND_U64 || kind == KIND_I64 ? sizeof(uint64_t) : sizeof(struct span);

@@ -57,6 +57,8 @@ enum msg_type {
 
 /** msg_name() - "EXEC" for MSG_EXEC; NULL for a type that msg.def does not have. Static. */
 const char *msg_name(unsigned type);
+/** msg_bytes_max() - how many bytes fit into a message of this type that has one field, of bytes; 0: it is another. */
+uint64_t msg_bytes_max(unsigned type);
 
 /**
  * msg_encode() - append the payload of one message to @b

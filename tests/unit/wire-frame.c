@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -80,6 +82,84 @@ Test(frame, put_appends_all_or_nothing)
 	cr_assert_eq(frame_put(&out, MSG_PING, &(struct msg_PING){ .call = 1 }), 0);
 	cr_assert_not(out.failed);
 	buf_fini(&out);
+}
+
+struct sending {
+	int fd, file;
+	size_t len;
+	int r;
+};
+
+static void *send_file(void *ctx)
+{
+	struct sending *s = ctx;
+
+	s->r = frame_send_file(s->fd, MSG_PLACE_DATA, s->file, 100, s->len, soon());
+	close(s->fd);
+	return NULL;
+}
+
+/* The bytes of a file go as those of a buffer would. */
+Test(frame, bytes_of_a_file)
+{
+	static const size_t lens[] = { 1, 255, 256, 65535, 65536, 262144 };
+	struct sending s = { .file = memfd_create("bytes", 0) };
+	size_t i;
+
+	for (i = 0; i < sizeof(sample_bytes); i++)
+		sample_bytes[i] = (unsigned char)(i * 2654435761U >> 13);
+	cr_assert_eq(write(s.file, sample_bytes, 300000), 300000);
+	for (i = 0; i < ARRAY_LEN(lens); i++) {
+		struct msg_PLACE_DATA m = { .data = SPAN(sample_bytes + 100, lens[i]) };
+		struct buf want, got;
+		pthread_t thread;
+		int sv[2];
+
+		buf_init(&want, FRAME_HEADER + FRAME_MAX);
+		buf_init(&got, FRAME_HEADER + FRAME_MAX);
+		cr_assert_eq(frame_put(&want, MSG_PLACE_DATA, &m), 0);
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+		cr_assert_eq(fd_nonblock(sv[0], true), 0);
+		s.fd = sv[0];
+		s.len = lens[i];
+		cr_assert_eq(pthread_create(&thread, NULL, send_file, &s), 0);
+		for (;;) {
+			ssize_t n = read(sv[1], buf_reserve(&got, 65536), 65536);
+
+			if (n <= 0)
+				break;
+			buf_commit(&got, (size_t)n);
+		}
+		pthread_join(thread, NULL);
+		cr_expect_eq(s.r, 0);
+		cr_expect(span_eq(buf_span(&got), buf_span(&want)), "%zu bytes", lens[i]);
+		close(sv[1]);
+		buf_fini(&want);
+		buf_fini(&got);
+	}
+	close(s.file);
+}
+
+Test(frame, bytes_of_a_file_that_cannot_go)
+{
+	int file = memfd_create("bytes", 0), sv[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	cr_assert_eq(fd_nonblock(sv[0], true), 0);
+	cr_assert_eq(write(file, sample_bytes, 1000), 1000);
+	cr_expect_eq(frame_send_file(sv[0], MSG_FS_DATA, file, 0, 10, soon()), -EINVAL, "it has another field");
+	cr_expect_eq(frame_send_file(sv[0], MSG_PLACE_DATA, file, 0, 262145, soon()), -EINVAL);
+	cr_expect_eq(frame_send_file(sv[0], MSG_PLACE_DATA, file, 0, 0, soon()), -EINVAL);
+	cr_expect_eq(frame_send_file(sv[0], MSG_PLACE_DATA, file, 990, 11, soon()), -ENODATA, "the file ends before");
+	cr_assert_eq(ftruncate(file, 2000000), 0);
+	while (send(sv[0], sample_bytes, 10000, MSG_DONTWAIT) > 0)
+		;
+	cr_expect_eq(frame_send_file(sv[0], MSG_PLACE_DATA, file, 0, 200000, clock_now()), -ETIMEDOUT);
+	close(sv[1]);
+	signal(SIGPIPE, SIG_IGN);
+	cr_expect_eq(frame_send_file(sv[0], MSG_PLACE_DATA, file, 0, 200000, soon()), -EPIPE);
+	close(sv[0]);
+	close(file);
 }
 
 Test(frame, send_and_receive_with_deadlines)

@@ -408,7 +408,31 @@ static int note_meta(void *ctx, const char *name, const char *value)
 	return msg_list_str(to, span_str(pair));
 }
 
-static int put_file(struct e2b *e2b, struct http_req *req, const char *path, const char *user, struct span data,
+/* Bytes of a body: where they are in memory, and in which file when they are in one. */
+struct bytes {
+	struct span data;
+	int fd; /* -1: in none */
+	uint64_t at;
+};
+
+static int put_bytes(struct talk *t, const struct bytes *b)
+{
+	size_t at, len;
+	int r = b->fd >= 0 ? fd_nonblock(t->fd, true) : 0;
+
+	for (at = 0; r == 0 && at < b->data.len; at += len) {
+		struct msg_PLACE_DATA piece = { .data = { (const char *)b->data.p + at, len } };
+
+		len = MIN(b->data.len - at, (size_t)PIECE);
+		piece.data.len = len;
+		r = b->fd >= 0 ? frame_send_file(t->fd, MSG_PLACE_DATA, b->fd, b->at + at, len, t->until)
+			       : frame_send(t->fd, MSG_PLACE_DATA, &piece, t->until);
+		talk_moved(t, len);
+	}
+	return r;
+}
+
+static int put_file(struct e2b *e2b, struct http_req *req, const char *path, const char *user, const struct bytes *data,
 		    struct json_writer *w, struct err *e)
 {
 	struct msg_PLACE_DO m = { .what = WIRE_PLACE_WRITE, .user = span_str(user), .path = span_str(path) };
@@ -418,7 +442,6 @@ static int put_file(struct e2b *e2b, struct http_req *req, const char *path, con
 	struct msg_list meta;
 	struct frame f;
 	struct talk t;
-	size_t at;
 	int r;
 
 	msg_list_init(&meta, 2 * META_MAX_B);
@@ -430,14 +453,8 @@ static int put_file(struct e2b *e2b, struct http_req *req, const char *path, con
 	if (r == 0)
 		r = talk_begin(e2b, req, &m, &t, e);
 	msg_list_fini(&meta);
-	for (at = 0; r == 0 && at < data.len;) {
-		struct msg_PLACE_DATA piece = { .data = SPAN((const char *)data.p + at,
-							     MIN(data.len - at, (size_t)PIECE)) };
-
-		r = frame_send(t.fd, MSG_PLACE_DATA, &piece, t.until);
-		talk_moved(&t, piece.data.len);
-		at += piece.data.len;
-	}
+	if (r == 0)
+		r = put_bytes(&t, data);
 	if (r == 0)
 		r = frame_send(t.fd, MSG_PLACE_END, &end, t.until);
 	if (r == 0 || (r == -EPIPE && !e->code)) /* it may have said why it hung up */
@@ -470,21 +487,22 @@ int e2b_file_take(struct e2b *e2b, struct http_req *req, const char *path, const
 
 	buf_init(&unused, 64 * 1024);
 	w = (struct json_writer){ .b = &unused };
-	r = put_file(e2b, req, path, user, data, &w, e);
+	r = put_file(e2b, req, path, user, &(struct bytes){ .data = data, .fd = -1 }, &w, e);
 	buf_fini(&unused);
 	return r;
 }
 
-static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, const char *type, struct json_writer *w,
-		     struct err *e)
+static int put_parts(struct e2b *e2b, struct http_req *req, const struct bytes *body, const char *type,
+		     struct json_writer *w, struct err *e)
 {
 	const char *path = http_query(req, "path");
 	AUTO(str_free) char *user = user_of(e2b, req);
 	VEC(char *) seen = { 0 };
 	struct multipart m;
+	struct bytes data;
 	struct part part;
 	size_t i;
-	int r = multipart_begin(&m, type, body);
+	int r = multipart_begin(&m, type, body->data);
 
 	if (r < 0)
 		return err_set(e, -EINVAL, "bad-request", "a multipart body without a boundary");
@@ -504,8 +522,10 @@ static int put_parts(struct e2b *e2b, struct http_req *req, struct span body, co
 		else if (!*to)
 			r = err_set(e, -EINVAL, "bad-request", "a part without a path");
 		vec_push(&seen, must_strdup(to));
+		data = (struct bytes){ .data = part.data, .fd = body->fd };
+		data.at = (uint64_t)((const char *)part.data.p - (const char *)body->data.p);
 		if (r == 0)
-			r = put_file(e2b, req, to, user, part.data, w, e);
+			r = put_file(e2b, req, to, user, &data, w, e);
 	}
 	if (r == 0 && m.is_bad)
 		r = err_set(e, -EINVAL, "bad-request", "a multipart body that does not end");
@@ -547,6 +567,7 @@ int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct e
 	uint64_t size;
 	int fd, r = 0;
 	struct span body = http_body(req, &fd, &size);
+	struct bytes bytes;
 	void *map = MAP_FAILED;
 
 	AUTO(fd_close) int plain = -1;
@@ -564,13 +585,14 @@ int e2b_file_put(void *ctx, struct http_req *req, struct http_res *res, struct e
 			return err_sys(e, -errno, "the body");
 		body = SPAN(map, size);
 	}
+	bytes = (struct bytes){ body, fd, 0 };
 	jw_open(&w, '[');
 	if (type && strncasecmp(type, "multipart/form-data", 19) == 0)
-		r = put_parts(ctx, req, body, type, &w, e);
+		r = put_parts(ctx, req, &bytes, type, &w, e);
 	else if (!path || !*path)
 		r = err_set(e, -EINVAL, "bad-request", "a path is needed");
 	else
-		r = put_file(ctx, req, path, user, body, &w, e);
+		r = put_file(ctx, req, path, user, &bytes, &w, e);
 	jw_close(&w, ']');
 	if (map != MAP_FAILED)
 		munmap(map, size);
