@@ -88,15 +88,17 @@ static bool host_listed(const struct held *x, const char *host)
 	return false;
 }
 
-/* Is it one that the service means? Where the path says the host, the sealed file must name that host. */
-static bool is_meant(struct services *all, const struct service *s, const struct service_route *r, const struct held *x,
-		     const char *host)
+static bool is_named(struct services *all, const struct service *s, const struct held *x)
 {
-	bool named = broker_weak(BROKER_WEAK_BINDING) || list_has(&s->secrets, x->policy.name) ||
-		     (list_has(&s->secrets, "*") && !services_claim(all, x->policy.name));
+	return broker_weak(BROKER_WEAK_BINDING) || list_has(&s->secrets, x->policy.name) ||
+	       (list_has(&s->secrets, "*") && !services_claim(all, x->policy.name));
+}
 
-	return named && (r->host || (host ? host_listed(x, host) || seal_policy_any_host(&x->policy)
-					  : x->policy.hosts.n > 0));
+/* Is it one that the service means? Where the path says the host, the sealed file must name that host. */
+static bool is_meant(const struct service_route *r, const struct held *x, const char *host)
+{
+	return r->host ||
+	       (host ? host_listed(x, host) || seal_policy_any_host(&x->policy) : x->policy.hosts.n > 0);
 }
 
 /* Where no credential is sent, the sealed file's hosts are not asked; nor where no host is said yet. */
@@ -165,8 +167,8 @@ static int allows(const struct held *x, const struct wish *w, struct err *e)
 /* *@ret is also the one that was meant, when that is clear and its file does not allow it. */
 static int choose(struct hold *h, struct services *all, const struct wish *w, struct held **ret, struct err *e)
 {
-	struct held *meant = NULL, *may = NULL;
-	size_t n_meant = 0, n_may = 0;
+	struct held *meant = NULL, *may = NULL, *near = NULL;
+	size_t n_meant = 0, n_may = 0, n_near = 0;
 	const char *at = w->who->secrets;
 
 	while (*at) {
@@ -175,8 +177,13 @@ static int choose(struct hold *h, struct services *all, const struct wish *w, st
 		struct held *x = hold_find(h, name);
 
 		at += len + (at[len] == ',');
-		if (!x || !is_meant(all, w->service, w->route, x, w->host))
+		if (!x || !is_named(all, w->service, x))
 			continue;
+		if (!is_meant(w->route, x, w->host)) {
+			near = x;
+			n_near += w->host && x->policy.hosts.n;
+			continue;
+		}
 		meant = x;
 		n_meant++;
 		if (allows(x, w, NULL) == 0) {
@@ -189,7 +196,12 @@ static int choose(struct hold *h, struct services *all, const struct wish *w, st
 	*ret = may ? may : n_meant == 1 ? meant : NULL;
 	if (n_may == 0 && n_meant == 1)
 		return allows(meant, w, e);
-	return n_may ? 0 : refuse(e, "no-secret", "this sandbox has no secret for", w->service->name);
+	if (n_may)
+		return 0;
+	if (n_meant || !n_near)
+		return refuse(e, "no-secret", "this sandbox has no secret for", w->service->name);
+	*ret = n_near == 1 ? near : NULL;
+	return refuse(e, "wrong-host", "what this sandbox was given is for other hosts than", w->host);
 }
 
 /* --- which route -------------------------------------------------------------------------------------------------- */

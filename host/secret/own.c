@@ -160,3 +160,29 @@ int secrets_own_put(struct secrets *s, const struct secrets_own *o, bool is_new,
 	secrets_end(s);
 	return r;
 }
+
+int secrets_own_forget(struct secrets *s, const char *owner, const char *who, struct err *e)
+{
+	char begin[SEAL_NAME_MAX + 1], name[SEAL_NAME_MAX + 1];
+	size_t i;
+	int n = 0, r = 0;
+
+	begin_of(owner, begin);
+	do {
+		name[0] = '\0';
+		lock_take(&s->lock);
+		for (i = 0; i < s->all.len && !name[0]; i++)
+			if (s->all.v[i]->is_here && str_starts(s->all.v[i]->policy.name, begin))
+				snprintf(name, sizeof(name), "%s", s->all.v[i]->policy.name);
+		lock_drop(&s->lock);
+		if (name[0])
+			r = secrets_remove(s, name, who, e);
+		if (r == -ENOENT) { /* somebody else was first */
+			r = 0;
+			if (e)
+				*e = ERR_NULL;
+		}
+		n += name[0] != '\0';
+	} while (name[0] && r == 0);
+	return r < 0 ? r : n;
+}

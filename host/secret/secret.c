@@ -302,6 +302,16 @@ static int inspect(struct secrets *s, struct span sealed, struct entry **ret, st
 		r = seal_policy_allows(sealed_policy(f), &use, e);
 	if (r == 0)
 		r = s->opener.open(s->opener.ctx, sealed, NULL, e);
+	if (r == -ENOKEY && e) {
+		struct seal_id ours = seal_pub_id(&s->opener.pub);
+		char id[SEAL_ID_TEXT];
+
+		seal_id_text(&ours, id);
+		*e = ERR_NULL;
+		return err_set(
+			e, -EINVAL, "wrong-key",
+			"it is not sealed to the key of this daemon, which is %s: \"berth secret key\" prints it", id);
+	}
 	if (r < 0 && r != -ENOMEM && r != -EPIPE)
 		return reword(e);
 	if (r < 0)
@@ -403,7 +413,24 @@ int secrets_add(struct secrets *s, struct span sealed, const char *who, struct e
 	return r;
 }
 
-int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *who, struct err *e)
+/* A value that commands had as a variable and that is in a file from now on, or with the broker, is not there where
+ * they look for it: whoever wants that says so. Busy is ours. */
+static int same_way(struct secrets *s, const struct seal_policy *p, const char *deliver, struct err *e)
+{
+	const struct entry *old = secrets_find(s, p->name, NULL);
+	const char *is = seal_delivery_word(p->delivery);
+
+	if (deliver ? str_eq(deliver, is) : !old || !old->is_here || old->policy.delivery == p->delivery)
+		return 0;
+	return deliver ? err_set(e, -EINVAL, "other-delivery", "it was sealed for delivery %s, not %.32s", is, deliver)
+		       : err_set(e, -EINVAL, "other-delivery",
+				 "it was sealed for delivery %s, and what is there is for %s: say so when that is "
+				 "meant",
+				 is, seal_delivery_word(old->policy.delivery));
+}
+
+int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *deliver, const char *who,
+		   struct err *e)
 {
 	AUTO(entry_free) struct entry *x = NULL;
 	int r = inspect(s, sealed, &x, e);
@@ -413,7 +440,9 @@ int secrets_rotate(struct secrets *s, const char *name, struct span sealed, cons
 	if (!str_eq(x->policy.name, name))
 		return err_set(e, -EINVAL, "wrong-name", "it was sealed as %s, not as %.100s", x->policy.name, name);
 	secrets_begin(s);
-	r = secrets_replace(s, sealed, &x, false, who, e);
+	r = same_way(s, &x->policy, deliver, e);
+	if (r == 0)
+		r = secrets_replace(s, sealed, &x, false, who, e);
 	secrets_end(s);
 	return r;
 }

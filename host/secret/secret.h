@@ -50,9 +50,10 @@ struct secrets_info {
  * Return: 0; -EEXIST slug "secret-exists", or "old-secret": this or a later version was here before; -EINVAL
  * "bad-secret" (damaged, too long), "wrong-key", "expired". */
 int secrets_add(struct secrets *s, struct span sealed, const char *who, struct err *e) MUST_CHECK;
-/** secrets_rotate() - put another one into its place, which must be newer. Return: as above; -ENOENT "no-such-secret".
- */
-int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *who, struct err *e) MUST_CHECK;
+/** secrets_rotate() - put another one into its place, which must be newer, and be delivered as it was, or as @deliver
+ * says (NULL: nothing is said). Return: as above; -ENOENT "no-such-secret"; -EINVAL "other-delivery". */
+int secrets_rotate(struct secrets *s, const char *name, struct span sealed, const char *deliver, const char *who,
+		   struct err *e) MUST_CHECK;
 /** secrets_remove() - forget it; that older versions are old is remembered. Return: 0; -ENOENT. */
 int secrets_remove(struct secrets *s, const char *name, const char *who, struct err *e) MUST_CHECK;
 /** secrets_each() - in the order of names. @fn must not block. */
@@ -73,6 +74,8 @@ struct secrets_own {
 /** secrets_own_put() - a new one, or the next version. Return: 0; -EEXIST "secret-exists", -ENOENT "no-such-secret";
  * -EUSERS "too-many-secrets"; -EINVAL "bad-secret", "bad-policy". */
 int secrets_own_put(struct secrets *s, const struct secrets_own *o, bool is_new, struct err *e) MUST_CHECK;
+/** secrets_own_forget() - all that this key made for itself. Return: how many; -errno: some are left. */
+int secrets_own_forget(struct secrets *s, const char *owner, const char *who, struct err *e) MUST_CHECK;
 /** secrets_own_name() - key.ID.NAME. Return: 0; -EINVAL: NAME is none. */
 int secrets_own_name(const char *owner, const char *word, char to[SEAL_NAME_MAX + 1]) MUST_CHECK;
 /** secrets_own_word() - NAME of one that a key made for itself, in @name; NULL: it is another. */

@@ -49,6 +49,13 @@ BERTH_API void berth_set_key(struct berth *b, const char *key);
 BERTH_API const char *berth_version(void);
 /** berth_health() - the daemon's /health as JSON text. */
 BERTH_API int berth_health(struct berth *b, char **ret_json, struct berth_error *e);
+struct berth_status {
+	char status[16]; /* ok, disk-low, disk-full */
+	char version[48], mount[512];
+	uint64_t uptime_ms, workspaces, store_b, store_used_b, disk_free_b, disk_total_b;
+};
+/** berth_status() - the same. */
+BERTH_API int berth_status(struct berth *b, struct berth_status *ret, struct berth_error *e);
 /** berth_host() - what of the daemon's host is used, missing or not tried, as JSON text. */
 BERTH_API int berth_host_json(struct berth *b, char **ret_json, struct berth_error *e);
 /** berth_host() - the same, part by part; all strings are borrowed. Stops when @fn returns not 0 and returns that. */
@@ -96,10 +103,14 @@ BERTH_API int berth_secret_key(struct berth *b, char **ret, struct berth_error *
 /** berth_secret_add() - keep a sealed file under the name that is in it. Errors: secret-exists, bad-secret, wrong-key,
  * old-secret, expired. */
 BERTH_API int berth_secret_add(struct berth *b, const void *sealed, size_t len, struct berth_error *e);
-/** berth_secret_rotate() - put a newer one into its place. Sandboxes that run keep what they were given. Errors: as
- * above, no-such-secret. */
+/** berth_secret_rotate() - put a newer one into its place, for the same delivery. Sandboxes that run keep what they
+ * were given. Errors: as above, no-such-secret, other-delivery. */
 BERTH_API int berth_secret_rotate(struct berth *b, const char *name, const void *sealed, size_t len,
 				  struct berth_error *e);
+/** berth_secret_rotate_to() - the same, for delivery @deliver ("env", "file", "broker"), whatever it was before; NULL:
+ * as before. */
+BERTH_API int berth_secret_rotate_to(struct berth *b, const char *name, const void *sealed, size_t len,
+				     const char *deliver, struct berth_error *e);
 BERTH_API int berth_secret_remove(struct berth *b, const char *name, struct berth_error *e);
 /* What is known of a secret; strings are borrowed. Of lists "A,B", "" when there is no restriction. */
 struct berth_secret_info {

@@ -67,6 +67,8 @@ int cli_list(int argc, char **argv, const char *name, struct cli_list *ret);
 
 /* Sizes and times as people write them; complains itself. */
 bool cli_size(const char *verb, const char *text, uint64_t *ret);
+/** cli_bytes() - for people: "1.5G". */
+const char *cli_bytes(uint64_t b, char *to, size_t len);
 bool cli_time(const char *verb, const char *text, uint64_t *ret_ms);
 /** cli_rules() - the text of a file of rules of what is kept; complains itself. free(*ret). */
 bool cli_rules(const char *verb, const char *file, char **ret);

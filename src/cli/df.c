@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-static const char *size(uint64_t b, char *to, size_t len)
+const char *cli_bytes(uint64_t b, char *to, size_t len)
 {
 	static const char units[] = "KMGT";
 	double v = (double)b / 1024;
@@ -29,9 +29,9 @@ static void print_row(const struct berth_usage *u)
 	if (u->has_own)
 		snprintf(snapshots, sizeof(snapshots), "%llu", (unsigned long long)u->snapshots);
 	printf("%-17s %-16s %-9s %9llu %8s %5s %8s %8s %8s %5s\n", u->id, u->name[0] ? u->name : "-", u->state,
-	       (unsigned long long)u->entries, size(u->brought_b, a, sizeof(a)), share,
-	       size(u->store_b, b, sizeof(b)), u->image_b ? size(u->image_b, c, sizeof(c)) : "-",
-	       u->has_own ? size(u->own_b, d, sizeof(d)) : "-", snapshots);
+	       (unsigned long long)u->entries, cli_bytes(u->brought_b, a, sizeof(a)), share,
+	       cli_bytes(u->store_b, b, sizeof(b)), u->image_b ? cli_bytes(u->image_b, c, sizeof(c)) : "-",
+	       u->has_own ? cli_bytes(u->own_b, d, sizeof(d)) : "-", snapshots);
 }
 
 static void print_gc(const struct berth_df *df)
@@ -46,7 +46,8 @@ static void print_gc(const struct berth_df *df)
 	if (localtime_r(&at, &tm))
 		strftime(when, sizeof(when), "%F %T", &tm);
 	printf("gc     %s: %s in use, sharing saved %s; %s came since or is overhead\n", when,
-	       size(df->gc_live_b, x, sizeof(x)), size(df->gc_saved_b, y, sizeof(y)), size(rest, z, sizeof(z)));
+	       cli_bytes(df->gc_live_b, x, sizeof(x)), cli_bytes(df->gc_saved_b, y, sizeof(y)),
+	       cli_bytes(rest, z, sizeof(z)));
 }
 
 int cli_gc(struct berth *b, int argc, char **argv)
@@ -66,8 +67,8 @@ int cli_gc(struct berth *b, int argc, char **argv)
 		fputs(text, stdout);
 	else
 		printf("%llu objects, %s, freed; %llu, %s, left; %llu ms\n", (unsigned long long)gc.freed,
-		       size(gc.freed_b, x, sizeof(x)), (unsigned long long)gc.left, size(gc.left_b, y, sizeof(y)),
-		       (unsigned long long)gc.took_ms);
+		       cli_bytes(gc.freed_b, x, sizeof(x)), (unsigned long long)gc.left,
+		       cli_bytes(gc.left_b, y, sizeof(y)), (unsigned long long)gc.took_ms);
 	free(text);
 	return CLI_OK;
 }
@@ -80,8 +81,9 @@ static int one(struct berth *b, const char *id)
 
 	if (berth_statfs(b, id, &room, &e) < 0)
 		return cli_fail("df", &e);
-	printf("%s  %s free of %s, names: %llu free of %llu\n", room.of, size(room.available_b, x, sizeof(x)),
-	       size(room.total_b, y, sizeof(y)), (unsigned long long)room.files_free, (unsigned long long)room.files);
+	printf("%s  %s free of %s, names: %llu free of %llu\n", room.of, cli_bytes(room.available_b, x, sizeof(x)),
+	       cli_bytes(room.total_b, y, sizeof(y)), (unsigned long long)room.files_free,
+	       (unsigned long long)room.files);
 	return CLI_OK;
 }
 
@@ -109,14 +111,14 @@ int cli_df(struct berth *b, int argc, char **argv)
 	}
 	if (berth_df(b, &df, &rows, &n, &e) < 0)
 		return cli_fail("df", &e);
-	printf("disk   %s free of %s: %s\n", size(df.disk_free_b, x, sizeof(x)), size(df.disk_total_b, y, sizeof(y)),
-	       df.state);
-	printf("store  %s used, file %s, at most %s\n", size(df.store_used_b, x, sizeof(x)),
-	       size(df.store_b, y, sizeof(y)), size(df.store_max_b, z, sizeof(z)));
+	printf("disk   %s free of %s: %s\n", cli_bytes(df.disk_free_b, x, sizeof(x)),
+	       cli_bytes(df.disk_total_b, y, sizeof(y)), df.state);
+	printf("store  %s used, file %s, at most %s\n", cli_bytes(df.store_used_b, x, sizeof(x)),
+	       cli_bytes(df.store_b, y, sizeof(y)), cli_bytes(df.store_max_b, z, sizeof(z)));
 	if (df.layers_max_b)
 		printf("layers %s of %llu snapshots of whole sandboxes, at most %s\n",
-		       size(df.layers_b, x, sizeof(x)), (unsigned long long)df.layers,
-		       size(df.layers_max_b, y, sizeof(y)));
+		       cli_bytes(df.layers_b, x, sizeof(x)), (unsigned long long)df.layers,
+		       cli_bytes(df.layers_max_b, y, sizeof(y)));
 	print_gc(&df);
 	printf("\n%-17s %-16s %-9s %9s %8s %5s %8s %8s %8s %5s\n", "ID", "NAME", "STATE", "NAMES", "BROUGHT", "QUOTA",
 	       "RECORDS", "IMAGES", "OWN", "SNAPS");

@@ -171,6 +171,24 @@ static int info_host(struct berth *b, bool json)
 	return CLI_OK;
 }
 
+static int info_daemon(struct berth *b)
+{
+	struct berth_status s;
+	struct berth_error e;
+	char x[24], y[24], up[24];
+
+	if (berth_status(b, &s, &e) < 0)
+		return cli_fail("info", &e);
+	ago(clock_wall() - (int64_t)(s.uptime_ms * CLOCK_MS), up, sizeof(up));
+	printf("status     %s\nversion    %s\nmount      %s\nup         %s\nworkspaces %llu\n", s.status, s.version,
+	       s.mount, up, (unsigned long long)s.workspaces);
+	printf("store      %s used, file %s\n", cli_bytes(s.store_used_b, x, sizeof(x)),
+	       cli_bytes(s.store_b, y, sizeof(y)));
+	printf("disk       %s free of %s\n", cli_bytes(s.disk_free_b, x, sizeof(x)),
+	       cli_bytes(s.disk_total_b, y, sizeof(y)));
+	return CLI_OK;
+}
+
 static int info_keep(struct berth *b, const struct berth_info *i)
 {
 	AUTO(str_free) char *rules = NULL;
@@ -209,7 +227,9 @@ int cli_info(struct berth *b, int argc, char **argv)
 		return n < 0 ? CLI_USAGE : cli_usage("info", "one sandbox at a time");
 	if (host)
 		return n ? cli_usage("info", "either a sandbox or --host") : info_host(b, json);
-	if (n == 0 || json) {
+	if (n == 0 && !json)
+		return info_daemon(b);
+	if (json) {
 		if ((n == 0 ? berth_health(b, &text, &e) : berth_info_json(b, rest[0], &text, &e)) < 0)
 			return cli_fail("info", &e);
 		fputs(text, stdout);

@@ -184,8 +184,8 @@ static int read_sealed(const char *path, struct buf *b)
 	return -1;
 }
 
-/* add [FILE|-] | rotate NAME [FILE|-] */
-static int send_sealed(struct berth *b, const char *name, const char *path)
+/* add [FILE|-] | rotate NAME [FILE|-] [--deliver HOW] */
+static int send_sealed(struct berth *b, const char *name, const char *path, const char *deliver)
 {
 	AUTO(buf_fini) struct buf sealed;
 	struct berth_error e;
@@ -194,9 +194,21 @@ static int send_sealed(struct berth *b, const char *name, const char *path)
 	buf_init(&sealed, SEALED_MAX + 4096);
 	if (read_sealed(path, &sealed) < 0)
 		return CLI_FAILED;
-	r = name ? berth_secret_rotate(b, name, buf_span(&sealed).p, buf_len(&sealed), &e)
+	r = name ? berth_secret_rotate_to(b, name, buf_span(&sealed).p, buf_len(&sealed), deliver, &e)
 		 : berth_secret_add(b, buf_span(&sealed).p, buf_len(&sealed), &e);
 	return r < 0 ? cli_fail("secret", &e) : CLI_OK;
+}
+
+static int rotate(struct berth *b, int argc, char **argv)
+{
+	const char *deliver = NULL;
+	const struct cli_option options[] = { { "--deliver", &deliver, NULL } };
+	char **rest;
+	int n = cli_options(argc, argv, options, ARRAY_LEN(options), &rest);
+
+	if (n < 1 || n > 2)
+		return n < 0 ? CLI_USAGE : cli_usage("secret", "rotate which one?");
+	return send_sealed(b, rest[0], n > 1 ? rest[1] : NULL, deliver);
 }
 
 static int key(struct berth *b)
@@ -224,9 +236,9 @@ int cli_secret(struct berth *b, int argc, char **argv)
 		return (str_eq(what, "ls") ? list : audit)(b, argc - 1, argv + 1);
 	}
 	if (str_eq(what, "add") && argc <= 3)
-		return send_sealed(b, NULL, argc > 2 ? argv[2] : NULL);
-	if (str_eq(what, "rotate") && argc >= 3 && argc <= 4)
-		return send_sealed(b, argv[2], argc > 3 ? argv[3] : NULL);
+		return send_sealed(b, NULL, argc > 2 ? argv[2] : NULL, NULL);
+	if (str_eq(what, "rotate"))
+		return rotate(b, argc - 1, argv + 1);
 	if (!str_eq(what, "rm") || argc < 3)
 		return cli_usage("secret", "key, add, ls, rotate, rm or audit?");
 	for (i = 2; i < argc; i++)

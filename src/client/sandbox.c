@@ -120,6 +120,28 @@ int berth_health(struct berth *b, char **ret_json, struct berth_error *e)
 	return client_text(b, "GET", "/health", SPAN_NULL, ret_json, e);
 }
 
+int berth_status(struct berth *b, struct berth_status *ret, struct berth_error *e)
+{
+	AUTO(json_free) struct json *j = NULL;
+	const struct json *store, *disk;
+	int r = client_json(b, "GET", "/health", SPAN_NULL, &j, e);
+
+	if (r < 0)
+		return r;
+	store = json_get(j, "store");
+	disk = json_get(j, "disk");
+	*ret = (struct berth_status){ .uptime_ms = json_get_u64(j, "uptime_ms", 0),
+				      .workspaces = json_get_u64(store, "workspaces", 0),
+				      .store_b = json_get_u64(store, "content_b", 0),
+				      .store_used_b = json_get_u64(store, "content_used_b", 0),
+				      .disk_free_b = json_get_u64(disk, "free_b", 0),
+				      .disk_total_b = json_get_u64(disk, "total_b", 0) };
+	snprintf(ret->status, sizeof(ret->status), "%s", json_get_str(j, "status", ""));
+	snprintf(ret->version, sizeof(ret->version), "%s", json_get_str(j, "version", ""));
+	snprintf(ret->mount, sizeof(ret->mount), "%s", json_get_str(j, "mount", ""));
+	return 0;
+}
+
 /* --- sandboxes ---------------------------------------------------------------------------------------------------- */
 
 static void info_from(const struct json *j, struct berth_info *i)

@@ -81,8 +81,15 @@ int berth_secret_add(struct berth *b, const void *sealed, size_t len, struct ber
 
 int berth_secret_rotate(struct berth *b, const char *name, const void *sealed, size_t len, struct berth_error *e)
 {
+	return berth_secret_rotate_to(b, name, sealed, len, NULL, e);
+}
+
+int berth_secret_rotate_to(struct berth *b, const char *name, const void *sealed, size_t len, const char *deliver,
+			   struct berth_error *e)
+{
 	AUTO(str_free) char *safe = client_encode(name);
-	AUTO(str_free) char *path = str_printf("/v1/secrets/%s", safe);
+	AUTO(str_free) char *how = client_encode(deliver ? deliver : "");
+	AUTO(str_free) char *path = str_printf("/v1/secrets/%s%s%s", safe, deliver ? "?deliver=" : "", how);
 
 	return client_json(b, "PUT", path, SPAN(sealed, len), NULL, e);
 }

@@ -27,6 +27,11 @@ done
 refused 2 'no such verb: nothing' berth help nothing
 equal "status of no verb" "$(berth >/dev/null 2>&1; echo $?)" 2
 
+# --- the daemon, for people and for programs ---
+berth info >"$TOP/info"
+grep -q '^status  *ok$' "$TOP/info" && grep -q "^mount  *$MNT\$" "$TOP/info" || fail "info: $(cat "$TOP/info")"
+equal "info --json" "$(berth info --json | field status)" ok
+
 # --- completion ---
 id=$(berth create --template mini --name boxy)
 berth run boxy -- sh -c 'mkdir sub; touch plain "sub/in" "sub/\$(touch pwned)" "sub/a b" "sub/\`touch pwned\`"'

@@ -43,5 +43,9 @@ for what in added rotated removed; do
 	grep -q '"what":"'$what'","secret":"key.'"${E2B_API_KEY:4:8}"'\..*"key":"'"${E2B_API_KEY:4:8}"'"' "$TOP/audit" || fail "the audit does not tell: $what"
 done
 if grep -qF "$value" "$TOP/audit" "$LOG"; then fail "a value is told"; fi
+# A key that is revoked takes its own along, and nobody else's.
+berth key revoke other
+if berth secret ls | grep -q "key.${other:4:8}"; then fail "secrets of a revoked key: $(berth secret ls)"; fi
+berth secret ls | grep -q "key.${E2B_API_KEY:4:8}.github" && berth secret ls | grep -q '^github ' || fail "others went with them: $(berth secret ls)"
 berth fsck >/dev/null
 say passed

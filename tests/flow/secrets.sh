@@ -38,6 +38,7 @@ refused 1 'exists: rotate it' berth secret add TOKEN.sealed
 seal keygen -o stranger.key >stranger.pub
 printf x | seal seal --to stranger.pub --name X --deliver env -o x.sealed
 refused 1 'not sealed to the key' berth secret add x.sealed
+refused 1 "which is $(curl -s --unix-socket "$STATE/run/api.sock" http://x/v1/secrets/key | field id)" berth secret add x.sealed
 printf 'nothing\n' >n.sealed
 refused 1 'no sealed file' berth secret add n.sealed
 sed 's/^\(...\)./\1x/2' TOKEN.sealed | head -n 3 >cut.sealed
@@ -90,6 +91,13 @@ make TOKEN "$mark-env-2" --deliver env --for template=mini
 berth secret rotate TOKEN <TOKEN.sealed
 equal "rotated" "$(berth run "$two" -- sh -c "$TELL")" "$(sum_of "$mark-env-2")"
 refused 1 'here before' berth secret rotate TOKEN old.sealed
+# for another delivery only when that is said: commands would look for it in vain
+make TOKEN "$mark-env-3" --deliver file --for template=mini
+refused 1 'sealed for delivery file, and what is there is for env' berth secret rotate TOKEN TOKEN.sealed
+refused 1 'sealed for delivery file, not broker' berth secret rotate TOKEN TOKEN.sealed --deliver broker
+equal "it is as it was" "$(berth run "$two" -- sh -c "$TELL")" "$(sum_of "$mark-env-2")"
+berth secret rotate TOKEN TOKEN.sealed --deliver file
+berth secret ls | grep -q '^TOKEN  *file  *3 ' || fail "it is not there: $(berth secret ls)"
 berth secret rm TOKEN
 refused 125 'no secret is called' berth run --secret TOKEN "$id" -- true
 refused 1 'here before' berth secret add old.sealed

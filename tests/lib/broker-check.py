@@ -210,7 +210,7 @@ def refusals(b, c):
         time.sleep(0.1)
     equal("expired", r, (403, "expired"))
     equal("any host, of the sealed file", both.ask(f"/any/localhost:{service.port}/echo")[0].status, 200)
-    equal("and no other", rule(both.ask("/any/api.example.org/echo")), (403, "no-secret"))
+    equal("and no other", rule(both.ask("/any/api.example.org/echo")), (403, "wrong-host"))
     equal("another template", rule(Conn(b, "TOK", template="strange").ask("/svc/echo")), (403, "wrong-template"))
     equal("a name that it was not given", rule(Conn(b, "").ask("/svc/echo")), (403, "no-secret"))
     results = [rule(c.ask("/rated/echo"))[0] for _ in range(4)]

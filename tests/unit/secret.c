@@ -124,21 +124,21 @@ Test(secret_host, newer_ones_only)
 	make(&one, "value-1", 1000, 0, NULL);
 	make(&two, "value-2", 2000, 0, NULL);
 	make(&third, "value-3", 2000, 0, NULL);
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&one), "k", &e), -ENOENT);
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&one), NULL, "k", &e), -ENOENT);
 	cr_assert_eq(secrets_add(all, buf_span(&one), "k", &e), 0, "%s", e.text);
 	told("\"what\":\"added\"");
 	cr_assert_eq(secrets_add(all, buf_span(&two), "k", &e), -EEXIST);
 	cr_assert_eq(deliver("base", "value-1", &e), 0, "%s", e.text);
 	told("\"what\":\"delivered\",\"secret\":\"TOKEN\",\"key\":\"k\",\"sandbox\":\"s1\",\"command\":\"sh\"");
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), "k", &e), 0, "%s", e.text);
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), NULL, "k", &e), 0, "%s", e.text);
 	cr_assert_eq(deliver("base", "value-2", &e), 0);
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&third), "k", &e), -EEXIST, "of the same moment");
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&third), NULL, "k", &e), -EEXIST, "of the same moment");
 	cr_assert_str_eq(e.slug, "old-secret");
 	told("\"why\":\"old-secret\"");
 	secrets_free(&all); /* a new start remembers it all */
 	start();
 	cr_assert_eq(deliver("base", "value-2", &e), 0);
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&one), "k", &e), -EEXIST);
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&one), NULL, "k", &e), -EEXIST);
 	cr_assert_eq(secrets_remove(all, "TOKEN", "k", &e), 0);
 	cr_assert_eq(secrets_remove(all, "TOKEN", "k", &e), -ENOENT);
 	cr_assert_eq(deliver("base", "", &e), -ENOENT);
@@ -172,7 +172,7 @@ Test(secret_host, scope_and_expiry_are_asked_each_time)
 	cr_assert_eq(r, -EACCES);
 	cr_assert_str_eq(e.slug, "expired");
 	cr_assert_geq((uint64_t)(clock_wall() / 1000000), now + 2000);
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&b), "", &e), -EINVAL);
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&b), NULL, "", &e), -EINVAL);
 	cr_assert_str_eq(e.slug, "expired");
 	buf_fini(&b);
 }
@@ -270,7 +270,10 @@ Test(secret_host, those_for_the_broker_are_handed_over)
 	     "\"method\":\"GET\",\"host\":\"api.github.com\",\"path\":\"/user\",\"delivery\":\"broker\",\"count\":3,"
 	     "\"status\":200,\"sent\":1,\"received\":2");
 	cr_assert_eq(deliver("base", "value-1", NULL), -EACCES, "a value of the broker's was delivered");
-	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), "k", NULL), 0);
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), NULL, "k", NULL), -EINVAL, "another delivery");
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), "file", "k", NULL), -EINVAL, "nor that one");
+	cr_assert_str_eq(handed, "+TOKEN +TOKEN ");
+	cr_assert_eq(secrets_rotate(all, "TOKEN", buf_span(&two), "env", "k", NULL), 0);
 	cr_assert_str_eq(handed, "+TOKEN +TOKEN -TOKEN ", "one that is for variables now");
 	cr_assert_eq(secrets_remove(all, "TOKEN", "k", NULL), 0);
 	cr_assert_str_eq(handed, "+TOKEN +TOKEN -TOKEN -TOKEN ");
@@ -359,7 +362,7 @@ Test(secret_host, a_keys_own_is_its_own)
 	make(&b, "value", 3000, 0, NULL);
 	called = "TOKEN";
 	cr_assert_eq(secrets_add(all, buf_span(&b), "", &e), -EINVAL);
-	cr_assert_eq(secrets_rotate(all, "key.0123abcd.github", buf_span(&b), "", &e), -EINVAL);
+	cr_assert_eq(secrets_rotate(all, "key.0123abcd.github", buf_span(&b), NULL, "", &e), -EINVAL);
 	buf_fini(&b);
 }
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/secret/secret.h"
 #include "json/json.h"
 
 #include <errno.h>
@@ -110,11 +111,16 @@ int v1_key_revoke(void *ctx, struct http_req *req, struct http_res *res, struct 
 {
 	struct api *api = ctx;
 	struct access_key was = { .scopes = 0 };
+	struct err why = ERR_NULL;
 	int r = keys_revoke(api->keys, http_segment(req, 0), &was, e);
 
 	if (!was.scopes)
 		return r;
 	http_cut(api->http, was.id);
+	/* Nobody could use what it made for itself, or remove it. */
+	if (secrets_own_forget(api->secrets, was.id, http_who(req)->id, &why) < 0)
+		log_warn("api", "secrets of a key that was revoked are left", "key=%s/%s why=%s", was.name, was.id,
+			 why.text);
 	log_info("api", "key revoked", "key=%s/%s", was.name, was.id);
 	events_emit(api->events, "key.revoked", was.id, was.name, "");
 	if (r == 0)

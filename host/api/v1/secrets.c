@@ -206,7 +206,8 @@ int v1_secret_rotate(void *ctx, struct http_req *req, struct http_res *res, stru
 	int r = read_sealed(req, &sealed, e);
 
 	if (r == 0)
-		r = secrets_rotate(api->secrets, http_segment(req, 0), sealed, http_who(req)->id, e);
+		r = secrets_rotate(api->secrets, http_segment(req, 0), sealed, http_query(req, "deliver"),
+				   http_who(req)->id, e);
 	if (r == 0)
 		buf_append(&res->body, "{}\n", 3);
 	return r;

@@ -75,7 +75,7 @@ static const struct http_route routes[] = {
 	{ "GET", "/v1/secrets/audit", v1_secret_audit, ACCESS_ADMIN, "since" },
 	{ "GET", "/v1/secrets", v1_secret_list, ACCESS_READ, NULL },
 	{ "POST", "/v1/secrets", v1_secret_add, ACCESS_ADMIN, NULL },
-	{ "PUT", "/v1/secrets/{}", v1_secret_rotate, ACCESS_ADMIN, NULL },
+	{ "PUT", "/v1/secrets/{}", v1_secret_rotate, ACCESS_ADMIN, "deliver" },
 	{ "DELETE", "/v1/secrets/{}", v1_secret_remove, ACCESS_ADMIN, NULL },
 };
 
