@@ -120,10 +120,10 @@ static void died(void *ctx)
 {
 	struct sandbox *s = ctx;
 
+	/* Who works on it must not wait for an agent that is gone; who pauses or ends it looks after it. */
+	ws_stop(s->ws);
 	if (begin_stopping(s))
 		life_bury(s);
-	else /* who pauses or ends it must not wait for an agent that is gone: they look after it */
-		ws_stop(s->ws);
 	hub_job_done(s);
 }
 

@@ -168,6 +168,19 @@ equal "is gone" "$(names "$past" | grep -c '^fourth$')" 0
 must_fail cat "$past/fourth/a/b/c/f"
 sound
 
+# An agent that dies while somebody works on the sandbox keeps nobody waiting.
+dying=$(berth create --template mini)
+agent=$(berth info "$dying" --json | field pid)
+kill -STOP "$agent"
+berth snapshot "$dying" >/dev/null 2>&1 &
+keeper=$!
+read -rt 0.3 <> <(:) || : # it waits for the agent by now, most likely
+kill -KILL "$agent"
+is_failed() { [ "$(berth info "$dying" --json | field state)" = failed ]; }
+wait_for 30 "the death to be noticed" is_failed
+wait "$keeper" || : # nothing more is promised of it
+berth rm "$dying"
+
 # What is removed is removed.
 berth rm "$id@first" "$id@second"
 refused 1 "no snapshot" berth restore "$id@first"

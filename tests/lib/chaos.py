@@ -18,10 +18,12 @@ STATE, MNT, LOG = os.environ["STATE"], os.environ["MNT"], os.environ["LOG"]
 SEED, KILLS, ARGV = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 BOXES_MAX = 4
 # How often which process; a victim that is not there at that moment is replaced by the daemon.
-VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["maker"] * 2 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4
+VICTIMS = ["daemon"] * 5 + ["priv"] * 4 + ["maker"] * 2 + ["keeper"] * 2 + ["notify"] + ["agent"] * 4 + ["crun"] * 4 + \
+    ["copier"] * 2
 # What is done to sandboxes. A new verb needs a function "do_VERB" and its row here.
 VERBS = ["create"] * 4 + ["run"] * 5 + ["write"] * 3 + ["pause"] * 2 + ["resume"] * 3 + ["kill"] * 2 + ["remove"] * 2 + \
-    ["snapshot"] * 3 + ["fork"] * 2 + ["begin"] * 2 + ["restore"] * 2 + ["gc"] * 2
+    ["snapshot"] * 3 + ["fork"] * 2 + ["begin"] * 2 + ["restore"] * 2 + ["gc"] * 2 + \
+    ["whole"] * 4 + ["spawn"] * 3 + ["copy"] * 3 + ["rest"] * 3 + ["forget"]
 
 
 def comm(pid):
@@ -66,7 +68,10 @@ class Chaos:
         self.rnd = random.Random(SEED)
         self.daemon = None
         self.acked = collections.defaultdict(set)  # sandbox -> lines that a command has said it wrote
+        self.outside = collections.defaultdict(set)  # the same, in a file outside of /workspace
         self.snapshots = collections.defaultdict(dict)  # sandbox -> name -> lines that must be in it
+        self.whole = {}  # "sandbox:name" of a whole one -> lines, and those outside
+        self.doomed = set()
         self.problems, self.killed, self.seen = [], collections.Counter(), collections.Counter()
         self.ends = collections.Counter()
         self.n = 0
@@ -112,17 +117,17 @@ class Chaos:
         want = {"run": ["running"], "write": ["running"], "pause": ["running"], "resume": ["paused"],
                 "kill": ["running", "paused"], "remove": ["stopped", "failed"], "snapshot": ["running", "paused", "stopped", "failed"],
                 "fork": ["running", "paused", "stopped"], "begin": ["running", "paused", "stopped"],
-                "restore": ["running", "stopped"]}.get(verb)
-        if verb in ("fork", "begin") and len(boxes) >= BOXES_MAX:
+                "restore": ["running", "stopped"], "whole": ["running", "paused"], "copy": ["running"], "rest": ["running"]}.get(verb)
+        room = len([s for s in boxes.values() if s["state"] != "removed"]) < BOXES_MAX
+        if verb in ("fork", "begin", "copy") and not room:
             verb, want = "snapshot", ["running", "paused", "stopped"]
-        if verb == "gc":
+        if verb == "gc" or (verb in ("spawn", "forget") and self.whole and (room or verb == "forget")):
             return verb, None, self.rnd.random()
         if want is None:
-            return (verb, None, self.rnd.random()) if len(boxes) < BOXES_MAX else \
-                ("remove", self.pick(boxes, "stopped", "failed") or self.pick(boxes, "running", "paused"), 0)
+            return ("create", None, self.rnd.random()) if room else \
+                ("remove", self.pick(boxes, "stopped", "failed") or self.pick(boxes, "running", "paused"), self.rnd.random())
         box = self.pick(boxes, *want)
-        return (verb, box, self.rnd.random()) if box else \
-            ("create", None, self.rnd.random()) if len(boxes) < BOXES_MAX else None
+        return (verb, box, self.rnd.random()) if box else ("create", None, self.rnd.random()) if room else None
 
     def act(self, verb, box, number):
         try:
@@ -144,11 +149,12 @@ class Chaos:
 
     def do_run(self, box, _):
         line = f"{self.n}-{threading.get_ident()}"
-        r = subprocess.run(["berth", "run", box, "--", "sh", "-c", f"echo {line} >>log"], stdin=subprocess.DEVNULL,
+        r = subprocess.run(["berth", "run", box, "--", "sh", "-c", f"echo {line} >>log; echo {line} >>~/log"], stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=90)
         if r.returncode != 0:
             raise ValueError(r.returncode)
         self.promise(box, line)
+        self.outside[box].add(line)
 
     def do_write(self, box, number):
         path = f"{MNT}/{box}/h{int(number * 1e6)}"
@@ -184,6 +190,43 @@ class Chaos:
         Api().good("POST", f"/v1/sandboxes/{box}/restore", {"snapshot": name, "keep": number < 0.5})
         self.acked[box] |= self.snapshots[box][name]
 
+    def do_whole(self, box, number):
+        known, out, name = self.lines_of(box), set(self.outside[box]), f"w{int(number * 1e6)}"
+        snap = Api().good("POST", f"/sandboxes/{box}/snapshots", {"name": name})["snapshotID"]
+        if box not in self.doomed:
+            self.whole[snap] = known, out
+            self.snapshots[box][name] = known
+
+    def which(self, number):
+        names = sorted(self.whole)
+        if not names:
+            raise ValueError("no snapshot")
+        return names[int(number * len(names))]
+
+    def do_spawn(self, _, number):
+        snap = self.which(number)
+        lines, out = self.whole[snap]
+        new = Api().good("POST", "/v2/sandboxes", {"templateID": snap, "timeout": 3600})["sandboxID"]
+        self.acked[new] |= lines
+        self.outside[new] |= out
+
+    def do_forget(self, _, number):
+        snap = self.which(number)
+        del self.whole[snap]
+        box, name = snap.split(":")
+        self.snapshots[box].pop(name, None)
+        Api().good("DELETE", f"/templates/{snap}")
+
+    def do_copy(self, box, number):
+        known, out = self.lines_of(box), set(self.outside[box])
+        for f in Api().good("POST", f"/sandboxes/{box}/fork", {"count": 1 + int(number * 2), "timeout": 3600}):
+            if "sandbox" in f:
+                self.acked[f["sandbox"]["sandboxID"]] |= known
+                self.outside[f["sandbox"]["sandboxID"]] |= out
+
+    def do_rest(self, box, _):
+        Api().good("POST", f"/v1/sandboxes/{box}/pause", {"memory": False})
+
     def do_gc(self, *_):
         Api().good("POST", "/v1/gc")
 
@@ -196,11 +239,13 @@ class Chaos:
     def do_kill(self, box, _):
         Api().good("POST", f"/v1/sandboxes/{box}/kill", {"grace_ms": 0})
 
-    def do_remove(self, box, _):
+    def do_remove(self, box, number):
         if self.boxes()[box]["state"] in ("running", "paused"):
             self.do_kill(box, 0)
         self.snapshots.pop(box, None)
-        Api().good("DELETE", f"/v1/sandboxes/{box}")
+        if number < 0.5:
+            self.whole = {s: v for s, v in self.whole.items() if not s.startswith(f"{box}:")}
+        Api().good("DELETE", f"/v1/sandboxes/{box}" + ("?snapshots=1" if number < 0.5 else ""))
         self.acked.pop(box, None)
 
     # --- the killing
@@ -211,11 +256,13 @@ class Chaos:
         found = ours()
         pids = {"priv": [p for p in found["berth-priv"] if parent(p) == self.daemon.pid],
                 "maker": [p for p in found["berth-priv"] if parent(p) != self.daemon.pid], "keeper": found["berth-keeper"], "notify": found["berth-notify"],
-                "agent": [s["pid"] for s in boxes.values() if s.get("pid")], "crun": found["crun"]}.get(kind, [])
+                "agent": [s["pid"] for s in boxes.values() if s.get("pid")], "crun": found["crun"],
+                "copier": found["berth-layer"] + found["berth-base"]}.get(kind, [])
         end = time.monotonic() + 0.1
-        while kind in ("crun", "maker") and not pids and time.monotonic() < end:  # they live for some milliseconds
+        while kind in ("crun", "maker", "copier") and not pids and time.monotonic() < end:  # they live for some milliseconds
             found = ours()
-            pids = found["crun"] if kind == "crun" else [p for p in found["berth-priv"] if parent(p) != self.daemon.pid]
+            pids = found["crun"] if kind == "crun" else found["berth-layer"] + found["berth-base"] if kind == "copier" else \
+                [p for p in found["berth-priv"] if parent(p) != self.daemon.pid]
         if not pids:
             return "daemon", self.daemon.pid
         return kind, sorted(pids)[int(which * len(pids))]
@@ -267,18 +314,27 @@ class Chaos:
 
     def wrong(self):
         boxes, wrong = self.boxes(), []
-        alive = {i for i, s in boxes.items() if s["state"] in ("running", "paused")}
+        lies = {i for i, s in boxes.items() if s["state"] == "paused" and not s["memory"]}
+        alive = {i for i, s in boxes.items() if s["state"] in ("running", "paused")} - lies
         for s in boxes.values():
-            if s["state"] in ("running", "paused") and not lives(s["pid"]):
+            if s["id"] in alive and not lives(s["pid"]):
                 wrong.append(f"{s['id']} is {s['state']}, but its agent is dead")
             if s["state"] == "failed" and not s["why"]:
                 wrong.append(f"{s['id']} failed without a reason")
-        wrong += self.left(boxes, alive)
+            if s["state"] == "removed" and not Api().good("GET", f"/v1/sandboxes/{s['id']}/snapshots"):
+                wrong.append(f"{s['id']} is removed, and has no snapshot")
+        wrong += self.left(boxes, alive, lies)
+        files = [f for f in os.listdir(f"{STATE}/layers") if f[0] != "."]
+        layers = Api().good("GET", "/v1/df")["layers"]["n"]
+        if len(files) != layers:
+            wrong.append(f"{layers} snapshots have layers, and there are {len(files)}")
         return wrong
 
-    def left(self, boxes, alive):
+    def left(self, boxes, alive, lies):
         wrong = []
         for box in os.listdir(f"{STATE}/boxes"):
+            if box in lies and sorted(os.listdir(f"{STATE}/boxes/{box}")) == ["root.img", "ws.img"]:
+                continue
             if box[0] != "." and box not in alive and not (box in boxes and os.listdir(f"{STATE}/boxes/{box}") == ["ws.img"]):
                 wrong.append(f"boxes/{box} is left: {os.listdir(f'{STATE}/boxes/{box}')}")
         wrong += [f"bases/{b} is left" for b in os.listdir(f"{STATE}/bases") if b.startswith(".laid-") and not boxes.get(b[6:])]
@@ -312,10 +368,10 @@ class Chaos:
         """What is said to run, runs; what was said to be done, is there."""
         for i, s in sorted(self.boxes().items()):
             self.seen[s["state"]] += 1
-            if s["state"] == "failed":
+            if s["state"] in ("failed", "removed"):
                 continue
             if s["state"] == "running":
-                r = subprocess.run(["berth", "run", i, "--", "sh", "-c", "cat log 2>/dev/null; echo end"],
+                r = subprocess.run(["berth", "run", i, "--", "sh", "-c", "cat log 2>/dev/null; echo out; cat ~/log 2>/dev/null; echo end"],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=90,
                                    stdin=subprocess.DEVNULL)
                 if r.returncode != 0 or not r.stdout.endswith("end\n"):
@@ -323,9 +379,17 @@ class Chaos:
                         continue
                     self.problem(f"{i} is running and runs nothing: {r.returncode} {r.stderr}")
                     continue
-                self.same(i, r.stdout.split()[:-1])
+                words = r.stdout.split()[:-1]
+                self.same(i, words[:words.index("out")])
+                lost = self.outside[i] - set(words[words.index("out"):])
+                if lost:
+                    self.problem(f"{i}: lost lines outside of its workspace: {sorted(lost)}")
             self.compare(i)
             self.compare_past(i)
+        for snap in sorted(self.whole):
+            box, name = snap.split(":")
+            if not Api().good("GET", f"/snapshots?sandboxID={box}&name={name}"):
+                self.problem(f"the snapshot {snap} is not there any more")
 
     def compare_past(self, box):
         for name, lines in sorted(self.snapshots[box].items()):
@@ -396,9 +460,10 @@ class Chaos:
     def turn(self):
         self.n += 1
         boxes = self.boxes()
-        plans = [p for p in (self.plan(boxes) for _ in range(self.rnd.randrange(1, 4))) if p and (p[0] == "create" or p[1])]
+        plans = [p for p in (self.plan(boxes) for _ in range(self.rnd.randrange(1, 4))) if p and (p[0] in ("create", "gc", "spawn", "forget") or p[1])]
         # What else is done to a sandbox that goes back at the same moment is taken back or not: nothing is promised of it.
         self.going_back = {p[1] for p in plans if p[0] == "restore"}
+        self.doomed = {p[1] for p in plans if p[0] == "remove"}
         threads = [threading.Thread(target=self.act, args=p) for p in plans]
         delay = self.rnd.choice([0, 0.003, 0.01, 0.02, 0.04, 0.08, 0.15]) * (0.5 + self.rnd.random())
         for t in threads:
@@ -449,8 +514,8 @@ class Chaos:
         for i, s in self.boxes().items():
             if s["state"] in ("running", "paused"):
                 Api().call("POST", f"/v1/sandboxes/{i}/kill", {"grace_ms": 0})
-            Api().call("DELETE", f"/v1/sandboxes/{i}")
-        left = self.boxes() or os.listdir(f"{MNT}/by-name") or [b for b in os.listdir(f"{STATE}/boxes") if b[0] != "."]
+            Api().call("DELETE", f"/v1/sandboxes/{i}?snapshots=1")
+        left = self.boxes() or [f for f in os.listdir(f"{STATE}/layers") if f[0] != "."] or os.listdir(f"{MNT}/by-name") or [b for b in os.listdir(f"{STATE}/boxes") if b[0] != "."]
         if left:
             self.problem(f"not removed: {left}")
         self.daemon.terminate()
