@@ -55,6 +55,11 @@ void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct d
 void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *ctx);
 /** dirs_told() - the host is told that it is at this place. */
 void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name);
+/** dirs_is_told() - does the host know the directory, as far as we know? */
+static inline bool dirs_is_told(const struct dirs *d, const struct dir *dir)
+{
+	return dir->told || dir->fid == d->tree->fid;
+}
 /** dirs_told_at() - the directory that is known and that the host was last told to be at this place; NULL. */
 struct dir *dirs_told_at(const struct dirs *d, uint64_t parent, struct span name);
 /** dirs_lost() - the host forgets it with all that it has below it: these are away, and @each is told of them. */

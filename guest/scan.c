@@ -138,8 +138,10 @@ static void begin(struct scan *s)
 	if (dir)
 		dir->queued = false;
 	fd = dir ? dirs_open(s->dirs, s->now.fid) : -ENOENT;
-	if (dir && (fd == -ESTALE || fd == -ENOENT))
-		scan_lost(s, dir, s->now.deep);
+	if (dir && (fd == -ESTALE || fd == -ENOENT || !dirs_is_told(s->dirs, dir))) {
+		scan_lost(s, dir, s->now.deep); /* or the host has not heard of it: its own name comes first */
+		return;
+	}
 	if (fd < 0)
 		return;
 	s->fd = node_open(fd, "", O_RDONLY | O_DIRECTORY, 0, false);

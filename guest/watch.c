@@ -33,7 +33,7 @@
 #include <malloc.h>
 
 enum { SOON_MS = 1, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
-       TRIM_AFTER = 4096, TRIM_MS = 2000 };
+       TRIM_AFTER = 4096, TRIM_MS = 2000, DEPTH_MAX = 2048 };
 
 struct watch {
 	struct loop *loop;		    /* borrowed, like the next four */
@@ -240,10 +240,58 @@ static bool is_elsewhere(struct watch *w, const struct mark *m, uint64_t now, bo
 	return l;
 }
 
+static void look(struct watch *w, const struct mark *m, bool again);
+
+/* The one above @dir, or itself, that the host is to hear of first; NULL: it is not below the workspace (any more). */
+static struct dir *first_untold(struct watch *w, struct dir *dir)
+{
+	struct dir *up = dirs_get(&w->dirs, dir->parent);
+	unsigned depth = 0;
+
+	while (up && !dirs_is_told(&w->dirs, up) && depth++ < DEPTH_MAX) {
+		dir = up;
+		up = dirs_get(&w->dirs, dir->parent);
+	}
+	return up && dirs_is_told(&w->dirs, up) ? dir : NULL;
+}
+
+/*
+ * A directory that was made, filled and renamed at once is marked under its first name, then what is in it, and then
+ * the name that it has. The host knows nothing of names in a directory that it has not heard of, and would ask for
+ * all of the workspace: so such a directory is looked at before what is in it. Return: whether the host knows it.
+ */
+static bool tell_dir_first(struct watch *w, uint64_t fid, bool again)
+{
+	for (;;) {
+		struct dir *dir = dirs_get(&w->dirs, fid), *top;
+		struct mark *m;
+		uint64_t top_fid;
+		size_t len;
+
+		if (!dir || dirs_is_told(&w->dirs, dir))
+			return dir;
+		top = first_untold(w, dir);
+		if (!top)
+			return false;
+		top_fid = top->fid;
+		len = strlen(top->name);
+		m = must_calloc(1, sizeof(*m) + len + 1);
+		m->parent = top->parent;
+		m->len = (unsigned)len;
+		memcpy(m->name, top->name, len);
+		look(w, m, again);
+		free(m);
+		top = dirs_get(&w->dirs, top_fid);
+		if (!top || !dirs_is_told(&w->dirs, top))
+			return false;
+	}
+}
+
 static void look(struct watch *w, const struct mark *m, bool again)
 {
 	enum keep_class keep = KEEP_FULL;
 	struct span name = SPAN(m->name, m->len);
+	bool is_known = !m->len || tell_dir_first(w, m->parent, again);
 	struct dir *dir = dirs_get(&w->dirs, m->parent);
 	struct node *n = &w->scratch;
 	int fd, r;
@@ -251,6 +299,10 @@ static void look(struct watch *w, const struct mark *m, bool again)
 	if (!dir) { /* gone with all that was in it */
 		if (m->len)
 			entry_lost(w, m);
+		return;
+	}
+	if (!is_known) {
+		look_later(w, m, dir, again);
 		return;
 	}
 	fd = dirs_open(&w->dirs, m->parent);

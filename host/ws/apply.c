@@ -342,6 +342,9 @@ static int apply_one(struct ws_pass *p, const struct msg_CHANGE *c, bool scan, s
 		return err_set(e, -EBADMSG, "bad-message", "an entry without an inode");
 	r = apply_may_hold(p, c->parent, told.fid, (uint32_t)told.mode, e);
 	if (r == STORE_E_NONE) {
+		if (!p->want_scan)
+			log_debug("ws", "a name in a directory that is not known was told, a scan follows", "id=%s",
+				  p->ws->id);
 		p->want_scan = true;
 		return 0;
 	}

@@ -490,9 +490,9 @@ static void drain(void *ctx)
 		if (p.scan_done)
 			told(ws);
 		pull_pass(&p); /* before anybody can ask for a sync, which would wait for these */
-		ws_tell(ws, &p.changes, pass_after, a);
-		if (p.want_scan)
+		if (p.want_scan) /* before it is acknowledged: whoever waits for that waits for the scan, too */
 			want_scan(ws);
+		ws_tell(ws, &p.changes, pass_after, a);
 	}
 	if (paused)
 		loop_post(ws->conf.loop, resume, ws);

@@ -350,6 +350,12 @@ static void change(struct host *h, const struct msg_CHANGE *c)
 	char room[264];
 	bool has = msg_rec_next(&nodes, MSG_NODE, &n);
 
+	/* Names in a directory that was not told are nothing that a host can use. */
+	if (c->parent && h->root && !(c->flags & WIRE_ENT_GONE))
+		cr_assert(c->parent == h->root || map_get_u64(&h->inodes, c->parent), "%.*s in an unknown directory",
+			  (int)c->name.len, (const char *)c->name.p);
+	if (has && !c->parent && !map_get_u64(&h->inodes, n.fid))
+		return; /* an inode alone that nobody has told the name of */
 	if (has) {
 		told_names(h, &n, c->flags & WIRE_ENT_NAMES);
 		inode_put(h, &n)->names = c->flags & WIRE_ENT_NAMES;
