@@ -60,6 +60,13 @@ const struct json *json_get(const struct json *j, const char *key)
 	return out(json_object_get(in(j), key));
 }
 
+uint64_t json_number(const struct json *j, uint64_t otherwise)
+{
+	const json_t *v = (const json_t *)j;
+
+	return json_is_integer(v) && json_integer_value(v) >= 0 ? (uint64_t)json_integer_value(v) : otherwise;
+}
+
 const char *json_text(const struct json *j)
 {
 	return json_string_value(in(j));

@@ -32,6 +32,8 @@ const struct json *json_at(const struct json *j, size_t i);
 bool json_is_empty(const struct json *j);
 /** json_text() - the string that a value is, NULL when it is none. */
 const char *json_text(const struct json *j);
+/** json_number() - the number that a value is, when it is a whole one that is not negative; else @otherwise. */
+uint64_t json_number(const struct json *j, uint64_t otherwise);
 /** json_each() - members of an object in order of keys; stops when @fn returns non-zero and returns that. */
 int json_each(const struct json *j, int (*fn)(void *ctx, const char *key, const struct json *value), void *ctx);
 

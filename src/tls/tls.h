@@ -2,7 +2,8 @@
 #ifndef TLS_TLS_H
 #define TLS_TLS_H
 
-/* Certificates: making an authority of one's own and what it signs, and showing them to clients. The door of GnuTLS. */
+/* Certificates: making an authority of one's own and what it signs, and showing them to clients; TLS to servers inside
+ * of sandboxes. The door of GnuTLS. */
 #include "base/err.h"
 
 /**
@@ -31,5 +32,11 @@ typedef void tls_fn(void);
 tls_fn *tls_retriever(void);
 /** TLS_PRIORITIES - for gnutls_priority_init(): 1.2 and 1.3. */
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
+struct loop;
+/** tls_wrap() - speak TLS, as a client, with the server at the other end of the stream socket @fd, which is taken; any
+ * thread. Nothing of the server is verified: for one whose connection cannot be another's. *@ret_fd: a socket of plain
+ * bytes, the caller's; it ends when the server ends, or does not speak TLS within ten seconds. Return: 0 or -errno. */
+int tls_wrap(struct loop *loop, int fd, int *ret_fd, struct err *e) MUST_CHECK;
 
 #endif

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Other ports of a sandbox: node ports.mjs PACKAGE. A server in it answers, streams, takes a body, and is upgraded to.
+// Other ports of a sandbox: node ports.mjs PACKAGE DIR. A server in it answers, streams, takes a body, and is upgraded to; once more with
+// TLS, by a certificate in DIR that nobody would believe.
 import assert from 'node:assert'
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 
 const { Sandbox } = await import(process.argv[2])
@@ -33,18 +35,21 @@ class H(http.server.BaseHTTPRequestHandler):
         body = b"z" * int(self.headers["Content-Length"])
         self.send_response(200); self.end_headers(); self.wfile.write(body); self.close_connection = True
 class S(socketserver.ThreadingMixIn, http.server.HTTPServer): daemon_threads = True
-S(("127.0.0.1", 8000), H).serve_forever()
+s = S(("127.0.0.1", int(sys.argv[1])), H)
+if len(sys.argv) > 2:
+    import ssl
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain(sys.argv[2]); s.socket = c.wrap_socket(s.socket, server_side=True)
+s.serve_forever()
 `
 const base = new URL(process.env.E2B_SANDBOX_URL)
-const s = await Sandbox.create('base', { timeoutMs: 120_000 })
-const to = { 'E2b-Sandbox-Id': s.sandboxId, 'E2b-Sandbox-Port': '8000' }
-const at = (path, options = {}) => fetch(new URL(path, base), { ...options, headers: { ...to, ...options.headers } })
-try {
-  const closed = await at('/')
-  assert.deepEqual([closed.status, await closed.json()],
-    [502, { sandboxId: s.sandboxId, message: 'The sandbox is running but port is not open', port: 8000, code: 502 }])
-  await s.files.write('/workspace/server.py', SERVER)
-  await s.commands.run('python3 /workspace/server.py', { background: true, timeoutMs: 0 })
+const s = await Sandbox.create('base', { timeoutMs: 120_000, network: { httpsPorts: [8443, 8444] } })
+const at_port = (port, path, options = {}) =>
+  fetch(new URL(path, base), { ...options, headers: { 'E2b-Sandbox-Id': s.sandboxId, 'E2b-Sandbox-Port': port, ...options.headers } })
+const at = (path, options) => at_port('8000', path, options)
+
+// All that a server behind a port can do.
+async function works(port) {
+  const at = (path, options = {}) => at_port(port, path, options)
   let a
   for (let i = 0; i < 50; i++) if ((a = await at('/x/y?q=1&r=a%20b')).status !== 502) break
   assert.equal(a.status, 203)
@@ -61,7 +66,7 @@ try {
   const said = await new Promise((done, fail) => {
     let text = ''
     const r = http.request({ host: base.hostname, port: base.port, path: '/ws',
-      headers: { Host: `8000-${s.sandboxId}.sandbox.test`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': 'eA==' } })
+      headers: { Host: `${port}-${s.sandboxId}.sandbox.test`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Key': 'eA==' } })
     r.on('upgrade', (res, socket, head) => {
       const add = (d) => {
         text += d
@@ -77,6 +82,24 @@ try {
     r.end()
   })
   assert.equal(said, 'hello;SHOUT')
+}
+
+try {
+  const closed = await at('/')
+  assert.deepEqual([closed.status, await closed.json()],
+    [502, { sandboxId: s.sandboxId, message: 'The sandbox is running but port is not open', port: 8000, code: 502 }])
+  await s.files.write('/workspace/server.py', SERVER)
+  await s.commands.run('python3 /workspace/server.py 8000', { background: true, timeoutMs: 0 })
+  await works('8000')
+  // One that speaks TLS itself; one that was said to, and does not.
+  await s.files.write('/workspace/cert.pem', readFileSync(`${process.argv[3]}/cert.pem`, 'utf8') + readFileSync(`${process.argv[3]}/key.pem`, 'utf8'))
+  await s.commands.run('python3 /workspace/server.py 8443 /workspace/cert.pem', { background: true, timeoutMs: 0 })
+  await works('8443')
+  await s.commands.run('python3 /workspace/server.py 8444', { background: true, timeoutMs: 0 })
+  let plain
+  for (let i = 0; i < 50; i++) if (!/not open/.test((plain = await (await at_port('8444', '/')).text()))) break
+  assert.match(plain, /"code":502/)
+  assert.deepEqual((await s.getInfo()).network.httpsPorts, [8443, 8444])
   // Ports that are not for everybody, by another name.
   assert.equal(s.trafficAccessToken, undefined)
   const t = await Sandbox.create('base', { timeoutMs: 120_000, network: { allowPublicTraffic: false, maskRequestHost: 'inner-${PORT}.example:${PORT}' },
@@ -84,7 +107,7 @@ try {
   try {
     assert.match(t.trafficAccessToken, /^[0-9a-f]{40}$/)
     await t.files.write('/workspace/server.py', SERVER)
-    await t.commands.run('python3 /workspace/server.py', { background: true, timeoutMs: 0 })
+    await t.commands.run('python3 /workspace/server.py 8000', { background: true, timeoutMs: 0 })
     const token = { 'E2B-Traffic-Access-Token': t.trafficAccessToken }
     const ask = (headers, port = '8000', path = '/x') =>
       fetch(new URL(path, base), { headers: { 'E2b-Sandbox-Id': t.sandboxId, 'E2b-Sandbox-Port': port, ...headers } })
@@ -120,7 +143,7 @@ try {
   } finally {
     await t.kill()
   }
-  for (const [network, words] of [[{ maskRequestHost: 'a b' }, /maskRequestHost/], [{ httpsPorts: [8443] }, /httpsPorts/]])
+  for (const [network, words] of [[{ maskRequestHost: 'a b' }, /maskRequestHost/], [{ httpsPorts: [0] }, /httpsPorts/], [{ httpsPorts: [65536] }, /httpsPorts/], [{ httpsPorts: ['a'] }, /httpsPorts/]])
     await assert.rejects(Sandbox.create('base', { network }), words)
   // Its end cuts what is open.
   const stream = at('/events').then((r) => r.text()).catch((e) => e)

@@ -30,7 +30,8 @@ for v in "${versions[@]}"; do
 	[ ! -e "$TOP/bad-$v" ] || fail "e2b $v: $(grep FAILED "$TOP/of-$v" | head -n 5) $(tail -n 5 "$TOP/err-$v")"
 done
 
-timeout 120 node "$TOP/ports.mjs" e2b-2.51 >"$TOP/ports" 2>&1 || fail "ports: $(tail -n 25 "$TOP/ports")"
+berth tls init --dir "$TOP/tls" --domain inside.example >/dev/null
+timeout 120 node "$TOP/ports.mjs" e2b-2.51 "$TOP/tls" >"$TOP/ports" 2>&1 || fail "ports: $(tail -n 25 "$TOP/ports")"
 
 # Another key sees nothing of it.
 other=$(berth key create other)

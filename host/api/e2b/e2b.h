@@ -158,6 +158,7 @@ void e2b_put_ingress(struct json_writer *w, const struct json *memory);
 void e2b_put_traffic(struct e2b *e2b, struct json_writer *w, const char *id);
 int e2b_admit_traffic(struct e2b *e2b, struct http_req *req, const char *id, struct err *e) MUST_CHECK;
 char *e2b_mask_host(struct e2b *e2b, const char *id, uint64_t port);
+bool e2b_speaks_tls(struct e2b *e2b, const char *id, uint64_t port);
 /* rules.c: its rules alone, of the member of that name; as a member of the network; a line for each. */
 int e2b_read_rules(struct e2b *e2b, const struct json *rules, const struct policy *p, struct e2b_egress *egress,
 		   struct err *e) MUST_CHECK;

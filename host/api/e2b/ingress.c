@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { MASK_MAX = 253 };
+enum { MASK_MAX = 253, HTTPS_PORTS_MAX = 64 };
 
 #define HEADER "e2b-traffic-access-token"
 #define PORT "${PORT}"
@@ -28,13 +28,39 @@ static bool is_mask(const char *s)
 	       strspn(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]") == strlen(rest);
 }
 
+static int check_ports(const struct json *ports, struct err *e)
+{
+	size_t i;
+
+	if (ports && !json_len(ports) && !json_is_empty(ports))
+		return err_set(e, -EINVAL, "bad-network", "httpsPorts is an array of ports");
+	if (json_len(ports) > HTTPS_PORTS_MAX)
+		return err_set(e, -EINVAL, "bad-network", "httpsPorts: at most %d", HTTPS_PORTS_MAX);
+	for (i = 0; i < json_len(ports); i++)
+		if (json_number(json_at(ports, i), 0) - 1 >= UINT16_MAX)
+			return err_set(e, -EINVAL, "bad-network", "httpsPorts: a port is a number from 1 to 65535");
+	return 0;
+}
+
+static void put_ports(struct json_writer *w, const struct json *ports)
+{
+	size_t i;
+
+	jw_key(w, "httpsPorts");
+	jw_open(w, '[');
+	for (i = 0; i < json_len(ports); i++)
+		jw_u64(w, json_number(json_at(ports, i), 0));
+	jw_close(w, ']');
+}
+
 int e2b_read_ingress(const struct json *network, struct json_writer *w, struct err *e)
 {
 	const char *mask = json_get_str(network, "maskRequestHost", "");
+	int r;
 
-	if (!json_is_empty(json_get(network, "httpsPorts")))
-		return err_set(e, -EINVAL, "not-built",
-			       "berth does not have this yet: httpsPorts, ports that speak TLS (docs/e2b.md)");
+	r = check_ports(json_get(network, "httpsPorts"), e);
+	if (r < 0)
+		return r;
 	if (!is_mask(mask))
 		return err_set(e, -EINVAL, "bad-network",
 			       "maskRequestHost: \"%.80s\" is no name of a host, with " PORT " in it or not", mask);
@@ -43,6 +69,7 @@ int e2b_read_ingress(const struct json *network, struct json_writer *w, struct e
 	jw_key(w, "closed");
 	jw_bool(w, !json_get_bool(network, "allowPublicTraffic", true));
 	jw_kstr(w, "mask", mask);
+	put_ports(w, json_get(network, "httpsPorts"));
 	jw_close(w, '}');
 	return 0;
 }
@@ -56,6 +83,8 @@ void e2b_put_ingress(struct json_writer *w, const struct json *memory)
 	jw_bool(w, !json_get_bool(ingress, "closed", false));
 	if (*mask)
 		jw_kstr(w, "maskRequestHost", mask);
+	if (json_len(json_get(ingress, "httpsPorts")))
+		put_ports(w, json_get(ingress, "httpsPorts"));
 }
 
 static int token_of(struct e2b *e2b, const char *id, char ret[E2B_TOKEN + 1], struct err *e)
@@ -99,6 +128,21 @@ int e2b_admit_traffic(struct e2b *e2b, struct http_req *req, const char *id, str
 			       "Sandbox is secured with traffic access token. Provided token in header '" HEADER
 			       "' is invalid");
 	return 0;
+}
+
+bool e2b_speaks_tls(struct e2b *e2b, const char *id, uint64_t port)
+{
+	AUTO(json_free) struct json *memory = NULL;
+	const struct json *ports;
+	size_t i;
+
+	if (e2b_memory(e2b, id, &memory, NULL) < 0)
+		return false;
+	ports = json_get(json_get(memory, "ingress"), "httpsPorts");
+	for (i = 0; i < json_len(ports); i++)
+		if (json_number(json_at(ports, i), 0) == port)
+			return true;
+	return false;
 }
 
 char *e2b_mask_host(struct e2b *e2b, const char *id, uint64_t port)

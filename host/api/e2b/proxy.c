@@ -13,6 +13,7 @@
 #include "host/http/parse.h"
 #include "host/link/pump.h"
 #include "loop/relay.h"
+#include "tls/tls.h"
 #include "wire/frame.h"
 #include "wire/wire.h"
 
@@ -533,6 +534,8 @@ int e2b_proxy(void *ctx, struct http_req *req, struct http_res *res, struct err 
 	struct waiting *w;
 	int r = open_port(e2b, e2b_sandbox(req), e2b_port(req), &fd, e);
 
+	if (r == 0 && e2b_speaks_tls(e2b, e2b_sandbox(req), e2b_port(req)))
+		r = tls_wrap(e2b->loop, fd_take(&fd), &fd, e);
 	if (r == 0)
 		r = send_request(e2b, req, fd, http_header(req, "Upgrade") != NULL, e);
 	if (r < 0)
