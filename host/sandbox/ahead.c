@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sandboxes that are started ahead (docs/sandbox.md, "Ready ahead"). One is everything that a sandbox of its template
- * with the default sizes is, but for what whoever takes it says: name, owner, metadata, time, secrets, network. Until
- * then it is in nobody's list and counts for nobody, no command has run in it, and its network lets nothing out.
+ * with the sizes that this one has is, but for what whoever takes it says: name, owner, metadata, time, secrets,
+ * network. Until then it is in nobody's list and counts for nobody, no command has run in it, and its network lets
+ * nothing out.
  *
  * They are in the table as "creating", which nobody is shown, and their record says "ready": the next daemon, or this
  * one when it ends, removes them.
@@ -21,7 +22,8 @@ enum { LOOK_MS = 1000, FAILED_MS = 5000 };
 
 struct ready {
 	VEC(struct sandbox *) v; /* oldest first */
-	char template_[PRIV_ID_MAX + 1];
+	char name[PRIV_ID_MAX + 1]; /* as the configuration has it */
+	struct hub_shape shape; /* what it stands for now; changed by the thread */
 	uint64_t mark; /* of the template that they stand on */
 	char *rules;   /* of what is kept of them; NULL: none. The thread's */
 	struct hub_pool_state told;
@@ -90,9 +92,15 @@ void ahead_drop(struct hub *hub, const char *template_)
 	struct ahead *a = hub->ahead;
 	size_t i;
 
-	for (i = 0; a && i < a->n; i++)
-		if (str_eq(a->lines[i].template_, template_))
+	for (i = 0; a && i < a->n; i++) {
+		bool is_its;
+
+		lock_take(&hub->lock);
+		is_its = str_eq(a->lines[i].shape.template_, template_);
+		lock_drop(&hub->lock);
+		if (is_its)
 			empty(a, &a->lines[i]);
+	}
 }
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
@@ -134,13 +142,31 @@ static bool fits(const struct sandbox *s, const struct hub_create *what)
 	return !what->id[0] && !what->from && !what->moment && !what->root && !s->n_volumes;
 }
 
+/* The line that has one like @s; else one of its template, which should have. hub.lock is held. */
+static struct ready *line_for(struct ahead *a, const struct sandbox *s, uint64_t mark)
+{
+	struct ready *found = NULL;
+	size_t i;
+
+	for (i = 0; i < a->n; i++) {
+		struct ready *l = &a->lines[i];
+
+		if (!str_eq(l->shape.template_, s->info.template_))
+			continue;
+		if (l->mark == mark && l->v.len && is_like(l->v.v[0], s))
+			return l;
+		if (!found || (l->shape.memory_b == s->info.memory_b && l->shape.cpu_milli == s->info.cpu_milli))
+			found = l;
+	}
+	return found;
+}
+
 int ahead_take(struct hub *hub, const struct hub_create *what, struct sandbox *s, struct sandbox **ret, struct err *e)
 {
 	struct ahead *a = hub->ahead;
 	struct ready *l = NULL;
 	struct sandbox *r = NULL;
 	uint64_t mark;
-	size_t i;
 	int q = 0;
 
 	*ret = NULL;
@@ -148,9 +174,7 @@ int ahead_take(struct hub *hub, const struct hub_create *what, struct sandbox *s
 		return 0;
 	mark = hub_template_mark(hub, s->info.template_);
 	lock_take(&hub->lock);
-	for (i = 0; i < a->n; i++)
-		if (str_eq(a->lines[i].template_, s->info.template_))
-			l = &a->lines[i];
+	l = line_for(a, s, mark);
 	while (l && l->mark == mark && l->v.len && !r) {
 		r = l->v.v[0];
 		if (!is_like(r, s)) {
@@ -199,11 +223,14 @@ static int make_one(struct ahead *a, struct ready *l, struct err *e)
 	const struct policy nothing = POLICY_NULL;
 	struct hub_create what = { .network = &nothing };
 	struct sandbox *s = NULL;
-	uint64_t mark = hub_template_mark(a->hub, l->template_);
+	const char *template_ = l->shape.template_;
+	uint64_t mark = hub_template_mark(a->hub, template_);
 	bool keep;
 	int r;
 
-	snprintf(what.template_, sizeof(what.template_), "%s", l->template_);
+	snprintf(what.template_, sizeof(what.template_), "%s", template_);
+	what.memory_b = l->shape.memory_b;
+	what.cpu_milli = l->shape.cpu_milli;
 	r = hub_new_sandbox(a->hub, &what, &s, e);
 	if (r < 0)
 		return r;
@@ -219,7 +246,7 @@ static int make_one(struct ahead *a, struct ready *l, struct err *e)
 		return r;
 	}
 	lock_take(&a->hub->lock);
-	keep = !a->stop && l->mark == mark && hub_template_mark(a->hub, l->template_) == mark;
+	keep = !a->stop && l->mark == mark && hub_template_mark(a->hub, template_) == mark;
 	if (keep)
 		vec_push(&l->v, s);
 	l->told.ready = (unsigned)l->v.len;
@@ -230,22 +257,28 @@ static int make_one(struct ahead *a, struct ready *l, struct err *e)
 	return 0;
 }
 
-/* A template that was built anew, or has other rules: those that stand on the old one go. */
+/* A template that was built anew, or has other rules or sizes: those that stand on the old one go. */
 static void look_at_templates(struct ahead *a)
 {
 	size_t i;
 
 	for (i = 0; i < a->n; i++) {
 		struct ready *l = &a->lines[i];
-		uint64_t mark = hub_template_mark(a->hub, l->template_);
 		AUTO(str_free) char *rules = NULL;
+		struct hub_shape shape;
+		uint64_t mark;
 		char *was;
 
-		(void)!hub_rules(a->hub, l->template_, NULL, &rules, NULL);
-		if (mark == l->mark && str_eq(rules ? rules : "", l->rules ? l->rules : ""))
+		hub_shape(a->hub, l->name, &shape);
+		mark = hub_template_mark(a->hub, shape.template_);
+		(void)!hub_rules(a->hub, shape.template_, NULL, &rules, NULL);
+		if (mark == l->mark && str_eq(shape.template_, l->shape.template_) &&
+		    shape.memory_b == l->shape.memory_b && shape.cpu_milli == l->shape.cpu_milli &&
+		    str_eq(rules ? rules : "", l->rules ? l->rules : ""))
 			continue;
 		lock_take(&a->hub->lock);
 		l->mark = mark;
+		l->shape = shape;
 		lock_drop(&a->hub->lock);
 		was = l->rules;
 		l->rules = take(&rules);
@@ -299,7 +332,7 @@ static void *ahead_main(void *ctx)
 
 			r = make_one(a, l, &e);
 			if (r < 0 && r != -EAGAIN && r != -ESHUTDOWN)
-				log_warn("sandbox", "none could be made ready", "template=%s why=%s", l->template_,
+				log_warn("sandbox", "none could be made ready", "template=%s why=%s", l->name,
 					 e.text);
 			lock_take(&hub->lock);
 			snprintf(l->told.why, sizeof(l->told.why), "%.127s", e.text);
@@ -326,12 +359,9 @@ int ahead_start(struct hub *hub, struct err *e)
 	a->n = c->n_pools;
 	a->lines = must_calloc(a->n, sizeof(*a->lines));
 	for (i = 0; i < a->n; i++) {
-		snprintf(a->lines[i].template_, sizeof(a->lines[i].template_), "%s", c->pools[i].template_);
+		snprintf(a->lines[i].name, sizeof(a->lines[i].name), "%s", c->pools[i].template_);
 		a->lines[i].told.want = c->pools[i].want;
 		snprintf(a->lines[i].told.template_, sizeof(a->lines[i].told.template_), "%s", c->pools[i].template_);
-		if (!hub_template_mark(hub, c->pools[i].template_))
-			log_warn("sandbox", "none is started ahead as long as there is no such template", "template=%s",
-				 c->pools[i].template_);
 	}
 	hub->ahead = a;
 	r = pthread_create(&a->thread, NULL, ahead_main, a);

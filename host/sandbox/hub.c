@@ -254,6 +254,7 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	const struct hub_conf *c = &hub->conf;
 	struct hub_info *i = &s->info;
 	uint64_t cpu = 0, pids = 0;
+	struct hub_shape shape;
 	int r;
 
 	if ((what->name[0] && !str_is_id(what->name, HUB_NAME_MAX)) ||
@@ -268,11 +269,12 @@ static int fill(struct hub *hub, const struct hub_create *what, struct sandbox *
 	else
 		hub_random_id(i->id);
 	snprintf(i->owner, sizeof(i->owner), "%s", what->owner);
-	r = pick(what->memory_b, c->memory_b, c->memory_max_b, "memory", &i->memory_b, e);
+	hub_shape(hub, i->template_, &shape);
+	r = pick(what->memory_b, shape.memory_b, c->memory_max_b, "memory", &i->memory_b, e);
 	if (r == 0)
 		r = pick(what->workspace_b, c->workspace_b, c->workspace_max_b, "workspace", &i->workspace_b, e);
 	if (r == 0)
-		r = pick(what->cpu_milli, c->cpu_milli, 64000, "cpu", &cpu, e);
+		r = pick(what->cpu_milli, shape.cpu_milli, 64000, "cpu", &cpu, e);
 	if (r == 0)
 		r = pick(what->pids, c->pids, 32768, "pids", &pids, e);
 	if (r < 0)

@@ -57,7 +57,7 @@ enum hub_timeout { HUB_TIMEOUT_KILL, HUB_TIMEOUT_PAUSE, HUB_TIMEOUT_REST };
 
 /* How many started sandboxes of a template are kept ready for who asks for one. */
 struct hub_pool {
-	char template_[PRIV_ID_MAX + 1];
+	char template_[PRIV_ID_MAX + 1]; /* or what hub_set_shapes() knows it by */
 	unsigned want;
 };
 
@@ -428,8 +428,21 @@ struct hub_template {
 	uint32_t cpu_milli;
 	int64_t made_ns; /* 0: not known */
 };
+/* What a name stands for: a template, and what a sandbox of it is made with when whoever asks does not say; 0: as the
+ * configuration has it. */
+struct hub_shape {
+	char template_[PRIV_ID_MAX + 1];
+	uint64_t memory_b;
+	uint32_t cpu_milli;
+};
+
+/** hub_set_shapes() - somebody who knows more names than the hub does, of templates that have sizes of their own: of
+ * [pool], and of the hub's own templates. @fn is called with the hub's lock held; it says whether it knows @name, which
+ * is a template of the hub's when @ours. NULL: nobody any more, @fn is not called after the return. */
+typedef bool hub_shape_fn(void *ctx, const char *name, bool ours, struct hub_shape *ret);
+void hub_set_shapes(struct hub *hub, hub_shape_fn *fn, void *ctx);
 /** hub_template_about() - @name NULL: of none, the defaults alone. */
-void hub_template_about(const struct hub *hub, const char *name, struct hub_template *ret);
+void hub_template_about(struct hub *hub, const char *name, struct hub_template *ret);
 /** hub_template_mark() - a number that another build of this template changes; 0: there is none. */
 uint64_t hub_template_mark(struct hub *hub, const char *name);
 /** hub_template_keep() - append the rules of what is kept of sandboxes that stand on it. Return: 0, also when there are

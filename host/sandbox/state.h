@@ -113,6 +113,8 @@ struct hub {
 	unsigned layers_stay; /* guarded by hub.lock, as the next: who wants none to go */
 	VEC(char *) layers_late; /* that go afterwards; owned */
 	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
+	hub_shape_fn *shape; /* guarded by hub.lock, as the next */
+	void *shape_ctx;
 	struct meter *meter;
 	bool has_collector, collect_stop; /* the latter guarded by hub.lock, as the next */
 	bool collect_wanted; /* there is garbage, and a run is worth it */
@@ -135,6 +137,8 @@ int hub_ws_past(struct hub *hub, const char *id_or_name, struct ws **ret, struct
 int hub_claim(struct hub *hub, struct sandbox *s, unsigned owner_max, struct err *e);
 /* Could it, but for an id range? hub.lock is held. */
 int hub_may_claim(struct hub *hub, const struct sandbox *s, unsigned owner_max, struct err *e) MUST_CHECK;
+/* What a name of [pool] or of a template stands for. The lock is not held. */
+void hub_shape(struct hub *hub, const char *name, struct hub_shape *ret);
 /* What is asked for, looked at: not in the table yet. hub_free_sandbox(). */
 int hub_new_sandbox(struct hub *hub, const struct hub_create *what, struct sandbox **ret, struct err *e) MUST_CHECK;
 void hub_free_sandbox(struct sandbox **slot);

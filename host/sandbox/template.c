@@ -33,13 +33,41 @@ int hub_template_each(struct hub *hub, int (*fn)(void *ctx, const char *name), v
 	return r;
 }
 
-void hub_template_about(const struct hub *hub, const char *name, struct hub_template *ret)
+void hub_set_shapes(struct hub *hub, hub_shape_fn *fn, void *ctx)
 {
+	lock_take(&hub->lock);
+	hub->shape = fn;
+	hub->shape_ctx = ctx;
+	lock_drop(&hub->lock);
+}
+
+void hub_shape(struct hub *hub, const char *name, struct hub_shape *ret)
+{
+	bool ours = hub_template_mark(hub, name), known;
+
+	*ret = (struct hub_shape){ .memory_b = 0 };
+	lock_take(&hub->lock);
+	known = hub->shape && hub->shape(hub->shape_ctx, name, ours, ret);
+	lock_drop(&hub->lock);
+	if (!known)
+		(void)!str_copy(ret->template_, sizeof(ret->template_), name);
+	if (!ret->memory_b)
+		ret->memory_b = hub->conf.memory_b;
+	if (!ret->cpu_milli)
+		ret->cpu_milli = hub->conf.cpu_milli;
+	ret->memory_b = MIN(ret->memory_b, hub->conf.memory_max_b);
+}
+
+void hub_template_about(struct hub *hub, const char *name, struct hub_template *ret)
+{
+	struct hub_shape shape = { .memory_b = hub->conf.memory_b, .cpu_milli = hub->conf.cpu_milli };
 	AUTO(str_free) char *path = str_printf("%s/%s", hub->template_dir, name ? name : "");
 	struct stat st;
 
-	*ret = (struct hub_template){ .memory_b = hub->conf.memory_b, .workspace_b = hub->conf.workspace_b,
-				      .cpu_milli = hub->conf.cpu_milli };
+	if (name)
+		hub_shape(hub, name, &shape);
+	*ret = (struct hub_template){ .memory_b = shape.memory_b, .workspace_b = hub->conf.workspace_b,
+				      .cpu_milli = shape.cpu_milli };
 	if (name && lstat(path, &st) == 0)
 		ret->made_ns = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
 }

@@ -99,6 +99,75 @@ berth create --template mini >/dev/null
 refused 1 "which is the limit" berth create --template mini
 equal "none is ready" "$(ready ready)" 0
 for id in $(ids); do berth kill "$id" >/dev/null; done
+# Templates that clients build, by their name or id, with the sizes that they have; two of one disk are two.
+stop_daemon
+up --set pool.mini=1 --set pool.worker=1 --set pool.own=1 --set pool.taken=1
+python3 - "$port" "$key" "$other" "$STATE" "$TOP/id" <<'P' || fail "templates with sizes of their own"
+import http.client, json, os, subprocess, sys, time
+port, key, other, state, id_file = int(sys.argv[1]), *sys.argv[2:6]
+def ask(method, path, body=None, key=key):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request(method, path, None if body is None else json.dumps(body), {"X-API-Key": key, "Content-Type": "application/json"})
+    r = c.getresponse()
+    return r.status, json.loads(r.read() or b"null")
+def told(what, of):
+    out = subprocess.run(["curl", "-sf", "--unix-socket", f"{state}/run/api.sock", "http://x/metrics"], capture_output=True, text=True).stdout
+    return [int(l.split()[-1]) for l in out.splitlines() if l.startswith(f'berth_{what}{{template="{of}"}} ')][0]
+def wait(what, of, n):
+    until = time.time() + 60
+    while told(what, of) != n:
+        assert time.time() < until, (what, of, told(what, of), n)
+        time.sleep(0.02)
+def build(name, size, steps=[], key=key):
+    t = ask("POST", "/v3/templates", {"name": name, **size}, key)[1]
+    ask("POST", f"/v2/templates/{t['templateID']}/builds/{t['buildID']}", {"fromTemplate": "mini", "steps": steps}, key)
+    until = time.time() + 60
+    while (s := ask("GET", f"/templates/{t['templateID']}/builds/{t['buildID']}/status", key=key)[1])["status"] != "ready":
+        assert s["status"] != "error" and time.time() < until, s
+        time.sleep(0.02)
+    return t["templateID"]
+def create(template, key=key):
+    status, s = ask("POST", "/v2/sandboxes", {"templateID": template}, key)
+    assert status == 201, s
+    i = ask("GET", f"/sandboxes/{s['sandboxID']}", key=key)[1]
+    ask("DELETE", f"/sandboxes/{s['sandboxID']}", key=key)
+    return i["cpuCount"], i["memoryMB"]
+for name in ("mini", "worker"):
+    wait("ready", name, 1 if name == "mini" else 0)
+with open(id_file, "w") as f:
+    f.write(build("worker", {"cpuCount": 1, "memoryMB": 192}))
+build("taken", {"memoryMB": 192})
+wait("ready", "worker", 1)
+wait("ready", "taken", 1)
+assert create("worker") == (1, 192) and told("ready_taken_total", "worker") == 1
+wait("ready", "mini", 1)
+assert create("mini")[1] == 1024 and told("ready_taken_total", "mini") == 1
+# Others that are called so: then nobody knows which is meant.
+build("taken", {}, key=other)
+wait("ready", "taken", 0)
+wait("ready", "worker", 1)
+# Built anew, with another size and a disk of its own: the next is one of these, for both doors.
+build("worker", {"cpuCount": 2, "memoryMB": 160}, [{"type": "RUN", "args": ["echo x >/etc/x", "root"]}])
+disk = [d for d in os.listdir(f"{state}/templates") if d.startswith("e2b-")]
+assert len(disk) == 1, disk
+n = told("ready_taken_total", "worker")
+until = time.time() + 60
+while True: # the old one may still be given to whoever asks for the old disk, never to who asks for this
+    assert create("worker") == (2, 160) and time.time() < until
+    if told("ready_taken_total", "worker") > n:
+        break
+wait("ready", "worker", 1)
+n = told("ready_taken_total", "worker")
+out = subprocess.run(["berth", "create", "--template", disk[0]], capture_output=True, text=True, check=True).stdout.split()[0]
+i = json.loads(subprocess.run(["berth", "info", "--json", out], capture_output=True, text=True, check=True).stdout)
+assert told("ready_taken_total", "worker") == n + 1 and i["memory_b"] == 160 << 20 and i["cpu_milli"] == 2000, i
+subprocess.run(["berth", "kill", out], check=True, capture_output=True)
+P
+# By id, by which a name is not known to be another's.
+id=$(cat "$TOP/id")
+stop_daemon
+up --set "pool.$id=1"
+wait_for 60 "one by its id" sh -c "curl -sf --unix-socket '$STATE/run/api.sock' http://x/metrics | grep -q 'berth_ready{template=\"$id\"} 1'"
 refused 2 "a number from 0" "$BERTH_BUILD/berthd" --check --set pool.mini=x
 refused 2 "name of a template" "$BERTH_BUILD/berthd" --check --set 'pool.?=1'
 say ok

@@ -175,8 +175,7 @@ static int find_base(struct work *w, struct err *e)
 /* @root: as in hub_create. */
 static int open_sandbox(struct work *w, const char *disk, const char *root, struct err *e)
 {
-	struct hub_create what = { .root = root, .memory_b = (uint64_t)w->build->memory_mb << 20,
-				   .cpu_milli = w->build->cpu * 1000, .timeout_ms = SPARE_MS };
+	struct hub_create what = { .root = root, .timeout_ms = SPARE_MS };
 	AUTO(json_free) struct json *nothing = NULL;
 	struct policy network = POLICY_NULL;
 	struct hub_info info;
@@ -186,6 +185,7 @@ static int open_sandbox(struct work *w, const char *disk, const char *root, stru
 
 	if (work_is_stopped(w))
 		return err_set(e, -ECANCELED, "stopped", "the build was stopped");
+	template_size(w->e2b, w->build->cpu, w->build->memory_mb, &what);
 	random_bytes(raw, sizeof(raw));
 	str_hex(raw, sizeof(raw), hex);
 	snprintf(what.name, sizeof(what.name), BUILD_SANDBOX "%s", hex);

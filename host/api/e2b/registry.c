@@ -184,6 +184,63 @@ void template_tag(struct template *t, const char *tag, const char *build)
 		vec_push(&t->tags, one);
 }
 
+/* --- sizes -------------------------------------------------------------------------------------------------------- */
+
+static void shape_of(const struct build *b, struct hub_shape *ret)
+{
+	snprintf(ret->template_, sizeof(ret->template_), "%s", b->disk);
+	ret->memory_b = (uint64_t)b->memory_mb << 20;
+	ret->cpu_milli = b->cpu * 1000;
+}
+
+/* By its id; by its name, when one key alone has a template that is called so; by a disk: as the newest build of it. */
+static bool find_shape(void *ctx, const char *name, bool ours, struct hub_shape *ret)
+{
+	struct e2b *e2b = ctx;
+	bool is_disk = str_starts(name, BUILD_DISK);
+	const struct build *found = NULL, *b;
+	unsigned called = 0;
+	size_t i, k;
+
+	if (ours && !is_disk) /* the operator's */
+		return false;
+	lock_take(&e2b->templates.lock);
+	for (i = 0; i < e2b->templates.len; i++) {
+		struct template *t = e2b->templates.v[i];
+
+		for (k = 0; is_disk && k < t->builds.len; k++) {
+			b = t->builds.v[k];
+			if (b->state == BUILD_READY && str_eq(b->disk, name) &&
+			    (!found || b->ended_ns > found->ended_ns))
+				found = b;
+		}
+		b = is_disk || !(str_eq(t->id, name) || str_eq(t->name, name)) ? NULL : template_tagged(t, "");
+		if (!b || b->state != BUILD_READY)
+			continue;
+		found = b;
+		called++;
+		if (str_eq(t->id, name)) {
+			called = 1;
+			break;
+		}
+	}
+	if (called > 1)
+		found = NULL;
+	if (found)
+		shape_of(found, ret);
+	lock_drop(&e2b->templates.lock);
+	return found;
+}
+
+void template_size(struct e2b *e2b, uint32_t cpu, uint32_t memory_mb, struct hub_create *what)
+{
+	struct hub_template standard;
+
+	hub_template_about(e2b->hub, NULL, &standard);
+	what->memory_b = memory_mb ? (uint64_t)memory_mb << 20 : standard.memory_b;
+	what->cpu_milli = cpu ? cpu * 1000 : standard.cpu_milli;
+}
+
 /* --- on the disk -------------------------------------------------------------------------------------------------- */
 
 static void put_build(struct json_writer *w, const struct build *b)
@@ -403,6 +460,7 @@ int templates_begin(struct e2b *e2b, struct err *e)
 	left->e2b = e2b;
 	(void)hub_each(e2b->hub, true, note_left, left);
 	pool_run(e2b->builders, tidy, left);
+	hub_set_shapes(e2b->hub, find_shape, e2b);
 	return 0;
 }
 
@@ -421,6 +479,8 @@ void templates_fini(struct e2b *e2b)
 {
 	size_t i;
 
+	if (e2b->hub)
+		hub_set_shapes(e2b->hub, NULL, NULL);
 	pool_free(&e2b->starters);
 	pool_free(&e2b->builders);
 	for (i = 0; i < e2b->templates.len; i++)

@@ -97,8 +97,7 @@ static int choose(struct e2b *e2b, struct http_req *req, const char *asked, stru
 	}
 	if (templates_use(e2b, http_who(req)->id, asked, use, e) == 0) {
 		snprintf(what->template_, sizeof(what->template_), "%s", use->disk);
-		what->memory_b = (uint64_t)use->memory_mb << 20;
-		what->cpu_milli = use->cpu * 1000;
+		template_size(e2b, use->cpu, use->memory_mb, what);
 		return 0;
 	}
 	/* The disks of what is built have names, too, but are reached through it alone. */

@@ -108,6 +108,9 @@ struct template_use {
 int templates_use(struct e2b *e2b, const char *owner, const char *asked, struct template_use *ret,
 		  struct err *e) MUST_CHECK;
 
+/** template_size() - what a build has said, and where it has said nothing what the configuration says. */
+void template_size(struct e2b *e2b, uint32_t cpu, uint32_t memory_mb, struct hub_create *what);
+
 /* --- uploads.c ---------------------------------------------------------------------------------------------------- */
 
 /** uploads_begin() - remove what is half. */

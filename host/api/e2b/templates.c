@@ -485,7 +485,7 @@ int e2b_tags_list(void *ctx, struct http_req *req, struct http_res *res, struct 
 
 struct listing {
 	struct json_writer w;
-	const struct hub *hub;
+	struct hub *hub;
 };
 
 /* What it has where its build says nothing. */
