@@ -10,7 +10,7 @@ up
 key=$(berth key create copies) other=$(berth key create other)
 layers() { find "$STATE/layers" -mindepth 1 ! -name ".*" | wc -l; }
 cat >"$TOP/ask.py" <<'P'
-import http.client, json, os, subprocess, sys, time
+import http.client, json, os, subprocess, sys, threading, time
 port, key, other, state = int(sys.argv[1]), *sys.argv[2:5]
 mine, theirs = {"X-API-Key": key}, {"X-API-Key": other}
 def ask(method, path, body=None, who=mine, port=port):
@@ -89,6 +89,18 @@ for k, f in enumerate(ids):
 assert sh(a, "cat /home/user/h; pgrep -c sleep") == "later\n1"
 assert len(layers()) == 2, "a fork leaves no layer"
 for f in ids[1:]: wants(204, "DELETE", f"/sandboxes/{f}")
+# several are made at a time, by two who ask at once: as many as there is room for, and each of the others says so
+had, said = len(wants(200, "GET", "/v2/sandboxes")), [None, None]
+def fork_many(n): said[n] = wants(201, "POST", f"/sandboxes/{a}/fork", {"count": 9})
+both = [threading.Thread(target=fork_many, args=(n,)) for n in (0, 1)]
+for t in both: t.start()
+for t in both: t.join()
+many = [f["sandbox"]["sandboxID"] for s in said for f in s if "sandbox" in f]
+refused = [f["error"]["code"] for s in said for f in s if "error" in f]
+assert len(said[0]) == len(said[1]) == 9 and len({*many}) == len(many) == 16 - had and refused == [429] * (18 - len(many)), (had, said)
+assert sh(many[0], "cat /home/user/h") == sh(many[-1], "cat /home/user/h") == "later"
+for f in many: wants(204, "DELETE", f"/sandboxes/{f}")
+assert len(wants(200, "GET", "/v2/sandboxes")) == had and len(layers()) == 2
 wants(204, "POST", f"/sandboxes/{a}/pause", {})
 assert ask("POST", f"/sandboxes/{a}/fork", {})[0] == 409
 # --- a pause without memory
@@ -261,7 +273,8 @@ done
 again "deaths in the middle"
 
 # What was damaged is named; what was lost is; a backup has it all.
-berth df | grep -qE "^layers +[0-9.]+[KMG] of $(layers) snapshots of whole sandboxes, at most 64G" || fail "df: $(berth df)"
+df=$(berth df)
+grep -qE "^layers +[0-9.]+[KMG] of $(layers) snapshots of whole sandboxes, at most 64G" <<<"$df" || fail "df: $df"
 berth backup -o "$TOP/all.tar"
 layer=$(find "$STATE/layers" -type f ! -name '.*' | sort | head -n 1)
 blocks=$(stat -c %b "$layer")

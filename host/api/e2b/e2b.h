@@ -59,7 +59,8 @@ struct e2b {
 		size_t len, cap;
 	} volumes;
 	uint8_t upload_secret[32];
-	struct pool *builders, *starters; /* builds; sandboxes that have something to start with */
+	struct pool *builders, *starters, *forkers; /* builds; sandboxes that have something to start with; who helps
+						      * to make many */
 	bool stopping; /* atomic: whatever takes long ends */
 	unsigned working; /* of them here; guarded by lock, as the next */
 	struct map working_for; /* the same for each sandbox: a number as a pointer */

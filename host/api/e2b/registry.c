@@ -454,6 +454,8 @@ int templates_begin(struct e2b *e2b, struct err *e)
 	r = pool_new("build", BUILDERS, &e2b->builders, e);
 	if (r == 0)
 		r = pool_new("starter", STARTERS, &e2b->starters, e);
+	if (r == 0)
+		r = pool_new("forker", FORKERS, &e2b->forkers, e);
 	if (r < 0)
 		return r;
 	left = NEW(struct left);
@@ -481,6 +483,7 @@ void templates_fini(struct e2b *e2b)
 
 	if (e2b->hub)
 		hub_set_shapes(e2b->hub, NULL, NULL);
+	pool_free(&e2b->forkers);
 	pool_free(&e2b->starters);
 	pool_free(&e2b->builders);
 	for (i = 0; i < e2b->templates.len; i++)

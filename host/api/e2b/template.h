@@ -24,6 +24,7 @@ enum {
 	BUILD_LINE_MAX = 4096,
 	BUILDERS = 2,
 	STARTERS = 8,
+	FORKERS = 3,
 };
 
 #define BUILD_SANDBOX "e2b-build-" /* what names of sandboxes begin with in which steps run */
