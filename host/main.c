@@ -224,13 +224,13 @@ static int mount_once(struct berthd *b, struct err *e)
 		.threads = (unsigned)b->conf.fuse_threads,
 		.open_ms = (unsigned)b->conf.open_timeout,
 		.statfs_dir = b->store_dir,
+		.n_channels = PRIV_CHANNELS, .renew = priv_mount_notify, .renew_ctx = b->priv,
 	};
 	int r = priv_mount(b->priv, &b->mount, e);
 
 	if (r < 0)
 		return r;
 	b->mounted = true;
-	fc.n_channels = PRIV_CHANNELS;
 	memcpy(fc.channels, b->mount.channels, sizeof(b->mount.channels));
 	r = fs_new(&fc, &b->fs, e);
 	if (r == 0)

@@ -24,6 +24,9 @@ struct fs_conf {
 	int channels[FS_CHANNELS_MAX]; /* sockets: a datagram of notifications is written to the kernel by the other
 					* end, which answers with an int; borrowed. */
 	unsigned n_channels;	/* 0: this process writes them */
+	/* The other end is gone: others, as many. Return: 0 or -errno. NULL: this process writes them then. */
+	int (*renew)(void *ctx, int *ret_channels, struct err *e);
+	void *renew_ctx;
 };
 
 /** fs_new() - Return: 0 or -errno. */

@@ -84,7 +84,9 @@ struct fs {
 	void *past_ctx;
 	int fault; /* tests: the kind of change + 1 before whose answer this process ends */
 	bool is_small; /* tests: the table has few slots */
-	bool channel_busy[FS_CHANNELS_MAX];
+	bool channel_busy[FS_CHANNELS_MAX]; /* guarded by lock, like the next two */
+	bool is_renewing;  /* nobody takes a channel */
+	unsigned renewals;
 };
 
 struct fs_key {

@@ -41,11 +41,13 @@ struct host_mount {
 	int fuse, table, links; /* -1: not there (yet) */
 	int life;	    /* hangs up when the daemon is gone */
 	int keeper;	    /* connection to the keeper; hangs up when it is gone */
+	int notifier;	    /* process descriptor of who writes notifications */
 	uint32_t window_ms; /* how long the keeper waits for the next daemon; 0: not at all */
 	uint64_t dev;	    /* of the file system */
 };
 
-#define HOST_MOUNT_NULL ((struct host_mount){.fuse = -1, .table = -1, .links = -1, .life = -1, .keeper = -1})
+#define HOST_MOUNT_NULL                                                                                                \
+	((struct host_mount){ .fuse = -1, .table = -1, .links = -1, .life = -1, .keeper = -1, .notifier = -1 })
 
 struct host {
 	struct priv_conf conf;

@@ -121,7 +121,7 @@ static int mount_new(struct host *h, struct err *e)
 static void forget(struct host *h)
 {
 	struct host_mount *m = &h->mount;
-	int *const fds[] = {&m->fuse, &m->table, &m->links, &m->life, &m->keeper};
+	int *const fds[] = {&m->fuse, &m->table, &m->links, &m->life, &m->keeper, &m->notifier};
 	size_t i;
 
 	for (i = 0; i < ARRAY_LEN(fds); i++)
@@ -209,6 +209,13 @@ int mount_fuse(struct host *h, struct priv_mounted *ret, struct err *e)
 	ret->links_dirfd = dup_cloexec(h->mount.links);
 	ret->life_fd = fd_take(&mine);
 	return 0;
+}
+
+int mount_notify(struct host *h, int *channels, struct err *e)
+{
+	if (h->mount.fuse < 0)
+		return err_set(e, -EINVAL, "bad-request", "nothing is mounted");
+	return notifier_start(h, channels, PRIV_CHANNELS, e);
 }
 
 int mount_keep(struct host *h, uint32_t window_ms, struct err *e)

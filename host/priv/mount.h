@@ -7,6 +7,8 @@
 
 /** mount_fuse() - see priv_mount(). h->mount has it from then on. Return: 1 when it was taken over. */
 int mount_fuse(struct host *h, struct priv_mounted *ret, struct err *e) MUST_CHECK;
+/** mount_notify() - see priv_mount_notify(). */
+int mount_notify(struct host *h, int *channels, struct err *e) MUST_CHECK;
 /** mount_keep() - see priv_mount_keep(). */
 int mount_keep(struct host *h, uint32_t window_ms, struct err *e) MUST_CHECK;
 /** mount_abort() - everything in the file system @dev at the mount point is answered ENOTCONN, and it goes. */

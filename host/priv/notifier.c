@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -69,7 +70,7 @@ static NORETURN void notifier_run(const struct host *h, const int *socks, size_t
 	_exit(0);
 }
 
-int notifier_start(const struct host *h, int *channels, size_t n, struct err *e)
+int notifier_start(struct host *h, int *channels, size_t n, struct err *e)
 {
 	int mine[NOTIFIER_MAX], pair[2], r = 0;
 	size_t i, made = 0;
@@ -77,6 +78,9 @@ int notifier_start(const struct host *h, int *channels, size_t n, struct err *e)
 
 	if (n > NOTIFIER_MAX)
 		return err_sys(e, -EINVAL, "channels");
+	if (h->mount.notifier >= 0)
+		(void)!pidfd_send_signal(h->mount.notifier, SIGKILL, NULL, 0);
+	fd_close(&h->mount.notifier);
 	for (i = 0; i < n && r == 0; i++) {
 		r = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
 		if (r < 0)
@@ -90,6 +94,8 @@ int notifier_start(const struct host *h, int *channels, size_t n, struct err *e)
 		notifier_run(h, mine, n);
 	if (r == 0 && pid < 0)
 		r = -errno;
+	if (pid > 0)
+		h->mount.notifier = pidfd_open(pid, 0);
 	for (i = 0; i < made; i++) {
 		close(mine[i]);
 		if (r < 0)

@@ -199,6 +199,23 @@ int priv_mount(struct priv *priv, struct priv_mounted *ret, struct err *e)
 	return 0;
 }
 
+int priv_mount_notify(void *priv, int *channels, struct err *e)
+{
+	struct req_plain q = {.head = {.op = 0}};
+	int fds[IO_FDS_MAX], r;
+	struct reply reply;
+	size_t n = ARRAY_LEN(fds);
+
+	r = call_many(priv, REQ_MOUNT_NOTIFY, &q, sizeof(q), NULL, 0, &reply, fds, &n, e);
+	if (r == 0 && n == PRIV_CHANNELS) {
+		memcpy(channels, fds, PRIV_CHANNELS * sizeof(int));
+		return 0;
+	}
+	while (r == 0 && n > 0)
+		close(fds[--n]);
+	return r < 0 ? r : err_set(e, -EIO, "eio", "the privileged process sent no descriptors");
+}
+
 int priv_mount_keep(struct priv *priv, uint32_t window_ms, struct err *e)
 {
 	struct req_mount_keep q = {.window_ms = window_ms};

@@ -95,6 +95,10 @@ struct priv_mounted {
  * keeper. Return: 0; -ENOENT slug "no-fuse" (no /dev/fuse); -EBUSY slug "mount-busy" (alive already); -errno. */
 int priv_mount(struct priv *priv, struct priv_mounted *ret, struct err *e) MUST_CHECK;
 void priv_mounted_fini(struct priv_mounted *m);
+/** priv_mount_notify() - whoever takes the channels of the mount is gone: another one, and PRIV_CHANNELS channels to
+ * it.
+ * @priv: a struct priv, as fs.h calls it. Return: 0 or -errno. */
+int priv_mount_notify(void *priv, int *channels, struct err *e) MUST_CHECK;
 /** priv_mount_keep() - from now on, when the daemon is gone, the mount waits @window_ms for the next one; 0: it goes at
  * once. Everybody in it waits as long. */
 int priv_mount_keep(struct priv *priv, uint32_t window_ms, struct err *e) MUST_CHECK;

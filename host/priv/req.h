@@ -36,6 +36,7 @@ enum req_op {
 	REQ_LAYER_DROP,
 	REQ_LAYER_OPEN,
 	REQ_FETCH_START,
+	REQ_MOUNT_NOTIFY,
 };
 
 struct req_head {

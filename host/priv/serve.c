@@ -89,6 +89,17 @@ static int do_mount(struct job *j)
 	return 0;
 }
 
+static int do_mount_notify(struct job *j)
+{
+	int channels[PRIV_CHANNELS];
+	int r = mount_notify(j->host, channels, &j->reply->err);
+	size_t i;
+
+	for (i = 0; r == 0 && i < PRIV_CHANNELS; i++)
+		j->reply_fds[j->n_reply++] = channels[i];
+	return r;
+}
+
 static int do_mount_keep(struct job *j)
 {
 	uint32_t window_ms = j->req->mount_keep.window_ms;
@@ -432,6 +443,7 @@ static const struct row {
 	[REQ_MOUNT] = {sizeof(struct req_plain), 0, 0, do_mount},
 	[REQ_MOUNT_LINKS] = {sizeof(struct req_plain), 0, 0, do_mount_links},
 	[REQ_MOUNT_KEEP] = {sizeof(struct req_mount_keep), 0, 0, do_mount_keep},
+	[REQ_MOUNT_NOTIFY] = {sizeof(struct req_plain), 0, 0, do_mount_notify},
 	[REQ_UNMOUNT] = {sizeof(struct req_plain), 0, 0, do_unmount},
 	[REQ_BOX_START] = {sizeof(struct req_box_start), 2, 2, do_box_start},
 	[REQ_BOX_END] = {sizeof(struct req_box), 0, 0, do_box_end},

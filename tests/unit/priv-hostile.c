@@ -160,6 +160,7 @@ static const size_t sizes[] = {
 	[REQ_MOUNT] = sizeof(struct req_plain),
 	[REQ_MOUNT_LINKS] = sizeof(struct req_plain),
 	[REQ_MOUNT_KEEP] = sizeof(struct req_mount_keep),
+	[REQ_MOUNT_NOTIFY] = sizeof(struct req_plain),
 	[REQ_UNMOUNT] = sizeof(struct req_plain),
 	[REQ_BOX_START] = sizeof(struct req_box_start),
 	[REQ_BOX_END] = sizeof(struct req_box),
