@@ -69,12 +69,12 @@ def until(what, seconds, words):
 def manifest(root, owners=False, attrs=False):
     """Everything that a reader can see of a tree, in one comparable dictionary. Hard links are groups of names."""
     out, links = {}, {}
-    root = os.fsencode(root)
+    root = os.fsencode(root).rstrip(b"/")
     for at, dirs, files in os.walk(root):
         for name in dirs + files + ([b"."] if at == root else []):
             path = os.path.join(at, name)
             st = os.lstat(path)
-            rel = os.path.relpath(path, root)
+            rel = path[len(root) + 1:]
             one = [stat.filemode(st.st_mode), st.st_mtime_ns]
             if stat.S_ISREG(st.st_mode):
                 with open(path, "rb") as f:
