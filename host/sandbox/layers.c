@@ -156,8 +156,8 @@ void layers_sweep(struct hub *hub)
 	(void)each_on_disk(hub, drop_unknown);
 }
 
-/* It is in the table already when it was made by this daemon. */
-static void enter(struct sandbox *s, const struct snapshot *snap, const struct layer_words *w)
+/* @made: by this daemon, so that it is in the table; if it is not any more, its snapshot was removed already. */
+static void enter(struct sandbox *s, const struct snapshot *snap, const struct layer_words *w, bool made)
 {
 	struct hub *hub = s->hub;
 	struct layer l = { .created_ns = snap->created_ns, .bytes = blocks_of(hub, "layers", w->layer) };
@@ -173,7 +173,7 @@ static void enter(struct sandbox *s, const struct snapshot *snap, const struct l
 		i++;
 	if (i < hub->layers.len)
 		hub->layers.v[i] = l;
-	else
+	else if (!made)
 		vec_push(&hub->layers, l);
 	lock_drop(&hub->lock);
 }
@@ -279,9 +279,7 @@ void layers_noted(struct sandbox *s, const struct snapshot *snapshot, const stru
 	struct layer_words w;
 
 	words_of(s, layer, &w);
-	enter(s, snapshot, &w);
-	if (!is_there(s->hub, layer->name)) /* its snapshot was removed before this was heard of */
-		leave_out(s->hub, layer->name);
+	enter(s, snapshot, &w, true);
 }
 
 int layers_del(struct txn *t, const char *snapshot)
@@ -315,7 +313,7 @@ static int load_one(void *ctx, const struct snapshot *snap)
 	int r = layers_get(l->t, snap->name, &w);
 
 	if (r == 0 && is_there(l->s->hub, w.layer))
-		enter(l->s, snap, &w);
+		enter(l->s, snap, &w, false);
 	return MIN(r, 0);
 }
 

@@ -317,4 +317,28 @@ stop_daemon
 up --set store.keep-snapshots=1ms
 wait_for 30 "snapshots that are too old" sh -c "[ -z \"\$(find '$STATE/layers' -mindepth 1 ! -name '.*')\" ]"
 berth fsck
+# A key has half of the room for layers, also when it asks for several at once.
+stop_daemon
+up
+cat >"$TOP/five.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+import threading
+if sys.argv[5] == "make":
+    boxes = [make() for _ in range(4)]
+    for b in boxes: sh(b, "head -c 3000000 /dev/urandom >/root/big; sync /root/big")
+    print(max(os.stat(f"{state}/boxes/{b}/root.img").st_blocks * 512 for b in boxes), *boxes)
+else:
+    got = []
+    each = [threading.Thread(target=lambda b=b: got.append(ask("POST", f"/sandboxes/{b}/snapshots", {})[0])) for b in sys.argv[5:]]
+    for t in each: t.start()
+    for t in each: t.join()
+    assert got.count(201) == 1 and sorted(got)[:1] == [201] and len(set(got)) == 2, got
+    assert len(layers()) == 1
+P
+read -r size boxes <<<"$(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" make)" || fail "four of a key"
+stop_daemon
+up --set "sandbox.layers-size=$((size * 3))" # so that half of it is one and a half
+(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" $boxes) || fail "several at once"
+berth fsck
 say ok
