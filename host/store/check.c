@@ -17,7 +17,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void tell(struct check *c, const char *fmt, va_list ap)
+static PRINTF(2, 0) void tell(struct check *c, const char *fmt, va_list ap)
 {
 	char words[512];
 	int n = snprintf(words, sizeof(words), "%s: ", c->where);

@@ -141,7 +141,10 @@ Test(layer, words_there_and_back)
 	buf_init(&b, LAYER_WORDS_MAX);
 	layer_words_put(&b, &w);
 	cr_assert_eq(layer_words_read(buf_span(&b), &back), 0);
-	cr_expect_eq(memcmp(&w, &back, sizeof(w)), 0);
+	cr_expect_str_eq(back.layer, w.layer);
+	cr_expect_str_eq(back.template_, "base");
+	cr_expect(back.memory_b == 5 && back.cpu_milli == 6 && back.pids == 7 && back.size == 8);
+	cr_expect(digest_eq(&back.digest, &tree));
 	buf_fini(&b);
 	/* As earlier versions wrote it; and what is none. */
 	old = str_printf("layer %s\nnew 1\ncpu 6\n", w.layer);
