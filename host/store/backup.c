@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 enum { MANIFEST_MAX = 512 * 1024 * 1024, SIZE_AT = 124, SUM_AT = 148 };
+_Static_assert(LAYER_RUN * LAYER_CELL <= BACKUP_PIECE, "a run of a layer is a member");
 
 struct archive {
 	backup_fn *fn;

@@ -336,9 +336,9 @@ else:
     assert got.count(201) == 1 and sorted(got)[:1] == [201] and len(set(got)) == 2, got
     assert len(layers()) == 1
 P
-read -r size boxes <<<"$(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" make)" || fail "four of a key"
+read -ra four <<<"$(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" make)" || fail "four of a key"
 stop_daemon
-up --set "sandbox.layers-size=$((size * 3))" # so that half of it is one and a half
-(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" $boxes) || fail "several at once"
+up --set "sandbox.layers-size=$((four[0] * 3))" # so that half of it is one and a half
+(cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" "${four[@]:1}") || fail "several at once"
 berth fsck
 say ok
