@@ -174,8 +174,10 @@ static void prune(struct flat *f, struct node *top, bool old)
 			if (parent == top)
 				return;
 			n = parent;
-			if (n->children && n->layer != f->now) /* something of this layer is in it */
+			if (old && n->children && n->layer != f->now) { /* something of this layer is in it */
+				unname(n);
 				n->layer = f->now;
+			}
 		}
 	}
 }
@@ -294,10 +296,12 @@ static bool take_away(struct flat *f, struct node *dir, struct span last)
 	if (!n)
 		return true;
 	prune(f, n, true);
-	if (n->layer != f->now && !n->children)
+	if (n->layer != f->now && !n->children) {
 		drop(f, n);
-	else if (n->layer != f->now)
+	} else if (n->layer != f->now) {
 		unname(n);
+		n->layer = f->now;
+	}
 	return true;
 }
 

@@ -64,7 +64,7 @@ for url in http://127.0.0.1:5000 http://127.0.0.1:5001 https://93.184.216.34:544
 push --dest-tls-verify=false oci:"$TOP/oci:good" docker://127.0.0.1:5000/team/good:1
 push oci:"$TOP/oci:good" docker://93.184.216.34:5443/far:1
 
-ALLOW="127.0.0.1:5000 127.0.0.1:5001 127.0.0.1:5002 127.0.0.1:5999 93.184.216.34:5443"
+ALLOW="127.0.0.1:5000 localhost:5000 127.0.0.1:5001 127.0.0.1:5002 127.0.0.1:5999 93.184.216.34:5443"
 need_clients
 start_e2b --set "images.allow=$ALLOW" --set images.size-max=64M --set images.timeout=20s
 field() { grep -o "\"$1\":\"[^\"]*\"" | head -n 1 | cut -d '"' -f 4; } # of what is asked often
@@ -98,7 +98,7 @@ log_of() { status | grep -qF -- "$1" || fail "the log says no $1: $(status)"; }
 # With TLS, by way of the gate; what is the same image by another name is there then, and for another key too.
 built far 93.184.216.34:5443/far:1
 equal "one" "$(images)" 1
-built near 127.0.0.1:5000/team/good:1
+built near localhost:5000/team/good:1 # a name, which the confined daemon looks up
 log_of "CACHED [base] sha256:"
 other=$(berth key create other)
 KEY=$other built near 127.0.0.1:5000/team/good:1

@@ -533,6 +533,128 @@ Test(image, capabilities)
 	buf_fini(&packed);
 }
 
+/* --- the same, said more simply ----------------------------------------------------------------------------------- */
+
+/* Members that are there, by their names; directories that none is are not in it. */
+struct model {
+	struct {
+		char line[80], path[64];
+		size_t layer;
+	} v[64];
+	size_t n;
+};
+
+static bool is_below(const char *path, const char *top)
+{
+	size_t n = strlen(top);
+
+	return n == 0 || (strncmp(path, top, n) == 0 && path[n] == '/');
+}
+
+/* @self: it, too; @before: only what earlier layers have. */
+static void model_drop(struct model *m, const char *top, bool self, bool inside, size_t before)
+{
+	size_t i = 0;
+
+	while (i < m->n)
+		if (m->v[i].layer < before &&
+		    ((self && str_eq(m->v[i].path, top)) || (inside && is_below(m->v[i].path, top))))
+			m->v[i] = m->v[--m->n];
+		else
+			i++;
+}
+
+/* What stands where a directory must be is none. */
+static void model_parents(struct model *m, const char *path)
+{
+	size_t i;
+
+	for (i = 0; i < m->n;)
+		if (m->v[i].line[0] != 'd' && is_below(path, m->v[i].path))
+			m->v[i] = m->v[--m->n];
+		else
+			i++;
+}
+
+static void model_apply(struct model *m, const char *word, size_t layer)
+{
+	AUTO(str_free) char *path = span_dup(SPAN(word + 2, strcspn(word + 2, "=")));
+	char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
+
+	model_parents(m, path);
+	if (str_eq(last, ".wh..wh..opq")) {
+		last[-(slash != NULL)] = '\0';
+		model_drop(m, path, false, true, layer);
+	} else if (str_starts(last, ".wh.")) {
+		memmove(last, last + 4, strlen(last + 4) + 1);
+		model_drop(m, path, true, true, layer);
+	} else {
+		model_drop(m, path, true, word[0] != 'd', SIZE_MAX);
+		snprintf(m->v[m->n].line, sizeof(m->v[0].line), "%s", word);
+		snprintf(m->v[m->n].path, sizeof(m->v[0].path), "%s", path);
+		m->v[m->n++].layer = layer;
+	}
+}
+
+static char *model_listing(struct model *m)
+{
+	char *lines[64], *all = must_strdup("");
+	size_t i;
+
+	for (i = 0; i < m->n; i++)
+		lines[i] = m->v[i].line;
+	qsort(lines, m->n, sizeof(lines[0]), by_text);
+	for (i = 0; i < m->n; i++) {
+		char *more = str_printf("%s%s%s", all, i ? "|" : "", lines[i]);
+
+		free(all);
+		all = more;
+	}
+	return all;
+}
+
+/* Whatever layers say, in whatever order, both come to the same. */
+Test(image, equal_to_a_model)
+{
+	static const char *const parts[] = { "d a",	"f a=1",     "d a/b", "f a/b=2", "f a/b/c=3",
+					     "d a/b/c", "f a/b/d=4", "f b=5", "d b",	 "f b/c=6",
+					     "d b/c",	"f a/e/f=7", "d a/e" };
+	static const char *const gone[] = { "f .wh.a=", "f a/.wh.b=", "f a/b/.wh.c=", "f .wh.b=", "f a/.wh..wh..opq=",
+					    "f a/b/.wh..wh..opq=", "f .wh..wh..opq=", "f b/.wh.c=", "f a/.wh.e=" };
+	unsigned seed = getenv("BERTH_SEED") ? (unsigned)atoi(getenv("BERTH_SEED")) : 11, round;
+	const unsigned rounds = getenv("BERTH_LONG") ? 200000 : 10000;
+
+	for (round = 0; round < rounds; round++) {
+		struct lab l = { .n = 0 };
+		struct model m = { .n = 0 };
+		AUTO(str_free) char *got = NULL;
+		AUTO(str_free) char *wanted = NULL;
+		char said[2048] = "";
+		size_t k, n, layers = 1 + (size_t)rand_r(&seed) % 4;
+
+		for (k = 0; k < layers; k++) {
+			char words[512] = "";
+
+			for (n = 1 + (size_t)rand_r(&seed) % 6; n; n--) {
+				const char *word = k && rand_r(&seed) % 3 == 0
+							   ? gone[(size_t)rand_r(&seed) % ARRAY_LEN(gone)]
+							   : parts[(size_t)rand_r(&seed) % ARRAY_LEN(parts)];
+
+				model_apply(&m, word, k);
+				snprintf(words + strlen(words), sizeof(words) - strlen(words), "%s%s",
+					 words[0] ? "|" : "", word);
+			}
+			layer(&l, words);
+			snprintf(said + strlen(said), sizeof(said) - strlen(said), " [%s]", words);
+		}
+		cr_assert_eq(flatten(&l), 0, "seed %u,%s: %s", seed, said, l.e.text);
+		got = listing(&l);
+		wanted = model_listing(&m);
+		cr_assert_str_eq(got, wanted, "%s\ngives  %s\nwanted %s", said, got, wanted);
+		lab_fini(&l);
+	}
+}
+
 /* What comes is anything: it ends, and reads nothing that is not its own. */
 Test(image, noise)
 {
