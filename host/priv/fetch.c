@@ -322,6 +322,7 @@ static NORETURN void become_tool(struct fetch *f)
 {
 	const struct priv_conf *c = &f->host->conf;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct pollfd gone = {.fd = f->life, .events = POLLRDHUP};
 	struct err e = ERR_NULL;
 	int r;
 
@@ -330,6 +331,8 @@ static NORETURN void become_tool(struct fetch *f)
 	if (r == 0)
 		r = confine_account(c->image_uid, c->image_gid, &e);
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (poll(&gone, 1, 0) != 0) /* nobody may be left whose death would tell us */
+		_exit(1);
 	if (r == 0)
 		r = limit(RLIMIT_NOFILE, FILES);
 	if (r == 0)
