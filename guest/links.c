@@ -3,7 +3,7 @@
  * Theory. Only files with more than one name are kept, each in a group of its inode. A group remembers the highest
  * count of links that was seen; when a name leaves and the group then knows no other, while the count says that there
  * are some, somebody must search them in the tree. That is the rare case of a file that was linked after it was told,
- * and unlinked again later.
+ * and unlinked again later. A group of one name stays until LINKS_ONCE_MAX younger ones are there.
  */
 #include "guest/links.h"
 
@@ -12,6 +12,8 @@
 struct link_group {
 	uint64_t fid, ino, nlink; /* nlink: names that should be there, known or not */
 	struct list members;
+	struct list once; /* in links.once, when is_once */
+	bool is_once;
 };
 
 struct link {
@@ -48,6 +50,44 @@ void links_fini(struct links *l)
 	map_fini(&l->by_fid);
 }
 
+static uint64_t link_drop(struct links *l, struct link *k);
+
+static void once_leave(struct links *l, struct link_group *g)
+{
+	if (!g->is_once)
+		return;
+	list_remove(&g->once);
+	g->is_once = false;
+	l->n_once--;
+}
+
+/* After its count of names has changed. */
+static void once_is(struct links *l, struct link_group *g)
+{
+	struct link_group *old;
+
+	if (g->nlink > 1)
+		once_leave(l, g);
+	if (g->nlink > 1 || g->is_once)
+		return;
+	if (!l->once.next)
+		list_init(&l->once);
+	list_init(&g->once);
+	list_append(&l->once, &g->once);
+	g->is_once = true;
+	if (++l->n_once <= LINKS_ONCE_MAX)
+		return;
+	old = list_entry(l->once.next, struct link_group, once);
+	old->nlink = 0;
+	while (!list_empty(&old->members)) { /* the last one takes the group with it */
+		bool last = old->members.next->next == &old->members;
+
+		link_drop(l, list_entry(old->members.next, struct link, node));
+		if (last)
+			break;
+	}
+}
+
 static void link_add(struct links *l, uint64_t parent, struct span name, const struct node *now)
 {
 	struct link_group *g = map_get_u64(&l->by_fid, now->fid);
@@ -72,6 +112,7 @@ static void link_add(struct links *l, uint64_t parent, struct span name, const s
 	list_init(&k->node);
 	list_append(&g->members, &k->node);
 	map_put(&l->by_name, key_of(&key, parent, name), k);
+	once_is(l, g);
 }
 
 /* The name is not the group's any more. Return: its inode number when names of it must be searched. */
@@ -86,17 +127,20 @@ static uint64_t link_drop(struct links *l, struct link *k)
 	free(k);
 	if (g->nlink)
 		g->nlink--;
-	if (!list_empty(&g->members))
+	if (!list_empty(&g->members)) {
+		once_is(l, g);
 		return 0;
+	}
 	if (g->nlink)
 		search = g->ino;
+	once_leave(l, g);
 	map_remove_u64(&l->by_fid, g->fid);
 	free(g);
 	return search;
 }
 
-uint64_t links_seen(struct links *l, uint64_t parent, struct span name, const struct node *now, links_fn *each,
-		    void *ctx)
+uint64_t links_seen(struct links *l, uint64_t parent, struct span name, const struct node *now, bool linked,
+		    links_fn *each, void *ctx)
 {
 	struct key key;
 	struct link *k = map_get(&l->by_name, key_of(&key, parent, name));
@@ -104,8 +148,7 @@ uint64_t links_seen(struct links *l, uint64_t parent, struct span name, const st
 
 	if (k && now && k->group->fid == now->fid) {
 		k->group->nlink = now->st.st_nlink;
-		if (now->st.st_nlink <= 1)
-			link_drop(l, k);
+		once_is(l, k->group);
 		return 0;
 	}
 	if (k) {
@@ -114,7 +157,8 @@ uint64_t links_seen(struct links *l, uint64_t parent, struct span name, const st
 		search = link_drop(l, k);
 		links_each(l, was, each, ctx);
 	}
-	if (now && !S_ISDIR(now->st.st_mode) && now->st.st_nlink > 1)
+	if (now && !S_ISDIR(now->st.st_mode) &&
+	    (now->st.st_nlink > 1 || linked || map_get_u64(&l->by_fid, now->fid)))
 		link_add(l, parent, name, now);
 	return search;
 }
@@ -131,4 +175,15 @@ void links_each(const struct links *l, uint64_t fid, links_fn *each, void *ctx)
 
 		each(ctx, k->parent, SPAN(k->name, k->len));
 	}
+}
+
+bool links_is(const struct links *l, uint64_t parent, struct span name, uint64_t fid)
+{
+	struct key key;
+	struct link *k;
+
+	if (!map_get_u64(&l->by_fid, fid))
+		return true;
+	k = map_get(&l->by_name, key_of(&key, parent, name));
+	return k && k->group->fid == fid;
 }

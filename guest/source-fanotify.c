@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/fanotify.h>
 #include <unistd.h>
 
@@ -156,6 +157,11 @@ static void on_event(struct source_sink *k, const struct event *ev)
 	}
 	if (flags && k->written.len < COUNTED_MAX)
 		map_put_u64(&k->written, ev->target, k);
+	/* Whoever opened it by a name that is gone makes events of that name, and the file may have another. */
+	if (flags && ev->target && !links_is(k->links, ev->at.fid, ev->at.name, ev->target)) {
+		k->flags = flags;
+		links_each(k->links, ev->target, mark_linked, k);
+	}
 	if (ev->at.name.len == 0 || span_eq(ev->at.name, span_str("."))) {
 		dirty_mark(k->dirty, ev->at.fid, SPAN_NULL, 0);
 		return;
@@ -226,6 +232,16 @@ static void fan_found(struct source *s, struct dir *dir, int fd)
 	(void)s, (void)dir, (void)fd;
 }
 
+/* An inode's mark of a group may be set by whoever has the group; that of the whole file system only by its maker. */
+static int fan_silence(struct source *s, int fd, bool on)
+{
+	unsigned how = on ? FAN_MARK_ADD | FAN_MARK_IGNORED_SURV_MODIFY : FAN_MARK_REMOVE;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return fanotify_mark(s->fd, how | FAN_MARK_IGNORED_MASK, FAN_MODIFY, AT_FDCWD, path) < 0 ? -errno : 0;
+}
+
 static void fan_free(struct source *s)
 {
 	struct fan *f = container_of(s, struct fan, s);
@@ -257,6 +273,7 @@ int source_fanotify(int fd, const struct tree *tree, struct source **ret)
 		.drain = fan_drain,
 		.dir_found = fan_found,
 		.dir_lost = fan_nothing,
+		.silence = fan_silence,
 		.free = fan_free,
 	};
 	*ret = &f->s;

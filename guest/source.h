@@ -35,6 +35,9 @@ struct source {
 	/** A directory is known now; @fd is a descriptor of it. */
 	void (*dir_found)(struct source *s, struct dir *dir, int fd);
 	void (*dir_lost)(struct source *s, struct dir *dir);
+	/** Tell nothing of writes to the regular file behind @fd (O_PATH will do), or do again; NULL: it cannot. What
+	 * was written before makes an event still. Return: 0 or -errno. */
+	int (*silence)(struct source *s, int fd, bool on);
 	void (*free)(struct source *s);
 };
 

@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "guest/agent.h"
+#include "guest/hot.h"
 #include "guest/scan.h"
 #include "guest/search.h"
 #include "guest/tell.h"
@@ -47,11 +48,12 @@ struct watch {
 	struct dirty later;   /* names whose directory was not where we thought */
 	uint64_t later_until; /* ordinal of the mark after which they are looked at again */
 	struct links links;
+	struct hot hot;
 	struct search search;
 	struct tell tell;
 	struct scan scan;
 	struct loop_watch *readable;
-	struct loop_timer *lazy, *turn, *recheck, *trim;
+	struct loop_timer *lazy, *turn, *recheck, *trim, *warm;
 	uint64_t looked_at; /* when events were read last */
 	size_t looked; /* names since memory was last given back */
 	size_t held;   /* the same, since what they made to be shipped was shipped */
@@ -84,15 +86,11 @@ static void mark_again(void *ctx, uint64_t parent, struct span name)
 		list_entry(node, struct barrier, node)->ticket = w->dirty.ord;
 }
 
-static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now, bool written)
+static void links_note(struct watch *w, uint64_t parent, struct span name, const struct node *now, bool linked,
+		       bool written)
 {
 	w->passed_on = written ? DIRTY_WRITTEN : 0; /* under this name, and so under all */
-	search_add(&w->search, links_seen(&w->links, parent, name, now, mark_again, w));
-}
-
-static uint64_t times_of(const struct stat *st)
-{
-	return (uint64_t)clock_ns(st->st_ctim) * 31 + (uint64_t)clock_ns(st->st_mtim) * 7 + (uint64_t)st->st_size;
+	search_add(&w->search, links_seen(&w->links, parent, name, now, linked, mark_again, w));
 }
 
 /* Clocks of files may be too coarse to show a change that comes right behind this look. */
@@ -105,9 +103,21 @@ static void note_recent(struct watch *w, uint64_t parent, struct span name, cons
 		return;
 	m = dirty_mark(&w->recent, parent, name, 0);
 	if (m)
-		m->tag = times_of(st);
+		m->tag = hot_times(st);
 	if (dirty_len(&w->recent) == 1)
 		loop_rearm(w->recheck, clock_after_ms(RECHECK_MS));
+}
+
+static void note_hot(struct watch *w, uint64_t parent, struct span name, const struct node *n)
+{
+	bool any = w->hot.n;
+	int fd = w->hot.source || any ? dirs_open(&w->dirs, parent) : -1;
+
+	if (fd < 0)
+		return;
+	hot_note(&w->hot, fd, parent, name, n);
+	if (!any && w->hot.n)
+		loop_rearm(w->warm, clock_after_ms(HOT_MS));
 }
 
 /* Where a directory is, and whether the host must be told what is in it. */
@@ -135,11 +145,11 @@ static void place_dir(struct watch *w, uint64_t parent, struct span name, const 
 
 /* Tell what a name is now. */
 static void entry_is(struct watch *w, uint64_t parent, struct span name, const struct node *n, unsigned batch,
-		     bool written, enum keep_class keep)
+		     bool linked, bool written, enum keep_class keep)
 {
 	unsigned ent = 0;
 
-	links_note(w, parent, name, n, written);
+	links_note(w, parent, name, n, linked, written);
 	if (S_ISREG(n->st.st_mode)) {
 		w->events->seen(w->ctx, parent, name, n);
 		if (n->st.st_nlink > 1 && keep != KEEP_FULL)
@@ -149,6 +159,8 @@ static void entry_is(struct watch *w, uint64_t parent, struct span name, const s
 		else if (written && w->events->written(w->ctx, parent, name, n))
 			ent = WIRE_ENT_WRITTEN;
 		note_recent(w, parent, name, &n->st);
+		if (written && keep == KEEP_FULL)
+			note_hot(w, parent, name, n);
 	}
 	if (S_ISDIR(n->st.st_mode)) {
 		struct dir *dir = dirs_get(&w->dirs, n->fid);
@@ -164,7 +176,7 @@ static void on_scanned(void *ctx, uint64_t parent, struct span name, const struc
 {
 	struct watch *w = ctx;
 
-	entry_is(w, parent, name, n, WIRE_CHG_SCAN, news, keep);
+	entry_is(w, parent, name, n, WIRE_CHG_SCAN, false, news, keep);
 }
 
 static void on_dropped(void *ctx, struct dir *dir)
@@ -178,7 +190,7 @@ static void on_dropped(void *ctx, struct dir *dir)
 /* A name is gone. A file that was linked to it, unknown to us until then, may live on under its old name. */
 static void entry_lost(struct watch *w, const struct mark *m)
 {
-	links_note(w, m->parent, SPAN(m->name, m->len), NULL, m->flags & DIRTY_WRITTEN);
+	links_note(w, m->parent, SPAN(m->name, m->len), NULL, false, m->flags & DIRTY_WRITTEN);
 	search_add(&w->search, node_ino_of(m->tag));
 	w->events->lost(w->ctx);
 }
@@ -334,7 +346,7 @@ static void look(struct watch *w, const struct mark *m, bool again)
 			search_add(&w->search, node_ino_of(m->tag));
 		if (S_ISDIR(n->st.st_mode))
 			place_dir(w, m->parent, name, n, keep);
-		entry_is(w, m->parent, name, n, 0,
+		entry_is(w, m->parent, name, n, 0, m->tag == n->fid,
 			 (m->flags & DIRTY_WRITTEN) || ((m->flags & DIRTY_CREATED) && !linked), keep);
 	}
 }
@@ -530,10 +542,36 @@ static void on_recheck(void *ctx)
 		struct stat st;
 
 		m = dirty_take(&w->recent, m);
-		if (fd >= 0 && fstatat(fd, m->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && times_of(&st) != m->tag)
+		if (fd >= 0 && fstatat(fd, m->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && hot_times(&st) != m->tag)
 			dirty_mark(&w->dirty, m->parent, SPAN(m->name, m->len), DIRTY_WRITTEN);
 		free(m);
 	}
+	pump(w);
+}
+
+static void mark_written(void *ctx, uint64_t parent, struct span name)
+{
+	struct watch *w = ctx;
+
+	dirty_mark(&w->dirty, parent, name, DIRTY_WRITTEN);
+}
+
+/* The name may be gone, and the file have another one. */
+static void mark_hot(void *ctx, uint64_t fid, uint64_t parent, struct span name)
+{
+	struct watch *w = ctx;
+
+	mark_written(w, parent, name);
+	links_each(&w->links, fid, mark_written, w);
+}
+
+static void on_warm(void *ctx)
+{
+	struct watch *w = ctx;
+
+	hot_turn(&w->hot);
+	if (w->hot.n)
+		loop_rearm(w->warm, clock_after_ms(HOT_MS));
 	pump(w);
 }
 
@@ -565,8 +603,10 @@ struct watch *watch_new(struct loop *loop, const struct tree *tree, struct sourc
 	w->turn = loop_timer(loop, CLOCK_NEVER, on_turn, w);
 	w->recheck = loop_timer(loop, CLOCK_NEVER, on_recheck, w);
 	w->trim = loop_timer(loop, CLOCK_NEVER, on_trim, w);
+	w->warm = loop_timer(loop, CLOCK_NEVER, on_warm, w);
 	if (source && loop_watch(loop, source->fd, LOOP_READ, on_readable, w, &w->readable) < 0)
 		w->source = w->scan.source = NULL;
+	hot_init(&w->hot, w->source, mark_hot, w);
 	return w;
 }
 
@@ -588,6 +628,8 @@ void watch_free(struct watch **slot)
 	loop_untimer(&w->turn);
 	loop_untimer(&w->recheck);
 	loop_untimer(&w->trim);
+	loop_untimer(&w->warm);
+	hot_fini(&w->hot);
 	scan_fini(&w->scan);
 	tell_fini(&w->tell);
 	search_fini(&w->search);
@@ -688,6 +730,7 @@ struct barrier *watch_barrier(struct watch *w, uint64_t until, watch_barrier_fn 
 		return NULL;
 	}
 	drain(w);
+	hot_ask(&w->hot);
 	b = NEW(struct barrier);
 	*b = (struct barrier){ .w = w, .ticket = w->dirty.ord, .fn = fn, .ctx = ctx };
 	b->deadline = loop_timer(w->loop, until, on_deadline, b);

@@ -217,15 +217,54 @@ Test(links, tell_the_others)
 	n->st.st_ino = 5;
 	n->st.st_mode = S_IFREG | 0644;
 	n->st.st_nlink = 3;
-	cr_assert_eq(links_seen(&l, 1, span_str("a"), n, count, &others), 0);
-	cr_assert_eq(links_seen(&l, 1, span_str("b"), n, count, &others), 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("a"), n, false, count, &others), 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("b"), n, false, count, &others), 0);
 	cr_assert_eq(others, 0);
-	cr_assert_eq(links_seen(&l, 1, span_str("a"), NULL, count, &others), 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("a"), NULL, false, count, &others), 0);
 	cr_assert_eq(others, 1); /* b */
-	cr_assert_eq(links_seen(&l, 1, span_str("b"), NULL, count, &others), 5); /* a third one is somewhere */
+	cr_assert_eq(links_seen(&l, 1, span_str("b"), NULL, false, count, &others), 5); /* a third one is somewhere */
 	n->st.st_nlink = 1;
-	cr_assert_eq(links_seen(&l, 1, span_str("c"), n, count, &others), 0);
+	cr_assert_eq(links_seen(&l, 1, span_str("c"), n, false, count, &others), 0);
 	cr_assert_eq(l.by_name.len, 0);
+	links_fini(&l);
+	free(n);
+}
+
+/* Of a file that had several names the last one is still known: whoever opened it by another writes to it. */
+Test(links, the_last_name_is_kept)
+{
+	struct node *n = NEW(struct node);
+	struct links l = { .by_name = MAP_NULL };
+	char name[16];
+	unsigned others = 0, i;
+
+	n->st.st_mode = S_IFREG | 0644;
+	for (i = 1; i <= 3 * LINKS_ONCE_MAX; i++) {
+		n->fid = n->st.st_ino = i;
+		n->st.st_nlink = 2;
+		snprintf(name, sizeof(name), "a%u", i);
+		links_seen(&l, 1, span_str(name), n, false, count, &others);
+		n->st.st_nlink = 1;
+		links_seen(&l, 1, span_str(name), n, false, count, &others);
+		cr_assert(links_is(&l, 1, span_str(name), i));
+		cr_assert_not(links_is(&l, 1, span_str("gone"), i));
+	}
+	cr_expect_eq(l.by_name.len, LINKS_ONCE_MAX, "as many as may be");
+	cr_expect_eq(l.by_fid.len, LINKS_ONCE_MAX);
+	cr_expect(links_is(&l, 1, span_str("gone"), 1), "nothing is known of an old one");
+	others = 0;
+	links_each(&l, 3 * LINKS_ONCE_MAX, count, &others);
+	cr_expect_eq(others, 1);
+	n->st.st_nlink = 2; /* it has two again, and loses both */
+	cr_expect_eq(links_seen(&l, 1, span_str("b"), n, false, count, &others), 0);
+	cr_expect_eq(links_seen(&l, 1, span_str("b"), NULL, false, count, &others), 0);
+	cr_expect_eq(links_seen(&l, 1, span_str(name), NULL, false, count, &others), 0);
+	cr_expect_eq(l.by_fid.len, LINKS_ONCE_MAX - 1);
+	cr_expect_eq(l.n_once, LINKS_ONCE_MAX - 1);
+	n->fid = 1; /* linked, and its other name removed before anybody looked */
+	n->st.st_nlink = 1;
+	links_seen(&l, 1, span_str("d"), n, true, count, &others);
+	cr_expect_not(links_is(&l, 1, span_str("gone"), 1));
 	links_fini(&l);
 	free(n);
 }
