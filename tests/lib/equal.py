@@ -35,7 +35,7 @@ from berthtest import Api, differences, fail, manifest, until
 
 OPERATIONS = """create create create create create create append append append overwrite overwrite overwrite truncate punch mapped unlink unlink
 mkdir mkdir rmdir remove_tree rename_file rename_file rename_file rename_dir rename_dir rename_dir exchange link link symlink fifo chmod chmod
-utime again replace held many move_out move_in xattr xattr xattr_link""".split()
+utime again replace held stays many move_out move_in xattr xattr xattr_link""".split()
 KILLED = ["daemon", "daemon", "daemon", "priv", "notify", "keeper"]
 PAST = ["snapshot", "back", "back", "back_in_part", "fork", "pause", "begin_with", "begin_with_stored"]
 

@@ -103,6 +103,21 @@ def held():
     os.unlink(f.name) if r.random() < .5 else None
     f.write(data(1000))
     f.close()
+def stays():
+    """A writer that stays, while others give its file other names, fewer, or none."""
+    import time
+    p = new()
+    with open(p, "wb", 0) as f:
+        for i in range(r.choice([5, 20, 40])):
+            f.write(data(r.choice([1, 30, 5000])))
+            time.sleep(.003)
+            if r.random() < .1:
+                q = new()
+                r.choice([os.rename, os.rename, os.link] if not sys.argv[3:] else [os.rename])(p, q)
+                if r.random() < .3 and os.path.lexists(p) and os.path.samefile(p, q): os.unlink(p)
+                p = q
+            if r.random() < .1: f.seek(r.randrange(3000))
+            if r.random() < .05: f.truncate(r.randrange(5000))
 def many():
     at = new()
     os.mkdir(at)
