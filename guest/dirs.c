@@ -253,7 +253,7 @@ static void untold(struct dirs *d, struct dir *dir)
 	dir->told = 0;
 }
 
-void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name)
+void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name, uint64_t batch)
 {
 	uint64_t h = place_hash(parent, name);
 
@@ -262,7 +262,21 @@ void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span nam
 		return;
 	untold(d, dir);
 	dir->told = h;
+	dir->told_in = (uint32_t)batch;
 	map_put_u64(&d->by_told, h, dir);
+}
+
+void dirs_untell(struct dirs *d, uint64_t acked)
+{
+	struct map_slot *s;
+	size_t pos = 0;
+
+	while ((s = map_next(&d->by_fid, &pos))) {
+		struct dir *dir = s->value;
+
+		if (dir->told && (int32_t)(dir->told_in - (uint32_t)acked) > 0)
+			untold(d, dir);
+	}
 }
 
 struct dir *dirs_told_at(const struct dirs *d, uint64_t parent, struct span name)

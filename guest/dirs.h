@@ -20,6 +20,7 @@ struct dir {
 	bool relist;	/* it was moved, and what is in it may be kept in another way: list all of it when it is met */
 	bool away;	/* its name is gone; it may be met under another */
 	uint8_t keep;	/* enum keep_class */
+	uint32_t told_in; /* the batch in which the host was told so first */
 	uint64_t told, told_parent; /* where the host was last told that it is: hash of the place, directory */
 };
 
@@ -53,8 +54,11 @@ void dirs_sweep(struct dirs *d, unsigned round, void (*drop)(void *ctx, struct d
 
 /** dirs_prune() - forget the directories that are not connected with the root; @drop is told of each. */
 void dirs_prune(struct dirs *d, void (*drop)(void *ctx, struct dir *dir), void *ctx);
-/** dirs_told() - the host is told that it is at this place. */
-void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name);
+/** dirs_told() - the host is told, in this batch, that it is at this place. */
+void dirs_told(struct dirs *d, struct dir *dir, uint64_t parent, struct span name, uint64_t batch);
+/** dirs_untell() - the connection was lost, and what was told behind the batch @acked with it, perhaps: whatever a host
+ * was told first in these counts as not told. */
+void dirs_untell(struct dirs *d, uint64_t acked);
 /** dirs_is_told() - does the host know the directory, as far as we know? */
 static inline bool dirs_is_told(const struct dirs *d, const struct dir *dir)
 {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nothing is lost. A write before the kernel was silent has made an event; a write meanwhile changes times or size, and
- * is seen when the file is looked at the next time. Clocks of files may be coarse: what was looked at within RECENT_NS
- * of its last change counts as changed once more. A file is given up when it has not changed since a look that was late
- * enough: first the kernel speaks again, then it is held against what it was.
+ * Nothing is lost. A write that began before the kernel was silent has made an event, or is over when the file is
+ * looked at the next time. A file is given up when it has not changed since a look that was late enough: the kernel
+ * speaks again, and then the file is looked at once more whatever its times say, since a write has its time when it
+ * begins and its bytes when it ends. For the same reason a barrier looks at all of them. Clocks of files may be coarse:
+ * what was looked at within RECENT_NS of its last change counts as changed.
  *
  * A file is known by an open descriptor, and by the name under which it was looked at last: a rename is an event, and
- * makes the watcher look at the new name, which is noted then. One with several names is not taken, and given up when
- * it gets another.
+ * makes the watcher look at the new name, which is noted then. One that nobody looks at any more (its new name is not
+ * kept) is given up after TURNS. One with several names is not taken, and given up when it gets another.
  */
 #include "guest/hot.h"
 
@@ -15,10 +16,11 @@
 #include "base/io.h"
 #include "base/str.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-enum { RECENT_NS = 20000000, SOON_MS = 100, TIMES = 3 };
+enum { RECENT_NS = 20000000, SOON_MS = 100, TIMES = 3, TURNS = 25 };
 
 void hot_init(struct hot *h, struct source *source, hot_fn *fn, void *ctx)
 {
@@ -63,20 +65,21 @@ static void take_file(struct hot *h, int dirfd, uint64_t parent, struct span nam
 	if (fd < 0 || node_of(fd, &h->scratch) < 0 || h->scratch.fid != n->fid)
 		return;
 	if (h->source->silence(h->source, fd, true) < 0) {
-		h->source = NULL; /* nor will it another time */
+		h->off = true; /* nor will it another time */
 		return;
 	}
 	*f = (struct hot_file){ .fd = fd_take(&fd), .fid = n->fid, .parent = parent, .name = take(&at) };
 	h->n++;
 }
 
-static void note_look(struct hot_file *f, const struct stat *st)
+static void note_look(struct hot_file *f, const struct stat *st, int64_t at)
 {
 	f->times = hot_times(st);
-	f->looked_at = clock_wall();
+	f->looked_at = at;
+	f->told = 0;
 }
 
-void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const struct node *n)
+void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const struct node *n, int64_t at)
 {
 	struct hot_file *f = h->n ? find(h, n->fid) : NULL;
 	struct hot_seen *s = &h->seen[n->fid * 0x9e3779b97f4a7c15ULL >> 56];
@@ -88,10 +91,10 @@ void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const
 			f->name = span_dup(name);
 			f->parent = parent;
 		}
-		note_look(f, &n->st);
+		note_look(f, &n->st, at);
 		return;
 	}
-	if (!h->source || n->st.st_nlink != 1)
+	if (!h->source || h->off || n->st.st_nlink != 1)
 		return;
 	now = clock_now();
 	s->n = s->fid == n->fid && now - s->when < SOON_MS * CLOCK_MS ? s->n + 1 : 1;
@@ -103,7 +106,7 @@ void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const
 	take_file(h, dirfd, parent, name, n);
 	f = find(h, n->fid);
 	if (f)
-		note_look(f, &n->st);
+		note_look(f, &n->st, at);
 }
 
 /* May it have changed since it was looked at? */
@@ -121,12 +124,18 @@ static void tell(struct hot *h, const struct hot_file *f)
 
 void hot_ask(struct hot *h)
 {
-	struct stat st;
 	size_t i;
 
 	for (i = 0; i < h->n; i++)
-		if (fstat(h->file[i].fd, &st) < 0 || has_changed(&h->file[i], &st))
-			tell(h, &h->file[i]);
+		tell(h, &h->file[i]);
+}
+
+/* Its writes make events again. Return: 0; -errno: they do not yet. */
+static int give_up(struct hot *h, const struct hot_file *f)
+{
+	int r = h->source->silence(h->source, f->fd, false);
+
+	return r == -ENOENT ? 0 : r; /* there was no mark (any more) */
 }
 
 void hot_turn(struct hot *h)
@@ -136,18 +145,14 @@ void hot_turn(struct hot *h)
 
 	while (i < h->n) {
 		struct hot_file *f = &h->file[i];
-		bool ok = fstat(f->fd, &st) == 0, changed = !ok || has_changed(f, &st);
+		bool stays = fstat(f->fd, &st) == 0 && st.st_nlink == 1 && has_changed(f, &st) && f->told++ < TURNS;
 
-		if (changed)
-			tell(h, f);
-		if (changed && ok && st.st_nlink == 1) {
+		if (!stays)
+			stays = give_up(h, f) < 0;
+		tell(h, f);
+		if (stays)
 			i++;
-			continue;
-		}
-		if (h->source)
-			(void)!h->source->silence(h->source, f->fd, false);
-		if (!changed && fstat(f->fd, &st) == 0 && has_changed(f, &st))
-			tell(h, f);
-		forget(h, f);
+		else
+			forget(h, f);
 	}
 }

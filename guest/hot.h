@@ -19,6 +19,7 @@ struct hot_file {
 	char *name;
 	uint64_t times; /* as they were when it was looked at last, */
 	int64_t looked_at; /* and when that was */
+	unsigned told; /* turns since it was looked at */
 };
 
 struct hot_seen {
@@ -26,11 +27,12 @@ struct hot_seen {
 	unsigned n;
 };
 
-/* @fid was written to, or may have been, since it was looked at; it had this name then. */
+/* @fid may have been written to since it was looked at; it had this name then. */
 typedef void hot_fn(void *ctx, uint64_t fid, uint64_t parent, struct span name);
 
 struct hot {
 	struct source *source; /* borrowed; NULL: there is none that can be silent */
+	bool off; /* no more files are taken: the kernel refused one */
 	struct hot_seen seen[HOT_SEEN];
 	struct hot_file file[HOT_FILES];
 	size_t n;
@@ -43,11 +45,12 @@ void hot_init(struct hot *h, struct source *source, hot_fn *fn, void *ctx);
 void hot_fini(struct hot *h);
 /** hot_times() - a number that changes when a file does. */
 uint64_t hot_times(const struct stat *st);
-/** hot_note() - a regular file was looked at, as @n, because it was written to; @dirfd: the directory @parent. */
-void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const struct node *n);
-/** hot_ask() - tell of those that changed. */
+/** hot_note() - a regular file was looked at, at the time @at, as @n, because it was written to; @dirfd: the directory
+ * @parent. */
+void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const struct node *n, int64_t at);
+/** hot_ask() - tell of all. */
 void hot_ask(struct hot *h);
-/** hot_turn() - the same, every HOT_MS while there are any; those that did not change are given up. */
+/** hot_turn() - the same, every HOT_MS while there are any; those that did not change are told and given up. */
 void hot_turn(struct hot *h);
 
 #endif

@@ -60,6 +60,7 @@ struct watch {
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
 	unsigned passed_on; /* flags that mark_again() gives */
+	int64_t look_at;    /* when the last look at a name began */
 	struct node scratch;
 };
 
@@ -98,7 +99,7 @@ static void note_recent(struct watch *w, uint64_t parent, struct span name, cons
 {
 	struct mark *m;
 
-	if (clock_wall() - MAX(clock_ns(st->st_ctim), clock_ns(st->st_mtim)) > RECENT_NS ||
+	if (w->look_at - MAX(clock_ns(st->st_ctim), clock_ns(st->st_mtim)) > RECENT_NS ||
 	    dirty_len(&w->recent) >= RECENT_MAX)
 		return;
 	m = dirty_mark(&w->recent, parent, name, 0);
@@ -115,7 +116,7 @@ static void note_hot(struct watch *w, uint64_t parent, struct span name, const s
 
 	if (fd < 0)
 		return;
-	hot_note(&w->hot, fd, parent, name, n);
+	hot_note(&w->hot, fd, parent, name, n, w->look_at);
 	if (!any && w->hot.n)
 		loop_rearm(w->warm, clock_after_ms(HOT_MS));
 }
@@ -166,7 +167,7 @@ static void entry_is(struct watch *w, uint64_t parent, struct span name, const s
 		struct dir *dir = dirs_get(&w->dirs, n->fid);
 
 		if (dir)
-			dirs_told(&w->dirs, dir, parent, name);
+			dirs_told(&w->dirs, dir, parent, name, w->tell.seq + 1);
 	}
 	tell_entry(&w->tell, batch, ent, parent, name, n);
 }
@@ -329,6 +330,7 @@ static void look(struct watch *w, const struct mark *m, bool again)
 			scan_dir(&w->scan, m->parent, false, false);
 		return;
 	}
+	w->look_at = clock_wall();
 	r = node_look(fd, m->name, n);
 	if (r == 0)
 		keep = kept_class(&w->kept, m->parent, name, S_ISDIR(n->st.st_mode));
@@ -648,6 +650,7 @@ void watch_replicate(struct watch *w, struct conn *control, enum scan_for what)
 
 	drain(w);
 	w->ever = true;
+	dirs_untell(&w->dirs, w->tell.acked);
 	tell_attach(&w->tell, control);
 	w->dirty.overflowed = false;
 	list_each(node, &w->barriers)

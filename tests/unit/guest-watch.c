@@ -723,3 +723,34 @@ Test(watch, what_is_written_again_and_again, .timeout = 100)
 	host_close(&h);
 	lab_stop(&l);
 }
+
+/* Where nobody looks at it any more the kernel is not silent for ever. */
+Test(watch, what_is_written_again_and_again_and_not_kept, .timeout = 100)
+{
+	uint64_t until;
+	struct host h;
+	struct lab l;
+	int fd;
+
+	if (!lab_start(&l, "fanotify")) {
+		cr_skip_test("no loop device or no fanotify here");
+		return;
+	}
+	host_open_keep(&h, &l, true, "[none]\nnone/\n");
+	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	cr_assert_geq(fd, 0);
+	heat(&l, &h, fd, "before it goes where nothing is kept");
+	cr_assert_eq(mkdir(lab_path(&l, "none"), 0755), 0);
+	cr_assert_eq(rename(lab_path(&l, "log"), lab_path(&l, "none/log")), 0);
+	until = clock_after_ms(20000);
+	while (is_silent(&l)) {
+		cr_assert_lt(clock_now(), until, "it is silent for ever");
+		cr_assert_eq(write(fd, "a line\n", 7), 7);
+		host_serve(&h, 3);
+	}
+	barrier(&l, &h);
+	cr_assert_eq(host_check(&h, true), 0);
+	close(fd);
+	host_close(&h);
+	lab_stop(&l);
+}
