@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { PIECE_B = 16384, DOWN_MAX_B = 1024 * 1024, SHAKE_MS = 10000 };
+enum { PIECE_B = 16384, DOWN_MAX_B = 1024 * 1024, SHAKE_MS = 10000, LEAVE_MS = 30000 };
 
 struct wrap {
 	struct loop *loop;
@@ -27,10 +27,10 @@ struct wrap {
 	gnutls_session_t session;
 	int net, plain;
 	struct loop_watch *net_watch, *plain_watch;
-	struct loop_timer *late; /* for the handshake */
+	struct loop_timer *late; /* for the handshake; for what is left when nobody has the plain side any more */
 	struct buf up, down;	 /* on the way to the other end; from it */
 	bool is_open, is_bye;	 /* the handshake is over; it was told that no more comes */
-	bool plain_ended, net_ended, net_hung;
+	bool plain_ended, net_ended, plain_hung, net_hung;
 	bool is_full; /* the socket takes nothing now */
 };
 
@@ -125,7 +125,10 @@ static void wait_for_more(struct wrap *w)
 		loop_unwatch(&w->net_watch);
 	else
 		loop_rewatch(w->net_watch, (reads ? LOOP_READ : 0U) | (w->is_full ? LOOP_WRITE : 0U));
-	loop_rewatch(w->plain_watch, (w->is_open && !buf_len(&w->up) && !w->plain_ended ? LOOP_READ : 0U) |
+	if (w->plain_hung) /* that is told for ever: it goes on when the other end takes something, or is too late */
+		loop_unwatch(&w->plain_watch);
+	else
+		loop_rewatch(w->plain_watch, (w->is_open && !buf_len(&w->up) && !w->plain_ended ? LOOP_READ : 0U) |
 					     (buf_len(&w->down) ? LOOP_WRITE : 0U));
 }
 
@@ -147,6 +150,8 @@ static void turn(struct wrap *w)
 		if (!up && !down)
 			break;
 	}
+	/* Nobody hears what comes, and all that he sent is gone. */
+	over |= w->plain_hung && w->plain_ended && w->is_bye;
 	if (over)
 		wrap_free(w);
 	else
@@ -168,10 +173,14 @@ static void on_plain(void *ctx, int fd, unsigned events)
 	struct wrap *w = ctx;
 
 	(void)fd;
-	if ((events & LOOP_HANGUP) && (w->plain_ended || !w->is_open))
+	w->plain_hung |= (events & LOOP_HANGUP) != 0;
+	if (w->plain_hung && (w->plain_ended || !w->is_open)) {
 		wrap_free(w);
-	else
-		turn(w);
+		return;
+	}
+	if (w->plain_hung)
+		loop_rearm(w->late, clock_after_ms(LEAVE_MS));
+	turn(w);
 }
 
 static void too_late(void *ctx)
