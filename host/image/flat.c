@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { FOLLOWED_MAX = 40, DEPTH_MAX = 256, MEMBERS_MAX = 2 * FLAT_ENTRIES_MAX };
+enum { FOLLOWED_MAX = 40, DEPTH_MAX = 256, MEMBERS_MAX = 2 * FLAT_ENTRIES_MAX, ASK_EACH = 256 };
 
 /* What a member of a layer is. It has as many names as it has nodes. */
 struct item {
@@ -29,9 +29,10 @@ struct item {
 
 struct node {
 	struct node *parent, *children, *next, *before; /* of one directory */
-	struct node *next_name;
+	struct node *next_name, *name_before;
 	struct item *item; /* NULL: a directory that no member is */
 	uint32_t layer;	   /* the last that said something about it */
+	uint32_t swept; /* 1 + a layer: when it is read, nothing of layers before it is below here any more */
 	uint32_t len;
 	char name[];
 };
@@ -103,6 +104,7 @@ static int add(struct flat *f, struct node *parent, struct span name, struct nod
 	memcpy(n->name, name.p, name.len);
 	n->parent = parent;
 	n->layer = f->now;
+	n->swept = f->now + 1;
 	n->next = parent->children;
 	if (n->next)
 		n->next->before = n;
@@ -115,14 +117,15 @@ static int add(struct flat *f, struct node *parent, struct span name, struct nod
 /* It is no name of its item any more. */
 static void unname(struct node *n)
 {
-	struct node **at;
-
 	if (!n->item)
 		return;
-	for (at = &n->item->names; *at && *at != n;)
-		at = &(*at)->next_name;
-	if (*at)
-		*at = n->next_name;
+	if (n->name_before)
+		n->name_before->next_name = n->next_name;
+	else
+		n->item->names = n->next_name;
+	if (n->next_name)
+		n->next_name->name_before = n->name_before;
+	n->next_name = n->name_before = NULL;
 	n->item = NULL;
 }
 
@@ -131,6 +134,8 @@ static void name_it(struct node *n, struct item *it)
 	unname(n);
 	n->item = it;
 	n->next_name = it->names;
+	if (n->next_name)
+		n->next_name->name_before = n;
 	it->names = n;
 }
 
@@ -151,13 +156,18 @@ static void drop(struct flat *f, struct node *n)
 }
 
 /* What is below @top goes; @old: only what layers before this one have put there. Depth first, without recursion: names
- * are as deep as somebody likes. */
+ * are as deep as somebody likes. A directory is walked once in a layer, however often the layer says it: what is put
+ * there afterwards is the layer's own. */
 static void prune(struct flat *f, struct node *top, bool old)
 {
 	struct node *n = top->children, *next;
 
+	if (old && top->swept == f->now + 1)
+		return;
+	top->swept = f->now + 1;
 	while (n) {
-		if (n->children) {
+		if (n->children && !(old && n->swept == f->now + 1)) {
+			n->swept = f->now + 1;
 			n = n->children;
 			continue;
 		}
@@ -165,8 +175,12 @@ static void prune(struct flat *f, struct node *top, bool old)
 			struct node *parent = n->parent;
 
 			next = n->next;
-			if (!old || n->layer != f->now)
+			if (!n->children && (!old || n->layer != f->now)) {
 				drop(f, n);
+			} else if (n->layer != f->now) { /* something of this layer is in it */
+				unname(n);
+				n->layer = f->now;
+			}
 			if (next) {
 				n = next;
 				break;
@@ -174,10 +188,6 @@ static void prune(struct flat *f, struct node *top, bool old)
 			if (parent == top)
 				return;
 			n = parent;
-			if (old && n->children && n->layer != f->now) { /* something of this layer is in it */
-				unname(n);
-				n->layer = f->now;
-			}
 		}
 	}
 }
@@ -378,6 +388,11 @@ static int note(struct flat *f, const struct tar_item *it, struct err *e)
 	return r == 0 ? place(f, dir, last, it, item, e) : MIN(r, 0);
 }
 
+static int go_on(const struct flat *f)
+{
+	return f->from->go_on ? f->from->go_on(f->from->ctx) : 0;
+}
+
 /* Whatever the archive does, this ends: layers are files, and reading one takes from it. */
 static int each_member(struct flat *f, int (*fn)(struct flat *f, const struct tar_item *it, size_t i, struct err *e),
 		       struct err *e)
@@ -394,7 +409,7 @@ static int each_member(struct flat *f, int (*fn)(struct flat *f, const struct ta
 		f->reader = tar_reader_new(f->from->get, f->from->ctx);
 		tar_reader_roots(f->reader);
 		for (i = 0; r == 0 && (r = tar_next(f->reader, &it, e)) == 0; i++)
-			r = fn(f, &it, i, e);
+			r = i % ASK_EACH == 0 && (r = go_on(f)) != 0 ? r : fn(f, &it, i, e);
 		if (r == TAR_E_END)
 			r = 0;
 	}
@@ -425,35 +440,41 @@ static int path_of(const struct node *n, char to[TAR_PATH_MAX + 1], struct span 
 	return 0;
 }
 
+/* Holes are filled: files of images have none, but for those who make a little look like a lot. */
+static int put_zeros(struct flat *f, uint64_t *done, uint64_t until)
+{
+	static const uint8_t zeros[64 * 1024];
+	int r = 0;
+
+	while (r == 0 && *done < until) {
+		size_t n = (size_t)MIN(until - *done, (uint64_t)sizeof(zeros));
+
+		r = go_on(f);
+		if (r == 0)
+			r = tar_put_data(&f->to, zeros, n);
+		*done += n;
+	}
+	return r;
+}
+
 static int put_file(struct flat *f, const struct tar_item *it, struct err *e)
 {
 	uint64_t at;
 	struct span data;
-	/* Holes are filled: files of images have none, but for those who make a little look like a lot. */
 	struct tar_range whole = { 0, it->size };
-	static const uint8_t zeros[4096];
 	uint64_t done = 0;
 	int r;
 
 	r = tar_put_item(&f->to, it, &whole, 1);
 	while (r == 0 && (r = tar_read(f->reader, &at, &data, e)) == 0) {
-		while (r == 0 && done < at) {
-			size_t n = (size_t)MIN(at - done, (uint64_t)sizeof(zeros));
-
-			r = tar_put_data(&f->to, zeros, n);
-			done += n;
-		}
+		r = put_zeros(f, &done, at);
 		if (r == 0)
 			r = tar_put_data(&f->to, data.p, data.len);
 		done += data.len;
 	}
 	r = r == TAR_E_END ? 0 : r;
-	while (r == 0 && done < it->size) {
-		size_t n = (size_t)MIN(it->size - done, (uint64_t)sizeof(zeros));
-
-		r = tar_put_data(&f->to, zeros, n);
-		done += n;
-	}
+	if (r == 0)
+		r = put_zeros(f, &done, it->size);
 	return r == 0 ? tar_put_done(&f->to) : r;
 }
 

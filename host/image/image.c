@@ -6,6 +6,7 @@
  */
 #include "host/image/image.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
 #include "host/image/tool.h"
@@ -18,7 +19,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MANIFEST_MAX = 4 * 1024 * 1024, CONFIG_MAX = 8 * 1024 * 1024, AUTH_MAX = 48 * 1024, PIECE = 256 * 1024 };
+enum {
+	MANIFEST_MAX = 4 * 1024 * 1024,
+	CONFIG_MAX = 8 * 1024 * 1024,
+	AUTH_MAX = 48 * 1024,
+	PIECE = 256 * 1024,
+	ASK_MS = 300
+};
 
 static bool has_tool(void)
 {
@@ -109,8 +116,22 @@ struct parts {
 	size_t i;
 	struct sha256 sum;
 	bool ended, checked[IMAGE_LAYERS_MAX];
-	uint64_t since; /* bytes since somebody was asked whether to go on */
+	uint64_t ask_at; /* when somebody is asked next whether to go on */
 };
+
+/* What is read has no bound but its size, and much work may be asked for with few bytes: so it is asked often. */
+static int go_on(void *ctx)
+{
+	struct parts *p = ctx;
+	uint64_t now = clock_now();
+
+	if (now > p->job->until)
+		return -ETIMEDOUT;
+	if (now < p->ask_at)
+		return 0;
+	p->ask_at = now + ASK_MS * CLOCK_MS;
+	return p->job->go_on ? p->job->go_on(p->job->ctx) : 0;
+}
 
 static ssize_t read_part(void *ctx, void *to, size_t max)
 {
@@ -123,11 +144,7 @@ static ssize_t read_part(void *ctx, void *to, size_t max)
 	p->ended = n == 0;
 	if (!p->checked[p->i])
 		sha256_add(&p->sum, to, (size_t)n);
-	p->since += (size_t)n;
-	if (p->since < 16 * 1024 * 1024)
-		return n;
-	p->since = 0;
-	r = p->job->go_on ? p->job->go_on(p->job->ctx) : 0;
+	r = go_on(p);
 	return r < 0 ? r : n;
 }
 
@@ -154,6 +171,17 @@ static int check_part(struct parts *p, struct err *e)
 	return 0;
 }
 
+/* A layer that comes twice is one file, and has its digest already. */
+static bool is_checked(const struct parts *p, size_t i)
+{
+	size_t k;
+
+	for (k = 0; k < p->config->layers.len; k++)
+		if (p->checked[k] && str_eq(p->config->layers.v[k], p->config->layers.v[i]))
+			return true;
+	return false;
+}
+
 static int open_part(void *ctx, size_t i, struct err *e)
 {
 	struct parts *p = ctx;
@@ -168,6 +196,7 @@ static int open_part(void *ctx, size_t i, struct err *e)
 		return err_set(e, -EBADMSG, "bad-image", "layer %zu of the image is not what its configuration says",
 			       i + 1);
 	p->i = i;
+	p->checked[i] = is_checked(p, i);
 	p->ended = false;
 	sha256_begin(&p->sum);
 	return 0;
@@ -205,7 +234,9 @@ int image_fetch(const struct image_job *job, const struct image *image, tar_put_
 {
 	AUTO(fd_close) int dir = -1;
 	struct parts p = { .job = job, .config = ret, .fd = -1 };
-	struct flat_source from = { .open = open_part, .get = read_part, .ctx = &p, .max_b = job->conf->size_max_b };
+	struct flat_source from = {
+		.open = open_part, .get = read_part, .go_on = go_on, .ctx = &p, .max_b = job->conf->size_max_b
+	};
 	int r = tool_image(job, image->fetched, &dir, e);
 
 	*ret = (struct image_config){ .envs = { .v = NULL } };
@@ -213,8 +244,8 @@ int image_fetch(const struct image_job *job, const struct image *image, tar_put_
 		r = read_config(dir, image, ret, e);
 	p.dir = dir;
 	from.n = ret->layers.len;
-	if (r == 0)
-		r = flat_put(&from, put, ctx, ret_size_b, e);
+	if (r == 0 && (r = flat_put(&from, put, ctx, ret_size_b, e)) == -ETIMEDOUT)
+		err_set(e, r, "image-large", "the time is over while its layers are read");
 	fd_close(&p.fd);
 	if (r < 0)
 		image_config_fini(ret);

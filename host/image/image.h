@@ -25,7 +25,7 @@ struct image_job {
 	const struct image_conf *conf;
 	const struct image_ref *ref;
 	struct span auth; /* what image_auth() wrote; empty: none */
-	uint64_t until;
+	uint64_t until; /* of the tool, and of reading what it has fetched */
 	int (*go_on)(void *ctx); /* asked about each 300 ms; other than 0 ends it */
 	void *ctx;
 };
@@ -79,13 +79,15 @@ enum { FLAT_ENTRIES_MAX = 600 * 1000, FLAT_NAMES_MAX_B = 64 * 1024 * 1024 };
 struct flat_source {
 	int (*open)(void *ctx, size_t i, struct err *e); /* makes layer @i what get() reads; 0 or -errno */
 	tar_get_fn *get;
+	int (*go_on)(void *ctx); /* asked every few hundred members; other than 0 ends it. NULL: nobody is asked */
 	void *ctx;
 	size_t n;
 	uint64_t max_b; /* most that its files may have together */
 };
 
 /** flat_put() - lay them over each other and write what is there then: what later layers replace or take away (".wh.")
- * is not. Return: 0; -EBADMSG slug "bad-image"; slug "image-large"; that of @put. */
+ * is not. Return: 0; -EBADMSG slug "bad-image"; slug "image-large"; that of @put; that
+ * of go_on(). */
 int flat_put(const struct flat_source *from, tar_put_fn *put, void *ctx, uint64_t *ret_size_b,
 	     struct err *e) MUST_CHECK;
 

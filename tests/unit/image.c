@@ -247,6 +247,7 @@ struct lab {
 	size_t n, at, open;
 	struct buf out;
 	uint64_t max_b, size_b;
+	unsigned asked, asks; /* how often it was asked; 0, or after how many times the time is over */
 	struct err e;
 };
 
@@ -274,6 +275,13 @@ static ssize_t lab_get(void *ctx, void *to, size_t max)
 	memcpy(to, (const char *)s.p + l->at, n);
 	l->at += n;
 	return (ssize_t)n;
+}
+
+static int lab_go_on(void *ctx)
+{
+	struct lab *l = ctx;
+
+	return ++l->asked == l->asks ? -ETIMEDOUT : 0;
 }
 
 /* One layer: words "d NAME", "f NAME=TEXT", "l NAME>TARGET", "h NAME>TARGET", "c NAME" (a device), "s NAME=TEXT"
@@ -325,11 +333,11 @@ static void layer(struct lab *l, const char *words)
 
 static int flatten(struct lab *l)
 {
-	struct flat_source s = { .open = lab_open, .get = lab_get, .ctx = l, .n = l->n,
+	struct flat_source s = { .open = lab_open, .get = lab_get, .go_on = lab_go_on, .ctx = l, .n = l->n,
 				 .max_b = l->max_b ? l->max_b : 1024 * 1024 };
 	int r;
 
-	buf_init(&l->out, 64 * 1024 * 1024);
+	buf_init(&l->out, 256 * 1024 * 1024);
 	r = flat_put(&s, to_buf, &l->out, &l->size_b, &l->e);
 	return r;
 }
@@ -510,6 +518,67 @@ Test(image, bounds)
 	cr_assert_eq(tar_put_item(&w, &it, NULL, 0), 0);
 	cr_assert_eq(tar_put_end(&w), 0);
 	cr_expect_eq(flatten(&l), -EBADMSG);
+	lab_fini(&l);
+}
+
+static void empty(struct tar_writer *w, const char *name, const char *same_as)
+{
+	struct tar_item it = { .path = span_str(name), .mode = S_IFREG | 0644, .is_link = same_as != NULL };
+
+	it.link = span_str(same_as);
+	cr_assert_eq(tar_put_item(w, &it, NULL, 0), 0);
+	cr_assert_eq(tar_put_done(w), 0);
+}
+
+/* One word about a directory of many, many times; many names of one file, of which the oldest goes first. */
+Test(image, much_is_taken_away)
+{
+	const unsigned n = getenv("BERTH_LONG") ? 200000 : 10000;
+	struct lab l = { .n = 2, .max_b = 1024 * 1024 * 1024 };
+	struct tar_writer w[] = { { .put = to_buf, .ctx = &l.layers[0] }, { .put = to_buf, .ctx = &l.layers[1] } };
+	char name[64];
+	unsigned i;
+
+	buf_init(&l.layers[0], 256 * 1024 * 1024);
+	buf_init(&l.layers[1], 1024 * 1024 * 1024);
+	empty(&w[0], "a", NULL);
+	for (i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "d/e/old%u", i);
+		empty(&w[0], name, "a");
+		snprintf(name, sizeof(name), "d/e/.wh.old%u", i);
+		empty(&w[1], name, NULL);
+	}
+	for (i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "d/e/new%u", i);
+		empty(&w[1], name, NULL);
+	}
+	for (i = 0; i < n; i++)
+		empty(&w[1], i % 3 == 0 ? "d/.wh..wh..opq" : i % 3 == 1 ? "d/e/.wh..wh..opq" : "d/.wh.e", NULL);
+	cr_assert_eq(tar_put_end(&w[0]), 0);
+	cr_assert_eq(tar_put_end(&w[1]), 0);
+	cr_assert_eq(flatten(&l), 0, "%s", l.e.text);
+	cr_expect_eq(l.size_b, (n + 1ULL) * TAR_BLOCK, "%llu", (unsigned long long)l.size_b);
+	cr_expect_gt(l.asked, 2 * 4 * n / 256);
+	lab_fini(&l);
+}
+
+/* Whoever is asked whether to go on may end it at any time, also while little is made to look like a lot. */
+Test(image, ends_when_it_is_told_to)
+{
+	struct lab l = { .n = 0 };
+	unsigned all, i;
+
+	layer(&l, "d a|f a/x=1");
+	layer(&l, "f a/.wh.x=");
+	cr_assert_eq(flatten(&l), 0);
+	all = l.asked;
+	cr_expect_eq(all, 4, "%u", all);
+	for (i = 1; i <= all; i++) {
+		buf_fini(&l.out);
+		l.asked = 0;
+		l.asks = i;
+		cr_expect_eq(flatten(&l), -ETIMEDOUT, "%u", i);
+	}
 	lab_fini(&l);
 }
 
