@@ -4,8 +4,9 @@
  * its own, without capabilities, in namespaces of mounts, processes, network and the rest that are made for this one
  * run. Its root is a small tmpfs with the host's programs and certificates, read-only; the state directory, sockets and
  * homes are not there. Its network has a loopback and nothing else: connections are made for it by the daemon, which
- * looks at where they go (host/image/gate.c), by way of sockets that are made here. Its disk is a file system of its
- * own, in a file without a name.
+ * looks at where they go (host/image/gate.c), by way of sockets that are made here; sockets that no namespace holds,
+ * and calls that have often been a way out, its filter refuses. Its disk is a file system of its own, in a file without
+ * a name.
  *
  * A child of the privileged process makes all this, becomes none of it and waits: for the tool's end, for the daemon's
  * word (its end of the socket closes), or for the time to be over. The tool is the first process of its namespace, so
@@ -20,6 +21,7 @@
 #include "host/priv/image.h"
 #include "host/priv/netlink.h"
 #include "host/priv/run.h"
+#include "host/priv/seccomp.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -340,6 +342,8 @@ static NORETURN void become_tool(struct fetch *f)
 	if (r == 0 && (dup2(null, 0) < 0 || dup2(f->spec->op == PRIV_FETCH_MANIFEST ? f->out : null, 1) < 0 ||
 		       dup2(f->words, 2) < 0))
 		r = -errno;
+	if (r == 0)
+		r = seccomp_confine_tool(&e);
 	if (r < 0) {
 		dprintf(f->words, "%s\n", e.code ? e.text : err_name(r));
 		_exit(1);

@@ -7,6 +7,8 @@
  * clone may only make threads. clone3 has its flags behind a pointer, which a filter cannot see, so it does not exist.
  * Sockets are those of the wire and of HTTP. The sanitizers' runtime needs a tracer and helper processes of its own at
  * exit; a build with them allows these too.
+ *
+ * The image tool is not ours, nor are the calls that it makes: its filter is a list of what is refused.
  */
 #include "host/priv/seccomp.h"
 
@@ -102,6 +104,38 @@ static int add_all(scmp_filter_ctx ctx)
 	return r == 0 ? add_special(ctx) : r;
 }
 
+/* What a program of the distribution that meets strangers needs least. All else is allowed: what it needs is its
+ * makers' to say. Families of sockets: the network namespace does not hold all of them, AF_VSOCK reaches the host. */
+static int add_tool(scmp_filter_ctx ctx)
+{
+	static const char *const refused[] = {
+		"unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "open_tree", "open_tree_attr",
+		"move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "bpf", "perf_event_open",
+		"userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "keyctl", "add_key",
+		"request_key", "ptrace", "process_vm_readv", "process_vm_writev" };
+	static const char *const makers[] = { "socket", "socketpair" };
+	static const unsigned namespaces[] = { CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER,
+					       CLONE_NEWPID, CLONE_NEWNET };
+	const struct scmp_arg_cmp none = { .arg = 0 };
+	const uint32_t no_family = SCMP_ACT_ERRNO(EAFNOSUPPORT);
+	unsigned family;
+	size_t i;
+	int r = add(ctx, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, none);
+
+	for (i = 0; i < ARRAY_LEN(refused) && r == 0; i++)
+		r = add(ctx, SCMP_ACT_ERRNO(EPERM), refused[i], 0, none);
+	for (i = 0; i < ARRAY_LEN(namespaces) && r == 0; i++)
+		r = add(ctx, SCMP_ACT_ERRNO(EPERM), "clone", 1,
+			SCMP_A0(SCMP_CMP_MASKED_EQ, namespaces[i], namespaces[i]));
+	for (i = 0; i < ARRAY_LEN(makers) && r == 0; i++) {
+		r = add(ctx, no_family, makers[i], 1, SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
+		for (family = 0; family < AF_NETLINK && r == 0; family++)
+			if (family != AF_UNIX && family != AF_INET && family != AF_INET6)
+				r = add(ctx, no_family, makers[i], 1, SCMP_A0(SCMP_CMP_EQ, family, 0));
+	}
+	return r;
+}
+
 static int load(uint32_t otherwise, int (*fill)(scmp_filter_ctx ctx))
 {
 	scmp_filter_ctx ctx = seccomp_init(otherwise);
@@ -127,4 +161,11 @@ int seccomp_confine(struct err *e)
 	if (r == 0)
 		r = load(SCMP_ACT_ERRNO(ENOSYS), add_all);
 	return r < 0 ? err_sys(e, r, "installing the system call filter") : 0;
+}
+
+int seccomp_confine_tool(struct err *e)
+{
+	int r = load(SCMP_ACT_ALLOW, add_tool);
+
+	return r < 0 ? err_sys(e, r, "installing the tool's system call filter") : 0;
 }

@@ -164,6 +164,8 @@ P=$(tools)
 proc() { sed -n "s/^$1:\t*//p" "/proc/$P/status"; }
 [ "$(proc Uid | cut -f 1)" != 0 ] && [ "$(proc Uid | cut -f 1)" != "$(id -u berth)" ] || fail "its account: $(proc Uid)"
 equal "its capabilities" "$(proc CapEff) $(proc CapBnd) $(proc NoNewPrivs)" "0000000000000000 0000000000000000 1"
+filters() { sed -n "s/^Seccomp_filters:\t*//p" "/proc/$1/status"; }
+[ "$(filters "$P")" -gt "$(filters self)" ] || fail "its filters of system calls: $(filters "$P")"
 equal "its network" "$(nsenter -t "$P" -n ip -o addr | awk '{print $2, $4}' | sort -u | tr '\n' ' ')" "lo 127.0.0.1/8 lo ::1/128 "
 equal "its processes" "$(proc NSpid | awk '{print $NF}')" 1
 equal "its root" "$(cd "/proc/$P/root" && printf "%s\n" * | grep -vE "^(lib.*|s?bin)$" | tr '\n' ' ')" "dev etc proc run tmp usr var work "

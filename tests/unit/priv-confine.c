@@ -3,6 +3,8 @@
  */
 #include "base/buf.h"
 #include "base/io.h"
+#include "host/priv/confine.h"
+#include "host/priv/seccomp.h"
 #include "tests/lib/priv-rig.h"
 
 #include <criterion/criterion.h>
@@ -154,6 +156,75 @@ static const char *check_refused(void)
 Test(priv_confine, refuses_what_the_daemon_never_does)
 {
 	confined(check_refused);
+}
+
+static const char *check_tool(void)
+{
+	static const struct {
+		int family, type;
+		bool works;
+	} rows[] = { { AF_UNIX, SOCK_STREAM, true },   { AF_INET, SOCK_STREAM, true },
+		     { AF_NETLINK, SOCK_RAW, true },   { AF_UNSPEC, SOCK_STREAM, false },
+		     { AF_VSOCK, SOCK_STREAM, false }, { AF_ALG, SOCK_SEQPACKET, false },
+		     { AF_PACKET, SOCK_RAW, false },   { AF_XDP, SOCK_RAW, false },
+		     { AF_AX25, SOCK_DGRAM, false } };
+	int status, fd;
+	size_t i;
+	pid_t pid;
+
+	for (i = 0; i < ARRAY_LEN(rows); i++) {
+		errno = 0;
+		fd = socket(rows[i].family, rows[i].type | SOCK_CLOEXEC, 0);
+		if (rows[i].works ? fd < 0 : fd >= 0 || errno != EAFNOSUPPORT)
+			return "families of sockets";
+		fd_close(&fd);
+	}
+	REFUSED(unshare(CLONE_NEWUSER));
+	REFUSED(unshare(0)); /* which would be nothing */
+	REFUSED(syscall(SYS_setns, 0, 0));
+	REFUSED(mount("x", "/mnt", "tmpfs", 0, NULL));
+	REFUSED(syscall(SYS_open_tree, AT_FDCWD, "/", 0));
+	REFUSED(syscall(SYS_fsopen, "tmpfs", 0));
+	REFUSED(syscall(SYS_bpf, 0, NULL, 0));
+	REFUSED(syscall(SYS_perf_event_open, NULL, 0, 0, 0, 0));
+	REFUSED(syscall(SYS_userfaultfd, 0));
+	REFUSED(syscall(SYS_io_uring_setup, 1, NULL));
+	REFUSED(syscall(SYS_keyctl, 0, 0, 0, 0, 0));
+	REFUSED(syscall(SYS_add_key, "user", "x", "y", 1, 0));
+	REFUSED(syscall(SYS_ptrace, 0, 0, 0, 0));
+	REFUSED(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0));
+	REFUSED(syscall(SYS_clone, CLONE_NEWNET | CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0));
+	errno = 0;
+	if (syscall(SYS_clone3, NULL, 0) != -1 || errno != ENOSYS)
+		return "clone3";
+	/* It is a program like any other, with the filter after its start, too. */
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-c", "grep -q '^Seccomp:.2' /proc/self/status && ! unshare -U true 2>/dev/null",
+		      (char *)NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		return "another program";
+	return NULL;
+}
+
+/* The image tool's account and filter. */
+Test(priv_confine, the_tool_makes_no_namespaces_and_sockets_of_its_network_alone)
+{
+	const char *wrong;
+	struct err e = ERR_NULL;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		wrong = confine_account(64999, 64999, &e) < 0 || seccomp_confine_tool(&e) < 0 ? e.text : check_tool();
+		if (wrong)
+			fprintf(stderr, "%s\n", wrong);
+		_exit(wrong ? 1 : 0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0, "status %x", (unsigned)status);
 }
 
 static void *thread(void *arg)
