@@ -102,7 +102,7 @@ for id in $(ids); do berth kill "$id" >/dev/null; done
 # Templates that clients build, by their name or id, with the sizes that they have; two of one disk are two.
 stop_daemon
 up --set pool.mini=1 --set pool.worker=1 --set pool.own=1 --set pool.taken=1
-python3 - "$port" "$key" "$other" "$STATE" "$TOP/id" <<'P' || fail "templates with sizes of their own"
+python3 - "$port" "$key" "$other" "$STATE" "$TOP/id" "$LOG" <<'P' || fail "templates with sizes of their own"
 import http.client, json, os, subprocess, sys, time
 port, key, other, state, id_file = int(sys.argv[1]), *sys.argv[2:6]
 def ask(method, path, body=None, key=key):
@@ -142,9 +142,23 @@ wait("ready", "taken", 1)
 assert create("worker") == (1, 192) and told("ready_taken_total", "worker") == 1
 wait("ready", "mini", 1)
 assert create("mini")[1] == 1024 and told("ready_taken_total", "mini") == 1
-# Others that are called so: then nobody knows which is meant.
-build("taken", {}, key=other)
-wait("ready", "taken", 0)
+# Others that are called so: the oldest is meant, until it is gone.
+mine = build("taken", {"memoryMB": 256}, key=other)
+said, until = [], time.time() + 60
+while not said:
+    said = [l for l in open(sys.argv[6]) if "several templates have one name" in l]
+    assert time.time() < until
+    time.sleep(0.02)
+for n in 1, 2:
+    assert create("taken")[1] == 192 and told("ready_taken_total", "taken") == n, n
+    wait("ready", "taken", 1)
+assert create(mine, other)[1] == 256 and told("ready_taken_total", "taken") == 2
+said = [l for l in open(sys.argv[6]) if "several templates have one name" in l]
+assert len(said) == 1 and "name=taken" in said[0], said
+assert ask("DELETE", "/templates/taken")[0] in (200, 204)
+until = time.time() + 60
+while create(mine, other)[1] != 256 or told("ready_taken_total", "taken") == 2:
+    assert time.time() < until
 wait("ready", "worker", 1)
 # Built anew, with another size and a disk of its own: the next is one of these, for both doors.
 build("worker", {"cpuCount": 2, "memoryMB": 160}, [{"type": "RUN", "args": ["echo x >/etc/x", "root"]}])

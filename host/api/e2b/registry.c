@@ -193,42 +193,76 @@ static void shape_of(const struct build *b, struct hub_shape *ret)
 	ret->cpu_milli = b->cpu * 1000;
 }
 
-/* By its id; by its name, when one key alone has a template that is called so; by a disk: as the newest build of it. */
+/* The newest that is ready of this disk. The lock is held. */
+static const struct build *build_of_disk(struct e2b *e2b, const char *disk)
+{
+	const struct build *found = NULL, *b;
+	size_t i, k;
+
+	for (i = 0; i < e2b->templates.len; i++) {
+		const struct template *t = e2b->templates.v[i];
+
+		for (k = 0; k < t->builds.len; k++) {
+			b = t->builds.v[k];
+			if (b->state == BUILD_READY && str_eq(b->disk, disk) &&
+			    (!found || b->ended_ns > found->ended_ns))
+				found = b;
+		}
+	}
+	return found;
+}
+
+/* By its id; by its name the oldest that is ready: whatever other keys make, it stays the one that was meant. The lock
+ * is held. */
+static struct template *called(struct e2b *e2b, const char *name, unsigned *ret_n)
+{
+	struct template *found = NULL;
+	const struct build *b;
+	size_t i;
+
+	*ret_n = 0;
+	for (i = 0; i < e2b->templates.len; i++) {
+		struct template *t = e2b->templates.v[i];
+		bool is_id = str_eq(t->id, name);
+
+		b = is_id || str_eq(t->name, name) ? template_tagged(t, "") : NULL;
+		if (is_id)
+			*ret_n = b && b->state == BUILD_READY;
+		if (is_id)
+			return *ret_n ? t : NULL;
+		if (!b || b->state != BUILD_READY)
+			continue;
+		++*ret_n;
+		if (!found || t->created_ns < found->created_ns)
+			found = t;
+	}
+	return found;
+}
+
 static bool find_shape(void *ctx, const char *name, bool ours, struct hub_shape *ret)
 {
 	struct e2b *e2b = ctx;
-	bool is_disk = str_starts(name, BUILD_DISK);
-	const struct build *found = NULL, *b;
-	unsigned called = 0;
-	size_t i, k;
+	bool is_disk = str_starts(name, BUILD_DISK), tell = false;
+	struct template *t = NULL;
+	const struct build *found;
+	char id[TEMPLATE_ID + 1] = "";
+	unsigned n = 0;
 
 	if (ours && !is_disk) /* the operator's */
 		return false;
 	lock_take(&e2b->templates.lock);
-	for (i = 0; i < e2b->templates.len; i++) {
-		struct template *t = e2b->templates.v[i];
-
-		for (k = 0; is_disk && k < t->builds.len; k++) {
-			b = t->builds.v[k];
-			if (b->state == BUILD_READY && str_eq(b->disk, name) &&
-			    (!found || b->ended_ns > found->ended_ns))
-				found = b;
-		}
-		b = is_disk || !(str_eq(t->id, name) || str_eq(t->name, name)) ? NULL : template_tagged(t, "");
-		if (!b || b->state != BUILD_READY)
-			continue;
-		found = b;
-		called++;
-		if (str_eq(t->id, name)) {
-			called = 1;
-			break;
-		}
-	}
-	if (called > 1)
-		found = NULL;
+	if (!is_disk)
+		t = called(e2b, name, &n);
+	found = is_disk ? build_of_disk(e2b, name) : t ? template_tagged(t, "") : NULL;
 	if (found)
 		shape_of(found, ret);
+	if (t && n > 1 && !t->told) {
+		tell = t->told = true;
+		snprintf(id, sizeof(id), "%s", t->id);
+	}
 	lock_drop(&e2b->templates.lock);
+	if (tell)
+		log_warn("e2b", "several templates have one name, the oldest counts", "name=%s id=%s", name, id);
 	return found;
 }
 

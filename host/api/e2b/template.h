@@ -62,6 +62,7 @@ struct template_tag {
 struct template {
 	char id[TEMPLATE_ID + 1], owner[20], name[TEMPLATE_NAME_MAX + 1];
 	bool is_public, is_gone;
+	bool told; /* it was said that others are called so, too */
 	unsigned refs;
 	int64_t created_ns, updated_ns, spawned_ns;
 	uint64_t spawned;
