@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int record_put(struct sandbox *s, struct txn *t, struct err *e)
+/* @removed: as if it were SANDBOX_REMOVED already. */
+static int put(struct sandbox *s, struct txn *t, bool removed, struct err *e)
 {
 	char token[2 * WIRE_TOKEN_LEN + 1], from[2 * DIGEST_LEN + 1], unsettled[BOOT_ID_MAX];
 	struct hub_info i;
@@ -25,7 +26,9 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 	has_range = s->has_range;
 	range = s->range;
 	/* What is under way has not happened yet, but for a pause of which all but this is done. */
-	if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
+	if (removed)
+		i.state = SANDBOX_REMOVED;
+	else if (i.state == SANDBOX_PAUSING || i.state == SANDBOX_RESUMING)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
 	else if (i.state == SANDBOX_CREATING && i.stopped_ns)
 		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
@@ -80,6 +83,16 @@ int record_put(struct sandbox *s, struct txn *t, struct err *e)
 		meta_put(t, "sandbox", buf_span(&b));
 	buf_fini(&b);
 	return r;
+}
+
+int record_put(struct sandbox *s, struct txn *t, struct err *e)
+{
+	return put(s, t, false, e);
+}
+
+int record_put_removed(struct sandbox *s, struct txn *t, struct err *e)
+{
+	return put(s, t, true, e);
 }
 
 int record_save(struct sandbox *s, struct err *e)

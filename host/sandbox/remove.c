@@ -80,7 +80,8 @@ static bool stays(const char *fact)
 	return str_eq(fact, "sandbox") || str_eq(fact, "keep") || layers_own(fact);
 }
 
-/* Return: how many snapshots are left of it, then it is one that is removed; 0: none, and nothing was done; -errno. */
+/* Return: how many snapshots are left of it, then its record says that it is removed; 0: none, and nothing was done;
+ * -errno. */
 static int leave_snapshots(struct sandbox *s, struct err *e)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
@@ -100,17 +101,15 @@ static int leave_snapshots(struct sandbox *s, struct err *e)
 	if (r < 0 || !x.whole)
 		return r < 0 && e && !e->code ? err_sys(e, r, "read the snapshots of sandbox %s", s->info.id) : r;
 	r = txn_strip(t, stays, e);
-	if (r == 0) {
-		lock_take(&s->hub->lock);
-		s->info.state = SANDBOX_REMOVED;
-		lock_drop(&s->hub->lock);
-		r = record_put(s, t, e);
-	}
+	if (r == 0)
+		r = record_put_removed(s, t, e);
 	if (r == 0)
 		r = txn_commit(&t, e);
 	return r < 0 ? r : (int)x.whole;
 }
 
+/* The last that is done with it: from here on whoever removes its last snapshot frees it. Its name is another's as soon
+ * as it is seen to be removed, and not before. */
 static void become_removed(struct sandbox *s)
 {
 	struct hub *hub = s->hub;
@@ -119,6 +118,7 @@ static void become_removed(struct sandbox *s)
 	if (s->info.name[0])
 		map_remove(&hub->by_name, span_str(s->info.name));
 	s->info.name[0] = s->info.mount[0] = '\0';
+	s->info.state = SANDBOX_REMOVED;
 	snprintf(s->info.why, sizeof(s->info.why), "its snapshots stay");
 	pthread_cond_broadcast(&hub->cond);
 	lock_drop(&hub->lock);

@@ -124,6 +124,8 @@ struct hub {
 int record_save(struct sandbox *s, struct err *e);
 /* The same as a part of a transaction of its workspace. */
 int record_put(struct sandbox *s, struct txn *t, struct err *e);
+/* That of one of which only snapshots are left, before anybody sees that it is one. */
+int record_put_removed(struct sandbox *s, struct txn *t, struct err *e);
 /* Return: 0; STORE_E_NONE when the workspace has none; -errno. */
 int record_load(struct ws *ws, struct sandbox *s);
 
