@@ -28,8 +28,6 @@ static int each(void *ctx, int (*fn)(void *to, const char *name), void *to)
 	lock_take(&hub->lock);
 	for (i = 0; i < hub->layers.len; i++)
 		vec_push(&names, must_strdup(hub->layers.v[i].name));
-	for (i = 0; i < hub->layers_late.len; i++)
-		vec_push(&names, must_strdup(hub->layers_late.v[i]));
 	lock_drop(&hub->lock);
 	for (i = 0; i < names.len; i++) {
 		if (r == 0)

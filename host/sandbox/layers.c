@@ -6,7 +6,7 @@
  * in no snapshot was half made or half removed, and goes when the next daemon starts.
  *
  * The table has those of snapshots, and those that are being made or that a fork has: what they take counts from before
- * they are copied.
+ * they are copied until their file is gone.
  */
 #include "host/sandbox/state.h"
 
@@ -93,120 +93,50 @@ static uint64_t each_on_disk(struct hub *hub, void (*fn)(struct hub *hub, const 
 }
 
 /* hub.lock is held. */
-static bool is_known(const struct hub *hub, const char *name)
+static struct layer *known(struct hub *hub, const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < hub->layers.len; i++)
 		if (str_eq(hub->layers.v[i].name, name))
-			return true;
-	return false;
+			return &hub->layers.v[i];
+	return NULL;
+}
+
+/* No snapshot has it any more; as long as its file is there it counts for who owned it. hub.lock is held. */
+static void nobodys(struct layer *l)
+{
+	l->of[0] = l->snapshot[0] = l->template_[0] = '\0';
 }
 
 /* While somebody reads them (carry.c) none goes: it is put off until he is done. */
-static void drop(struct hub *hub, const char *name)
+static bool put_off(struct hub *hub, const char *name)
 {
-	struct err e = ERR_NULL;
+	struct layer *l, new = { .is_late = true };
 	bool stays;
 
 	lock_take(&hub->lock);
 	stays = hub->layers_stay > 0;
-	if (stays)
-		vec_push(&hub->layers_late, must_strdup(name));
-	lock_drop(&hub->lock);
-	if (stays)
-		return;
-
-	if (hub->conf.kind->layer_drop && hub->conf.kind->layer_drop(&hub->box_env, name, &e) < 0)
-		log_warn("sandbox", "a layer was not removed", "name=%.16s why=%s", name, e.text);
-}
-
-void layers_stay(struct hub *hub, bool on)
-{
-	VEC(char *) late = { 0 };
-	size_t i;
-
-	lock_take(&hub->lock);
-	hub->layers_stay += on ? 1 : -1U;
-	while (!hub->layers_stay && hub->layers_late.len)
-		vec_push(&late, hub->layers_late.v[--hub->layers_late.len]);
-	lock_drop(&hub->lock);
-	for (i = 0; i < late.len; i++) {
-		drop(hub, late.v[i]);
-		free(late.v[i]);
+	l = stays ? known(hub, name) : NULL;
+	if (l) {
+		nobodys(l);
+		l->is_late = true;
+	} else if (stays) {
+		snprintf(new.name, sizeof(new.name), "%s", name);
+		vec_push(&hub->layers, new);
 	}
-	vec_fini(&late);
-}
-
-static void drop_unknown(struct hub *hub, const char *name)
-{
-	bool known;
-
-	lock_take(&hub->lock);
-	known = is_known(hub, name);
 	lock_drop(&hub->lock);
-	if (known)
-		return;
-	log_info("sandbox", "a layer that nobody has is removed", "name=%.16s", name);
-	drop(hub, name);
+	return stays;
 }
 
-void layers_sweep(struct hub *hub)
+static void leave_out(struct hub *hub, const char *name)
 {
-	(void)each_on_disk(hub, drop_unknown);
-}
-
-/* @made: by this daemon, so that it is in the table; if it is not any more, its snapshot was removed already. */
-static void enter(struct sandbox *s, const struct snapshot *snap, const struct layer_words *w, bool made)
-{
-	struct hub *hub = s->hub;
-	struct layer l = { .created_ns = snap->created_ns, .bytes = blocks_of(hub, "layers", w->layer) };
-	size_t i;
-
-	snprintf(l.name, sizeof(l.name), "%s", w->layer);
-	snprintf(l.of, sizeof(l.of), "%s", s->info.id);
-	snprintf(l.snapshot, sizeof(l.snapshot), "%s", snap->name);
-	snprintf(l.owner, sizeof(l.owner), "%s", s->info.owner);
-	snprintf(l.template_, sizeof(l.template_), "%s", w->template_);
-	lock_take(&hub->lock);
-	for (i = 0; i < hub->layers.len && !str_eq(hub->layers.v[i].name, l.name);)
-		i++;
-	if (i < hub->layers.len)
-		hub->layers.v[i] = l;
-	else if (!made)
-		vec_push(&hub->layers, l);
-	lock_drop(&hub->lock);
-}
-
-void layers_forget(struct hub *hub, const char *of)
-{
-	VEC(struct layer) gone = { 0 };
-	size_t i, kept = 0;
+	struct layer *l;
 
 	lock_take(&hub->lock);
-	for (i = 0; i < hub->layers.len; i++) {
-		struct layer *l = &hub->layers.v[i];
-
-		if (str_eq(l->of, of))
-			vec_push(&gone, *l);
-		else
-			hub->layers.v[kept++] = *l;
-	}
-	hub->layers.len = kept;
-	lock_drop(&hub->lock);
-	for (i = 0; i < gone.len; i++)
-		drop(hub, gone.v[i].name);
-	vec_fini(&gone);
-}
-
-static void leave_out(struct hub *hub, const char *layer)
-{
-	size_t i;
-
-	lock_take(&hub->lock);
-	for (i = 0; i < hub->layers.len; i++)
-		if (str_eq(hub->layers.v[i].name, layer))
-			hub->layers.v[i--] = hub->layers.v[--hub->layers.len];
+	l = known(hub, name);
+	if (l)
+		*l = hub->layers.v[--hub->layers.len];
 	lock_drop(&hub->lock);
 }
 
@@ -214,8 +144,102 @@ static void leave_out(struct hub *hub, const char *layer)
  * as its one was. */
 void layers_forget_one(struct hub *hub, const char *layer)
 {
-	drop(hub, layer);
+	struct err e = ERR_NULL;
+
+	if (put_off(hub, layer))
+		return;
+	if (hub->conf.kind->layer_drop && hub->conf.kind->layer_drop(&hub->box_env, layer, &e) < 0)
+		log_warn("sandbox", "a layer was not removed", "name=%.16s why=%s", layer, e.text);
 	leave_out(hub, layer);
+}
+
+/* Those that @fn says of are no snapshot's from now on, and go. */
+static void forget_those(struct hub *hub, bool (*fn)(const struct layer *l, const char *of), const char *of)
+{
+	VEC(struct layer) gone = { 0 };
+	size_t i;
+
+	lock_take(&hub->lock);
+	for (i = 0; i < hub->layers.len; i++) {
+		struct layer *l = &hub->layers.v[i];
+
+		if (!fn(l, of))
+			continue;
+		nobodys(l);
+		l->is_late = false; /* nobody else drops it, too */
+		vec_push(&gone, *l);
+	}
+	lock_drop(&hub->lock);
+	for (i = 0; i < gone.len; i++)
+		layers_forget_one(hub, gone.v[i].name);
+	vec_fini(&gone);
+}
+
+static bool is_of(const struct layer *l, const char *of)
+{
+	return str_eq(l->of, of);
+}
+
+void layers_forget(struct hub *hub, const char *of)
+{
+	forget_those(hub, is_of, of);
+}
+
+static bool is_late(const struct layer *l, const char *of)
+{
+	(void)of;
+	return l->is_late;
+}
+
+void layers_stay(struct hub *hub, bool on)
+{
+	bool none;
+
+	lock_take(&hub->lock);
+	hub->layers_stay += on ? 1 : -1U;
+	none = !hub->layers_stay;
+	lock_drop(&hub->lock);
+	if (none)
+		forget_those(hub, is_late, NULL);
+}
+
+static void drop_unknown(struct hub *hub, const char *name)
+{
+	bool has;
+
+	lock_take(&hub->lock);
+	has = known(hub, name);
+	lock_drop(&hub->lock);
+	if (has)
+		return;
+	log_info("sandbox", "a layer that nobody has is removed", "name=%.16s", name);
+	layers_forget_one(hub, name);
+}
+
+void layers_sweep(struct hub *hub)
+{
+	(void)each_on_disk(hub, drop_unknown);
+}
+
+/* @made: by this daemon, so that it is in the table; if it is not any more, or late, its snapshot was removed
+ * already. */
+static void enter(struct sandbox *s, const struct snapshot *snap, const struct layer_words *w, bool made)
+{
+	struct hub *hub = s->hub;
+	struct layer l = { .created_ns = snap->created_ns, .bytes = blocks_of(hub, "layers", w->layer) }, *is;
+
+	snprintf(l.name, sizeof(l.name), "%s", w->layer);
+	snprintf(l.of, sizeof(l.of), "%s", s->info.id);
+	snprintf(l.snapshot, sizeof(l.snapshot), "%s", snap->name);
+	snprintf(l.owner, sizeof(l.owner), "%s", s->info.owner);
+	snprintf(l.template_, sizeof(l.template_), "%s", w->template_);
+	lock_take(&hub->lock);
+	is = known(hub, l.name);
+	if (is && !is->is_late)
+		*is = l;
+	else if (!is && !made)
+		vec_push(&hub->layers, l);
+	lock_drop(&hub->lock);
 }
 
 bool layers_use_template(const struct hub *hub, const char *template_)

@@ -407,7 +407,6 @@ void hub_free(struct hub **slot, bool end)
 	views_end(hub);
 	from_end(hub);
 	vec_fini(&hub->layers);
-	vec_fini(&hub->layers_late);
 	map_fini(&hub->by_id);
 	map_fini(&hub->by_name);
 	free(hub->ranges);

@@ -72,6 +72,7 @@ struct layer {
 	char owner[20], template_[PRIV_ID_MAX + 1];
 	int64_t created_ns;
 	uint64_t bytes; /* that it takes on the disk */
+	bool is_late; /* its snapshot is gone: it goes when none has to stay */
 };
 
 /* One that was made a moment ago. */
@@ -109,9 +110,8 @@ struct hub {
 	struct pool *brokered; /* of broker.c, as the next */
 	struct share streams;  /* to the broker, by owner */
 	struct map base_uses; /* of from.c: name of a base -> what is done with it; guarded by hub.lock */
-	VEC(struct layer) layers; /* guarded by hub.lock */
-	unsigned layers_stay; /* guarded by hub.lock, as the next: who wants none to go */
-	VEC(char *) layers_late; /* that go afterwards; owned */
+	VEC(struct layer) layers; /* guarded by hub.lock, as the next */
+	unsigned layers_stay; /* who wants none to go */
 	struct ahead *ahead; /* of ahead.c; NULL: nothing is kept ready */
 	hub_shape_fn *shape; /* guarded by hub.lock, as the next */
 	void *shape_ctx;

@@ -341,4 +341,31 @@ stop_daemon
 up --set "sandbox.layers-size=$((four[0] * 3))" # so that half of it is one and a half
 (cd "$TOP" && python3 five.py "$port" "$key" "$other" "$STATE" "${four[@]:1}") || fail "several at once"
 berth fsck
+# What a backup keeps from going counts until it has gone: there is room for one and a half of the largest.
+read -r size big < <(cd "$STATE/boxes" && stat -c "%b %n" -- */root.img | sort -nr | head -n 1)
+stop_daemon
+up --set "sandbox.layers-size=$((size * 512 * 3))"
+cat >"$TOP/six.py" <<'P'
+import sys; sys.path.insert(0, ".")
+from ask import *
+what, box = sys.argv[5:]
+if what == "full":
+    for x in wants(200, "GET", "/snapshots"): wants(204, "DELETE", f"/templates/{x['snapshotID']}")
+    assert wants(200, "GET", "/snapshots") == [] and len(layers()) == 1
+    status, said = ask("POST", f"/sandboxes/{box}/snapshots", {})
+    assert status != 201 and "half of it" in str(said), (status, said)
+else:
+    until("there is room again", lambda: ask("POST", f"/sandboxes/{box}/snapshots", {})[0] == 201)
+until("one is there", lambda: len(layers()) == 1)
+P
+exec 8< <(berth backup -o -)
+slow=$!
+dd bs=512 count=1 <&8 >"$TOP/begun" 2>/dev/null
+[ "$(stat -c %s "$TOP/begun")" = 512 ] || fail "the backup did not begin"
+(cd "$TOP" && python3 six.py "$port" "$key" "$other" "$STATE" full "${big%/*}") || fail "while a backup runs"
+cat <&8 >/dev/null
+exec 8<&-
+wait "$slow" || fail "the backup"
+(cd "$TOP" && python3 six.py "$port" "$key" "$other" "$STATE" room "${big%/*}") || fail "after the backup"
+berth fsck
 say ok
