@@ -440,7 +440,7 @@ int layers_keep(struct sandbox *s, struct kept_layer *layer, void (*copied)(void
 	return r;
 }
 
-/* One without a digest is as good, but that nobody can tell what became of it. */
+/* One without a digest is as good, but that nobody can tell what became of it: the daemon's end does not wait. */
 void layers_measure(struct hub *hub, struct kept_layer *layer)
 {
 	AUTO(fd_close) int fd = -1;
@@ -451,7 +451,7 @@ void layers_measure(struct hub *hub, struct kept_layer *layer)
 		return;
 	r = hub->conf.kind->layer_open(&hub->box_env, layer->name, &fd, &e);
 	if (r == 0)
-		r = layer_digest(fd, &layer->size, &layer->digest);
+		r = layer_digest(fd, &hub->ending, &layer->size, &layer->digest);
 	if (r < 0)
 		log_warn("sandbox", "a layer has no digest", "name=%.16s why=%s", layer->name,
 			 e.code ? e.text : err_name(-r));

@@ -311,7 +311,7 @@ void hub_hurry(struct hub *hub)
 	struct list *pos;
 
 	lock_take(&hub->lock);
-	hub->ending = true;
+	__atomic_store_n(&hub->ending, true, __ATOMIC_RELAXED);
 	list_each(pos, &hub->list)
 		__atomic_store_n(&list_entry(pos, struct sandbox, node)->is_wanted, true, __ATOMIC_RELAXED);
 	lock_drop(&hub->lock);
@@ -326,7 +326,7 @@ void hub_settle(struct hub *hub)
 	size_t i;
 
 	lock_take(&hub->lock);
-	hub->ending = true;
+	__atomic_store_n(&hub->ending, true, __ATOMIC_RELAXED);
 	lock_drop(&hub->lock);
 	ahead_stop(hub); /* the next daemon makes its own */
 	lock_take(&hub->lock);

@@ -97,7 +97,7 @@ struct hub {
 	struct list list;
 	struct map by_id, by_name;
 	bool *ranges; /* taken */
-	bool ending;
+	bool ending; /* guarded by hub.lock; layers_measure() looks without */
 	unsigned adopting; /* sandboxes that were found and are not yet ours */
 	char *state_dir;
 	struct lock view_lock;

@@ -36,7 +36,7 @@ static void check_image(struct check *c, const char *snapshot, const struct laye
 			  (unsigned long long)st.st_size, (unsigned long long)w->size);
 	if (fd < 0 || !S_ISREG(st.st_mode) || digest_is_zero(&w->digest) || (uint64_t)st.st_size != w->size)
 		return;
-	r = layer_digest(fd, &size, &d);
+	r = layer_digest(fd, NULL, &size, &d);
 	if (r < 0)
 		check_say(c, "the layer of snapshot %s, %.16s, cannot be read: %s", snapshot, w->layer, err_name(-r));
 	else if (!digest_eq(&d, &w->digest))

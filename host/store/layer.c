@@ -143,7 +143,7 @@ static void chain(struct digest *d, uint64_t cell, struct span data)
 	*d = digest_of("layer", SPAN(&link, sizeof(link)));
 }
 
-int layer_digest(int fd, uint64_t *ret_size, struct digest *ret)
+int layer_digest(int fd, const bool *stop, uint64_t *ret_size, struct digest *ret)
 {
 	AUTO(mem_free) uint8_t *run = must_calloc(LAYER_RUN, LAYER_CELL);
 	struct digest d = { .b = { 0 } };
@@ -156,9 +156,12 @@ int layer_digest(int fd, uint64_t *ret_size, struct digest *ret)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	while ((r = layer_run(fd, &cell, run, &len)) > 0)
+	while ((r = layer_run(fd, &cell, run, &len)) > 0) {
+		if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
+			return -ECANCELED;
 		for (at = 0; at < len; at += LAYER_CELL)
 			chain(&d, cell++, SPAN(run + at, MIN((size_t)LAYER_CELL, len - at)));
+	}
 	if (r < 0)
 		return r;
 	size = (uint64_t)st.st_size;

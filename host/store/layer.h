@@ -27,8 +27,9 @@ struct layer_words {
 void layer_words_put(struct buf *to, const struct layer_words *w);
 int layer_words_read(struct span text, struct layer_words *ret) MUST_CHECK;
 
-/** layer_digest() - of an image's size and of all in it that is not zero, wherever holes are. Return: 0 or -errno. */
-int layer_digest(int fd, uint64_t *ret_size, struct digest *ret) MUST_CHECK;
+/** layer_digest() - of an image's size and of all in it that is not zero, wherever holes are. @stop may be NULL; it is
+ * read atomically: whether to break off. Return: 0; -ECANCELED; -errno. */
+int layer_digest(int fd, const bool *stop, uint64_t *ret_size, struct digest *ret) MUST_CHECK;
 /** layer_run() - the first cells from *@cell on that are not all zeros, LAYER_RUN at most, into @to, which has room for
  * them. Return: 1: *@cell is the first of them, *@ret_len their bytes (the last cell of an image may be a short one);
  * 0: there are none; -errno. */

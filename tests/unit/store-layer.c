@@ -81,9 +81,24 @@ static struct digest digest_is(int fd, uint64_t want)
 	struct digest d;
 	uint64_t size = 1;
 
-	cr_assert_eq(layer_digest(fd, &size, &d), 0);
+	cr_assert_eq(layer_digest(fd, NULL, &size, &d), 0);
 	cr_assert_eq(size, want, "%llu and not %llu", (unsigned long long)size, (unsigned long long)want);
 	return d;
+}
+
+Test(layer, digest_breaks_off)
+{
+	int fd = image("stop", 1 << 20, 3);
+	struct digest d = { .b = { 0 } };
+	bool stop = true;
+	uint64_t size = 7;
+
+	cr_assert_eq(layer_digest(fd, &stop, &size, &d), -ECANCELED);
+	cr_assert(size == 7 && digest_is_zero(&d), "it told something");
+	stop = false;
+	cr_assert_eq(layer_digest(fd, &stop, &size, &d), 0);
+	cr_assert_eq(size, 1 << 20);
+	close(fd);
 }
 
 Test(layer, digest_is_of_bytes_and_not_of_holes)
