@@ -20,7 +20,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-enum { RECENT_NS = 20000000, SOON_MS = 100, TIMES = 3, TURNS = 25 };
+enum { RECENT_NS = 20000000, SOON_MS = 100, TIMES = 2, TURNS = 25 };
 
 void hot_init(struct hot *h, struct source *source, hot_fn *fn, void *ctx)
 {
