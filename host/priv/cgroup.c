@@ -429,7 +429,7 @@ int cgroup_each(const struct cgroups *c, int (*fn)(void *ctx, const char *id), v
 		if (!d)
 			continue;
 		while (r == 0 && (de = readdir(d)))
-			if (de->d_type == DT_DIR && de->d_name[0] != '.' && str_is_id(de->d_name, 64))
+			if (de->d_type == DT_DIR && de->d_name[0] != '.')
 				r = fn(ctx, de->d_name);
 		closedir(d);
 	}

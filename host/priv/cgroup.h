@@ -54,8 +54,8 @@ int cgroup_freeze(const struct cgroups *c, const char *id, pid_t agent, enum cgr
 int cgroup_kill(const struct cgroups *c, const char *id, struct err *e) MUST_CHECK;
 /** cgroup_remove() - remove the empty group. Return: 0 (also when there is none) or -errno. */
 int cgroup_remove(const struct cgroups *c, const char *id, struct err *e) MUST_CHECK;
-/** cgroup_each() - call @fn with the id of every group below ours, each once per tree. Return: 0 or the first non-zero.
- */
+/** cgroup_each() - call @fn with the name of every group below ours, each once per tree: ids of sandboxes, and what
+ * else this room makes. Return: 0 or the first non-zero. */
 int cgroup_each(const struct cgroups *c, int (*fn)(void *ctx, const char *id), void *ctx);
 
 #endif

@@ -292,6 +292,11 @@ static int sweep_one(void *ctx, const char *id)
 	return 0;
 }
 
+static int sweep_group(void *ctx, const char *name)
+{
+	return str_is_id(name, PRIV_ID_MAX) ? sweep_one(ctx, name) : 0;
+}
+
 static int sweep_box(void *ctx, const char *id, const struct record *rec UNUSED)
 {
 	return sweep_one(ctx, id);
@@ -303,6 +308,6 @@ int box_sweep(struct host *h, const char (*keep)[PRIV_ID_MAX + 1], size_t n, str
 
 	tree_sweep(h->boxes);
 	each_box(h, sweep_box, &s);
-	cgroup_each(&h->cgroups, sweep_one, &s);
+	cgroup_each(&h->cgroups, sweep_group, &s);
 	return s.result;
 }

@@ -176,8 +176,14 @@ ask DELETE "/templates/$t"
 wait_for 20 "its end" no_tool
 begin hangs 127.0.0.1:5001/hangs:1
 wait_for 20 "the tool" has_tool
+groups=$(groups_of_state)
+[ -n "$groups" ] || fail "the daemon has no control groups"
 stop_daemon KILL
 wait_for 20 "its end with the daemon" no_tool
+# Its control group may be left, depending on who dies first.
+for g in $groups; do mkdir -p "$g/fetch.1"; done
+no_groups() { local g; for g in $groups; do [ ! -e "$g/fetch.1" ] || return 1; done; }
+must_fail no_groups
 
 # Room for one: what was used least recently goes, but for what a build names. And a registry that hangs is not waited for for ever.
 again() {
@@ -185,6 +191,7 @@ again() {
 		--set "images.allow=$ALLOW" --set images.size-max=64M "$@"
 }
 again --set images.room=1M --set images.timeout=2s
+wait_for 20 "groups of the daemon before to go" no_groups
 fails slow 127.0.0.1:5001/hangs:1 'takes too long'
 begin fine 127.0.0.1:5001/fine:1 ', "startCmd": "exit 7", "readyCmd": "exit 1"'
 ask DELETE "/templates/$t"
