@@ -127,13 +127,15 @@ def bad_images(root):
         for _ in range(100):
             z.write(mib)
     bomb = Image((b"", out.getvalue(), OCI + "layer.v1.tar+gzip"))
+    through = tar(("d", ("link", "/etc")), ("d/through", b"x"), ("e", ("link", "../../../../tmp")), ("e/through", b"x"))
     no_config = Image(tar(("x", b"")))
     no_config.blobs[no_config.config["digest"]] = b"{}"
     return {
         "digest": wrong, "layers": many, "huge": huge, "bomb": bomb, "config": no_config,
         "unpacked": Image(tar(("x", b"right")), diff_ids=[sha(b"another")]),
         "up": Image(tar(("../../../../../etc/up", b"x"))),
-        "through": Image(tar(("d", ("link", "/etc")), ("d/through", b"x"), ("e", ("link", "../../../../tmp")), ("e/through", b"x")), root),
+        # Taken away, and there again by the first layer, which comes twice.
+        "through": Image(through, root, tar(("d/.wh.through", b""), ("tmp/.wh.through", b"")), through),
         "device": Image(tar(("sda", ("device",)))), "machine": Image(tar(("x", b"")), machine="none"),
         "garbage": Image((b"x", b"no gzip", OCI + "layer.v1.tar+gzip")),
         "private": Image(root), "fine": Image(root),
