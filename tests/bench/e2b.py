@@ -125,17 +125,17 @@ def wait_ready(figures):
         time.sleep(0.02)
 
 
-def keys():
-    """One for a client, and the door of one that sees the figures."""
+def keys(part):
+    """One for a client of this part, and the door of one that sees the figures."""
     from bench import sh
     berth = os.environ["BENCH_BERTH"] + "/berth"
-    key = sh(berth, "key", "create", "bench", "--scopes", "read,files,run").strip()
-    return key, Door(int(os.environ["BENCH_E2B_PORT"]), {"X-API-Key": sh(berth, "key", "create", "figures", "--scopes", "read,others").strip()})
+    key = sh(berth, "key", "create", part, "--scopes", "read,files,run").strip()
+    return key, Door(int(os.environ["BENCH_E2B_PORT"]), {"X-API-Key": sh(berth, "key", "create", part + "-figures", "--scopes", "read,others").strip()})
 
 
 def bench_e2b(box, peer):
     note("as E2B's clients ask: commands, create, stream, files")
-    key, figures = keys()
+    key, figures = keys("e2b")
     control, create = connect(key)
     sandbox, door = create()
     door.run("true")
@@ -234,7 +234,7 @@ def bench_sdk(_box, peer):
         note("the SDK cannot be had here")
         return
     from more import Podman, peer_made
-    key, figures = keys()
+    key, figures = keys("sdk")
     sdk = Sdk(key)
     podman, missing = peer_made(Podman, f"{os.environ['STATE']}/templates/base/root")
     if podman:
