@@ -112,9 +112,8 @@ void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const
 /* May it have changed since it was looked at? */
 static bool has_changed(const struct hot_file *f, const struct stat *st)
 {
-	int64_t changed = MAX(clock_ns(st->st_ctim), clock_ns(st->st_mtim));
-
-	return hot_times(st) != f->times || f->looked_at - changed < RECENT_NS;
+	/* Of the times that a write sets the one that nobody can choose: one in the future would be recent for ever. */
+	return hot_times(st) != f->times || f->looked_at - clock_ns(st->st_ctim) < RECENT_NS;
 }
 
 static void tell(struct hot *h, const struct hot_file *f)
