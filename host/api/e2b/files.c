@@ -421,10 +421,10 @@ static int put_bytes(struct talk *t, const struct bytes *b)
 	int r = b->fd >= 0 ? fd_nonblock(t->fd, true) : 0;
 
 	for (at = 0; r == 0 && at < b->data.len; at += len) {
-		struct msg_PLACE_DATA piece = { .data = { (const char *)b->data.p + at, len } };
+		struct msg_PLACE_DATA piece;
 
 		len = MIN(b->data.len - at, (size_t)PIECE);
-		piece.data.len = len;
+		piece.data = SPAN((const char *)b->data.p + at, len);
 		r = b->fd >= 0 ? frame_send_file(t->fd, MSG_PLACE_DATA, b->fd, b->at + at, len, t->until)
 			       : frame_send(t->fd, MSG_PLACE_DATA, &piece, t->until);
 		talk_moved(t, len);
