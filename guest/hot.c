@@ -137,6 +137,18 @@ static int give_up(struct hot *h, const struct hot_file *f)
 	return r == -ENOENT ? 0 : r; /* there was no mark (any more) */
 }
 
+void hot_removed(struct hot *h)
+{
+	struct stat st;
+	size_t i = 0;
+
+	while (i < h->n)
+		if (fstat(h->file[i].fd, &st) == 0 && st.st_nlink == 0)
+			forget(h, &h->file[i]);
+		else
+			i++;
+}
+
 void hot_turn(struct hot *h)
 {
 	struct stat st;

@@ -50,6 +50,8 @@ uint64_t hot_times(const struct stat *st);
 void hot_note(struct hot *h, int dirfd, uint64_t parent, struct span name, const struct node *n, int64_t at);
 /** hot_ask() - tell of all. */
 void hot_ask(struct hot *h);
+/** hot_removed() - let go of files that have no name any more: their space is free when nobody has them open. */
+void hot_removed(struct hot *h);
 /** hot_turn() - the same, every HOT_MS while there are any; those that did not change are told and given up. */
 void hot_turn(struct hot *h);
 

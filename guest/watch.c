@@ -193,6 +193,12 @@ static void entry_lost(struct watch *w, const struct mark *m)
 {
 	links_note(w, m->parent, SPAN(m->name, m->len), NULL, false, m->flags & DIRTY_WRITTEN);
 	search_add(&w->search, node_ino_of(m->tag));
+}
+
+/* A file that lost its last name keeps its space while we have it open: before anyone is told that it is gone. */
+static void let_go(struct watch *w)
+{
+	hot_removed(&w->hot);
 	w->events->lost(w->ctx);
 }
 
@@ -496,6 +502,8 @@ static void pump(struct watch *w)
 		drain(w);
 		scan_settle(&w->scan);
 	}
+	if (left < TURN)
+		let_go(w);
 	tell_flush(&w->tell, 0);
 	barriers_check(w);
 	if (tell_can(&w->tell) && (dirty_first(&w->dirty) || w->scan.running || dirty_len(&w->later)))

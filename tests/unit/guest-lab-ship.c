@@ -5,6 +5,7 @@
 #include "base/own.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,4 +177,33 @@ void lab_fill(const char *path, uint64_t at, size_t len, int byte)
 	cr_assert_eq(pwrite(fd, data, len, (off_t)at), (ssize_t)len);
 	close(fd);
 	free(data);
+}
+
+void host_barrier(const struct lab *l, struct host *h)
+{
+	struct run r = RUN(l, h, SPEC(0), "true");
+
+	cr_assert_eq(r.how, WIRE_EXITED);
+	run_fini(&r);
+}
+
+bool lab_holds_removed(const struct lab *l)
+{
+	char dir[64], path[400], target[4096];
+	bool found = false;
+	struct dirent *d;
+	DIR *fds;
+	ssize_t n;
+
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)l->pid);
+	fds = opendir(dir);
+	cr_assert_not_null(fds);
+	while ((d = readdir(fds))) {
+		snprintf(path, sizeof(path), "%s/%s", dir, d->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		target[MAX(n, 0)] = '\0';
+		found |= strstr(target, "/ws/") && strstr(target, " (deleted)");
+	}
+	closedir(fds);
+	return found;
 }

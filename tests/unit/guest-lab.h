@@ -141,4 +141,9 @@ void run_fini(struct run *r);
 #define RUN(lab, host, spec, ...) run_it(lab, host, spec, (const char *const[]){ __VA_ARGS__, NULL })
 #define SPEC(...) (&(struct spec){ __VA_ARGS__ })
 
+/** host_barrier() - run a command: behind its end, all that happened before is told. */
+void host_barrier(const struct lab *l, struct host *h);
+/** lab_holds_removed() - Return: whether the agent has a file open that has no name any more. */
+bool lab_holds_removed(const struct lab *l);
+
 #endif

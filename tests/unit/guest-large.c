@@ -117,28 +117,6 @@ Test(ship, a_file_that_never_rests)
 	lab_stop(&l);
 }
 
-/* Whether a process holds a file open that has no name any more. */
-static bool holds_deleted(pid_t pid)
-{
-	char dir[64], path[400], target[4096];
-	bool found = false;
-	struct dirent *d;
-	DIR *fds;
-	ssize_t n;
-
-	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
-	fds = opendir(dir);
-	cr_assert_not_null(fds);
-	while ((d = readdir(fds))) {
-		snprintf(path, sizeof(path), "%s/%s", dir, d->d_name);
-		n = readlink(path, target, sizeof(target) - 1);
-		target[MAX(n, 0)] = '\0';
-		found |= strstr(target, "big (deleted)") != NULL;
-	}
-	closedir(fds);
-	return found;
-}
-
 Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
 {
 	struct host h;
@@ -155,7 +133,7 @@ Test(ship, a_removed_file_is_let_go_before_the_command_has_ended)
 		host_serve(&h, 100);
 	r = RUN(&l, &h, SPEC(0), "rm", "big");
 	cr_assert_eq(r.code, 0);
-	cr_assert_not(holds_deleted(l.pid));
+	cr_assert_not(lab_holds_removed(&l));
 	/* What was begun of it while dd wrote may have used up all that there was. */
 	h.hold_credit = false;
 	host_pay(&h, h.owed);
@@ -232,7 +210,7 @@ Test(ship, a_large_one_that_rests_is_removed)
 	r = RUN(&l, &h, SPEC(0), "rm", "large");
 	cr_assert_eq(r.code, 0);
 	run_fini(&r);
-	cr_assert_not(holds_deleted(l.pid));
+	cr_assert_not(lab_holds_removed(&l));
 	let_go(&h, &l);
 }
 

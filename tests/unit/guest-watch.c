@@ -126,14 +126,6 @@ static void operate(const struct lab *l, struct dice *d)
 	}
 }
 
-static void barrier(const struct lab *l, struct host *h)
-{
-	struct run r = RUN(l, h, SPEC(0), "true");
-
-	cr_assert_eq(r.how, WIRE_EXITED);
-	run_fini(&r);
-}
-
 static void model_check(const char *watcher, unsigned rounds, const char *keep)
 {
 	struct dice d = { .state = 0x9e3779b97f4a7c15ULL, .no_links = *keep };
@@ -154,7 +146,7 @@ static void model_check(const char *watcher, unsigned rounds, const char *keep)
 	for (i = 0; i < rounds; i++) {
 		for (k = 0; k < 30; k++)
 			operate(&l, &d);
-		barrier(&l, &h);
+		host_barrier(&l, &h);
 		cr_assert_eq(host_check(&h, false), 0, "round %u\n%s", i, d.log);
 		d.log_len = 0;
 		if (i % 50 == 49) {
@@ -341,7 +333,7 @@ Test(watch, exit_comes_after_the_acknowledgement)
 
 	cr_assert(lab_start(&l, "inotify"));
 	host_open(&h, &l, false);
-	barrier(&l, &h);
+	host_barrier(&l, &h);
 	h.hold_acks = true;
 	before = h.seq;
 	exec_send(&l, &w, SPEC(0), (const char *const[]){ "sh", "-c", "echo x >new", NULL });
@@ -413,7 +405,7 @@ static void renamed_at_once(const char *watcher)
 	cr_assert_eq(kill(l.pid, SIGSTOP), 0);
 	cr_assert_eq(system(script), 0);
 	cr_assert_eq(kill(l.pid, SIGCONT), 0);
-	barrier(&l, &h);
+	host_barrier(&l, &h);
 	cr_assert_eq(host_check(&h, false), 0);
 	if (l.fan >= 0)
 		cr_assert_eq(h.scans, scans);
@@ -605,152 +597,6 @@ Test(watch, rules_that_cannot_be_read_are_refused)
 	host_open(&h, &l, false);
 	cr_assert_eq(host_call(&h, MSG_REPLICATE, &rep), MSG_ERROR);
 	cr_assert_str_eq(h.slug, "bad-rules");
-	host_close(&h);
-	lab_stop(&l);
-}
-
-/* --- files that are written to again and again -------------------------------------------------------------------- */
-
-/* Is the kernel silent about writes to some file? What the agent's group has says so. */
-static bool is_silent(const struct lab *l)
-{
-	AUTO(str_free) char *dir = str_printf("/proc/%d/fdinfo", (int)l->pid);
-	DIR *d = opendir(dir);
-	struct dirent *de;
-	bool is = false;
-
-	cr_assert_not_null(d);
-	while (!is && (de = readdir(d))) {
-		AUTO(buf_fini) struct buf b;
-
-		buf_init(&b, 65536);
-		if (de->d_name[0] != '.' && io_read_file(dirfd(d), de->d_name, &b) == 0)
-			is = strstr(buf_str(&b), "fanotify") && strstr(buf_str(&b), "ignored_mask:2");
-	}
-	closedir(d);
-	return is;
-}
-
-/* Append until the kernel is silent about it. */
-static void heat(const struct lab *l, struct host *h, int fd, const char *when)
-{
-	uint64_t until = clock_after_ms(20000);
-
-	while (!is_silent(l)) {
-		cr_assert_lt(clock_now(), until, "it never was silent: %s", when);
-		cr_assert_eq(write(fd, "a line of a log\n", 16), 16);
-		host_serve(h, 3);
-	}
-}
-
-static void same(const struct lab *l, struct host *h, const char *what)
-{
-	barrier(l, h);
-	cr_assert_eq(host_sync(h), MSG_OK);
-	cr_assert_eq(host_check(h, true), 0, "%s", what);
-}
-
-/* Whatever is done to such a file is there behind the next barrier, and without one soon. */
-Test(watch, what_is_written_again_and_again, .timeout = 100)
-{
-	char other[4096];
-	uint64_t until;
-	struct host h;
-	struct lab l;
-	int fd, i;
-
-	if (!lab_start(&l, "fanotify")) {
-		cr_skip_test("no loop device or no fanotify here");
-		return;
-	}
-	host_open(&h, &l, true);
-	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	cr_assert_geq(fd, 0);
-	heat(&l, &h, fd, "new");
-	cr_assert_eq(write(fd, "more", 4), 4);
-	same(&l, &h, "appended");
-	for (i = 0; i < 20; i++) { /* in its place, as long as before */
-		heat(&l, &h, fd, "again");
-		memset(other, 'A' + i, sizeof(other));
-		lab_fill(lab_path(&l, "log"), 0, 10, i);
-		same(&l, &h, "written over");
-	}
-	heat(&l, &h, fd, "before a rename");
-	cr_assert_eq(rename(lab_path(&l, "log"), lab_path(&l, "log.1")), 0);
-	cr_assert_eq(write(fd, "behind a rename", 15), 15);
-	same(&l, &h, "renamed and appended");
-	heat(&l, &h, fd, "before a move");
-	cr_assert_eq(mkdir(lab_path(&l, "d"), 0755), 0);
-	cr_assert_eq(rename(lab_path(&l, "log.1"), lab_path(&l, "d/log")), 0);
-	host_serve(&h, 30);
-	cr_assert_eq(write(fd, "elsewhere", 9), 9);
-	same(&l, &h, "moved and appended");
-	heat(&l, &h, fd, "before a link");
-	cr_assert_eq(link(lab_path(&l, "d/log"), lab_path(&l, "second")), 0);
-	cr_assert_eq(write(fd, "of two names", 12), 12);
-	same(&l, &h, "linked and appended");
-	cr_assert_eq(unlink(lab_path(&l, "d/log")), 0);
-	cr_assert_eq(write(fd, "of the other", 12), 12);
-	same(&l, &h, "one name less");
-	for (i = 0; i < 3; i++) { /* the name by which it was opened is gone, the file is not */
-		host_serve(&h, 100);
-		cr_assert_eq(write(fd, "by no name", 10), 10);
-		same(&l, &h, "opened by a name that is gone");
-	}
-	heat(&l, &h, fd, "before it goes");
-	cr_assert_eq(unlink(lab_path(&l, "second")), 0);
-	cr_assert_eq(mkdir(lab_path(&l, "second"), 0755), 0);
-	cr_assert_eq(write(fd, "gone", 4), 4);
-	same(&l, &h, "removed, and a directory in its place");
-	close(fd);
-
-	/* It comes to rest by itself, the last write is told, and the kernel speaks again. */
-	fd = open(lab_path(&l, "calm"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	heat(&l, &h, fd, "a calm one");
-	cr_assert_eq(write(fd, "the last one", 12), 12);
-	until = clock_after_ms(20000);
-	while (is_silent(&l) || host_check(&h, true)) {
-		cr_assert_lt(clock_now(), until, "it does not come to rest");
-		host_serve(&h, 20);
-	}
-	cr_assert_eq(write(fd, "and one more", 12), 12);
-	until = clock_after_ms(20000);
-	while (host_check(&h, true)) {
-		cr_assert_lt(clock_now(), until, "nobody saw it");
-		host_serve(&h, 20);
-	}
-	close(fd);
-	host_close(&h);
-	lab_stop(&l);
-}
-
-/* Where nobody looks at it any more the kernel is not silent for ever. */
-Test(watch, what_is_written_again_and_again_and_not_kept, .timeout = 100)
-{
-	uint64_t until;
-	struct host h;
-	struct lab l;
-	int fd;
-
-	if (!lab_start(&l, "fanotify")) {
-		cr_skip_test("no loop device or no fanotify here");
-		return;
-	}
-	host_open_keep(&h, &l, true, "[none]\nnone/\n");
-	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	cr_assert_geq(fd, 0);
-	heat(&l, &h, fd, "before it goes where nothing is kept");
-	cr_assert_eq(mkdir(lab_path(&l, "none"), 0755), 0);
-	cr_assert_eq(rename(lab_path(&l, "log"), lab_path(&l, "none/log")), 0);
-	until = clock_after_ms(20000);
-	while (is_silent(&l)) {
-		cr_assert_lt(clock_now(), until, "it is silent for ever");
-		cr_assert_eq(write(fd, "a line\n", 7), 7);
-		host_serve(&h, 3);
-	}
-	barrier(&l, &h);
-	cr_assert_eq(host_check(&h, true), 0);
-	close(fd);
 	host_close(&h);
 	lab_stop(&l);
 }
