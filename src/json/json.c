@@ -101,6 +101,11 @@ bool json_is_empty(const struct json *j)
 	       (json_is_array(v) && json_array_size(v) == 0);
 }
 
+size_t json_object_b(const struct json *j)
+{
+	return json_is_object(in(j)) ? json_dumpb(in(j), NULL, 0, JSON_COMPACT) : 0;
+}
+
 bool json_get_bool(const struct json *j, const char *key, bool otherwise)
 {
 	const json_t *v = in(json_get(j, key));

@@ -30,6 +30,8 @@ size_t json_len(const struct json *j);
 const struct json *json_at(const struct json *j, size_t i);
 /** json_is_empty() - nothing, null, an empty object or array. */
 bool json_is_empty(const struct json *j);
+/** json_object_b() - how long an object is, written without blanks; 0: it is none. */
+size_t json_object_b(const struct json *j);
 /** json_text() - the string that a value is, NULL when it is none. */
 const char *json_text(const struct json *j);
 /** json_number() - the number that a value is, when it is a whole one that is not negative; else @otherwise. */

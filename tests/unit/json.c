@@ -64,3 +64,20 @@ Test(json, bytes_that_are_no_text)
 	cr_assert_str_eq(buf_str(&b), "{\"name_hex\":\"78ff\"}");
 	buf_fini(&b);
 }
+
+Test(json, how_long_an_object_is)
+{
+	static const char text[] = " { \"k\" : [ 1, { \"gr\xc3\xbc\xc3\x9f\": \"a \\n b\" } ], \"n\": null } ";
+	static const char same[] = "{\"k\":[1,{\"gr\xc3\xbc\xc3\x9f\":\"a \\n b\"}],\"n\":null}";
+	struct json *j = NULL;
+
+	cr_assert_eq(json_parse(span_str(text), &j, NULL), 0);
+	cr_assert_eq(json_object_b(j), strlen(same));
+	cr_assert_eq(json_object_b(json_get(j, "k")), 0);
+	cr_assert_eq(json_object_b(json_get(j, "n")), 0);
+	cr_assert_eq(json_object_b(json_get(j, "none")), 0);
+	json_free(&j);
+	cr_assert_eq(json_parse(span_str("{}"), &j, NULL), 0);
+	cr_assert_eq(json_object_b(j), 2);
+	json_free(&j);
+}

@@ -16,7 +16,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600, BEGIN_MS = 55000 };
+enum { TIMEOUT_S = 300, TIMEOUT_OLD_S = 15, TIMEOUT_MAX_S = 24 * 3600, BEGIN_MS = 55000, MCP_MAX_B = 64 * 1024 };
+
+#define MCP_TEMPLATE "mcp-gateway" /* what their client asks for, and the program that it starts there */
 
 void e2b_put_sandbox(struct e2b *e2b, struct json_writer *w, const struct hub_info *i, const char *template_,
 		     const char *alias)
@@ -68,14 +70,32 @@ static int put_strings(struct json_writer *w, const struct json *j, const char *
 /* What was asked for and would be silently left out. */
 static int refuse_missing(const struct json *j, struct err *e)
 {
-	static const char *const objects[] = { "mcp", "iam" };
-	size_t i;
+	return json_is_empty(json_get(j, "iam"))
+		       ? 0
+		       : err_set(e, -EINVAL, "not-built", "berth does not have this yet: iam (docs/e2b.md)");
+}
 
-	for (i = 0; i < ARRAY_LEN(objects); i++)
-		if (!json_is_empty(json_get(j, objects[i])))
-			return err_set(e, -EINVAL, "not-built", "berth does not have this yet: %s (docs/e2b.md)",
-				       objects[i]);
-	return 0;
+/*
+ * Which servers a gateway of MCP is to have. Their client starts it itself, with this as one argument; so nothing is
+ * done with it here and it is kept nowhere, for keys of other services are in it. What would be too long for the
+ * kernel's bound of one argument is refused before there is a sandbox.
+ */
+static int look_at_mcp(const struct json *mcp, struct err *e)
+{
+	size_t size_b = json_object_b(mcp);
+
+	if (!size_b && !json_is_empty(mcp))
+		return err_set(e, -EINVAL, "bad-request", "mcp must be an object");
+	return size_b <= MCP_MAX_B ? 0 : err_set(e, -EINVAL, "limit", "mcp: at most %d bytes", (int)MCP_MAX_B);
+}
+
+static int no_template(const char *asked, struct err *e)
+{
+	if (str_eq(asked, MCP_TEMPLATE))
+		return err_set(e, -ENOENT, "no-such-template",
+			       "template '" MCP_TEMPLATE "' not found: berth brings no gateway of MCP; make a template "
+			       "of that name that has a program " MCP_TEMPLATE " (docs/e2b.md)");
+	return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", asked);
 }
 
 /* "base", "base:default", "SANDBOX:SNAPSHOT", or what a client has built. */
@@ -103,7 +123,7 @@ static int choose(struct e2b *e2b, struct http_req *req, const char *asked, stru
 	/* The disks of what is built have names, too, but are reached through it alone. */
 	if (str_starts(name, BUILD_DISK) || !hub_template_mark(e2b->hub, name) ||
 	    str_copy(what->template_, sizeof(what->template_), name) < 0)
-		return err_set(e, -ENOENT, "no-such-template", "template '%.80s' not found", asked);
+		return no_template(asked, e);
 	if (e)
 		*e = ERR_NULL;
 	return 0;
@@ -228,6 +248,8 @@ static int read_request(struct making *m, struct err *e)
 		r = err_set(e, -EINVAL, "bad-request", "templateID is missing");
 	if (r == 0)
 		r = refuse_missing(j, e);
+	if (r == 0)
+		r = look_at_mcp(json_get(j, "mcp"), e);
 	if (r < 0)
 		return r;
 	m->asked = must_strdup(json_get_str(j, "templateID", ""));
