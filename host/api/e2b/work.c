@@ -25,6 +25,7 @@ static const char workdir_script[] = "[ -d \"$1\" ] || { mkdir -p \"$1\" && chow
 /* $1 source in the archive, $2 where to, $3 whose, $4 mode or "", $5 the working directory, $6 "z" or "". */
 static const char copy_script[] =
 	"set -e\n"
+	"[ -d /var/tmp ] || { mkdir -p /var/tmp && chmod 1777 /var/tmp; }\n"
 	"all=$(mktemp -d /var/tmp/copy-XXXXXX)\n"
 	"trap 'rm -rf \"$all\"' EXIT\n"
 	"tar -x$6 -f - -C \"$all\"\n"
