@@ -533,9 +533,10 @@ static void on_frame(void *ctx, unsigned type, struct span payload)
 		return;
 	if (type == MSG_COMMANDS && ws->conf.log_commands == WS_LOG_OFF)
 		return;
-	f = must_calloc(1, sizeof(*f) + payload.len);
-	f->type = type;
-	f->len = payload.len;
+	f = malloc(sizeof(*f) + payload.len); /* not zeroed: it is large, and there are many */
+	if (!f)
+		abort();
+	*f = (struct ws_frame){ .type = type, .len = payload.len };
 	memcpy(f->bytes, payload.p, payload.len);
 	list_init(&f->node);
 	lock_take(&ws->lock);

@@ -9,9 +9,13 @@
  *
  * A connection that is being finished delivers nothing more: what it still reads is thrown away.
  *
- * Reading is fair: one read of at most TURN bytes per round of the loop, and all frames in it; epoll is
- * level-triggered, so the rest comes in the next round. After a pause there may be whole frames in the buffer and
- * nothing more to come from the socket, which is why resuming also goes through the timer.
+ * Reading is fair: one read of at most TURN bytes, or of the rest of one frame, per round of the loop, and all frames
+ * in it; epoll is level-triggered, so the rest comes in the next round. After a pause there may be whole frames in the
+ * buffer and nothing more to come from the socket, which is why resuming also goes through the timer.
+ *
+ * What a large frame is read into has room for all of it from the start, and nothing behind it is read: so it is never
+ * moved. The buffer stays for the next one until for KEEP_MS none came: memory that the kernel has to give anew, a page
+ * at a time, costs as much as reading.
  */
 #include "wire/conn.h"
 
@@ -23,7 +27,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { FINISH_MS = 5000, TURN = 64 * 1024, LAST_TURNS = 16, KEEP = 64 * 1024, HELD_MAX = 32 * 1024,
+enum { FINISH_MS = 5000, TURN = 64 * 1024, LAST_TURNS = 16, KEEP = 64 * 1024, KEEP_MS = 1000, HELD_MAX = 32 * 1024,
        LIMIT_MIN = 2 * (FRAME_HEADER + FRAME_MAX) };
 
 struct conn {
@@ -31,6 +35,7 @@ struct conn {
 	int fd;
 	struct loop_watch *watch;
 	struct loop_timer *soon;
+	struct loop_timer *later; /* while a large buffer is kept; made at first use */
 	struct buf in, out;
 	const struct conn_events *events; /* borrowed */
 	void *ctx;			  /* borrowed */
@@ -39,6 +44,7 @@ struct conn {
 	uint64_t finish_by; /* while finishing: a peer that does not read is given up then */
 	int deaf; /* why the other side takes nothing any more; what it said before is still to be read */
 	bool closed, freed, paused, above, finishing, held;
+	bool kept, used; /* a large buffer is; and it was used since the timer was set */
 };
 
 static void rewatch(struct conn *c)
@@ -68,6 +74,7 @@ static void release(struct conn *c)
 		return;
 	loop_unwatch(&c->watch);
 	loop_untimer(&c->soon);
+	loop_untimer(&c->later);
 	fd_close(&c->fd);
 	buf_fini(&c->in);
 	buf_fini(&c->out);
@@ -88,6 +95,35 @@ static void shrink(struct buf *b)
 {
 	if (!buf_len(b) && b->cap > KEEP)
 		buf_fini(b);
+}
+
+/* Large buffers that nothing came for. */
+static void on_later(void *ctx)
+{
+	struct conn *c = ctx;
+
+	if (!c->used) {
+		shrink(&c->in);
+		shrink(&c->out);
+	}
+	c->used = false;
+	c->kept = c->in.cap > KEEP || c->out.cap > KEEP;
+	if (c->kept)
+		loop_rearm(c->later, clock_after_ms(KEEP_MS));
+}
+
+/* Soon it may be needed again. */
+static void keep(struct conn *c, const struct buf *b)
+{
+	if (b->cap <= KEEP)
+		return;
+	c->used = true;
+	if (c->kept)
+		return;
+	c->kept = true;
+	if (!c->later)
+		c->later = loop_timer(c->loop, CLOCK_NEVER, on_later, c);
+	loop_rearm(c->later, clock_after_ms(KEEP_MS));
 }
 
 /* Who leaves with a last word may not have read all that we had to say. */
@@ -118,7 +154,7 @@ static void write_some(struct conn *c)
 			cannot_write(c, -errno);
 		break;
 	}
-	shrink(&c->out);
+	keep(c, &c->out);
 	if (c->finishing && !buf_len(&c->out))
 		die(c, -ENODATA, "closed", "the connection was finished");
 	rewatch(c);
@@ -148,14 +184,17 @@ static void deliver(struct conn *c)
 		die(c, r, e.slug, e.text);
 	if (c->finishing) /* nobody wants to hear more */
 		buf_consume(&c->in, buf_len(&c->in));
-	shrink(&c->in);
+	if (!c->freed)
+		keep(c, &c->in);
 }
 
 /* Return: whether there may be more. */
 static bool read_some(struct conn *c)
 {
-	void *to = buf_reserve(&c->in, TURN);
-	ssize_t n = to ? recv(c->fd, to, TURN, MSG_DONTWAIT) : -1;
+	size_t rest = c->finishing ? 0 : frame_rest(&c->in);
+	size_t len = rest && rest + buf_len(&c->in) > TURN ? rest : (size_t)TURN;
+	void *to = buf_reserve(&c->in, len);
+	ssize_t n = to ? recv(c->fd, to, len, MSG_DONTWAIT) : -1;
 
 	if (!to) {
 		die(c, -ENOMEM, NULL, "reading");

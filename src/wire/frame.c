@@ -49,6 +49,14 @@ int frame_parse(const struct buf *in, struct frame *ret, struct err *e)
 	return 0;
 }
 
+size_t frame_rest(const struct buf *in)
+{
+	struct span all = buf_span(in);
+	size_t len = all.len < FRAME_HEADER ? 0 : header_len(all.p);
+
+	return len <= FRAME_MAX && FRAME_HEADER + len > all.len ? FRAME_HEADER + len - all.len : 0;
+}
+
 void frame_consume(struct buf *in, const struct frame *f)
 {
 	buf_consume(in, FRAME_HEADER + f->payload.len);

@@ -23,6 +23,8 @@ enum { FRAME_E_MORE = 1 };
 /** frame_parse() - the first frame in @in, left there: frame_consume() it when done.
  * Return: 0; FRAME_E_MORE; -EBADMSG (too long, unknown type, bad padding). */
 int frame_parse(const struct buf *in, struct frame *ret, struct err *e) MUST_CHECK;
+/** frame_rest() - bytes that the frame at the front lacks, or its header. 0: it is whole, or too long. */
+size_t frame_rest(const struct buf *in);
 /** frame_consume() - drop the frame that frame_parse() returned. */
 void frame_consume(struct buf *in, const struct frame *f);
 /** frame_put() - append a whole frame with this message. Return: as msg_encode(); on failure nothing was appended. */

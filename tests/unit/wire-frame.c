@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,18 +29,22 @@ Test(frame, is_put_together_byte_by_byte)
 	struct msg_EXEC m, back;
 	struct buf out, in;
 	struct frame f;
-	size_t i, n;
+	size_t i, n, first;
 
 	fill_EXEC(&m, SAMPLE_SMALL);
 	buf_init(&out, 0);
 	buf_init(&in, 0);
 	cr_assert_eq(frame_put(&out, MSG_EXEC, &m), 0);
+	first = buf_len(&out);
 	cr_assert_eq(frame_put(&out, MSG_EXIT_ACK, &(struct msg_EXIT_ACK){ 0 }), 0);
 	n = buf_len(&out);
 	for (i = 0; i < n; i++) {
 		cr_assert_eq(frame_parse(&in, &f, NULL), FRAME_E_MORE);
 		cr_assert_eq(buf_append(&in, (const char *)out.p + out.start + i, 1), 0);
+		if (i < first)
+			cr_assert_eq(frame_rest(&in), (i + 1 < FRAME_HEADER ? (size_t)FRAME_HEADER : first) - i - 1);
 		if (frame_parse(&in, &f, NULL) == 0) {
+			cr_assert_eq(frame_rest(&in), 0);
 			if (f.type == MSG_EXEC)
 				cr_assert_eq(msg_decode(MSG_EXEC, f.payload, &back, NULL), 0);
 			else
@@ -66,6 +71,7 @@ Test(frame, bad_headers_are_refused_at_once)
 		buf_init(&in, 0);
 		cr_assert_eq(buf_append(&in, bad[i], 8), 0);
 		cr_assert_eq(frame_parse(&in, &f, NULL), -EBADMSG, "%zu", i);
+		cr_assert_leq(frame_rest(&in), FRAME_MAX);
 		buf_fini(&in);
 	}
 }
@@ -200,12 +206,27 @@ struct peer {
 	int why;
 	bool free_on_frame, echo;
 	struct peer *pause_me_at;
+	const uint8_t *first; /* FS_DATA is a piece of what begins here */
+	size_t sum; /* bytes of FS_DATA */
 };
+
+static void peer_data(struct peer *p, const struct frame *f)
+{
+	struct msg_FS_DATA m;
+	size_t at;
+
+	cr_assert_eq(msg_decode(f->type, f->payload, &m, NULL), 0);
+	at = p->frames / 10; /* see many_sizes() */
+	cr_assert(!m.data.len || memcmp(m.data.p, p->first + at, m.data.len) == 0);
+	p->sum += m.data.len;
+}
 
 static void peer_frame(void *ctx, const struct frame *f)
 {
 	struct peer *p = ctx;
 
+	if (p->first && f->type == MSG_FS_DATA)
+		peer_data(p, f);
 	p->frames++;
 	if (p->echo)
 		cr_assert_eq(conn_send(p->conn, MSG_PONG, &(struct msg_PONG){ .call = p->frames }), 0);
@@ -275,6 +296,53 @@ Test(conn, carries_frames_pauses_and_drains)
 	conn_finish(a.conn);
 	UNTIL(loop, a.closes == 1 && b.closes == 1);
 	cr_assert_eq(b.why, -ENODATA);
+	loop_free(&loop);
+}
+
+/* Around what is read at a time, and around what a frame may be; small ones between. */
+static void many_sizes(struct loop *loop, struct peer *a, struct peer *b)
+{
+	static const size_t sizes[] = { 0, 65536 - 20, 65536 - 12, 65535, 65536, 65537, 131072, 262144, 1048576, 1 };
+	unsigned i, k;
+
+	for (k = 0; k < 40; k++)
+		for (i = 0; i < ARRAY_LEN(sizes); i++) {
+			struct msg_FS_DATA m = { .data = SPAN(sample_bytes + k,
+							      sizes[(i * 7 + k) % ARRAY_LEN(sizes)]) };
+
+			m.data.len -= m.data.len > k ? k : 0;
+			cr_assert_eq(conn_send(a->conn, MSG_FS_DATA, &m), 0);
+			a->sum += m.data.len;
+			UNTIL(loop, conn_room(a->conn));
+		}
+	UNTIL(loop, b->frames == k * ARRAY_LEN(sizes));
+	cr_assert_eq(b->sum, a->sum);
+}
+
+static size_t allocated(void)
+{
+	return mallinfo2().uordblks + mallinfo2().hblkhd;
+}
+
+Test(conn, large_frames_come_whole_and_leave_no_buffer)
+{
+	struct peer a = { 0 }, b = { .first = sample_bytes };
+	struct loop *loop = NULL;
+	size_t before, i;
+
+	for (i = 0; i < sizeof(sample_bytes); i++)
+		sample_bytes[i] = (unsigned char)(i * 2654435761U >> 13);
+	cr_assert_eq(loop_new(&loop, NULL), 0);
+	pair(loop, &a, &b);
+	before = allocated();
+	many_sizes(loop, &a, &b);
+	cr_assert_gt(allocated(), before + 1048576);
+	UNTIL(loop, allocated() < before + 400000); /* two of what a connection may keep, and the tables */
+	b.frames = 0;
+	b.sum = a.sum = 0;
+	many_sizes(loop, &a, &b);
+	conn_finish(a.conn);
+	UNTIL(loop, a.closes == 1 && b.closes == 1);
 	loop_free(&loop);
 }
 
