@@ -25,21 +25,34 @@ struct digest object_digest(enum content_table table, struct span data)
 	return digest_of(domains[table], data);
 }
 
-int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct gc_writer *w,
-	       bool *ret_new, struct digest *ret)
+void chunk_digests(const struct span *data, size_t n, struct digest *ret)
 {
-	struct digest d = object_digest(table, data);
+	digest_many(domains[CT_CHUNK], data, n, ret);
+}
+
+int object_put_named(struct store *store, enum content_table table, const struct digest *d, struct span data,
+		     uint64_t epoch, struct gc_writer *w, bool *ret_new)
+{
 	bool is_new = false;
 	int r = -EROFS;
 
 	if (store->writer) {
-		gc_touch(store->gc, table, &d, w); /* before anybody looks whether it is there */
-		r = writer_submit(store->writer, table, &d, data, epoch, &is_new);
+		gc_touch(store->gc, table, d, w); /* before anybody looks whether it is there */
+		r = writer_submit(store->writer, table, d, data, epoch, &is_new);
 	}
 	if (r == 0 && is_new)
 		gc_fresh(store->gc, data.len);
 	if (r == 0 && ret_new)
 		*ret_new = is_new;
+	return r;
+}
+
+int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct gc_writer *w,
+	       bool *ret_new, struct digest *ret)
+{
+	struct digest d = object_digest(table, data);
+	int r = object_put_named(store, table, &d, data, epoch, w, ret_new);
+
 	if (r == 0)
 		*ret = d;
 	return r;

@@ -117,6 +117,11 @@ int view_get(struct view *v, enum content_table table, const struct digest *d, b
 /** object_digest() - the name of an object. */
 struct digest object_digest(enum content_table table, struct span data);
 struct gc_writer;
+/** object_put_named() - hand an object over whose name is known. As object_put(). */
+int object_put_named(struct store *store, enum content_table table, const struct digest *d, struct span data,
+		     uint64_t epoch, struct gc_writer *w, bool *ret_new) MUST_CHECK;
+/** chunk_digests() - the names of @n chunks, at most DIGEST_MANY, all of the same length. */
+void chunk_digests(const struct span *data, size_t n, struct digest *ret);
 /** object_put() - hash and hand an object over. @ret_new: whether the store did not have it yet; may be NULL. The
  * caller is a content writer (@w) or in a use (gc.h). Return: 0 or -errno. */
 int object_put(struct store *store, enum content_table table, struct span data, uint64_t epoch, struct gc_writer *w,

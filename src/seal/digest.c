@@ -4,6 +4,7 @@
  * has to be copied in front of the data. Comparison of digests need not be constant-time; that of secrets is.
  */
 #include "seal/digest.h"
+#include "seal/lanes.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -16,19 +17,58 @@ int digest_setup(void)
 	return sodium_init() < 0 ? -ENOSYS : 0;
 }
 
+static void personalise(const char *domain, uint8_t ret[crypto_generichash_blake2b_PERSONALBYTES])
+{
+	size_t len = strlen(domain);
+
+	assert(len <= crypto_generichash_blake2b_PERSONALBYTES);
+	memset(ret, 0, crypto_generichash_blake2b_PERSONALBYTES);
+	memcpy(ret, domain, len);
+}
+
 struct digest digest_of(const char *domain, struct span data)
 {
-	uint8_t personal[crypto_generichash_blake2b_PERSONALBYTES] = { 0 };
-	size_t len = strlen(domain);
+	uint8_t personal[crypto_generichash_blake2b_PERSONALBYTES];
 	struct digest d;
 	int r;
 
-	assert(len <= sizeof(personal));
-	memcpy(personal, domain, len);
+	personalise(domain, personal);
 	r = crypto_generichash_blake2b_salt_personal(d.b, sizeof(d.b), data.p, data.len, NULL, 0, NULL, personal);
 	assert(r == 0);
 	(void)r;
 	return d;
+}
+
+/* Lanes without a value of their own repeat the first one; with few values that would be slower. */
+static void side_by_side(enum lanes how, const char *domain, const struct span *data, size_t n, struct digest *ret)
+{
+	uint8_t personal[crypto_generichash_blake2b_PERSONALBYTES];
+	const uint8_t *at[DIGEST_MANY];
+	struct digest all[DIGEST_MANY];
+	size_t i;
+
+	personalise(domain, personal);
+	for (i = 0; i < DIGEST_MANY; i++)
+		at[i] = data[i < n ? i : 0].p;
+	lanes_digest(how, personal, at, data->len, all);
+	memcpy(ret, all, n * sizeof(*ret));
+}
+
+void digest_many(const char *domain, const struct span *data, size_t n, struct digest *ret)
+{
+	enum { WORTH_IT = 3 };
+	enum lanes how = lanes_has(LANES_AVX512) ? LANES_AVX512 : lanes_has(LANES_AVX2) ? LANES_AVX2 : LANES_NONE;
+	size_t i;
+
+	assert(n <= DIGEST_MANY);
+	for (i = 0; i < n; i++)
+		assert(data[i].len && data[i].len == data->len);
+	if (how != LANES_NONE && n >= WORTH_IT) {
+		side_by_side(how, domain, data, n, ret);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		ret[i] = digest_of(domain, data[i]);
 }
 
 bool digest_eq(const struct digest *a, const struct digest *b)

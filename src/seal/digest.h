@@ -5,7 +5,7 @@
 /* Hashes, random bytes and comparison of secrets: what others need of libsodium. BLAKE2b-256. */
 #include "base/buf.h"
 
-enum { DIGEST_LEN = 32, HASH_KEY_LEN = 16 };
+enum { DIGEST_LEN = 32, DIGEST_MANY = 8, HASH_KEY_LEN = 16 };
 
 struct digest {
 	uint8_t b[DIGEST_LEN];
@@ -16,6 +16,9 @@ int digest_setup(void) MUST_CHECK;
 /** digest_of() - the hash of some bytes under a domain word of at most 16 characters ("chunk", "tree"), so that bytes
  * of one kind never have the name of another kind. */
 struct digest digest_of(const char *domain, struct span data);
+/** digest_many() - digest_of() of @n values, at most DIGEST_MANY, all of the same length, at least one byte: where the
+ * processor can, side by side, which is several times as fast. */
+void digest_many(const char *domain, const struct span *data, size_t n, struct digest *ret);
 bool digest_eq(const struct digest *a, const struct digest *b);
 bool digest_is_zero(const struct digest *d);
 /** random_bytes() - from the kernel's generator. */
