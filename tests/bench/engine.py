@@ -3,6 +3,8 @@
 """The workspace file system beside what one would put together instead: first replication beside rsync, a change beside rsync, lsyncd and
 unison, programs on the mount beside ext4, sshfs and bindfs (a pass-through of libfuse), what watching costs a clone and a log. Parts of
 tests/bench/run: replicate, propagate, programs, watched. A peer that is not installed is named."""
+import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import subprocess
 import time
 
 from bench import GIB, GIT_ENV, MIB, TOP, Image, Sshfs, note, report, sh, spawn, spent, timed, turns
+from more import agent_of
 
 SMALL, LARGE = int(os.environ.get("BENCH_SMALL", "50000")), int(os.environ.get("BENCH_LARGE_MIB", "4096"))
 
@@ -35,10 +38,41 @@ def clear(path):
     os.mkdir(path)
 
 
+def cpu_ms(pid):
+    """Processor time of all threads of a process that live."""
+    total = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as f:
+            total += int(f.read().split()[0])
+    return total / 1e6
+
+
+def replicate_alone(b):
+    """A file that is there already: nothing but reading, sending, hashing and storing it. What the source of the bytes costs, and what
+    the disk inside takes for them, is over by then."""
+    t = time.perf_counter_ns()
+    b.run("sh", "-c", f"rm -rf large t; mkdir aside; head -c {LARGE}M /dev/urandom >/dev/null", timeout_ms=1800000)
+    source = (time.perf_counter_ns() - t) / 1e6
+    t = time.perf_counter_ns()
+    b.run("sh", "-c", f"head -c {LARGE}M /dev/urandom >aside/alone; sync -f aside", timeout_ms=1800000)
+    wrote = (time.perf_counter_ns() - t) / 1e6
+    pids = int(os.environ["BENCH_DAEMON"]), agent_of(b)
+    before = [cpu_ms(pid) for pid in pids]
+    t = time.perf_counter_ns()
+    b.run("mv", "aside/alone", "alone")
+    b.sync()
+    took = (time.perf_counter_ns() - t) / 1e6
+    daemon, agent = (cpu_ms(pid) - was for pid, was in zip(pids, before))
+    report(f"replicate_{LARGE}_mib_alone", ">= 0.7 of disk_write_1_gib", "MiB/s", [LARGE / took * 1000],
+           words=f"a file that is there already, renamed to where it is kept; durable on the host. Of processors: daemon {daemon * 1024 / LARGE:.0f}, agent "
+           f"{agent * 1024 / LARGE:.0f} ms a GiB. The random source alone {LARGE / source * 1000:.0f} MiB/s, written unwatched and synced {LARGE / wrote * 1000:.0f}")
+    b.run("rm", "alone")
+
+
 def bench_replicate(box, peer):
     note(f"first replication: {SMALL} small files, then one of {LARGE} MiB")
     here = f"{TOP}/copy"
-    b = type(box)(workspace_b=(LARGE + 3072) * MIB)
+    b = type(box)(workspace_b=(LARGE + 3072) * MIB, keep="[none]\naside/\n")
     disk = Image("disk", size=(LARGE + 3072) * MIB)
 
     def whole(make):
@@ -70,6 +104,7 @@ def bench_replicate(box, peer):
         report(name + "_whole", "faster than the peer", "ms", [ours[0]], "the same writes, then rsync -a, then a sync", [theirs[0]],
                f"written and durable on the host; the writes alone {ours[1]:.0f} ms watched, {theirs[1]:.0f} on the peer's image; {per / ours[0] * 1000:.0f} {unit}")
         sh("rm", "-rf", disk.at + "/t", disk.at + "/large")
+    replicate_alone(b)
     with open(f"{TOP}/plain", "wb") as f:
         piece, t = os.urandom(64 * MIB), time.perf_counter_ns()
         for _ in range(16):
