@@ -13,6 +13,8 @@ import time
 
 from bench import KIB, MIB, note, report, turns
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 FILE_MIB, STREAM_MIB = 512, 256
 
 
@@ -205,10 +207,11 @@ def bench_e2b(box, peer):
 class Sdk:
     """A program that uses it, in a process of its own."""
 
-    def __init__(self, key):
+    def __init__(self, key, sandboxes=None):
+        """@sandboxes: another port for what goes to sandboxes."""
         port, top = os.environ["BENCH_E2B_PORT"], os.environ["TOP"]
-        shutil.copy(os.path.dirname(os.path.abspath(__file__)) + "/e2b-sdk.mjs", top)
-        env = dict(os.environ, E2B_API_KEY=key, E2B_API_URL=f"http://127.0.0.1:{port}", E2B_SANDBOX_URL=f"http://127.0.0.1:{port}")
+        shutil.copy(f"{HERE}/e2b-sdk.mjs", top)
+        env = dict(os.environ, E2B_API_KEY=key, E2B_API_URL=f"http://127.0.0.1:{port}", E2B_SANDBOX_URL=f"http://127.0.0.1:{sandboxes or port}")
         self.process = subprocess.Popen(["node", top + "/e2b-sdk.mjs"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.answer()
 
@@ -228,6 +231,19 @@ class Sdk:
         self.process.wait()
 
 
+class Replay:
+    """A server that answers at once, always the same."""
+
+    def __init__(self):
+        env = dict(os.environ, BENCH_TO=f"http://127.0.0.1:{os.environ['BENCH_E2B_PORT']}")
+        self.process = subprocess.Popen(["node", f"{HERE}/e2b-replay.mjs"], env=env, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+
+
 def bench_sdk(_box, peer):
     note("E2B's SDK as it comes: a command, a create and its first output")
     if not os.path.exists(os.environ["TOP"] + "/node_modules"):
@@ -235,7 +251,8 @@ def bench_sdk(_box, peer):
         return
     from more import Podman, peer_made
     key, figures = keys("sdk")
-    sdk = Sdk(key)
+    sdk, replay = Sdk(key), Replay()
+    alone = Sdk(key, replay.port)
     podman, missing = peer_made(Podman, f"{os.environ['STATE']}/templates/base/root")
     if podman:
         podman("run", "-d", "--name", "idle", *podman.rootfs, "sleep", "600")
@@ -251,7 +268,12 @@ def bench_sdk(_box, peer):
         wait_ready(figures)
         return sdk.ask("create ahead")
 
-    turns(20, lambda: sdk.ask("command"), theirs if podman else nothing)
+    turns(20, lambda: sdk.ask("command"), lambda: alone.ask("command"))
+    ours, bare = turns(200, lambda: sdk.ask("command"), lambda: alone.ask("command"))
+    report("e2b_sdk_command_itself", "-", "ms", ours, "the SDK with a server that replays one answer", bare,
+           "commands.run('true') of the SDK 2.51: the peer's is what the SDK takes by itself", True)
+    alone.end()
+    replay.end()
     ours, exec_ = turns(100, lambda: sdk.ask("command"), theirs if podman else nothing)
     report("e2b_sdk_command", "<= 3", "ms", ours, "podman exec", exec_ if podman else None, "commands.run('true') of the SDK 2.51, one kept connection" + missing, True)
     cold, pool, run = turns(25, lambda: sdk.ask("create base"), from_pool, theirs_new if podman else nothing)
