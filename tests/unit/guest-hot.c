@@ -190,3 +190,31 @@ Test(hot, what_is_removed_is_let_go, .timeout = 100)
 	host_close(&h);
 	lab_stop(&l);
 }
+
+/* Somebody sets a time that is far ahead: no look at it is late enough by that, and it comes to rest all the same. */
+Test(hot, what_has_a_time_in_the_future, .timeout = 100)
+{
+	struct timespec ahead[2] = { { .tv_sec = 1LL << 32 }, { .tv_sec = 1LL << 32 } };
+	uint64_t until = clock_after_ms(20000);
+	struct host h;
+	struct lab l;
+	int fd;
+
+	if (!lab_start(&l, "fanotify")) {
+		cr_skip_test("no loop device or no fanotify here");
+		return;
+	}
+	host_open(&h, &l, true);
+	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	cr_assert_geq(fd, 0);
+	heat(&l, &h, fd, "before its time is set");
+	cr_assert_eq(futimens(fd, ahead), 0);
+	while (is_silent(&l)) {
+		cr_assert_lt(clock_now(), until, "it does not come to rest");
+		host_serve(&h, 20);
+	}
+	same(&l, &h, "it has its time");
+	close(fd);
+	host_close(&h);
+	lab_stop(&l);
+}
