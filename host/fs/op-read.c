@@ -465,7 +465,7 @@ int fs_room(struct fs *fs, struct ws *ws, struct statvfs *ret)
 	if (r < 0 || !u.brought_max_b)
 		return r;
 	disk = (uint64_t)ret->f_bavail * ret->f_frsize;
-	left = MIN(u.brought_max_b - MIN(u.brought_b, u.brought_max_b), disk);
+	left = MIN(u.brought_max_b - MIN(u.charged_b, u.brought_max_b), disk);
 	ret->f_bsize = ret->f_frsize = 4096;
 	ret->f_blocks = u.brought_max_b / 4096;
 	ret->f_bfree = ret->f_bavail = left / 4096;

@@ -82,7 +82,7 @@ static void visit(void *ctx, struct gc_ref ref)
 
 	if (!item->n) {
 		item->n = 1;
-	} else if (item->owner == v->owner || !v->owner) {
+	} else if (item->owner == v->owner || !v->owner || run->is_view) {
 		return;
 	} else if (item->owner) {
 		if (item->n > 1 && !run->budget) {
@@ -93,6 +93,7 @@ static void visit(void *ctx, struct gc_ref ref)
 		item->n++;
 	}
 	item->owner = v->owner;
+	item->first = item->first ? item->first : v->owner;
 	if (ref.table != CT_CHUNK)
 		vec_push(&run->todo, ref);
 }
@@ -218,6 +219,7 @@ static int mark_ws(struct gc_run *run, struct wsdb *ws, const char *id, struct e
 	vec_push(&run->ids, must_strdup(id));
 	vec_push(&run->snapshots, 0);
 	vec_push(&run->own, 0);
+	vec_push(&run->held, 0);
 	v.owner = (uint32_t)run->ids.len;
 	r = roots_of_nodes(&v, t);
 	if (r == 0)
@@ -283,18 +285,21 @@ static int mark_removed(struct gc_run *run, struct err *e)
 int gc_mark(struct gc_run *run, struct err *e)
 {
 	struct names names = { .v = { 0 } };
-	size_t i;
+	size_t i, n;
 	int r = store_each_ws(run->store, note, &names);
 
+	n = names.v.len;
 	if (r == 0)
 		r = store_each_view(run->store, note, &names);
 	if (r)
 		err_sys(e, r, "list the workspaces");
 	for (i = 0; i < names.v.len; i++) {
+		run->is_view = i >= n; /* they come behind what they look at, and are nobody who has it, too */
 		if (r == 0)
 			r = gc_is_stopped(run->gc) ? -EINTR : mark_id(run, names.v.v[i], e);
 		free(names.v.v[i]);
 	}
+	run->is_view = false;
 	vec_fini(&names.v);
 	return r ? r : mark_removed(run, e);
 }

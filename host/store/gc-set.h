@@ -15,6 +15,7 @@
 struct gc_item {
 	uint32_t owner; /* who came by last */
 	uint32_t n;	/* how many came by; 0: the slot is empty */
+	uint32_t first; /* who came by first; 0: nobody yet that is told apart */
 };
 
 struct gc_set {

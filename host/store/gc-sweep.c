@@ -36,6 +36,8 @@ static void count_live(struct gc_run *run, const struct gc_item *item, size_t le
 	st->live_b += len;
 	if (!item)
 		return;
+	if (item->first)
+		run->held.v[item->first - 1] += len;
 	if (item->n > 1) {
 		st->shared_b += len;
 		st->saved_b += len * (uint64_t)(item->n - 1);

@@ -116,6 +116,7 @@ static void remember(struct gc_run *run)
 	for (i = 0; i < gc->n_own; i++) {
 		snprintf(gc->own[i].id, sizeof(gc->own[i].id), "%s", run->ids.v[i]);
 		gc->own[i].bytes = run->own.v[i];
+		gc->own[i].held = run->held.v[i];
 		gc->own[i].snapshots = run->snapshots.v[i];
 	}
 	qsort(gc->own, gc->n_own, sizeof(*gc->own), by_id);
@@ -161,7 +162,8 @@ static int enter(struct gc *gc, struct err *e)
 		gc->pending_b = least(gc);
 		gc->dead_b = 0;
 		__atomic_store_n(&gc->fresh_b, 0, __ATOMIC_RELAXED);
-		gc->is_wanted = false;
+		gc->is_wanted = gc->is_asked = false;
+		gc->begun++;
 	}
 	lock_drop(&gc->lock);
 	return wanted ? 0 : refuse(gc, e);
@@ -177,6 +179,7 @@ static void leave(struct gc_run *run, int r)
 	gc->pending_b = 0;
 	if (r == 0) {
 		remember(run);
+		gc->done = gc->begun;
 	} else {
 		gc->stats.failed++;
 		gc->dropped += r == -EINTR || r == -ETIMEDOUT; /* soon again */
@@ -195,6 +198,7 @@ static void leave(struct gc_run *run, int r)
 	vec_fini(&run->ids);
 	vec_fini(&run->snapshots);
 	vec_fini(&run->own);
+	vec_fini(&run->held);
 	vec_fini(&run->todo);
 }
 
@@ -241,20 +245,39 @@ void store_gc_last(struct store *store, struct gc_stats *ret)
 	lock_drop(&gc->lock);
 }
 
+/* gc.lock is held. */
+static const struct gc_own *own_of(const struct gc *gc, const char *id)
+{
+	struct gc_own want;
+
+	snprintf(want.id, sizeof(want.id), "%s", id);
+	return gc->n_own ? bsearch(&want, gc->own, gc->n_own, sizeof(want), by_id) : NULL;
+}
+
 int store_gc_own(struct store *store, const char *id, uint64_t *ret_b, uint64_t *ret_snapshots)
 {
 	struct gc *gc = store->gc;
-	struct gc_own want, *own;
+	const struct gc_own *own;
 
-	snprintf(want.id, sizeof(want.id), "%s", id);
 	lock_take(&gc->lock);
-	own = gc->n_own ? bsearch(&want, gc->own, gc->n_own, sizeof(want), by_id) : NULL;
+	own = own_of(gc, id);
 	if (own) {
 		*ret_b = own->bytes;
 		*ret_snapshots = own->snapshots;
 	}
 	lock_drop(&gc->lock);
 	return own ? 0 : STORE_E_NONE;
+}
+
+void store_gc_held(struct store *store, const char *id, struct gc_held *ret)
+{
+	struct gc *gc = store->gc;
+	const struct gc_own *own;
+
+	lock_take(&gc->lock);
+	own = own_of(gc, id);
+	*ret = (struct gc_held){ .begun = gc->begun, .done = gc->done, .bytes = own ? own->held : 0 };
+	lock_drop(&gc->lock);
 }
 
 void gc_dropped(struct gc *gc)
@@ -300,7 +323,7 @@ enum gc_want store_gc_wanted(struct store *store)
 	enum gc_want is;
 
 	lock_take(&store->gc->lock);
-	is = is_pressed(gc) ? GC_PRESSED : least(gc) >= worth(gc) ? GC_WANTED : GC_NOT_WANTED;
+	is = is_pressed(gc) ? GC_PRESSED : gc->is_asked || least(gc) >= worth(gc) ? GC_WANTED : GC_NOT_WANTED;
 	lock_drop(&store->gc->lock);
 	return is;
 }
@@ -323,6 +346,29 @@ void store_gc_yield(struct store *store)
 	while (gc->want && !gc->stop && !gc->inhibited && is_pressed(gc) && clock_now() < until)
 		(void)!lock_wait(&gc->lock, &gc->cond, until);
 	lock_drop(&gc->lock);
+}
+
+bool store_gc_ask(struct store *store, unsigned wait_ms)
+{
+	uint64_t until = clock_after_ms(wait_ms), done;
+	struct gc *gc = store->gc;
+	void (*want)(void *ctx);
+	void *ctx;
+
+	lock_take(&gc->lock);
+	want = gc->is_asked ? NULL : gc->want;
+	ctx = gc->want_ctx;
+	gc->is_asked |= gc->want != NULL;
+	done = gc->done;
+	lock_drop(&gc->lock);
+	if (want)
+		want(ctx);
+	lock_take(&gc->lock);
+	while (gc->want && !gc->stop && !gc->inhibited && gc->done == done && clock_now() < until)
+		(void)!lock_wait(&gc->lock, &gc->cond, until);
+	done = gc->done - done;
+	lock_drop(&gc->lock);
+	return done;
 }
 
 void store_gc_want(struct store *store, void (*fn)(void *ctx), void *ctx)

@@ -14,7 +14,7 @@ enum gc_state { GC_IDLE, GC_MARK, GC_SWEEP };
 
 struct gc_own {
 	char id[65];
-	uint64_t bytes, snapshots;
+	uint64_t bytes, held, snapshots;
 };
 
 /* An object by name. */
@@ -44,6 +44,8 @@ struct gc {
 	uint64_t fresh_b, dead_b;
 	uint64_t pending_b; /* that smaller one when the run began that is under way */
 	bool is_wanted; /* that was told */
+	bool is_asked; /* store_gc_ask(), since the last run began */
+	uint64_t begun, done; /* runs: the number of the last that began, of the last that came to its end */
 	void (*want)(void *ctx);
 	void *want_ctx;
 	uint64_t phase;	   /* its lowest bit is the place in users */
@@ -104,7 +106,8 @@ struct gc_run {
 	struct view view;
 	bool has_view;
 	unsigned looked;
-	VEC(uint64_t) own; /* bytes, by owner */
+	bool is_view; /* that is marked now */
+	VEC(uint64_t) own, held; /* bytes, by owner: that nobody else has; that nobody before it has */
 	struct gc_stats stats;
 };
 

@@ -536,6 +536,16 @@ void store_gc_yield(struct store *store);
 /** store_gc_own() - as of that: bytes that only this workspace refers to, and its snapshots. Return: 0; STORE_E_NONE.
  */
 int store_gc_own(struct store *store, const char *id, uint64_t *ret_b, uint64_t *ret_snapshots) MUST_CHECK;
+struct gc_held {
+	uint64_t begun, done; /* numbers of runs: of the last that began, and of the last that came to its end */
+	uint64_t bytes; /* as of that: what it and its snapshots refer to, and none that was looked at before */
+};
+
+/** store_gc_held() - workspaces are looked at in an order of their own, so what several have is told of one of them. */
+void store_gc_held(struct store *store, const char *id, struct gc_held *ret);
+/** store_gc_ask() - a run is worth it whatever the estimate says; wait so long for one to come to its end. No lock may
+ * be held. Return: whether one did; false at once when nobody collects (store_gc_want()). */
+bool store_gc_ask(struct store *store, unsigned wait_ms);
 /** store_gc_inhibit() - a run that is under way ends early, none begins until store_gc_allow(). Waits for the run. */
 void store_gc_inhibit(struct store *store);
 void store_gc_allow(struct store *store);

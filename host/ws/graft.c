@@ -229,7 +229,7 @@ static int charge(struct graft *g)
 	struct ws *ws = g->p->ws;
 
 	ws->stored_b += g->op->len;
-	if (ws->size_b && ws->stored_b / WS_STORED_TIMES > ws->size_b)
+	if (quota_is_over(ws, 0))
 		return -EDQUOT;
 	ship_count(g->p);
 	return 0;

@@ -328,7 +328,7 @@ static void op_run(void *ctx)
 
 	p.is_shown = op->is_shown;
 	p.is_soon = op->is_own;
-	store_gc_yield(op->ws->conf.store);
+	quota_begin(op->ws);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);
 	if (r == 0)

@@ -49,6 +49,8 @@ int ws_usage(struct ws *ws, struct ws_usage *ret)
 		return r;
 	ret->entries = c.names;
 	(void)!meta_get_u64(t, "stored", &ret->brought_b);
+	txn_abort(&t);
+	ret->charged_b = quota_charged(ws, ret->brought_b);
 	if (size) {
 		ret->entries_max = ws_entries_max(size);
 		ret->brought_max_b = size * WS_STORED_TIMES;

@@ -120,18 +120,13 @@ static uint64_t new_b(const struct ws_ship *s)
 	return s->writer ? content_writer_new_b(s->writer) : 0;
 }
 
-/*
- * A guest can ship for ever, whatever the size of its file system: voids, the same file again and again, more bytes
- * than it says to have. What counts is what the store took for it.
- */
 static int check_quota(struct ws *ws, struct err *e)
 {
-	uint64_t b = ws->stored_b + new_b(&ws->ship) + new_b(&ws->aside);
-
-	if (!ws->size_b || b / WS_STORED_TIMES <= ws->size_b)
+	if (!quota_is_over(ws, new_b(&ws->ship) + new_b(&ws->aside)))
 		return 0;
-	return err_set(e, -EDQUOT, "quota-exceeded", "quota-exceeded: it has brought %llu MiB, %d times its size",
-		       (unsigned long long)b >> 20, WS_STORED_TIMES);
+	return err_set(e, -EDQUOT, "quota-exceeded",
+		       "quota-exceeded: with its snapshots and what was not collected yet it keeps %d times its size",
+		       WS_STORED_TIMES);
 }
 
 void ship_count(struct ws_pass *p)
@@ -140,6 +135,9 @@ void ship_count(struct ws_pass *p)
 
 	if (ws->stored_b != ws->stored_known)
 		meta_put_u64(p->txn, "stored", ws->stored_b);
+	p->given_b = quota_given(ws);
+	if (p->given_b != ws->quota.given_known)
+		meta_put_u64(p->txn, "given", p->given_b);
 }
 
 int ship_charge(struct ws_pass *p, const struct content_writer *w)
@@ -147,7 +145,7 @@ int ship_charge(struct ws_pass *p, const struct content_writer *w)
 	struct ws *ws = p->ws;
 
 	ws->stored_b += content_writer_new_b(w);
-	if (ws->size_b && ws->stored_b / WS_STORED_TIMES > ws->size_b)
+	if (quota_is_over(ws, 0))
 		return -EDQUOT;
 	ship_count(p);
 	return 0;

@@ -84,6 +84,7 @@ struct ws_pass {
 	VEC(struct ws_ended) ended;
 	uint8_t by;	 /* enum journal_by */
 	uint64_t ack;	 /* highest batch applied, 0: none */
+	uint64_t given_b; /* what meta "given" says then */
 	bool scan_done, want_scan, has_changes;
 	bool is_shown; /* the kernel has the bytes of this change already */
 	bool is_soon;  /* what is made of it need not be durable yet: pass_settle(), pass_commit() */
@@ -157,6 +158,14 @@ struct ws {
 	} pull;
 	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
 	uint64_t stored_known; /* what the meta says */
+	struct ws_quota { /* quota.c: lock guards it, but given_b, which is atomic, and given_known, the strand's */
+		uint64_t done;	  /* the last run of the collector that is reckoned with */
+		uint64_t seen;	  /* the last that is known to have begun, */
+		uint64_t then;	  /* and what had been brought by then */
+		uint64_t since;	  /* the same of the one that is reckoned with */
+		uint64_t given_b; /* what counts no more of what was brought; meta "given" */
+		uint64_t given_known;
+	} quota;
 	struct map suspects; /* of a running scan, suspect.c: fid of a directory -> what it has listed of it */
 	uint64_t suspect_n;
 	uint64_t small_b; /* credit of small files that is still to be given back */
@@ -273,7 +282,17 @@ int ship_commit(struct ws_pass *p, struct err *e);
 /* Behind the rows of the changes: which contents have come. */
 void ship_tell(struct ws_pass *p);
 void ship_reset(struct ws *ws);
-/* Keep meta "stored". */
+/* quota.c: before each transaction that may bring something, no lock is held: waits for the collector where there is
+ * much to collect, or where this workspace comes near to what it may bring. */
+void quota_begin(struct ws *ws);
+/* What counts no more of what was brought. */
+uint64_t quota_given(const struct ws *ws);
+/* The strand: would it be more than it may, with @more? */
+bool quota_is_over(const struct ws *ws, uint64_t more);
+/* What counts of @brought. Any thread, no lock is held. */
+uint64_t quota_charged(struct ws *ws, uint64_t brought);
+
+/* Keep meta "stored" and "given". */
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);

@@ -21,12 +21,12 @@ enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t stored_read(struct wsdb *db)
+static uint64_t meta_read(struct wsdb *db, const char *name)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
 	uint64_t b;
 
-	return txn_read(db, &t, NULL) == 0 && meta_get_u64(t, "stored", &b) == 0 ? b : 0;
+	return txn_read(db, &t, NULL) == 0 && meta_get_u64(t, name, &b) == 0 ? b : 0;
 }
 
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
@@ -54,7 +54,8 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
-	ws->stored_b = ws->stored_known = stored_read(db);
+	ws->stored_b = ws->stored_known = meta_read(db, "stored");
+	ws->quota.given_b = ws->quota.given_known = meta_read(db, "given");
 	kept_load(ws);
 	wsdb_on_void(db, late_void, ws);
 	wsdb_on_settled(db, known_settled, ws);
@@ -375,7 +376,7 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	uint64_t stored = 0;
 	int r;
 
-	store_gc_yield(p->ws->conf.store);
+	quota_begin(p->ws);
 	/* While the host writes, echoes come between its changes, which must not wait for the disk. */
 	p->is_soon = wsdb_is_lagging(p->ws->db);
 	r = txn_write(p->ws->db, &p->txn, e);
@@ -406,6 +407,7 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		commands_forget(p->ws);
 	if (r == 0) {
 		p->ws->stored_known = stored;
+		p->ws->quota.given_known = p->given_b;
 		follow_publish(p->ws->conf.watchers, p->ws->id);
 	}
 	return r;

@@ -155,7 +155,9 @@ void ws_stat(struct ws *ws, struct ws_stats *ret);
 /* What a workspace may make the host keep, and what it has. Limits are 0 when there are none. */
 struct ws_usage {
 	uint64_t entries, entries_max;
-	uint64_t brought_b, brought_max_b; /* bytes of contents the store took for it and did not have, ever */
+	uint64_t brought_b; /* bytes of contents the store took for it and did not have, ever */
+	uint64_t charged_b; /* of those, what counts: not what a collection gave back */
+	uint64_t brought_max_b;
 };
 int ws_usage(struct ws *ws, struct ws_usage *ret);
 

@@ -25,7 +25,7 @@ static void print_row(const struct berth_usage *u)
 
 	if (u->brought_max_b)
 		snprintf(share, sizeof(share), "%llu%%",
-			 (unsigned long long)(u->brought_b * 100 / u->brought_max_b));
+			 (unsigned long long)(u->charged_b * 100 / u->brought_max_b));
 	if (u->has_own)
 		snprintf(snapshots, sizeof(snapshots), "%llu", (unsigned long long)u->snapshots);
 	printf("%-17s %-16s %-9s %9llu %8s %5s %8s %8s %8s %5s\n", u->id, u->name[0] ? u->name : "-", u->state,

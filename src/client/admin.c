@@ -85,6 +85,7 @@ static void usage_from(const struct json *j, struct berth_usage *u)
 	u->entries = json_get_u64(j, "entries", 0);
 	u->entries_max = json_get_u64(j, "entries_max", 0);
 	u->brought_b = json_get_u64(j, "brought_b", 0);
+	u->charged_b = json_get_u64(j, "charged_b", u->brought_b); /* an older daemon has no such figure */
 	u->brought_max_b = json_get_u64(j, "brought_max_b", 0);
 	u->store_b = json_get_u64(j, "store_b", 0);
 	u->image_b = json_get_u64(j, "image_b", 0);

@@ -43,6 +43,7 @@ static int put_one(void *ctx, const struct hub_info *i)
 	jw_ku64(w, "entries", u.ws.entries);
 	jw_ku64(w, "entries_max", u.ws.entries_max);
 	jw_ku64(w, "brought_b", u.ws.brought_b);
+	jw_ku64(w, "charged_b", u.ws.charged_b);
 	jw_ku64(w, "brought_max_b", u.ws.brought_max_b);
 	jw_ku64(w, "store_b", u.store_b);
 	jw_ku64(w, "image_b", u.image_b);

@@ -118,7 +118,7 @@ static int stored_room(struct ws *ws, struct msg_FS_STATFS_IS *ret)
 	if (r < 0)
 		return r;
 	*ret = (struct msg_FS_STATFS_IS){ .bsize = 1, .blocks = u.brought_max_b, .files = u.entries_max };
-	ret->bfree = ret->bavail = u.brought_max_b - MIN(u.brought_b, u.brought_max_b);
+	ret->bfree = ret->bavail = u.brought_max_b - MIN(u.charged_b, u.brought_max_b);
 	ret->ffree = u.entries_max - MIN(u.entries, u.entries_max);
 	return 0;
 }
