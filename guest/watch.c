@@ -59,6 +59,7 @@ struct watch {
 	size_t held;   /* the same, since what they made to be shipped was shipped */
 	struct list barriers;
 	bool ever;	    /* a host asked for changes */
+	bool has_lost;	    /* a name, since let_go() */
 	unsigned passed_on; /* flags that mark_again() gives */
 	int64_t look_at;    /* when the last look at a name began */
 	struct node scratch;
@@ -193,11 +194,13 @@ static void entry_lost(struct watch *w, const struct mark *m)
 {
 	links_note(w, m->parent, SPAN(m->name, m->len), NULL, false, m->flags & DIRTY_WRITTEN);
 	search_add(&w->search, node_ino_of(m->tag));
+	w->has_lost = true;
 }
 
 /* A file that lost its last name keeps its space while we have it open: before anyone is told that it is gone. */
 static void let_go(struct watch *w)
 {
+	w->has_lost = false;
 	hot_removed(&w->hot);
 	w->events->lost(w->ctx);
 }
@@ -502,7 +505,7 @@ static void pump(struct watch *w)
 		drain(w);
 		scan_settle(&w->scan);
 	}
-	if (left < TURN)
+	if (left < TURN || w->has_lost)
 		let_go(w);
 	tell_flush(&w->tell, 0);
 	barriers_check(w);

@@ -13,7 +13,6 @@
 #include "host/accounts.h"
 #include "host/conf.h"
 #include "host/fs/fs.h"
-#include "host/heap.h"
 #include "host/http/http.h"
 #include "host/manager.h"
 #include "host/net/network.h"
@@ -31,6 +30,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
@@ -47,7 +47,9 @@ enum {
 	NOTIFIERS = 4,
 	DIALLERS = 8,
 	TICK_MS = 10000,
-	LOCK_MS = 3000
+	LOCK_MS = 3000,
+	MMAP_FROM = 256 * 1024,
+	ARENAS = 4
 };
 
 struct berthd {
@@ -69,7 +71,6 @@ struct berthd {
 	struct events *events;
 	struct follow *watchers; /* of workspaces */
 	struct loop_timer *ticker; /* the loop's */
-	struct heap heap;
 	char *run_dir, *store_dir, *template_dir, *build_dir;
 	struct priv_mounted mount;
 	int lock_fd, listen_fd, tcp_fd, tls_fd, signal_fd;
@@ -286,8 +287,6 @@ static void tick(void *ctx)
 
 	follow_tick(events_readers(b->events));
 	follow_tick(b->watchers);
-	b->heap.pool = b->work;
-	heap_tick(&b->heap);
 	if (manager_watched())
 		manager_say("WATCHDOG=1"); /* the loop turns */
 	loop_rearm(b->ticker, clock_after_ms(TICK_MS));
@@ -744,7 +743,10 @@ int main(int argc, char **argv)
 			fprintf(stderr, "berthd: %s\n", e.text);
 		return r < 0 ? 1 : 0;
 	}
-	heap_setup();
+	/* LMDB reserves 3 MiB for each environment and uses little of it. Taken from the kernel that costs nothing; the
+	 * heap, which glibc would come to use for sizes like these after a while, is filled with zeros first. */
+	mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
+	mallopt(M_ARENA_MAX, ARENAS);
 	(void)!log_parse_level(b.conf.log_level, &level);
 	log_setup(level, log_form(b.conf.log_form), -1);
 	sigemptyset(&set);

@@ -721,7 +721,7 @@ static int put_stored(struct sandbox *s, const struct hub_put *what, const struc
 	const char *at;
 	int r;
 
-	ws_graft(s->ws, &io->tree, what->path, keep, io->new_b, &place, ws_wait_done, wait);
+	ws_graft(s->ws, &io->tree, what->path, keep, io->new_b, io->handed_b, &place, ws_wait_done, wait);
 	r = ws_wait_end(&wait, NULL);
 	at = place ? place : what->path;
 	if (r == -EISDIR)

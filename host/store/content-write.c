@@ -39,6 +39,7 @@ struct content_writer {
 	int code; /* sticky */
 	uint64_t size;
 	uint64_t new_b; /* bytes of objects that the store did not have */
+	uint64_t handed_b; /* of all */
 	uint32_t depth; /* of the tree as it stands; at least content_depth(size) after grow(), 0: only a hole */
 	struct digest root;
 	struct part parts[CONTENT_DEPTH_MAX]; /* by level; 0: the chunk */
@@ -87,6 +88,11 @@ uint64_t content_writer_new_b(const struct content_writer *w)
 	return w->new_b;
 }
 
+uint64_t content_writer_handed_b(const struct content_writer *w)
+{
+	return w->handed_b;
+}
+
 static size_t part_len(uint32_t level)
 {
 	return level ? LIST_LEN : CHUNK_LEN;
@@ -132,6 +138,7 @@ static int hand_over(struct content_writer *w, enum content_table table, struct 
 	bool is_new;
 	int r = object_put(w->store, table, value, w->epoch, &w->gc, &is_new, ret);
 
+	w->handed_b += r == 0 ? value.len : 0;
 	if (r == 0 && is_new)
 		w->new_b += value.len;
 	return r;
@@ -154,6 +161,7 @@ static int name_full(struct content_writer *w)
 	for (i = 0; i < n && r == 0; i++) {
 		assert(w->parts[1].open && w->parts[1].index == w->full[i].index / LIST_FAN);
 		r = object_put_named(w->store, CT_CHUNK, &names[i], data[i], w->epoch, &w->gc, &is_new);
+		w->handed_b += r == 0 ? data[i].len : 0;
 		if (r == 0 && is_new)
 			w->new_b += data[i].len;
 		memcpy(slot_of(w, 1, w->full[i].index), names[i].b, DIGEST_LEN);

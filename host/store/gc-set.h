@@ -3,9 +3,9 @@
 #define HOST_STORE_GC_SET_H
 
 /*
- * Sets of objects as a collection needs them: keys of one width, two numbers beside each, nothing is removed. A key
+ * Sets of objects as a collection needs them: keys of one width, three numbers beside each, nothing is removed. A key
  * of 32 bytes is a digest, one of 8 bytes a keyed hash of one. Two digests with the same 8 bytes are taken for one,
- * which is right where that only keeps garbage. 1.3 to 2.6 times 40 or 16 bytes for each.
+ * which is right where that only keeps garbage. 1.3 to 2.6 times 44 or 20 bytes for each.
  */
 #include "base/own.h"
 #include "seal/digest.h"

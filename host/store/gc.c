@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 enum { BUDGET_TIMES = 4, BUDGET_MIN = 1000000, GARBAGE_MIN_B = 4 * 1024 * 1024, GARBAGE_PART = 16,
-       YIELD_MS = 1000 };
+       YIELD_MS = 1000, FAILED_MS = 30000 };
 
 bool gc_is_stopped(struct gc *gc)
 {
@@ -182,6 +182,7 @@ static void leave(struct gc_run *run, int r)
 		gc->done = gc->begun;
 	} else {
 		gc->stats.failed++;
+		gc->not_before = clock_after_ms(FAILED_MS);
 		gc->dropped += r == -EINTR || r == -ETIMEDOUT; /* soon again */
 		gc->stats.freed_ever += run->stats.freed;
 		gc->stats.freed_ever_b += run->stats.freed_b;
@@ -276,7 +277,8 @@ void store_gc_held(struct store *store, const char *id, struct gc_held *ret)
 
 	lock_take(&gc->lock);
 	own = own_of(gc, id);
-	*ret = (struct gc_held){ .begun = gc->begun, .done = gc->done, .bytes = own ? own->held : 0 };
+	*ret = (struct gc_held){ .begun = gc->begun, .done = gc->done, .bytes = own ? own->held : 0,
+				 .collects = gc->want != NULL };
 	lock_drop(&gc->lock);
 }
 
@@ -348,27 +350,21 @@ void store_gc_yield(struct store *store)
 	lock_drop(&gc->lock);
 }
 
-bool store_gc_ask(struct store *store, unsigned wait_ms)
+void store_gc_ask(struct store *store)
 {
-	uint64_t until = clock_after_ms(wait_ms), done;
 	struct gc *gc = store->gc;
-	void (*want)(void *ctx);
+	void (*want)(void *ctx) = NULL;
 	void *ctx;
 
 	lock_take(&gc->lock);
-	want = gc->is_asked ? NULL : gc->want;
 	ctx = gc->want_ctx;
-	gc->is_asked |= gc->want != NULL;
-	done = gc->done;
+	if (!gc->is_asked && !gc->inhibited && clock_now() >= gc->not_before) {
+		want = gc->want;
+		gc->is_asked = want != NULL;
+	}
 	lock_drop(&gc->lock);
 	if (want)
 		want(ctx);
-	lock_take(&gc->lock);
-	while (gc->want && !gc->stop && !gc->inhibited && gc->done == done && clock_now() < until)
-		(void)!lock_wait(&gc->lock, &gc->cond, until);
-	done = gc->done - done;
-	lock_drop(&gc->lock);
-	return done;
 }
 
 void store_gc_want(struct store *store, void (*fn)(void *ctx), void *ctx)

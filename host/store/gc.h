@@ -45,6 +45,7 @@ struct gc {
 	uint64_t pending_b; /* that smaller one when the run began that is under way */
 	bool is_wanted; /* that was told */
 	bool is_asked; /* store_gc_ask(), since the last run began */
+	uint64_t not_before; /* nobody may ask: a run failed */
 	uint64_t begun, done; /* runs: the number of the last that began, of the last that came to its end */
 	void (*want)(void *ctx);
 	void *want_ctx;

@@ -64,6 +64,8 @@ struct content_writer *content_writer_new(struct store *store, const struct cont
 void content_writer_free(struct content_writer **w);
 /** content_writer_new_b() - how many bytes the store has taken for it so far that it did not have before. */
 uint64_t content_writer_new_b(const struct content_writer *w);
+/** content_writer_handed_b() - how many bytes were handed over for it, whether or not the store had them. */
+uint64_t content_writer_handed_b(const struct content_writer *w);
 /** content_write() - put bytes at an offset, any order (ascending is fast); grows the size when needed.
  * Return: 0; -EFBIG; -errno of reading the base or of the writer (ENOSPC). */
 int content_write(struct content_writer *w, uint64_t offset, struct span data) MUST_CHECK;
@@ -539,13 +541,14 @@ int store_gc_own(struct store *store, const char *id, uint64_t *ret_b, uint64_t 
 struct gc_held {
 	uint64_t begun, done; /* numbers of runs: of the last that began, and of the last that came to its end */
 	uint64_t bytes; /* as of that: what it and its snapshots refer to, and none that was looked at before */
+	bool collects;	/* store_gc_want() has somebody */
 };
 
 /** store_gc_held() - workspaces are looked at in an order of their own, so what several have is told of one of them. */
 void store_gc_held(struct store *store, const char *id, struct gc_held *ret);
-/** store_gc_ask() - a run is worth it whatever the estimate says; wait so long for one to come to its end. No lock may
- * be held. Return: whether one did; false at once when nobody collects (store_gc_want()). */
-bool store_gc_ask(struct store *store, unsigned wait_ms);
+/** store_gc_ask() - a run is worth it whatever the estimate says, but not soon after one that failed. Nothing when nobody
+ * collects (store_gc_want()). No lock may be held. */
+void store_gc_ask(struct store *store);
 /** store_gc_inhibit() - a run that is under way ends early, none begins until store_gc_allow(). Waits for the run. */
 void store_gc_inhibit(struct store *store);
 void store_gc_allow(struct store *store);

@@ -22,6 +22,7 @@ struct ws_import {
 	void *may_ctx;
 	uint64_t entries, bytes;	 /* what there was */
 	uint64_t new_b;			 /* that the store did not have */
+	uint64_t handed_b;		 /* of contents, whether or not it had them */
 	bool has_top;			 /* the root had a member of its own */
 	uint64_t left_out;		 /* devices */
 	struct digest tree;

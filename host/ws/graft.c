@@ -228,9 +228,13 @@ static int charge(struct graft *g)
 {
 	struct ws *ws = g->p->ws;
 
+	int r;
+
 	ws->stored_b += g->op->len;
-	if (quota_is_over(ws, 0))
-		return -EDQUOT;
+	ws->quota.handed_b += g->op->offset;
+	r = quota_check(ws, 0, 0, NULL);
+	if (r < 0)
+		return r;
 	ship_count(g->p);
 	return 0;
 }

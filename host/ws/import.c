@@ -204,6 +204,7 @@ static int take_content(struct importer *im, const struct tar_item *it, struct c
 	if (r == 0 && n >= 0)
 		r = content_finish(w, ret);
 	im->io->new_b += content_writer_new_b(w);
+	im->io->handed_b += content_writer_handed_b(w);
 	content_writer_free(&w);
 	return n < 0 ? n : r < 0 ? broken(r, e) : 0;
 }

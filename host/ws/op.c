@@ -666,7 +666,7 @@ void ws_restore(struct ws *ws, const struct digest *from, const struct digest *t
 }
 
 void ws_graft(struct ws *ws, const struct digest *tree, const char *path, bool keep_top, uint64_t new_b,
-	      char **ret_place, ws_done_fn *fn, void *ctx)
+	      uint64_t handed_b, char **ret_place, ws_done_fn *fn, void *ctx)
 {
 	struct op *op = op_new(ws, OP_GRAFT, fn, ctx);
 
@@ -674,6 +674,7 @@ void ws_graft(struct ws *ws, const struct digest *tree, const char *path, bool k
 	op->path = must_strdup(path);
 	op->keep_top = keep_top;
 	op->len = new_b;
+	op->offset = handed_b;
 	op->ret_place = ret_place;
 	op_start(op);
 }

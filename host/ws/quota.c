@@ -1,34 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How much a guest may make the store take. Its file system is bounded; what it ships is not: voids, the same file
- * again and again, more bytes than it says to have. So what the store took for it is counted, and may not be more than
- * some times the size of its file system. What a collection has given back counts no more: then it is what the
- * workspace and its snapshots held at that time, and what was brought since the run began.
+ * How much a guest may make the store keep. Its file system is bounded; what it ships is not: voids, the same file
+ * again and again, more bytes than it says to have. So what it hands over is counted, whether or not the store had it
+ * (another workspace may, and give it up), and may not be more than some times the size of its file system. What a
+ * collection has given back counts no more: then it is what the workspace and its snapshots held at that time, and what
+ * was handed over since.
  *
- * A workspace that was written anew often enough asks for a run by itself, and near the bound its changes wait for one.
- * So only who holds too much is ever refused; where nobody collects, who has brought too much.
+ * A workspace that was written anew often enough asks for a run by itself. One that is over the bound and did not hold
+ * that much when it was looked at last is only put off: its connection begins again a moment later. Who holds too much
+ * is refused. Where nobody collects, what the store did not have before counts, ever.
  */
 #include "host/ws/state.h"
 
-enum { ASK_PARTS = 2, WAIT_NUM = 7, WAIT_DEN = 8, WAIT_MS = 1000 };
+#include <errno.h>
 
-/* ws.lock is held. @brought: so far. Runs come one after the other; of one that began since the last time and in which
- * nothing was looked at here, nothing was brought since, either. */
-static void look(struct ws *ws, const struct gc_held *held, uint64_t brought)
+enum { ASK_PARTS = 2, SINCE_PARTS = 4 };
+
+/*
+ * ws.lock is held. @handed: so far. A run may have looked at this workspace at any time since the look before this one,
+ * so what was handed over since then is taken for later: it counts until the next run.
+ */
+static void look(struct ws_quota *q, const struct gc_held *held, uint64_t handed)
 {
-	struct ws_quota *q = &ws->quota;
 	uint64_t then;
 
 	if (held->done > q->done) {
-		then = q->seen == held->done ? q->then : brought;
+		then = q->seen == held->done ? q->then : q->before;
 		q->done = held->done;
 		q->since = then;
-		__atomic_store_n(&q->given_b, then > held->bytes ? then - held->bytes : 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&q->held_b, held->bytes, __ATOMIC_RELAXED);
+		__atomic_store_n(&q->given_b, then - MIN(then, held->bytes), __ATOMIC_RELAXED);
 	}
 	if (held->begun > q->seen) {
 		q->seen = held->begun;
-		q->then = brought;
+		q->then = q->before;
 	}
+	q->before = handed;
+	__atomic_store_n(&q->collects, held->collects, __ATOMIC_RELAXED);
+}
+
+static uint64_t counts(const struct ws *ws, uint64_t stored, uint64_t handed)
+{
+	uint64_t given = quota_given(ws), b = handed - MIN(given, handed);
+
+	return __atomic_load_n(&ws->quota.collects, __ATOMIC_RELAXED) ? b : MIN(b, stored);
+}
+
+void quota_open(struct ws *ws, uint64_t handed, uint64_t given)
+{
+	struct ws_quota *q = &ws->quota;
+	struct gc_held held;
+
+	store_gc_held(ws->conf.store, ws->id, &held);
+	q->done = q->seen = held.begun;
+	q->handed_b = q->handed_known = q->before = handed;
+	q->given_b = q->given_known = given;
+	q->collects = held.collects;
 }
 
 uint64_t quota_given(const struct ws *ws)
@@ -36,44 +63,47 @@ uint64_t quota_given(const struct ws *ws)
 	return __atomic_load_n(&ws->quota.given_b, __ATOMIC_RELAXED);
 }
 
-uint64_t quota_charged(struct ws *ws, uint64_t brought)
+uint64_t quota_charged(struct ws *ws, uint64_t stored, uint64_t handed)
 {
 	struct gc_held held;
 
 	store_gc_held(ws->conf.store, ws->id, &held);
 	lock_take(&ws->lock);
-	look(ws, &held, brought);
+	look(&ws->quota, &held, handed);
 	lock_drop(&ws->lock);
-	return brought - MIN(quota_given(ws), brought);
+	return counts(ws, stored, handed);
 }
 
-bool quota_is_over(const struct ws *ws, uint64_t more)
+static bool is_over(const struct ws *ws, uint64_t b)
 {
-	uint64_t b = ws->stored_b + more;
-
-	b -= MIN(quota_given(ws), b);
 	return ws->size_b && b / WS_STORED_TIMES > ws->size_b;
 }
 
-/* How much was brought since the last run that is reckoned with began. */
-static uint64_t since(struct ws *ws)
+int quota_check(struct ws *ws, uint64_t stored, uint64_t handed, struct err *e)
 {
-	uint64_t b;
-
-	lock_take(&ws->lock);
-	b = ws->stored_b - MIN(ws->quota.since, ws->stored_b);
-	lock_drop(&ws->lock);
-	return b;
+	if (!is_over(ws, counts(ws, ws->stored_b + stored, ws->quota.handed_b + handed)))
+		return 0;
+	if (!__atomic_load_n(&ws->quota.collects, __ATOMIC_RELAXED) ||
+	    is_over(ws, __atomic_load_n(&ws->quota.held_b, __ATOMIC_RELAXED)))
+		return err_set(e, -EDQUOT, "quota-exceeded",
+			       "quota-exceeded: with its snapshots it makes the store keep %d times its size",
+			       WS_STORED_TIMES);
+	store_gc_ask(ws->conf.store);
+	return err_set(e, -EDQUOT, "quota-waits", "%d times its size was written since the last collection: it waits",
+		       WS_STORED_TIMES);
 }
 
 void quota_begin(struct ws *ws)
 {
-	uint64_t b, max = ws->size_b * WS_STORED_TIMES;
+	uint64_t b, since;
 
 	store_gc_yield(ws->conf.store);
-	b = quota_charged(ws, ws->stored_b);
-	if (!ws->size_b || b < max / ASK_PARTS || since(ws) < ws->size_b)
+	b = quota_charged(ws, ws->stored_b, ws->quota.handed_b);
+	if (!ws->size_b || b < ws->size_b * WS_STORED_TIMES / ASK_PARTS)
 		return;
-	if (store_gc_ask(ws->conf.store, b >= max / WAIT_DEN * WAIT_NUM ? WAIT_MS : 0))
-		(void)quota_charged(ws, ws->stored_b);
+	lock_take(&ws->lock);
+	since = ws->quota.handed_b - MIN(ws->quota.since, ws->quota.handed_b);
+	lock_drop(&ws->lock);
+	if (since >= ws->size_b / SINCE_PARTS)
+		store_gc_ask(ws->conf.store);
 }

@@ -37,7 +37,7 @@ int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e)
 int ws_usage(struct ws *ws, struct ws_usage *ret)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
-	uint64_t size = ws->size_b;
+	uint64_t size = ws->size_b, handed;
 	struct txn_counts c;
 	int r = txn_read(ws->db, &t, NULL);
 
@@ -49,8 +49,10 @@ int ws_usage(struct ws *ws, struct ws_usage *ret)
 		return r;
 	ret->entries = c.names;
 	(void)!meta_get_u64(t, "stored", &ret->brought_b);
+	handed = ret->brought_b;
+	(void)!meta_get_u64(t, "handed", &handed);
 	txn_abort(&t);
-	ret->charged_b = quota_charged(ws, ret->brought_b);
+	ret->charged_b = quota_charged(ws, ret->brought_b, handed);
 	if (size) {
 		ret->entries_max = ws_entries_max(size);
 		ret->brought_max_b = size * WS_STORED_TIMES;

@@ -13,11 +13,17 @@
 
 enum { SMALL_GIVEN_B = 64 * 1024 };
 
+static void count(struct ws *ws, const struct content_writer *w)
+{
+	ws->stored_b += content_writer_new_b(w);
+	ws->quota.handed_b += content_writer_handed_b(w);
+}
+
 /* It is over, for good or bad. */
 static void ship_drop(struct ws *ws, struct ws_ship *s)
 {
 	if (s->writer)
-		ws->stored_b += content_writer_new_b(s->writer);
+		count(ws, s->writer);
 	content_writer_free(&s->writer);
 	leaks_drop(s);
 	memset(s, 0, sizeof(*s));
@@ -115,18 +121,17 @@ void ship_given(struct ws *ws)
 
 /* --- frames ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t new_b(const struct ws_ship *s)
-{
-	return s->writer ? content_writer_new_b(s->writer) : 0;
-}
-
 static int check_quota(struct ws *ws, struct err *e)
 {
-	if (!quota_is_over(ws, new_b(&ws->ship) + new_b(&ws->aside)))
-		return 0;
-	return err_set(e, -EDQUOT, "quota-exceeded",
-		       "quota-exceeded: with its snapshots and what was not collected yet it keeps %d times its size",
-		       WS_STORED_TIMES);
+	const struct content_writer *w[] = { ws->ship.writer, ws->aside.writer };
+	uint64_t stored = 0, handed = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(w); i++) {
+		stored += w[i] ? content_writer_new_b(w[i]) : 0;
+		handed += w[i] ? content_writer_handed_b(w[i]) : 0;
+	}
+	return quota_check(ws, stored, handed, e);
 }
 
 void ship_count(struct ws_pass *p)
@@ -135,6 +140,9 @@ void ship_count(struct ws_pass *p)
 
 	if (ws->stored_b != ws->stored_known)
 		meta_put_u64(p->txn, "stored", ws->stored_b);
+	p->handed_b = ws->quota.handed_b;
+	if (p->handed_b != ws->quota.handed_known)
+		meta_put_u64(p->txn, "handed", p->handed_b);
 	p->given_b = quota_given(ws);
 	if (p->given_b != ws->quota.given_known)
 		meta_put_u64(p->txn, "given", p->given_b);
@@ -144,9 +152,12 @@ int ship_charge(struct ws_pass *p, const struct content_writer *w)
 {
 	struct ws *ws = p->ws;
 
-	ws->stored_b += content_writer_new_b(w);
-	if (quota_is_over(ws, 0))
-		return -EDQUOT;
+	int r;
+
+	count(ws, w);
+	r = quota_check(ws, 0, 0, NULL);
+	if (r < 0)
+		return r;
 	ship_count(p);
 	return 0;
 }

@@ -84,7 +84,7 @@ struct ws_pass {
 	VEC(struct ws_ended) ended;
 	uint8_t by;	 /* enum journal_by */
 	uint64_t ack;	 /* highest batch applied, 0: none */
-	uint64_t given_b; /* what meta "given" says then */
+	uint64_t handed_b, given_b; /* what metas "handed" and "given" say then */
 	bool scan_done, want_scan, has_changes;
 	bool is_shown; /* the kernel has the bytes of this change already */
 	bool is_soon;  /* what is made of it need not be durable yet: pass_settle(), pass_commit() */
@@ -158,13 +158,17 @@ struct ws {
 	} pull;
 	uint64_t stored_b;     /* what contents from the guest have made the store take, ever; meta "stored" */
 	uint64_t stored_known; /* what the meta says */
-	struct ws_quota { /* quota.c: lock guards it, but given_b, which is atomic, and given_known, the strand's */
-		uint64_t done;	  /* the last run of the collector that is reckoned with */
-		uint64_t seen;	  /* the last that is known to have begun, */
-		uint64_t then;	  /* and what had been brought by then */
-		uint64_t since;	  /* the same of the one that is reckoned with */
-		uint64_t given_b; /* what counts no more of what was brought; meta "given" */
-		uint64_t given_known;
+	struct ws_quota { /* quota.c: ws.lock guards it */
+		uint64_t done;	 /* the last run of the collector that is reckoned with */
+		uint64_t seen;	 /* the last that is known to have begun, */
+		uint64_t then;	 /* and what had surely been handed over by then */
+		uint64_t since;	 /* the same of the one that is reckoned with */
+		uint64_t before; /* what had been handed over at the last look */
+		uint64_t held_b; /* atomic: what it held in that run */
+		uint64_t given_b; /* atomic: what counts no more of what was handed over; meta "given" */
+		bool collects;	  /* atomic: somebody does */
+		/* The strand's: what was handed over, ever, whether or not the store had it; meta "handed". */
+		uint64_t handed_b, handed_known, given_known;
 	} quota;
 	struct map suspects; /* of a running scan, suspect.c: fid of a directory -> what it has listed of it */
 	uint64_t suspect_n;
@@ -282,17 +286,19 @@ int ship_commit(struct ws_pass *p, struct err *e);
 /* Behind the rows of the changes: which contents have come. */
 void ship_tell(struct ws_pass *p);
 void ship_reset(struct ws *ws);
-/* quota.c: before each transaction that may bring something, no lock is held: waits for the collector where there is
- * much to collect, or where this workspace comes near to what it may bring. */
+/* quota.c: what the metas say. */
+void quota_open(struct ws *ws, uint64_t handed, uint64_t given);
+/* Before each transaction that may bring something, no lock is held: waits for the collector where there is much to
+ * collect, and asks it to come where this workspace may have left much. */
 void quota_begin(struct ws *ws);
-/* What counts no more of what was brought. */
+/* The strand: may it have so much more? Return: 0; -EDQUOT slug "quota-exceeded", or "quota-waits": later. */
+int quota_check(struct ws *ws, uint64_t stored, uint64_t handed, struct err *e) MUST_CHECK;
+/* What counts no more of what was handed over. */
 uint64_t quota_given(const struct ws *ws);
-/* The strand: would it be more than it may, with @more? */
-bool quota_is_over(const struct ws *ws, uint64_t more);
-/* What counts of @brought. Any thread, no lock is held. */
-uint64_t quota_charged(struct ws *ws, uint64_t brought);
+/* What counts of all that. Any thread, no lock is held. */
+uint64_t quota_charged(struct ws *ws, uint64_t stored, uint64_t handed);
 
-/* Keep meta "stored" and "given". */
+/* Keep metas "stored", "handed" and "given". */
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */
 int ship_charge(struct ws_pass *p, const struct content_writer *w);

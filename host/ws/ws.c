@@ -21,12 +21,20 @@ enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t meta_read(struct wsdb *db, const char *name)
+static void counts_read(struct ws *ws)
 {
 	AUTO(txn_abort) struct txn *t = NULL;
-	uint64_t b;
+	uint64_t stored = 0, handed, given = 0;
 
-	return txn_read(db, &t, NULL) == 0 && meta_get_u64(t, name, &b) == 0 ? b : 0;
+	if (txn_read(ws->db, &t, NULL) == 0)
+		(void)!meta_get_u64(t, "stored", &stored);
+	handed = stored; /* where that was all that was counted */
+	if (t) {
+		(void)!meta_get_u64(t, "handed", &handed);
+		(void)!meta_get_u64(t, "given", &given);
+	}
+	ws->stored_b = ws->stored_known = stored;
+	quota_open(ws, handed, given);
 }
 
 int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws **ret, struct err *e)
@@ -54,8 +62,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
 	list_init(&ws->waiters);
-	ws->stored_b = ws->stored_known = meta_read(db, "stored");
-	ws->quota.given_b = ws->quota.given_known = meta_read(db, "given");
+	counts_read(ws);
 	kept_load(ws);
 	wsdb_on_void(db, late_void, ws);
 	wsdb_on_settled(db, known_settled, ws);
@@ -407,6 +414,7 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 		commands_forget(p->ws);
 	if (r == 0) {
 		p->ws->stored_known = stored;
+		p->ws->quota.handed_known = p->handed_b;
 		p->ws->quota.given_known = p->given_b;
 		follow_publish(p->ws->conf.watchers, p->ws->id);
 	}

@@ -557,7 +557,7 @@ struct berth_usage {
 	char id[65], name[65], state[16];
 	uint64_t entries, entries_max;	   /* names; 0: no limit */
 	uint64_t brought_b;		   /* bytes it has added to the store, ever */
-	uint64_t charged_b, brought_max_b; /* of those, not given back by a collection; at most. 0: no limit */
+	uint64_t charged_b, brought_max_b; /* handed over and not given back by a collection; at most, 0: no limit */
 	uint64_t store_b, image_b;	   /* of its own on the disk: records; images of its file systems */
 	uint64_t own_b, snapshots;	   /* as of the last collection: contents that nobody else has; its snapshots */
 	bool has_own;			   /* there was one since the workspace was made */

@@ -695,7 +695,7 @@ void exec_finish(struct wire *w, struct host *h, const struct spec *s, struct ru
 		struct msg_ERROR error;
 		char room[512];
 	} m;
-	uint64_t until = clock_after_ms(WAIT_MS);
+	uint64_t until = clock_after_ms(3 * WAIT_MS); /* of a thousand processes on a busy machine */
 
 	r->how = r->code = -1;
 	buf_init(&r->out, 64 * 1024 * 1024);
