@@ -546,8 +546,8 @@ struct gc_held {
 
 /** store_gc_held() - workspaces are looked at in an order of their own, so what several have is told of one of them. */
 void store_gc_held(struct store *store, const char *id, struct gc_held *ret);
-/** store_gc_ask() - a run is worth it whatever the estimate says, but not soon after one that failed. Nothing when nobody
- * collects (store_gc_want()). No lock may be held. */
+/** store_gc_ask() - a run is worth it whatever the estimate says, but not soon after one that failed. Nothing when
+ * nobody collects (store_gc_want()). No lock may be held. */
 void store_gc_ask(struct store *store);
 /** store_gc_inhibit() - a run that is under way ends early, none begins until store_gc_allow(). Waits for the run. */
 void store_gc_inhibit(struct store *store);

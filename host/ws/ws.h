@@ -256,11 +256,12 @@ void ws_restore(struct ws *ws, const struct digest *from, const struct digest *t
 		ws_done_fn *fn, void *ctx);
 /** ws_graft() - into a stopped workspace: what is in the tree is laid over what is at @path, a directory or nothing yet
  * in one that is there: files and links are replaced by such, directories go on with what they have. All of it or
- * nothing. @keep_top: the attributes of @path stay. @new_b: what the store took for it, of @handed_b. -EBUSY: it is live or paused;
+ * nothing. @keep_top: the attributes of @path stay. @new_b: what the store took for it, of
+ * @handed_b. -EBUSY: it is live or paused;
  * -ENOENT, -ENOTDIR, -EISDIR, -EEXIST: something else stands where it goes; -EDQUOT. *@ret_place is then the path, or
  * NULL; free it. No node is yielded. */
-void ws_graft(struct ws *ws, const struct digest *tree, const char *path, bool keep_top, uint64_t new_b, uint64_t handed_b,
-	      char **ret_place, ws_done_fn *fn, void *ctx);
+void ws_graft(struct ws *ws, const struct digest *tree, const char *path, bool keep_top, uint64_t new_b,
+	      uint64_t handed_b, char **ret_place, ws_done_fn *fn, void *ctx);
 /** ws_restore_live() - the same for a live one: the agent performs each change. Blocking, may take long. What was done
  * when it fails stays, and the sentence says how far it came. *@stop may become true meanwhile (atomic): it breaks off.
  * Return: 0; -E2BIG slug "too-many-changes"; -ECANCELED; the agent's; -errno. */
