@@ -227,7 +227,6 @@ static int one(void *ctx, const char *path, const struct tree_item *it, bool aga
 static int charge(struct graft *g)
 {
 	struct ws *ws = g->p->ws;
-
 	int r;
 
 	ws->stored_b += g->op->len;

@@ -151,7 +151,6 @@ void ship_count(struct ws_pass *p)
 int ship_charge(struct ws_pass *p, const struct content_writer *w)
 {
 	struct ws *ws = p->ws;
-
 	int r;
 
 	count(ws, w);

@@ -280,12 +280,6 @@ bool held_is(struct ws *ws, uint64_t fid);
 void kept_load(struct ws *ws);
 void kept_fini(struct ws *ws);
 
-/* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
-int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
-int ship_commit(struct ws_pass *p, struct err *e);
-/* Behind the rows of the changes: which contents have come. */
-void ship_tell(struct ws_pass *p);
-void ship_reset(struct ws *ws);
 /* quota.c: what the metas say. */
 void quota_open(struct ws *ws, uint64_t handed, uint64_t given);
 /* Before each transaction that may bring something, no lock is held: waits for the collector where there is much to
@@ -298,6 +292,12 @@ uint64_t quota_given(const struct ws *ws);
 /* What counts of all that. Any thread, no lock is held. */
 uint64_t quota_charged(struct ws *ws, uint64_t stored, uint64_t handed);
 
+/* shipment.c: SHIP, SHIP_DATA, SHIP_END; then what the pass collected into its transaction after settling. */
+int ship_frame(struct ws_pass *p, unsigned type, struct span payload, struct err *e);
+int ship_commit(struct ws_pass *p, struct err *e);
+/* Behind the rows of the changes: which contents have come. */
+void ship_tell(struct ws_pass *p);
+void ship_reset(struct ws *ws);
 /* Keep metas "stored", "handed" and "given". */
 void ship_count(struct ws_pass *p);
 /* What the host writes counts like what the guest brings: charge what @w made the store take. Return: 0; -EDQUOT. */

@@ -46,6 +46,14 @@ static void heat(const struct lab *l, struct host *h, int fd, const char *when)
 	}
 }
 
+static int open_log(const struct lab *l)
+{
+	int fd = open(lab_path(l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+
+	cr_assert_geq(fd, 0);
+	return fd;
+}
+
 static void same(const struct lab *l, struct host *h, const char *what)
 {
 	host_barrier(l, h);
@@ -67,8 +75,7 @@ Test(hot, what_is_written_again_and_again, .timeout = 100)
 		return;
 	}
 	host_open(&h, &l, true);
-	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	cr_assert_geq(fd, 0);
+	fd = open_log(&l);
 	heat(&l, &h, fd, "new");
 	cr_assert_eq(write(fd, "more", 4), 4);
 	same(&l, &h, "appended");
@@ -140,8 +147,7 @@ Test(hot, what_is_written_again_and_again_and_not_kept, .timeout = 100)
 		return;
 	}
 	host_open_keep(&h, &l, true, "[none]\nnone/\n");
-	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	cr_assert_geq(fd, 0);
+	fd = open_log(&l);
 	heat(&l, &h, fd, "before it goes where nothing is kept");
 	cr_assert_eq(mkdir(lab_path(&l, "none"), 0755), 0);
 	cr_assert_eq(rename(lab_path(&l, "log"), lab_path(&l, "none/log")), 0);
@@ -173,8 +179,7 @@ Test(hot, what_is_removed_is_let_go, .timeout = 100)
 	for (i = 0; i < 3; i++) {
 		struct run r;
 
-		fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-		cr_assert_geq(fd, 0);
+		fd = open_log(&l);
 		heat(&l, &h, fd, "before it is removed");
 		cr_assert_eq(close(fd), 0);
 		if (i == 2) /* under a name that nobody looked at */
@@ -205,8 +210,7 @@ Test(hot, what_has_a_time_in_the_future, .timeout = 100)
 		return;
 	}
 	host_open(&h, &l, true);
-	fd = open(lab_path(&l, "log"), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	cr_assert_geq(fd, 0);
+	fd = open_log(&l);
 	heat(&l, &h, fd, "before its time is set");
 	cr_assert_eq(futimens(fd, ahead), 0);
 	while (is_silent(&l)) {
