@@ -9,14 +9,7 @@ need_clients
 need_root
 command -v busybox >/dev/null || skip "needs busybox"
 read -ra versions <<<"${BERTH_CLIENTS:-2.10 2.15 2.18 2.45 2.50 2.51}"
-port=$((20000 + RANDOM % 10000))
-tls=$TOP/tls
-berth tls init --dir "$tls" --domain sbx.localhost >"$TOP/said"
-chmod 755 "$TOP" "$tls"
-chown berth "$tls/key.pem"
-start_daemon --set "api.tls-listen=127.0.0.1:$port" --set "api.tls-cert=$tls/cert.pem" --set "api.tls-key=$tls/key.pem" --set "api.domain=sbx.localhost:$port"
-E2B_API_KEY=$(berth key create spawner)
-export E2B_API_KEY E2B_DOMAIN=sbx.localhost:$port NODE_EXTRA_CA_CERTS=$tls/ca.pem
+start_tls_daemon
 
 # A root that their clients can use, and the same with a gateway.
 mkdir "$TOP/extra"

@@ -6,14 +6,7 @@
 . "$SRC/tests/lib/clients.sh"
 need_clients
 need_template base
-port=$((20000 + RANDOM % 10000))
-tls=$TOP/tls
-berth tls init --dir "$tls" --domain sbx.localhost >"$TOP/said"
-chmod 755 "$TOP" "$tls"
-chown berth "$tls/key.pem"
-start_daemon --set "api.tls-listen=127.0.0.1:$port" --set "api.tls-cert=$tls/cert.pem" --set "api.tls-key=$tls/key.pem" --set "api.domain=sbx.localhost:$port"
-E2B_API_KEY=$(berth key create spawner)
-export E2B_API_KEY E2B_DOMAIN=sbx.localhost:$port NODE_EXTRA_CA_CERTS=$tls/ca.pem
+start_tls_daemon
 timeout 200 node --require "$TOP/names.cjs" "$TOP/e2b.mjs" e2b-2.51 "$MNT" >"$TOP/of" 2>"$TOP/err" ||
 	fail "$(grep FAILED "$TOP/of" | head -n 5) $(tail -n 5 "$TOP/err")"
 say "$(grep -c 'ok$' "$TOP/of") methods over TLS"

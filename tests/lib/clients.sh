@@ -57,3 +57,15 @@ at = [0] + [i for i, v in enumerate(rows[0]) if v.strip() in sys.argv[1:]]
 print("\n".join("|" + "|".join(row[i] for i in at) + "|" for row in rows))' "$@" >"$TOP/wanted"
 	diff "$TOP/wanted" "$TOP/matrix" >"$TOP/diff" || fail "docs/e2b.md has another table: $(cat "$TOP/diff")"
 }
+
+# A daemon with a certificate of its own, and a client's variables for it: nothing but a domain set. $port, $tls: where.
+start_tls_daemon() {
+	port=$((20000 + RANDOM % 10000))
+	tls=$TOP/tls
+	berth tls init --dir "$tls" --domain sbx.localhost >"$TOP/said"
+	chmod 755 "$TOP" "$tls"
+	chown berth "$tls/key.pem"
+	start_daemon --set "api.tls-listen=127.0.0.1:$port" --set "api.tls-cert=$tls/cert.pem" --set "api.tls-key=$tls/key.pem" --set "api.domain=sbx.localhost:$port"
+	E2B_API_KEY=$(berth key create spawner)
+	export E2B_API_KEY E2B_DOMAIN=sbx.localhost:$port NODE_EXTRA_CA_CERTS=$tls/ca.pem
+}
