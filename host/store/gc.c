@@ -182,7 +182,8 @@ static void leave(struct gc_run *run, int r)
 		gc->done = gc->begun;
 	} else {
 		gc->stats.failed++;
-		gc->not_before = clock_after_ms(FAILED_MS);
+		if (r != -EINTR) /* a backup or a verification: then it may begin at once */
+			gc->not_before = clock_after_ms(FAILED_MS);
 		gc->dropped += r == -EINTR || r == -ETIMEDOUT; /* soon again */
 		gc->stats.freed_ever += run->stats.freed;
 		gc->stats.freed_ever_b += run->stats.freed_b;
