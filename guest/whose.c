@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/str.h"
+#include "guest/fields.h"
 #include "guest/kill.h"
 
 #include <dirent.h>
@@ -171,44 +172,79 @@ static bool is_recent(const struct whose *w, pid_t pid)
 	return false;
 }
 
-/* The youngest processes, as far as numbers tell, but us and those of @w: @pids is a ring. Return: how many there are.
- */
-static size_t list_pids(const struct whose *w, pid_t pids[PIDS_MAX])
+/* Of the process that began last; numbers are given in order, and from the lowest again behind the highest. 0: not known. */
+static pid_t last_pid(void)
+{
+	AUTO(buf_fini) struct buf b;
+	const char *last = NULL;
+	uint64_t n = 0;
+
+	buf_init(&b, 256);
+	if (io_read_file(AT_FDCWD, "/proc/loadavg", &b) == 0)
+		last = strrchr(buf_str(&b), ' ');
+	return last && field_u64(last + 1, 0, &n) ? (pid_t)n : 0;
+}
+
+/* By number, as the directory has them: the last ones of a ring are the youngest. */
+struct young {
+	pid_t pids[PIDS_MAX];
+	size_t n; /* of all that were put there */
+};
+
+/* All processes but us and those of @w. Above the number that was given last are those from before the numbers began again. */
+static void list_pids(const struct whose *w, struct young *now, struct young *before)
 {
 	DIR *dir = opendir("/proc");
+	pid_t last = last_pid();
 	struct dirent *d;
-	size_t n = 0;
 	uint64_t pid;
 
-	while (dir && (d = readdir(dir)))
-		if (num_u64(d->d_name, INT32_MAX, &pid) == 0 && (pid_t)pid != getpid() && !is_recent(w, (pid_t)pid))
-			pids[n++ % PIDS_MAX] = (pid_t)pid;
+	now->n = before->n = 0;
+	while (dir && (d = readdir(dir))) {
+		struct young *y = num_u64(d->d_name, INT32_MAX, &pid) < 0 ? NULL : (pid_t)pid <= last ? now : before;
+
+		if (y && (pid_t)pid != getpid() && !is_recent(w, (pid_t)pid))
+			y->pids[y->n++ % PIDS_MAX] = (pid_t)pid;
+	}
 	if (dir)
 		closedir(dir);
-	return n;
+}
+
+static pid_t look_among(const struct young *y, struct look *l)
+{
+	size_t i;
+
+	for (i = 1; i <= MIN(y->n, (size_t)PIDS_MAX) && l->left; i++) {
+		pid_t pid = y->pids[(y->n - i) % PIDS_MAX];
+
+		if (look_into(l, pid))
+			return pid;
+	}
+	return 0;
 }
 
 static pid_t search(struct whose *w, struct look *l)
 {
-	static pid_t pids[PIDS_MAX]; /* one thread */
-	size_t i, n;
+	static struct young now, before; /* one thread */
+	uint64_t begun = spent_ns();
+	pid_t pid;
+	size_t i;
 
 	for (i = 0; i < WHOSE_RECENT; i++)
 		if (w->recent[i] && look_into(l, w->recent[i]))
 			return w->recent[i];
 	if (clock_now() < w->again)
 		return 0;
-	n = list_pids(w, pids);
-	for (i = 1; i <= MIN(n, (size_t)PIDS_MAX) && l->left; i++) {
-		pid_t pid = pids[(n - i) % PIDS_MAX];
-
-		if (look_into(l, pid)) {
-			remember(w, pid);
-			return pid;
-		}
-	}
-	w->again = clock_now() + REST * (spent_ns() - (l->until - LOOK_NS));
-	return 0;
+	list_pids(w, &now, &before);
+	l->until = spent_ns() + LOOK_NS; /* the kernel's first list of many takes as long itself */
+	pid = look_among(&now, l);
+	if (!pid)
+		pid = look_among(&before, l);
+	if (pid)
+		remember(w, pid);
+	else
+		w->again = clock_now() + REST * (spent_ns() - begun);
+	return pid;
 }
 
 uint64_t whose_tag(struct whose *w, int fd)

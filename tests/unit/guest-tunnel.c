@@ -11,10 +11,13 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -453,6 +456,40 @@ Test(service, an_older_host_is_not_asked)
 
 enum { MARK = 123456789, LINGER_S = 3600 };
 
+static void must(bool ok, const char *what)
+{
+	if (ok)
+		return;
+	fprintf(stderr, "not so: %s\n", what);
+	_exit(1);
+}
+
+/* With no processes but its own, as the agent has it; they end with it. */
+static void in_a_box(void (*run)(void))
+{
+	int status = 0;
+	pid_t pid;
+
+	cr_assert_eq(unshare(CLONE_NEWPID | CLONE_NEWNS), 0);
+	pid = fork();
+	if (pid == 0) {
+		must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "mounts of its own");
+		must(mount("proc", "/proc", "proc", 0, NULL) == 0, "/proc");
+		run();
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+}
+
+static void next_pid_is(const char *one_more)
+{
+	int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+
+	must(fd >= 0 && write(fd, one_more, strlen(one_more)) > 0, "numbers of processes");
+	close(fd);
+}
+
 /* A child with a mark, whose own child connects and waits to be killed; so that who is found is not who was marked. */
 static pid_t connect_marked(int family, const struct sockaddr *to, socklen_t len, bool lingers)
 {
@@ -483,17 +520,17 @@ static void whose(int family, const struct sockaddr *to, socklen_t len, int list
 	pid_t pid = connect_marked(family, to, len, lingers);
 	int fd = accept(listener, NULL, NULL), i;
 
-	cr_assert_geq(fd, 0);
+	must(fd >= 0, "accept");
 	for (i = 0; i < 2; i++) /* found, and found again where it was */
-		cr_expect_eq(whose_tag(&w, fd), MARK, "family %d, %d", family, i);
-	cr_expect_eq(w.next, to->sa_family == AF_UNIX ? 0 : 1);
+		must(whose_tag(&w, fd) == MARK, "the mark");
+	must(w.next == (to->sa_family == AF_UNIX ? 0 : 1), "found again");
 	setpgid(pid, pid);
 	kill(-pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(fd);
 }
 
-Test(whose, processes_that_have_the_other_end)
+static void processes_that_have_the_other_end(void)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6,
@@ -508,11 +545,39 @@ Test(whose, processes_that_have_the_other_end)
 		whose(AF_INET, (struct sockaddr *)&v4, sizeof(v4), fd, i);
 	whose(AF_INET6, (struct sockaddr *)&v6, sizeof(v6), fd, false);
 	close(fd);
-	snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/berth-whose-%d", getpid());
-	cr_assert_eq(io_unix_listen(un.sun_path, 0600, &fd, NULL), 0);
+	snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/berth-whose-%d", getppid());
+	must(io_unix_listen(un.sun_path, 0600, &fd, NULL) == 0, "a Unix socket");
 	whose(AF_UNIX, (struct sockaddr *)&un, sizeof(un), fd, false);
 	close(fd);
 	unlink(un.sun_path);
+}
+
+Test(whose, processes_that_have_the_other_end)
+{
+	in_a_box(processes_that_have_the_other_end);
+}
+
+/* More processes than are looked at, with higher numbers, from before these began again. */
+static void the_youngest_has_a_low_number(void)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	unsigned port, i;
+	int fd = tcp_listener(&port);
+
+	v4.sin_port = htons((uint16_t)port);
+	next_pid_is("20000");
+	for (i = 0; i < 1100; i++)
+		if (fork() == 0) {
+			close(fd);
+			pause();
+		}
+	next_pid_is("300");
+	whose(AF_INET, (struct sockaddr *)&v4, sizeof(v4), fd, false);
+}
+
+Test(whose, the_youngest_has_a_low_number)
+{
+	in_a_box(the_youngest_has_a_low_number);
 }
 
 /* Nobody but us, whom it does not look at. */
