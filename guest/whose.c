@@ -172,7 +172,7 @@ static bool is_recent(const struct whose *w, pid_t pid)
 	return false;
 }
 
-/* Of the process that began last; numbers are given in order, and from the lowest again behind the highest. 0: not known. */
+/* Of the process that began last. Numbers are given in order, and begin again behind the highest. 0: not known. */
 static pid_t last_pid(void)
 {
 	AUTO(buf_fini) struct buf b;
@@ -191,7 +191,7 @@ struct young {
 	size_t n; /* of all that were put there */
 };
 
-/* All processes but us and those of @w. Above the number that was given last are those from before the numbers began again. */
+/* All processes but us and those of @w. Those @before have numbers above the last one: since then they began again. */
 static void list_pids(const struct whose *w, struct young *now, struct young *before)
 {
 	DIR *dir = opendir("/proc");
