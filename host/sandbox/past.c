@@ -314,6 +314,7 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 	AUTO(txn_abort) struct txn *t = NULL;
 	struct snapshot was = { .name = "" };
 	struct layer_words words = { .layer = "" };
+	struct ws_stats stats;
 	int r = hub_ws_past(hub, id_or_name, &ws, e);
 
 	if (r == 0)
@@ -335,6 +336,9 @@ int hub_snapshot_remove(struct hub *hub, const char *id_or_name, const char *nam
 	if (was.name[0])
 		views_drop(hub, ws_id(ws), &was);
 	fs_snapshots_changed(hub->conf.fs, ws, name);
+	ws_stat(ws, &stats);
+	if (stats.halted) /* it may have been for what this one held */
+		store_gc_ask(hub->conf.store);
 	remove_when_bare(hub, ws_id(ws));
 	return 0;
 }

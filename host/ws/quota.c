@@ -84,13 +84,25 @@ int quota_check(struct ws *ws, uint64_t stored, uint64_t handed, struct err *e)
 	if (!is_over(ws, counts(ws, ws->stored_b + stored, ws->quota.handed_b + handed)))
 		return 0;
 	if (!__atomic_load_n(&ws->quota.collects, __ATOMIC_RELAXED) ||
-	    is_over(ws, __atomic_load_n(&ws->quota.held_b, __ATOMIC_RELAXED)))
+	    is_over(ws, __atomic_load_n(&ws->quota.held_b, __ATOMIC_RELAXED))) {
+		__atomic_store_n(&ws->quota.is_over, true, __ATOMIC_RELAXED);
 		return err_set(e, -EDQUOT, "quota-exceeded",
 			       "quota-exceeded: with its snapshots it makes the store keep %d times its size",
 			       WS_STORED_TIMES);
+	}
 	store_gc_ask(ws->conf.store);
 	return err_set(e, -EDQUOT, "quota-waits", "%d times its size was written since the last collection: it waits",
 		       WS_STORED_TIMES);
+}
+
+bool quota_is_met(const struct ws *ws)
+{
+	struct gc_held held;
+
+	if (!__atomic_load_n(&ws->quota.is_over, __ATOMIC_RELAXED))
+		return false;
+	store_gc_held(ws->conf.store, ws->id, &held);
+	return held.collects && !is_over(ws, held.bytes);
 }
 
 void quota_begin(struct ws *ws)

@@ -167,6 +167,7 @@ struct ws {
 		uint64_t held_b; /* atomic: what it held in that run */
 		uint64_t given_b; /* atomic: what counts no more of what was handed over; meta "given" */
 		bool collects;	  /* atomic: somebody does */
+		bool is_over;	  /* atomic: replication halted for what it holds */
 		/* The strand's: what was handed over, ever, whether or not the store had it; meta "handed". */
 		uint64_t handed_b, handed_known, given_known;
 	} quota;
@@ -287,6 +288,8 @@ void quota_open(struct ws *ws, uint64_t handed, uint64_t given);
 void quota_begin(struct ws *ws);
 /* The strand: may it have so much more? Return: 0; -EDQUOT slug "quota-exceeded", or "quota-waits": later. */
 int quota_check(struct ws *ws, uint64_t stored, uint64_t handed, struct err *e) MUST_CHECK;
+/* Replication that halted for what it held may go on, since the last run of the collector found less. Any thread. */
+bool quota_is_met(const struct ws *ws);
 /* What counts no more of what was handed over. */
 uint64_t quota_given(const struct ws *ws);
 /* What counts of all that. Any thread, no lock is held. */

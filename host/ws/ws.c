@@ -658,12 +658,26 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 	delay_ms = (unsigned)TROUBLE_MS << ws->troubles;
 	snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
 	ws->stats.halted |= halt;
+	if (halt && !str_eq(slug, "quota-exceeded"))
+		__atomic_store_n(&ws->quota.is_over, false, __ATOMIC_RELAXED); /* less would not help */
 	pthread_cond_broadcast(&ws->cond);
 	lock_drop(&ws->lock);
 	if (halt)
 		waiters_wake(ws, &(const uint64_t){ 0 }, 1, false, -EIO);
 	if (!halt && link)
 		link_restart(link, delay_ms, why);
+}
+
+/* Snapshots were removed, or much was: what could not be stored is told again. */
+static void go_on(struct ws *ws, struct link *link)
+{
+	log_info("ws", "replication goes on", "id=%s", ws->id);
+	lock_take(&ws->lock);
+	__atomic_store_n(&ws->quota.is_over, false, __ATOMIC_RELAXED);
+	ws->stats.halted = false;
+	ws->stats.why[0] = '\0';
+	lock_drop(&ws->lock);
+	link_restart(link, 0, "it holds less than its quota again");
 }
 
 /* Once a second while live: those who waited too long. */
@@ -674,6 +688,8 @@ static void tick(void *ctx)
 
 	if (link)
 		link_tick(link);
+	if (link && quota_is_met(ws))
+		go_on(ws, link);
 	waiters_wake(ws, NULL, 0, false, -ETIMEDOUT);
 	pull_tick(ws);
 	loop_rearm(ws->tick, clock_after_ms(1000));

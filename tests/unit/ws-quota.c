@@ -120,7 +120,15 @@ Test(ws_quota, what_a_collection_gave_back_counts_no_more)
 	cr_assert_geq(given, 4 * TIMES * LEN);
 }
 
-Test(ws_quota, what_snapshots_hold_counts)
+static void want(void *ctx)
+{
+	(void)ctx;
+	asked++;
+	__atomic_store_n(&is_asked, true, __ATOMIC_RELEASE);
+}
+
+/* All that it may, in snapshots. */
+static void hold(void)
 {
 	unsigned i;
 
@@ -137,7 +145,43 @@ Test(ws_quota, what_snapshots_hold_counts)
 		collect();
 	}
 	cr_assert_geq(usage().charged_b, TIMES * LEN);
-	refused(i);
+}
+
+Test(ws_quota, what_snapshots_hold_counts)
+{
+	hold();
+	refused(TIMES + 1);
+}
+
+/* The agent is asked to tell again what was not taken. */
+Test(ws_quota, without_its_snapshots_it_goes_on)
+{
+	struct snapshot s = { .created_ns = 1 };
+	struct txn *t = NULL;
+	unsigned i;
+
+	store_gc_want(l.place.store, want, NULL);
+	hold();
+	ws_limit(l.ws, LEN - 4096);
+	refused(TIMES + 1);
+	collect();
+	(void)!poll(NULL, 0, 1500); /* it looks once a second */
+	lab_wait_why(&l, "quota-exceeded", true);
+	cr_assert_eq(txn_write(ws_db(l.ws), &t, NULL), 0);
+	for (i = 1; i <= TIMES / 2; i++) {
+		snprintf(s.name, sizeof(s.name), "s%u", i);
+		cr_assert_eq(snapshot_del(t, s.name, NULL), 0);
+	}
+	cr_assert_eq(txn_commit(&t, NULL), 0);
+	collect();
+	lab_wait_why(&l, "", false);
+	lab_hangup(&l);
+	lab_accept(&l, 1);
+	lab_ok(&l, l.replicate);
+	lab_root(&l);
+	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	rewrite(TIMES + 2);
+	store_gc_want(l.place.store, NULL, NULL);
 }
 
 /* Each byte is somebody's, and nobody else's. */
@@ -163,13 +207,6 @@ Test(ws_quota, what_several_have_is_held_by_one_of_them)
 	cr_assert_eq(held[0].bytes + held[1].bytes, st.live_b);
 	cr_assert_eq(held[0].done, held[0].begun);
 	wsdb_close(&other);
-}
-
-static void want(void *ctx)
-{
-	(void)ctx;
-	asked++;
-	__atomic_store_n(&is_asked, true, __ATOMIC_RELEASE);
 }
 
 static void *collector(void *ctx)
