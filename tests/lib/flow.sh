@@ -300,7 +300,7 @@ nothing_left() { [ -z "$(left_behind)" ]; }
 
 cleanup() {
 	local status=$? until left=
-	trap - EXIT
+	trap - EXIT ERR
 	set +e
 	if [ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null; then
 		end_sandboxes
@@ -333,6 +333,8 @@ cleanup() {
 	exit "$status"
 }
 trap cleanup EXIT
+set -E
+trap 'say "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR # where nobody said why
 trap 'exit 130' INT TERM HUP
 make_wrapper
 export BERTH_BUILD MNT TOP STATE PYTHONPATH=$SRC/tests/lib PYTHONDONTWRITEBYTECODE=1
