@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { TYPE_A = 1, TYPE_AAAA = 28, TYPE_OPT = 41, CLASS_IN = 1, POINTER = 0xc0, QR = 0x80 };
+enum { TYPE_A = MESSAGE_A, TYPE_AAAA = MESSAGE_AAAA, TYPE_OPT = 41, CLASS_IN = 1, POINTER = 0xc0, QR = 0x80 };
 
 static uint16_t u16(const uint8_t *p)
 {
@@ -139,4 +139,27 @@ size_t message_refuse(uint8_t *m, size_t question_end, unsigned code)
 	m[3] = (uint8_t)(0x80 | code);
 	memset(m + 6, 0, 6);
 	return question_end;
+}
+
+size_t message_ask(uint8_t *m, uint16_t id, const char *name, uint16_t type)
+{
+	static const uint8_t head[MESSAGE_HEAD] = { [2] = 1, [5] = 1 }; /* recursion is wanted, one question */
+	size_t at = MESSAGE_HEAD;
+
+	memcpy(m, head, sizeof(head));
+	message_set_id(m, id);
+	while (*name) {
+		size_t len = strcspn(name, ".");
+
+		m[at++] = (uint8_t)len;
+		memcpy(m + at, name, len);
+		at += len;
+		name += len + (name[len] == '.');
+	}
+	m[at++] = 0;
+	m[at++] = (uint8_t)(type >> 8);
+	m[at++] = (uint8_t)type;
+	m[at++] = 0;
+	m[at++] = CLASS_IN;
+	return at;
 }

@@ -23,6 +23,11 @@ int message_answers(uint8_t *m, size_t len, uint32_t ttl_max, void (*fn)(void *c
 		    void *ctx) MUST_CHECK;
 /** message_refuse() - make the query @m an answer without records that says @code. Return: its length. */
 size_t message_refuse(uint8_t *m, size_t question_end, unsigned code);
+enum { MESSAGE_A = 1, MESSAGE_AAAA = 28 };
+/** message_ask() - a query for the addresses of @name, which policy_name_ok() lets pass. @m has room for
+ * MESSAGE_ASK_MAX. Return: its length. */
+enum { MESSAGE_ASK_MAX = MESSAGE_HEAD + MESSAGE_NAME_MAX + 4 };
+size_t message_ask(uint8_t *m, uint16_t id, const char *name, uint16_t type);
 uint16_t message_id(const uint8_t *m);
 void message_set_id(uint8_t *m, uint16_t id);
 

@@ -5,6 +5,7 @@
 /* What names.c (who asks) and names-up.c (who is asked) share. Everything belongs to the thread of the loop. */
 #include "base/list.h"
 #include "host/net/names.h"
+#include "host/net/resolvers.h"
 #include "loop/loop.h"
 
 #include <netinet/in.h>
@@ -15,7 +16,6 @@ enum {
 	QUERIES_EACH = 48,  /* of one sandbox */
 	CLIENTS_MAX = 128,  /* connections */
 	CLIENTS_EACH = 8,
-	RESOLVERS_MAX = 3,
 	TRIES = 3,
 	TRY_MS = 2500,
 	CLIENT_MS = 15000,
@@ -30,9 +30,7 @@ struct names {
 	struct list queries, clients;
 	unsigned n_queries, n_clients;
 	uint16_t *asked, *connected; /* by range */
-	struct priv_prefix resolvers[RESOLVERS_MAX];
-	size_t n_resolvers;
-	uint64_t looked; /* when the file was read last */
+	struct resolvers resolvers;
 	int spare;
 };
 

@@ -12,50 +12,10 @@
 #include "base/str.h"
 #include "seal/digest.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-size_t names_resolvers(const char *text, bool file, struct priv_prefix *v, size_t max)
-{
-	AUTO(str_free) char *copy = must_strdup(text);
-	char *line, *save = NULL, *inside = NULL;
-	size_t n = 0;
-
-	for (line = strtok_r(copy, file ? "\n" : ", ", &save); line && n < max;
-	     line = strtok_r(NULL, file ? "\n" : ", ", &save)) {
-		char *word = line;
-
-		if (file) {
-			word = strtok_r(line, " \t", &inside);
-			word = str_eq(word, "nameserver") ? strtok_r(NULL, " \t", &inside) : NULL;
-		}
-		if (word && policy_prefix(word, &v[n]) == 0 && !strchr(word, '/'))
-			n++;
-	}
-	return n;
-}
-
-static void look_up_resolvers(struct names *n)
-{
-	AUTO(buf_fini) struct buf b;
-
-	buf_init(&b, 65536);
-	if (n->conf.dns && n->conf.dns[0]) {
-		if (!n->looked)
-			n->n_resolvers = names_resolvers(n->conf.dns, false, n->resolvers, RESOLVERS_MAX);
-		n->looked = 1;
-		return;
-	}
-	if (n->looked && clock_now() - n->looked < CLOCK_S)
-		return;
-	n->looked = clock_now();
-	if (io_read_file(AT_FDCWD, n->conf.resolv ? n->conf.resolv : "/etc/resolv.conf", &b) == 0)
-		n->n_resolvers = names_resolvers(buf_str(&b), true, n->resolvers, RESOLVERS_MAX);
-}
 
 static void stop_asking(struct query *q)
 {
@@ -108,26 +68,44 @@ static void see(void *ctx, const struct priv_prefix *p)
 		t->v[t->n++] = *p;
 }
 
+/* Of the answer alone: an address in another part of the message is some other name's. */
+static void tell(struct query *q, uint8_t *m, size_t len, uint32_t life, struct told *t)
+{
+	struct names *n = q->names;
+	uint8_t others[4];
+
+	memcpy(others, m + 8, sizeof(others));
+	memset(m + 8, 0, sizeof(others));
+	t->n = 0;
+	if (message_answers(m, len, NAMES_TTL_MAX, see, t) >= 0 && t->n)
+		n->conf.told(n->conf.ctx, q->range, q->q.name, life, t->v, t->n);
+	memcpy(m + 8, others, sizeof(others));
+}
+
 /* Return: false when it may not be passed on. */
 static bool pass(struct query *q, uint8_t *m, size_t len)
 {
 	struct names *n = q->names;
 	struct told *t = NEW(struct told);
-	int ttl;
+	uint32_t life;
 	size_t at;
 	bool ok;
+	int ttl;
 
 	t->names = n;
 	t->range = q->range;
 	ttl = message_answers(m, len, NAMES_TTL_MAX, see, t);
 	ok = ttl >= 0 && !t->hidden;
+	life = MAX((uint32_t)MAX(ttl, 0), (uint32_t)NAMES_LIFE_MIN) + NAMES_LIFE_MIN;
 	if (t->hidden)
 		log_debug("names", "an answer with addresses of no internet is not passed on", "name=%s range=%u",
 			  q->q.name, q->range);
 	/* The addresses outlive what the sandbox was told, so that what it keeps is not void before. */
 	for (at = 0; ok && q->verdict == POLICY_ALLOWED && at < t->n; at += PRIV_NET_NAMES_MAX)
-		ok = n->conf.learn(n->conf.ctx, q->range, MAX((uint32_t)ttl, (uint32_t)NAMES_LIFE_MIN) + NAMES_LIFE_MIN,
-				   t->v + at, MIN(t->n - at, (size_t)PRIV_NET_NAMES_MAX)) == 0;
+		ok = n->conf.learn(n->conf.ctx, q->range, life, t->v + at,
+				   MIN(t->n - at, (size_t)PRIV_NET_NAMES_MAX)) == 0;
+	if (ok && n->conf.told)
+		tell(q, m, len, life, t);
 	mem_free(&t);
 	return ok;
 }
@@ -200,30 +178,11 @@ static void on_stream(void *ctx, int fd, unsigned events)
 
 /* --- the question ------------------------------------------------------------------------------------------------- */
 
-static int dial(const struct priv_prefix *at, uint16_t port, int type, int *ret)
-{
-	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(port ? port : 53) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port ? port : 53) };
-	AUTO(fd_close) int fd = socket(at->family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int r;
-
-	memcpy(&in4.sin_addr, at->addr, 4);
-	memcpy(&in6.sin6_addr, at->addr, 16);
-	if (fd < 0)
-		return -errno;
-	r = at->family == AF_INET ? connect(fd, (struct sockaddr *)&in4, sizeof(in4))
-				  : connect(fd, (struct sockaddr *)&in6, sizeof(in6));
-	if (r < 0 && errno != EINPROGRESS)
-		return -errno;
-	*ret = fd_take(&fd);
-	return 0;
-}
-
 static int ask_one(struct query *q, const struct priv_prefix *at)
 {
 	struct names *n = q->names;
 	uint16_t id;
-	int r = dial(at, n->conf.port, q->client ? SOCK_STREAM : SOCK_DGRAM, &q->fd);
+	int r = resolvers_dial(&n->resolvers, at, q->client ? SOCK_STREAM : SOCK_DGRAM, &q->fd);
 
 	random_bytes(&id, sizeof(id));
 	message_set_id(q->m + 2, id);
@@ -246,10 +205,10 @@ void query_ask(struct query *q)
 	struct names *n = q->names;
 	int r = -1;
 
-	look_up_resolvers(n);
-	while (r < 0 && n->n_resolvers && q->tries < TRIES) {
+	resolvers_look(&n->resolvers);
+	while (r < 0 && n->resolvers.n && q->tries < TRIES) {
 		stop_asking(q);
-		r = ask_one(q, &n->resolvers[q->tries++ % n->n_resolvers]);
+		r = ask_one(q, &n->resolvers.v[q->tries++ % n->resolvers.n]);
 	}
 	if (r < 0) {
 		give_up(q, MESSAGE_SERVFAIL);

@@ -245,6 +245,7 @@ int names_start(const struct names_conf *conf, struct names **ret, struct err *e
 	int r;
 
 	n->conf = *conf;
+	n->resolvers = (struct resolvers){ .dns = conf->dns, .file = conf->resolv, .port = conf->port };
 	n->spare = -1;
 	list_init(&n->queries);
 	list_init(&n->clients);

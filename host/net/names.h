@@ -26,6 +26,9 @@ struct names_conf {
 	/** learn() - the answer to an allowed name told these: they may be reached for @life_s. Return: 0 or -errno:
 	 * the answer is not passed on. */
 	int (*learn)(void *ctx, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t n);
+	/** told() - it was told these addresses of @name, which it may use for @life_s. May be NULL. */
+	void (*told)(void *ctx, uint32_t range, const char *name, uint32_t life_s, const struct priv_prefix *v,
+		     size_t n);
 	/** hides() - an address that no answer may tell it. */
 	bool (*hides)(void *ctx, uint32_t range, const struct priv_prefix *p);
 	void *ctx;

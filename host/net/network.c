@@ -5,10 +5,13 @@
  */
 #include "host/net/network.h"
 
+#include "base/clock.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "host/net/heard.h"
 #include "host/net/names.h"
+#include "host/net/proxy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,12 +20,14 @@
 struct entry {
 	bool used;
 	struct policy policy;
+	struct heard heard; /* names that it was told, as long as it has a proxy */
 };
 
 struct network {
 	struct network_conf conf;
 	struct priv_net_state state;
 	struct names *names;
+	struct proxy *proxy;
 	struct lock lock;
 	struct entry *entries; /* conf.ranges; guarded by lock */
 };
@@ -71,12 +76,88 @@ static bool hides(void *ctx, uint32_t range, const struct priv_prefix *p)
 	return !may;
 }
 
+/* --- those with a proxy ------------------------------------------------------------------------------------------- */
+
+static void told(void *ctx, uint32_t range, const char *name, uint32_t life_s, const struct priv_prefix *v,
+		 size_t count)
+{
+	uint64_t until = clock_now() + life_s * CLOCK_S;
+	struct network *n = ctx;
+	struct entry *x = &n->entries[range];
+	size_t i;
+
+	lock_take(&n->lock);
+	for (i = 0; i < count && x->used && x->policy.proxy; i++)
+		heard_add(&x->heard, &v[i], name, until);
+	lock_drop(&n->lock);
+}
+
+static int way(void *ctx, uint32_t range, const struct priv_prefix *to, uint16_t port, struct proxy_way *ret)
+{
+	struct network *n = ctx;
+	const struct entry *x = &n->entries[range];
+	const char *name;
+	int r = -ENOENT;
+
+	lock_take(&n->lock);
+	if (x->used && x->policy.proxy) {
+		ret->proxy = *x->policy.proxy;
+		ret->to = (struct socks_to){ .address = *to, .port = port };
+		name = heard_find(&x->heard, to);
+		if (name && policy_hands_name(&x->policy, name))
+			(void)!str_copy(ret->to.name, sizeof(ret->to.name), name);
+		r = 0;
+	}
+	lock_drop(&n->lock);
+	return r;
+}
+
+/* The filter says the same, and knows the host's own addresses besides. */
+static bool no_proxy_there(void *ctx, const struct priv_prefix *p)
+{
+	struct network *n = ctx;
+
+	return policy_is_private(p, &n->conf.private_);
+}
+
+static int sockets(void *ctx, int family, int fds[PROXY_SOCKETS_MAX])
+{
+	struct network *n = ctx;
+	struct err e = ERR_NULL;
+	int r = priv_net_sockets(n->conf.priv, family, fds, PROXY_SOCKETS_MAX, &e);
+
+	if (r < 0)
+		log_warn("proxy", "no sockets for connections to proxies", "why=%s", e.text);
+	return r < 0 ? r : PROXY_SOCKETS_MAX;
+}
+
+static int start_proxy(struct network *n, struct err *e)
+{
+	const struct proxy_conf pc = { .listen = { n->state.proxy[0], n->state.proxy[1] },
+				       .ranges = n->conf.ranges,
+				       .dns = n->conf.dns,
+				       .home = priv_net_home,
+				       .meant = proxy_meant,
+				       .way = way,
+				       .hides = no_proxy_there,
+				       .sockets = sockets,
+				       .ctx = n };
+
+	return proxy_start(&pc, &n->proxy, e);
+}
+
+/* --- all ---------------------------------------------------------------------------------------------------------- */
+
 int network_new(const struct network_conf *conf, struct network **ret, struct err *e)
 {
 	struct network *n = NEW(struct network);
-	struct names_conf nc = {
-		.ranges = conf->ranges, .home = priv_net_home, .judge = judge, .learn = learn, .hides = hides, .ctx = n
-	};
+	struct names_conf nc = { .ranges = conf->ranges,
+				 .home = priv_net_home,
+				 .judge = judge,
+				 .learn = learn,
+				 .told = told,
+				 .hides = hides,
+				 .ctx = n };
 	int r;
 
 	n->conf = *conf;
@@ -89,7 +170,8 @@ int network_new(const struct network_conf *conf, struct network **ret, struct er
 	nc.udp = n->state.dns_udp;
 	nc.tcp = n->state.dns_tcp;
 	nc.dns = conf->dns;
-	return names_start(&nc, &n->names, e);
+	r = start_proxy(n, e);
+	return r == 0 ? names_start(&nc, &n->names, e) : r;
 }
 
 void network_free(struct network **network)
@@ -100,8 +182,11 @@ void network_free(struct network **network)
 	if (!n)
 		return;
 	names_stop(&n->names);
-	for (i = 0; i < n->conf.ranges; i++)
+	proxy_stop(&n->proxy);
+	for (i = 0; i < n->conf.ranges; i++) {
 		policy_fini(&n->entries[i].policy);
+		heard_fini(&n->entries[i].heard);
+	}
 	lock_fini(&n->lock);
 	free(n->entries);
 	free(n);
@@ -134,6 +219,8 @@ const struct policy_private *network_private(const struct network *n)
 static void put(struct network *n, uint32_t range, const struct policy *p)
 {
 	struct policy copy = POLICY_NULL, old;
+	struct heard forgotten = HEARD_NULL;
+	bool cut;
 
 	if (p)
 		policy_copy(&copy, p);
@@ -141,7 +228,15 @@ static void put(struct network *n, uint32_t range, const struct policy *p)
 	old = n->entries[range].policy;
 	n->entries[range].policy = copy;
 	n->entries[range].used = p != NULL;
+	cut = old.proxy && !policy_same_proxy(old.proxy, copy.proxy);
+	if (!p || !p->proxy) { /* of whoever had the range, or of no use */
+		forgotten = n->entries[range].heard;
+		n->entries[range].heard = HEARD_NULL;
+	}
 	lock_drop(&n->lock);
+	if (cut)
+		proxy_cut(n->proxy, range);
+	heard_fini(&forgotten);
 	policy_fini(&old);
 }
 

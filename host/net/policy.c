@@ -26,6 +26,7 @@ void policy_fini(struct policy *p)
 {
 	list_fini(&p->allow);
 	list_fini(&p->deny);
+	policy_drop_proxy(p);
 	p->internet = false;
 }
 
@@ -47,6 +48,8 @@ void policy_copy(struct policy *to, const struct policy *from)
 	to->internet = from->internet;
 	list_copy(&to->allow, &from->allow);
 	list_copy(&to->deny, &from->deny);
+	to->proxy = NULL;
+	policy_copy_proxy(to, from->proxy);
 }
 
 /* --- entries ------------------------------------------------------------------------------------------------------ */
@@ -74,7 +77,7 @@ int policy_prefix(const char *text, struct priv_prefix *ret)
 }
 
 /* Letters, digits, hyphens and underscores between dots; the last part is no number, or it was meant as an address. */
-static bool name_ok(const char *name)
+bool policy_name_ok(const char *name)
 {
 	const char *last = strrchr(name, '.');
 	size_t len, all = strlen(name);
@@ -98,7 +101,7 @@ static int add_name(struct policy_list *l, const char *text, struct err *e)
 		name[i] = (char)tolower((unsigned char)name[i]);
 	if (len && name[len - 1] == '.')
 		name[len - 1] = '\0';
-	if (!name_ok(str_starts(name, "*.") ? name + 2 : name))
+	if (!policy_name_ok(str_starts(name, "*.") ? name + 2 : name))
 		return err_set(e, -EINVAL, "bad-network",
 			       "\"%.80s\" is no address, range, name or *.name", text);
 	for (i = 0; i < l->n_names; i++)
@@ -267,6 +270,7 @@ void policy_compile(const struct policy *p, uint32_t range, const char *id, stru
 		h = mix(h, p->allow.names[i]);
 	*ret = (struct priv_net_policy){ .range = range,
 					 .open = p->internet,
+					 .proxied = p->proxy != NULL,
 					 .tag = h | 1,
 					 .n_allow = (uint32_t)p->allow.n_prefixes,
 					 .n_deny = (uint32_t)p->deny.n_prefixes };

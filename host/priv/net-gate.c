@@ -204,7 +204,7 @@ static int open_router(struct net *n, struct err *e)
 /* In it. */
 static int furnish(struct host *h, struct net *n, bool adopted, struct err *e)
 {
-	struct priv_prefix gate = net_plan_gate(AF_INET);
+	struct priv_prefix gate = net_plan_gate(AF_INET), proxies = net_plan_proxies(AF_INET6);
 	int r = nl_open(&n->in_router, e);
 
 	if (r == 0)
@@ -215,6 +215,8 @@ static int furnish(struct host *h, struct net *n, bool adopted, struct err *e)
 		r = nl_up(&n->in_router, "lo", e);
 	if (r == 0)
 		r = nl_address(&n->in_router, "lo", &gate, e);
+	if (r == 0 && n->v6)
+		r = nl_address(&n->in_router, "lo", &proxies, e);
 	if (r < 0 || adopted)
 		return r;
 	if (n->v6) {

@@ -45,21 +45,25 @@ struct priv_prefix net_plan_home(uint32_t range, int family)
 
 int priv_net_home(const struct priv_prefix *address, uint32_t *ret_range)
 {
-	const struct priv_prefix first = net_plan_home(0, AF_INET);
-	uint32_t n;
+	const struct priv_prefix first = net_plan_home(0, address->family);
+	size_t at = address->family == AF_INET ? 2 : 14; /* of the last two bytes */
+	unsigned n = (unsigned)(address->addr[at] << 8 | address->addr[at + 1]);
+	unsigned from = (unsigned)(first.addr[at] << 8 | first.addr[at + 1]);
 
-	if (address->family != AF_INET || memcmp(address->addr, first.addr, 2) != 0)
+	if (memcmp(address->addr, first.addr, at) != 0 || n < from)
 		return -ENOENT;
-	n = ((uint32_t)address->addr[2] << 8 | address->addr[3]) - ((uint32_t)first.addr[2] << 8);
-	if (address->addr[2] < first.addr[2])
-		return -ENOENT;
-	*ret_range = n;
+	*ret_range = n - from;
 	return 0;
 }
 
 struct priv_prefix net_plan_gate(int family)
 {
 	return nl_prefix(family == AF_INET ? "198.19.0.1" : "fe80::1");
+}
+
+struct priv_prefix net_plan_proxies(int family)
+{
+	return nl_prefix(family == AF_INET ? "198.19.0.1" : "fd62:6572:7468:1::1");
 }
 
 struct priv_prefix net_plan_uplink(uint32_t at, int family, bool host)

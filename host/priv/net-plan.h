@@ -14,6 +14,9 @@ enum { NET_PLACES = 16384 };
 struct priv_prefix net_plan_home(uint32_t range, int family);
 /** net_plan_gate() - the router as sandboxes know it; where names are asked for (IPv4). */
 struct priv_prefix net_plan_gate(int family);
+/** net_plan_proxies() - the router's address where the TCP of sandboxes with a proxy arrives. */
+enum { NET_PROXIES_PORT = 1080 };
+struct priv_prefix net_plan_proxies(int family);
 /** net_plan_uplink() - of place @at (< NET_PLACES) between router and host: the host's end or the router's. */
 struct priv_prefix net_plan_uplink(uint32_t at, int family, bool host);
 /** net_plan_fence() - entry @i of what sandboxes never reach, NULL behind the last. */

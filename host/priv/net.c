@@ -169,21 +169,40 @@ void net_leave(struct host *h)
 	net_free(&h->net);
 }
 
-/* --- the sockets for names ---------------------------------------------------------------------------------------- */
+/* --- sockets in the router ---------------------------------------------------------------------------------------- */
 
-static int open_socket(int type, int *ret)
+static int open_socket(const struct priv_prefix *at, int type, uint16_t port, int *ret)
 {
-	const struct priv_prefix gate = net_plan_gate(AF_INET);
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(DNS_PORT)};
-	AUTO(fd_close) int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	AUTO(fd_close) int fd = socket(at->family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1;
 
-	memcpy(&at.sin_addr, gate.addr, 4);
+	memcpy(&in4.sin_addr, at->addr, 4);
+	memcpy(&in6.sin6_addr, at->addr, 16);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || (type == SOCK_STREAM && listen(fd, BACKLOG) < 0))
+	    bind(fd, at->family == AF_INET ? (struct sockaddr *)&in4 : (struct sockaddr *)&in6,
+		 at->family == AF_INET ? sizeof(in4) : sizeof(in6)) < 0 ||
+	    (type == SOCK_STREAM && listen(fd, BACKLOG) < 0))
 		return -errno;
 	*ret = fd_take(&fd);
 	return 0;
+}
+
+/* In the router. */
+static int open_sockets(const struct net *n, struct priv_net_state *ret)
+{
+	const struct priv_prefix gate = net_plan_gate(AF_INET), proxies = net_plan_proxies(AF_INET);
+	const struct priv_prefix proxies6 = net_plan_proxies(AF_INET6);
+	int r = open_socket(&gate, SOCK_DGRAM, DNS_PORT, &ret->dns_udp);
+
+	if (r == 0)
+		r = open_socket(&gate, SOCK_STREAM, DNS_PORT, &ret->dns_tcp);
+	if (r == 0)
+		r = open_socket(&proxies, SOCK_STREAM, NET_PROXIES_PORT, &ret->proxy[0]);
+	if (r == 0 && n->v6)
+		r = open_socket(&proxies6, SOCK_STREAM, NET_PROXIES_PORT, &ret->proxy[1]);
+	return r;
 }
 
 int net_state(struct host *h, struct priv_net_state *ret, struct err *e)
@@ -192,22 +211,22 @@ int net_state(struct host *h, struct priv_net_state *ret, struct err *e)
 	int r;
 
 	ret->mode = n ? n->mode : PRIV_NET_NONE;
-	ret->dns_udp = ret->dns_tcp = -1;
+	ret->dns_udp = ret->dns_tcp = ret->proxy[0] = ret->proxy[1] = -1;
 	snprintf(ret->why, sizeof(ret->why), "%s", n ? n->why : h->net_why);
 	if (!n)
 		return 0;
 	r = net_enter(n->router);
 	if (r == 0) {
-		r = open_socket(SOCK_DGRAM, &ret->dns_udp);
-		if (r == 0)
-			r = open_socket(SOCK_STREAM, &ret->dns_tcp);
+		r = open_sockets(n, ret);
 		if (net_enter(n->home) < 0)
 			_exit(1);
 	}
 	if (r < 0) {
 		fd_close(&ret->dns_udp);
 		fd_close(&ret->dns_tcp);
-		return err_sys(e, r, "the socket for names");
+		fd_close(&ret->proxy[0]);
+		fd_close(&ret->proxy[1]);
+		return err_sys(e, r, "the router's sockets");
 	}
 	return 0;
 }
@@ -282,6 +301,28 @@ int net_names(struct host *h, uint32_t range, uint32_t life_s, const struct priv
 	if (!p)
 		return err_set(e, -ENOENT, "no-such-sandbox", "no sandbox has this network");
 	return rules_names(h->net->of_router, p->tag, life_s, v, n, e);
+}
+
+int net_sockets(struct host *h, int family, int *fds, size_t count, struct err *e)
+{
+	struct net *n = h->net;
+	size_t i;
+	int r;
+
+	if (!n)
+		return no_network(e);
+	r = net_enter(n->router);
+	if (r < 0)
+		return err_sys(e, r, "the router's network namespace");
+	for (i = 0; i < count && r == 0; i++) {
+		fds[i] = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		r = fds[i] < 0 ? -errno : 0;
+	}
+	if (net_enter(n->home) < 0)
+		_exit(1);
+	for (; r < 0 && i > 0; i--)
+		fd_close(&fds[i - 1]);
+	return err_sys(e, r, "sockets of the router");
 }
 
 void net_settle(struct host *h, bool (*used)(struct host *h, uint32_t range))

@@ -30,6 +30,8 @@ void net_give_back(struct host *h, uint32_t range);
 int net_policy(struct host *h, const struct priv_net_policy *p, struct err *e) MUST_CHECK;
 int net_names(struct host *h, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t n,
 	      struct err *e) MUST_CHECK;
+/** net_sockets() - of the router's, not connected; yours. */
+int net_sockets(struct host *h, int family, int *fds, size_t n, struct err *e) MUST_CHECK;
 /** net_settle() - the daemon has adopted what it knows: those in @used are all that is used. */
 void net_settle(struct host *h, bool (*used)(struct host *h, uint32_t range));
 

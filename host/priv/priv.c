@@ -411,7 +411,7 @@ int priv_net_open(struct priv *priv, struct priv_net_state *ret, struct err *e)
 {
 	struct req_plain q = {.head = {.op = 0}};
 	struct reply reply;
-	int fds[2] = {-1, -1};
+	int fds[4] = {-1, -1, -1, -1};
 	size_t n = ARRAY_LEN(fds);
 	int r = call_many(priv, REQ_NET_OPEN, &q, sizeof(q), NULL, 0, &reply, fds, &n, e);
 
@@ -421,6 +421,8 @@ int priv_net_open(struct priv *priv, struct priv_net_state *ret, struct err *e)
 	snprintf(ret->why, sizeof(ret->why), "%.199s", reply.words);
 	ret->dns_udp = fds[0];
 	ret->dns_tcp = fds[1];
+	ret->proxy[0] = fds[2];
+	ret->proxy[1] = fds[3];
 	return 0;
 }
 
@@ -446,6 +448,21 @@ int priv_net_names(struct priv *priv, uint32_t range, uint32_t life_s, const str
 		return err_set(e, -E2BIG, "limit", "too many addresses of a name");
 	memcpy(q.v, v, n * sizeof(*v));
 	return call(priv, REQ_NET_NAMES, &q, sizeof(q), NULL, 0, &reply, NULL, e);
+}
+
+int priv_net_sockets(struct priv *priv, int family, int *fds, size_t n, struct err *e)
+{
+	struct req_net_sockets q = {.family = (uint32_t)family, .n = (uint32_t)n};
+	struct reply reply;
+	size_t got = n;
+	int r = call_many(priv, REQ_NET_SOCKETS, &q, sizeof(q), NULL, 0, &reply, fds, &got, e);
+
+	if (r == 0 && got != n) {
+		while (got > 0)
+			close(fds[--got]);
+		r = err_set(e, -EIO, "eio", "the privileged process sent no sockets");
+	}
+	return r;
 }
 
 int priv_template_build(struct priv *priv, const struct priv_template_spec *spec, int tar_fd, int log_fd,

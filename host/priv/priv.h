@@ -225,6 +225,7 @@ struct priv_net_policy {
 	uint32_t open;	/* everything that is not denied */
 	uint32_t tag;	/* what was allowed by name under another one is not any more; never 0 */
 	uint32_t n_allow, n_deny;
+	uint32_t proxied; /* its TCP goes to the sockets for proxies, and nothing else of it leaves */
 	struct priv_prefix allow[PRIV_NET_RULES_MAX], deny[PRIV_NET_RULES_MAX];
 };
 
@@ -232,6 +233,7 @@ struct priv_net_state {
 	enum priv_net_mode mode; /* NONE, VETH or PASTA */
 	char why[200];		 /* in words, also why it is not another */
 	int dns_udp, dns_tcp;	 /* sockets that sandboxes ask for names; yours; -1 without a network */
+	int proxy[2];		 /* where the TCP of those with a proxy arrives, of IPv4 and IPv6; the same */
 };
 
 /** priv_net_open() - what there is, and the sockets. Call once. */
@@ -244,6 +246,10 @@ int priv_net_policy(struct priv *priv, const struct priv_net_policy *policy, str
 /** priv_net_names() - addresses that the answer to an allowed name has told: allowed for @life_s. */
 int priv_net_names(struct priv *priv, uint32_t range, uint32_t life_s, const struct priv_prefix *v, size_t n,
 		   struct err *e) MUST_CHECK;
+/** priv_net_sockets() - unconnected TCP sockets of the router's, @n of them: what they connect to is let pass as what
+ * sandboxes connect to is, but for ranges that the operator has named, which are open to them. Return: 0 or -errno. */
+enum { PRIV_NET_SOCKETS_MAX = 4 };
+int priv_net_sockets(struct priv *priv, int family, int *fds, size_t n, struct err *e) MUST_CHECK;
 /** priv_net_home() - the range of the sandbox that has this address. Return: 0; -ENOENT. */
 int priv_net_home(const struct priv_prefix *address, uint32_t *ret_range) MUST_CHECK;
 /** priv_net_fenced() - is any of it behind the fence: private, local, reserved, not for the internet? */

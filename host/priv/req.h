@@ -37,6 +37,7 @@ enum req_op {
 	REQ_LAYER_OPEN,
 	REQ_FETCH_START,
 	REQ_MOUNT_NOTIFY,
+	REQ_NET_SOCKETS,
 };
 
 struct req_head {
@@ -110,6 +111,11 @@ struct req_net_names {
 	struct priv_prefix v[PRIV_NET_NAMES_MAX];
 };
 
+struct req_net_sockets {
+	struct req_head head;
+	uint32_t family, n;
+};
+
 union req {
 	struct req_head head;
 	struct req_plain plain;
@@ -124,6 +130,7 @@ union req {
 	struct req_fetch_start fetch_start;
 	struct req_net_policy net_policy;
 	struct req_net_names net_names;
+	struct req_net_sockets net_sockets;
 };
 
 struct reply {

@@ -88,6 +88,8 @@ static const char sets[] =
 	"add set inet berth name6 { typeof meta mark . ip6 daddr; flags timeout; size 262144; }\n"
 	"add set inet berth open4 { type ipv4_addr; }\n"
 	"add set inet berth open6 { type ipv6_addr; }\n"
+	"add set inet berth proxied4 { type ipv4_addr; }\n"
+	"add set inet berth proxied6 { type ipv6_addr; }\n"
 	"add set inet berth live4 { typeof ip saddr . ct mark; }\n"
 	"add set inet berth live6 { typeof ip6 saddr . ct mark; }\n"
 	"add map inet berth mark4 { typeof ip saddr : ct mark; }\n"
@@ -117,6 +119,19 @@ static const char chains[] =
 	"	type filter hook prerouting priority raw; policy accept;\n"
 	"	iifname \"s*\" jump home\n"
 	"}\n"
+	/* The TCP of a sandbox with a proxy is judged by where it was meant to go, packet by packet, and then turned to
+	 * whoever speaks with proxies. */
+	"chain judge {\n"
+	"	type filter hook prerouting priority mangle; policy accept;\n"
+	"	meta l4proto != tcp accept\n"
+	"	iifname \"s*\" ip saddr @proxied4 ip daddr != 198.19.0.1 goto out4\n"
+	"	iifname \"s*\" ip6 saddr @proxied6 goto out6\n"
+	"}\n"
+	"chain turn {\n"
+	"	type nat hook prerouting priority dstnat; policy accept;\n"
+	"	iifname \"s*\" ip saddr @proxied4 ip daddr != 198.19.0.1 meta l4proto tcp dnat ip to 198.19.0.1:1080\n"
+	"	iifname \"s*\" ip6 saddr @proxied6 meta l4proto tcp dnat ip6 to [fd62:6572:7468:1::1]:1080\n"
+	"}\n"
 	"chain input {\n"
 	"	type filter hook input priority filter; policy drop;\n"
 	"	iifname \"lo\" accept\n"
@@ -125,6 +140,8 @@ static const char chains[] =
 	"	iifname \"" RULES_UPLINK "\" drop\n"
 	"	ip daddr 198.19.0.1 meta l4proto { tcp, udp } th dport 53 accept\n"
 	"	ip daddr 198.19.0.1 icmp type echo-request accept\n"
+	"	ct status dnat ip saddr @proxied4 ip daddr 198.19.0.1 tcp dport 1080 accept\n"
+	"	ct status dnat ip6 saddr @proxied6 ip6 daddr fd62:6572:7468:1::1 tcp dport 1080 accept\n"
 	"	goto refuse\n"
 	"}\n"
 	"chain pass4 {\n"
@@ -171,8 +188,24 @@ static const char chains[] =
 	"	iifname \"" RULES_UPLINK "\" ct state established,related accept\n"
 	"	iifname \"" RULES_UPLINK "\" drop\n"
 	"	oifname != \"" RULES_UPLINK "\" goto refuse\n"
+	"	ip saddr @proxied4 goto refuse\n"
+	"	ip6 saddr @proxied6 goto refuse\n"
 	"	meta nfproto ipv4 goto out4\n"
 	"	meta nfproto ipv6 goto out6\n"
+	"}\n"
+	/* Connections to proxies, which the router itself makes: nowhere where sandboxes may not go, and to none of
+	   them. */
+	"chain output {\n"
+	"	type filter hook output priority filter; policy accept;\n"
+	"	meta l4proto != tcp accept\n"
+	"	ct state != new accept\n"
+	"	oifname != \"" RULES_UPLINK "\" goto refuse\n"
+	"	ip daddr @own4 goto refuse\n"
+	"	ip6 daddr @own6 goto refuse\n"
+	"	ip daddr @may4 accept\n"
+	"	ip6 daddr @may6 accept\n"
+	"	ip daddr @fence4 goto refuse\n"
+	"	ip6 daddr @fence6 goto refuse\n"
 	"}\n"
 	"chain postrouting {\n"
 	"	type nat hook postrouting priority srcnat; policy accept;\n"
@@ -281,6 +314,7 @@ static uint32_t mark_of(const struct priv_net_policy *p)
 #define MIX(v) (h = (h ^ (uint32_t)(v)) * 16777619U)
 	MIX(p->range);
 	MIX(p->open);
+	MIX(p->proxied);
 	MIX(p->tag);
 	MIX(p->n_allow);
 	for (i = 0; i < p->n_allow + p->n_deny; i++) {
@@ -338,6 +372,8 @@ static void put_policy(struct buf *b, const char *verb, const struct priv_net_po
 		buf_printf(b, "%s element inet berth tag%c { %s : %u }\n", verb, v, text, p->tag);
 		if (p->open)
 			buf_printf(b, "%s element inet berth open%c { %s }\n", verb, v, text);
+		if (p->proxied)
+			buf_printf(b, "%s element inet berth proxied%c { %s }\n", verb, v, text);
 	}
 	put_list(b, verb, "allow", p->range, p->allow, p->n_allow);
 	put_list(b, verb, "deny", p->range, p->deny, p->n_deny);
@@ -359,8 +395,8 @@ int rules_change(struct rules *rules, const struct priv_net_policy *was, const s
 int rules_settle(struct rules *rules, struct priv_net_policy *const *v, size_t n, struct err *e)
 {
 	static const char *const all[] = {"set inet berth homes", "set inet berth allow", "set inet berth deny",
-					  "set inet berth open",  "set inet berth live",  "map inet berth mark",
-					  "map inet berth tag"};
+					  "set inet berth open",  "set inet berth live",  "set inet berth proxied",
+					  "map inet berth mark",  "map inet berth tag"};
 	struct buf b;
 	size_t i;
 

@@ -347,6 +347,9 @@ static int do_net_open(struct job *j)
 	if (s.dns_udp >= 0) {
 		j->reply_fds[j->n_reply++] = s.dns_udp;
 		j->reply_fds[j->n_reply++] = s.dns_tcp;
+		j->reply_fds[j->n_reply++] = s.proxy[0];
+		if (s.proxy[1] >= 0)
+			j->reply_fds[j->n_reply++] = s.proxy[1];
 	}
 	return 0;
 }
@@ -373,8 +376,9 @@ static int do_net_policy(struct job *j)
 {
 	const struct priv_net_policy *p = &j->req->net_policy.policy;
 
-	if (p->range >= j->host->conf.ranges || p->open > 1 || p->tag == 0 || p->n_allow > PRIV_NET_RULES_MAX ||
-	    p->n_deny > PRIV_NET_RULES_MAX || !prefixes_ok(p->allow, p->n_allow) || !prefixes_ok(p->deny, p->n_deny))
+	if (p->range >= j->host->conf.ranges || p->open > 1 || p->proxied > 1 || p->tag == 0 ||
+	    p->n_allow > PRIV_NET_RULES_MAX || p->n_deny > PRIV_NET_RULES_MAX || !prefixes_ok(p->allow, p->n_allow) ||
+	    !prefixes_ok(p->deny, p->n_deny))
 		return refuse(&j->reply->err, "rules of a network");
 	return net_policy(j->host, p, &j->reply->err);
 }
@@ -391,6 +395,19 @@ static int do_net_names(struct job *j)
 		if (q->v[i].len != (q->v[i].family == AF_INET ? 32 : 128) || priv_net_fenced(&q->v[i]))
 			return refuse(&j->reply->err, "addresses of a name");
 	return net_names(j->host, q->range, q->life_s, q->v, q->n, &j->reply->err);
+}
+
+static int do_net_sockets(struct job *j)
+{
+	const struct req_net_sockets *q = &j->req->net_sockets;
+	int r;
+
+	if ((q->family != AF_INET && q->family != AF_INET6) || q->n == 0 || q->n > PRIV_NET_SOCKETS_MAX)
+		return refuse(&j->reply->err, "sockets of the router");
+	r = net_sockets(j->host, (int)q->family, j->reply_fds, q->n, &j->reply->err);
+	if (r == 0)
+		j->n_reply = q->n;
+	return r;
 }
 
 static int do_template_build(struct job *j)
@@ -463,6 +480,7 @@ static const struct row {
 	[REQ_NET_POLICY] = {sizeof(struct req_net_policy), 0, 0, do_net_policy},
 	[REQ_BROKER_START] = {sizeof(struct req_plain), 3, 3, do_broker_start},
 	[REQ_NET_NAMES] = {sizeof(struct req_net_names), 0, 0, do_net_names},
+	[REQ_NET_SOCKETS] = {sizeof(struct req_net_sockets), 0, 0, do_net_sockets},
 	[REQ_FETCH_START] = {sizeof(struct req_fetch_start), 3, 4, do_fetch_start},
 };
 

@@ -86,6 +86,8 @@ int egress_begin(struct sandbox *s, struct span asked, struct err *e)
 		return 0;
 	if (asked.len > HUB_EGRESS_MAX || memchr(asked.p, '\n', asked.len))
 		return err_set(e, -E2BIG, "limit", "rules of a sandbox: at most %d bytes", (int)HUB_EGRESS_MAX);
+	if (s->network.proxy)
+		return network_no_rules(e);
 	if (!s->hub->conf.broker)
 		return err_set(e, -EOPNOTSUPP, "no-broker", "this daemon has no broker, which rules are for");
 	s->egress = span_dup(asked);
@@ -145,7 +147,9 @@ int hub_set_egress(struct hub *hub, const char *id_or_name, struct span text, st
 		str_free(&now.egress);
 		return r;
 	}
-	if (s->info.state >= SANDBOX_STOPPING) {
+	if (now.egress && s->network.proxy) {
+		r = network_no_rules(e);
+	} else if (s->info.state >= SANDBOX_STOPPING) {
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
 	} else if (!str_eq(s->egress, now.egress)) {
 		lock_take(&hub->lock);

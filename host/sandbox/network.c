@@ -10,7 +10,14 @@
 /* One that is asked for nothing is what there is, also without a network. */
 static bool wants_something(const struct policy *p)
 {
-	return p->internet || p->allow.n_names || p->allow.n_prefixes;
+	return p->internet || p->allow.n_names || p->allow.n_prefixes || p->proxy;
+}
+
+/* Requests that rules put headers on leave by the broker, which knows no proxy: what would go around it is refused. */
+int network_no_rules(struct err *e)
+{
+	return err_set(e, -EINVAL, "proxy-and-rules",
+		       "berth does not have this yet: rules together with a proxy (egressProxy) of one sandbox");
 }
 
 int network_begin(struct sandbox *s, const struct policy *asked, struct err *e)
@@ -48,9 +55,28 @@ void network_record(const struct sandbox *s, struct buf *to)
 {
 	if (!s->has_network || s->info.state >= SANDBOX_STOPPED)
 		return;
-	buf_printf(to, "network ");
+	/* A daemon that knows of no proxies reads that such a sandbox reaches nothing. */
+	if (s->network.proxy) {
+		buf_printf(to, "network off\nproxied ");
+		policy_proxy_put(s->network.proxy, to);
+	} else {
+		buf_printf(to, "network ");
+	}
 	policy_put(&s->network, to);
 	buf_printf(to, "\n");
+}
+
+void network_load(struct sandbox *s, const char *line, bool proxied)
+{
+	struct policy with = POLICY_NULL;
+	const char *rest = proxied ? policy_proxy_get(&with, line) : line;
+
+	s->has_network = true;
+	policy_fini(&s->network);
+	if (rest)
+		policy_get(&s->network, rest);
+	s->network.proxy = take(&with.proxy);
+	policy_fini(&with);
 }
 
 int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, struct err *e)
@@ -79,6 +105,8 @@ int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy
 		return r;
 	if (s->info.state >= SANDBOX_STOPPING)
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
+	else if (p->proxy && s->info.has_egress)
+		r = network_no_rules(e);
 	else if (!s->has_network && wants_something(p))
 		r = err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s was made without a network", s->info.id);
 	else if (s->has_network && s->has_range) /* who lies without a box has none: it is told when it starts again */
@@ -92,7 +120,9 @@ int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy
 		r = record_save(s, e);
 		if (r == 0 && s->info.has_egress)
 			r = egress_tell(hub, s->info.id, e);
-		hub_tell(s, "network", p->internet ? "internet on" : "internet off");
+		hub_tell(s, "network", p->internet && p->proxy ? "internet on, through a proxy"
+				     : p->internet	      ? "internet on"
+							      : "internet off");
 	}
 	policy_fini(&old);
 	past_release(s);

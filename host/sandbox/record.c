@@ -32,7 +32,8 @@ static int put(struct sandbox *s, struct txn *t, bool removed, struct err *e)
 		i.state = s->is_frozen ? SANDBOX_PAUSED : SANDBOX_RUNNING;
 	else if (i.state == SANDBOX_CREATING && i.stopped_ns)
 		i.state = SANDBOX_STOPPED; /* a fork: the commit makes it one */
-	buf_init(&b, 4096 + HUB_META_MAX + HUB_DOOR_MAX + HUB_EGRESS_MAX + POLICY_TEXT_MAX);
+	buf_init(&b, 8192 + HUB_META_MAX + HUB_DOOR_MAX + HUB_EGRESS_MAX + POLICY_TEXT_MAX);
+	b.wipes = true;
 	network_record(s, &b);
 	if (s->egress && i.state < SANDBOX_STOPPED)
 		buf_printf(&b, "egress %s\n", s->egress);
@@ -185,8 +186,9 @@ static void take_line(struct sandbox *s, const char *key, const char *v)
 	} else if (str_eq(key, "pids")) {
 		i->pids = (uint32_t)number(v);
 	} else if (str_eq(key, "network")) {
-		s->has_network = true;
-		policy_get(&s->network, v);
+		network_load(s, v, false);
+	} else if (str_eq(key, "proxied")) {
+		network_load(s, v, true);
 	} else if (str_eq(key, "range")) {
 		s->range = (uint32_t)number(v);
 		s->has_range = true;
@@ -305,7 +307,8 @@ static void rewrite(const char *text, struct buf *to)
 		if (str_starts(text, "token ") || str_starts(text, "door ") || str_starts(text, "rest ") ||
 		    str_starts(text, "pid ") || str_starts(text, "range ") || str_starts(text, "cold ") ||
 		    str_starts(text, "unsettled ") ||
-		    str_starts(text, "volume ") || str_starts(text, "egress "))
+		    str_starts(text, "volume ") || str_starts(text, "egress ") ||
+		    str_starts(text, "proxied "))
 			continue;
 		if (!over && (str_starts(text, "state ") || str_starts(text, "why ")))
 			continue;

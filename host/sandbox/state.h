@@ -190,6 +190,9 @@ int network_begin(struct sandbox *s, const struct policy *asked, struct err *e);
 /* One that an earlier daemon left. */
 int network_adopt(struct sandbox *s, struct err *e);
 /* The lines of its record. */
+/* A line of the record, of one with a proxy or without. */
+void network_load(struct sandbox *s, const char *line, bool proxied);
+int network_no_rules(struct err *e);
 void network_record(const struct sandbox *s, struct buf *to); /* hub.lock is held */
 
 /* life.c */

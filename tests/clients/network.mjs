@@ -59,6 +59,33 @@ try {
     assert.notEqual(await refusal(), 'network')
     await assert.rejects(make({ network: { rules: { '*.example.test': [{ transform: { headers: { a: 'b' } } }] } } }), /patterns/)
   }
+  if (s.updateNetwork && process.env.SOCKS) {
+    // all of its TCP through a proxy; who a server sees is the proxy
+    const [address, username, password] = process.env.SOCKS.split(' ')
+    const egressProxy = { address, username, password }, through = (s) => reaches(s, 'example.test/who', address.split(':')[0])
+    s = await make({ network: { egressProxy } })
+    await through(s)
+    const told = async () => { const r = await fetch(`${process.env.E2B_API_URL}/sandboxes/${s.sandboxId}`, { headers: { 'X-API-Key': process.env.E2B_API_KEY } }); return r.json() }
+    assert.deepEqual((await told()).network.egressProxy, { address, username })
+    const info = await s.getInfo()
+    if (info.network && 'egressProxy' in info.network) assert.deepEqual(info.network.egressProxy, { address, username })
+    await s.updateNetwork({ egressProxy, denyOut: ['93.184.216.34'] })
+    await not(s, '93.184.216.34')
+    await s.updateNetwork({ egressProxy: { address, username, password: 'wrong' } })
+    assert.match(await fetched(s, '93.184.216.34'), /reset|Empty reply/)
+    await s.updateNetwork({ egressProxy })
+    await through(s)
+    const [f] = await s.fork({ count: 1 })
+    made.push(f.sandbox ?? f)
+    await through(f.sandbox ?? f)
+    await s.updateNetwork({}) // a full replacement
+    await reaches(s, 'example.test/who', '93.184.216.1')
+    assert.equal((await told()).network.egressProxy, undefined)
+    for (const [egressProxy, words] of [[{ address: 'x' }, /host:port/], [{ address: '10.20.0.2:1080' }, /not of the internet/], [{ address: 'a:1', password: 'x' }, /username/]]) {
+      await assert.rejects(make({ network: { egressProxy } }), words)
+      await assert.rejects(s.updateNetwork({ egressProxy }), words)
+    }
+  }
   console.log(`${process.argv[2]} ok${s.updateNetwork ? '' : ' (no updateNetwork)'}`)
 } finally {
   for (const s of made) await s.kill()

@@ -77,7 +77,9 @@ export async function rules({ step, rejects, Sandbox, Secret, host, small }) {
       [{ rules: { [host]: [{}, {}] } }, /one rule/],
       [{ rules: { [host]: [{ transform: { query: { a: 'b' } } }] } }, /only headers/],
       [{ rules: { [host]: [{ transform: { headers: { a: 1 } } }] } }, /string|type/],
-      [{ egressProxy: { address: 'proxy.example:1080' } }, /not have this yet.*egressProxy/],
+      [{ egressProxy: { address: 'proxy.example:1080' }, rules: rule({ a: 'b' }) }, /not have this yet.*rules together with egressProxy/],
+      [{ egressProxy: { address: 'proxy.example' } }, /host:port/],
+      [{ egressProxy: { address: 'proxy.example:1080' } }, /network/], // there is none here
     ]) {
       await rejects(make({ network }), words)
       await rejects(s.updateNetwork(network), words)

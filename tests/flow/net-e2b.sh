@@ -14,7 +14,14 @@ make_world
 NETWORK=veth start_daemon --set network.dns=93.184.216.99 --set api.listen=127.0.0.1:7070
 E2B_API_KEY=$(berth key create spawner)
 export E2B_API_KEY E2B_API_URL=http://127.0.0.1:7070 E2B_SANDBOX_URL=http://127.0.0.1:7070
+# Of the versions that know egressProxy.
+nsenter -t "$INTERNET" -n -- python3 "$SRC/tests/lib/socks.py" "$TOP/socks-ready" "$TOP/asked" 93.184.216.35 1080 me word >>"$TOP/world.log" 2>&1 &
+WORLD+=("$!")
+wait_for 20 "a proxy" test -s "$TOP/socks-ready"
+knows() { grep -q egressProxy "$clients/node_modules/e2b-$1/dist/index.mjs"; }
 for v in ${BERTH_CLIENTS:-2.51 ${BERTH_LONG:+2.10 2.18 2.45}}; do
-	timeout 100 node "$TOP/network.mjs" "e2b-$v" >"$TOP/of" 2>&1 || fail "e2b $v: $(tail -n 25 "$TOP/of")"
+	socks=
+	knows "$v" && socks="93.184.216.35:1080 me word"
+	SOCKS=$socks timeout 100 node "$TOP/network.mjs" "e2b-$v" >"$TOP/of" 2>&1 || fail "e2b $v: $(tail -n 25 "$TOP/of")"
 	say "$(tail -n 1 "$TOP/of")"
 done

@@ -2,6 +2,8 @@
 """Runs inside a sandbox: tries all that it is told and says what came of it, a line each.
 
 	tcp HOST [PORT]     what a web server tells, or refused, timeout, noname, unreachable
+	who HOST            who asks, as that server sees it
+	half HOST           as tcp, with an end of the request
 	udp HOST            what an echo server tells
 	name NAME           addresses, sorted, or noname
 	spoof SOURCE HOST   the same from another address
@@ -25,10 +27,26 @@ def word(e):
             errno.EACCES: "refused", errno.EPERM: "denied", errno.ECONNRESET: "refused"}.get(e.errno, str(e))
 
 
-def tcp(host, port="80"):
+def tcp(host, port="80", path="/"):
     with socket.create_connection((host, int(port)), WAIT) as s:
         s.settimeout(WAIT)
+        s.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        text = b""
+        while got := s.recv(4096):
+            text += got
+    return text.split(b"\r\n\r\n", 1)[-1].decode().strip()
+
+
+def who(host):
+    return tcp(host, path="/who")
+
+
+def half(host):
+    """The end of what is sent is told before anything is answered."""
+    with socket.create_connection((host, 80), WAIT) as s:
+        s.settimeout(WAIT)
         s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        s.shutdown(socket.SHUT_WR)
         text = b""
         while got := s.recv(4096):
             text += got

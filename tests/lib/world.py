@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers of a fake internet: world.py READY ADDRESS... [dns=ADDRESS]. Each ADDRESS tells itself over HTTP at port 80 and
-echoes datagrams at port 7777; the name server has the zone below. READY is made when all listen."""
+echoes datagrams at port 7777 (and at /who the address of whoever asks); the name server has the zone below. READY is made when all listen."""
 import http.server
 import os
 import socket
@@ -15,6 +15,8 @@ ZONE = {
     "www.example.test": ["93.184.216.34"],
     "other.test": ["93.184.216.35"],
     "rebind.test": ["10.20.0.2"],
+    "socks.test": ["93.184.216.35"],
+    "neighbour.test": ["198.19.16.1"],
     "meta.test": ["169.254.169.254"],
     "mixed.test": ["93.184.216.34", "10.20.0.2"],
     "mapped.test": ["::ffff:10.20.0.2"],
@@ -36,6 +38,13 @@ class Web(http.server.BaseHTTPRequestHandler):
             self.wfile.flush()
             while self.connection.recv(1):
                 self.wfile.write(b".\n")
+            return
+        if self.path == "/who":  # who connects
+            body = (self.client_address[0] + "\n").encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
             return
         body = (self.server.server_address[0] + "\n").encode()
         self.send_response(200)

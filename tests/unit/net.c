@@ -233,6 +233,19 @@ Test(net, answers)
 	cr_assert_eq(message_answers(m, sizeof(m), 3600, see, &s), -EINVAL);
 }
 
+Test(net, a_question_of_ours)
+{
+	uint8_t m[MESSAGE_ASK_MAX];
+	struct question q;
+	size_t len = message_ask(m, 0x1234, "www.example", MESSAGE_AAAA);
+
+	cr_assert_eq(message_question(SPAN(m, len), false, &q), 0);
+	cr_assert_eq(message_id(m), 0x1234);
+	cr_assert_str_eq(q.name, "www.example");
+	cr_assert_eq(q.type, MESSAGE_AAAA);
+	cr_assert_eq(q.end, len);
+}
+
 Test(net, resolvers)
 {
 	struct priv_prefix v[3];

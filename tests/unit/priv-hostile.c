@@ -175,6 +175,7 @@ static const size_t sizes[] = {
 	[REQ_NET_OPEN] = sizeof(struct req_plain),
 	[REQ_NET_POLICY] = sizeof(struct req_net_policy),
 	[REQ_NET_NAMES] = sizeof(struct req_net_names),
+	[REQ_NET_SOCKETS] = sizeof(struct req_net_sockets),
 	[REQ_BROKER_START] = sizeof(struct req_plain),
 	[REQ_FETCH_START] = sizeof(struct req_fetch_start),
 };
@@ -342,7 +343,7 @@ Test(priv_hostile, fields_at_their_borders)
 	static const uint32_t ops[] = {REQ_BOX_START, REQ_BOX_END,	  REQ_BOX_ALIVE,       REQ_SWEEP,
 				       REQ_BOX_FREEZE, REQ_TEMPLATE_BUILD, REQ_TEMPLATE_REMOVE, REQ_MOUNT_LINKS,
 				       REQ_BASE_KEEP,  REQ_BASE_LAY,	   REQ_BASE_DROP,       REQ_NET_POLICY,
-				       REQ_NET_NAMES};
+				       REQ_NET_NAMES,  REQ_NET_SOCKETS};
 	unsigned held = descriptors(back()), i, good = 0, found = 0;
 	const unsigned rounds = getenv("BERTH_LONG") ? 1000000 : 10000;
 	union req *q = NEW(union req);

@@ -52,16 +52,36 @@ static int read_lists(struct e2b *e2b, const struct json *network, struct policy
 	return r == -EPERM ? -EINVAL : r;
 }
 
+/* {address, username, password}; null is none. */
+static int read_proxy(struct e2b *e2b, const struct json *network, struct policy *p, struct err *e)
+{
+	const struct json *proxy = json_get(network, "egressProxy");
+	struct err why = ERR_NULL;
+	int r;
+
+	if (!proxy)
+		return 0;
+	if (json_check(proxy, "address:s username:s password:s", &why) < 0)
+		return json_is_empty(proxy) ? 0 : err_set(e, -EINVAL, "bad-proxy", "egressProxy: %s", why.text);
+	if (!json_is_empty(json_get(network, "rules")))
+		return err_set(e, -EINVAL, "proxy-and-rules",
+			       "berth does not have this yet: rules together with egressProxy (docs/e2b.md)");
+	r = policy_set_proxy(p, json_get_str(proxy, "address", ""), json_get_str(proxy, "username", NULL),
+			     json_get_str(proxy, "password", NULL), network_private(e2b->network), e);
+	if (r == -EPERM && e)
+		e->code = -EINVAL;
+	return r == -EPERM ? -EINVAL : r;
+}
+
 int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *network, struct policy *ret,
 		     struct e2b_egress *egress, struct err *e)
 {
 	struct policy p = { .internet = json_get_bool(j, "allow_internet_access", true) };
 	int r;
 
-	if (!json_is_empty(json_get(network, "egressProxy")))
-		return err_set(e, -EINVAL, "not-built",
-			       "berth does not have this yet: egressProxy, a proxy for all requests (docs/e2b.md)");
 	r = read_lists(e2b, network, &p, e);
+	if (r == 0)
+		r = read_proxy(e2b, network, &p, e);
 	if (r == 0 && egress)
 		r = e2b_read_rules(e2b, json_get(network, "rules"), &p, egress, e);
 	/* Their older clients always ask for the internet: where there is none, that is no reason to make nothing. */
@@ -77,6 +97,19 @@ int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *n
 static void put_entry(void *ctx, const char *entry)
 {
 	jw_str(ctx, span_str(entry));
+}
+
+/* Without its password. */
+static void put_proxy(struct json_writer *w, const struct policy_proxy *x)
+{
+	AUTO(str_free) char *address = policy_proxy_address(x);
+
+	jw_key(w, "egressProxy");
+	jw_open(w, '{');
+	jw_kstr(w, "address", address);
+	if (x->user[0])
+		jw_kstr(w, "username", x->user);
+	jw_close(w, '}');
 }
 
 void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, const struct json *memory)
@@ -98,6 +131,8 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, con
 		jw_str(w, span_str(EVERYTHING));
 	policy_each(&p.deny, put_entry, w);
 	jw_close(w, ']');
+	if (p.proxy)
+		put_proxy(w, p.proxy);
 	e2b_put_rules(e2b, w, id);
 	e2b_put_ingress(w, memory);
 	jw_close(w, '}');
@@ -125,9 +160,13 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 	egress.given = i.secrets;
 	if (r == 0)
 		r = e2b_read_network(e2b, j, j, &p, &egress, e);
+	/* It never has both, and there is no moment in which what it has now is gone and what it will have not there.
+	 */
+	if (r == 0 && p.proxy)
+		r = hub_set_egress(e2b->hub, i.id, SPAN_NULL, e);
 	if (r == 0)
 		r = hub_set_network(e2b->hub, i.id, &p, e);
-	if (r == 0)
+	if (r == 0 && !p.proxy)
 		r = hub_set_egress(e2b->hub, i.id, buf_span(&egress.text), e);
 	buf_fini(&egress.text);
 	policy_fini(&p);

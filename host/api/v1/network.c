@@ -21,6 +21,19 @@ static void put_list(struct json_writer *w, const char *key, const struct policy
 	jw_close(w, ']');
 }
 
+/* Without its password. */
+static void put_proxy(struct json_writer *w, const struct policy_proxy *x)
+{
+	AUTO(str_free) char *address = policy_proxy_address(x);
+
+	jw_key(w, "proxy");
+	jw_open(w, '{');
+	jw_kstr(w, "address", address);
+	if (x->user[0])
+		jw_kstr(w, "username", x->user);
+	jw_close(w, '}');
+}
+
 int v1_put_network(struct json_writer *w, const struct api *api, const char *id, struct err *e)
 {
 	struct policy p = POLICY_NULL;
@@ -35,9 +48,28 @@ int v1_put_network(struct json_writer *w, const struct api *api, const char *id,
 	jw_bool(w, p.internet);
 	put_list(w, "allow", &p.allow);
 	put_list(w, "deny", &p.deny);
+	if (p.proxy)
+		put_proxy(w, p.proxy);
 	jw_close(w, '}');
 	policy_fini(&p);
 	return 0;
+}
+
+static int is_other(void *ctx, const char *key, const struct json *value)
+{
+	(void)ctx;
+	(void)value;
+	return !str_eq(key, "address") && !str_eq(key, "username") && !str_eq(key, "password");
+}
+
+static int read_proxy(const struct api *api, const struct json *proxy, struct policy *p, struct err *e)
+{
+	if (json_is_empty(proxy))
+		return 0;
+	if (json_each(proxy, is_other, NULL))
+		return err_set(e, -EINVAL, "bad-proxy", "the proxy: address, username and password are known");
+	return policy_set_proxy(p, json_get_str(proxy, "address", ""), json_get_str(proxy, "username", NULL),
+				json_get_str(proxy, "password", NULL), network_private(api->network), e);
 }
 
 int v1_read_network(const struct api *api, const struct json *j, struct policy *ret, struct err *e)
@@ -52,6 +84,8 @@ int v1_read_network(const struct api *api, const struct json *j, struct policy *
 		r = policy_allow(&p, json_text(json_at(allow, i)), network_private(api->network), e);
 	for (i = 0; r == 0 && i < json_len(deny); i++)
 		r = policy_deny(&p, json_text(json_at(deny, i)), e);
+	if (r == 0)
+		r = read_proxy(api, json_get(j, "proxy"), &p, e);
 	if (r < 0)
 		policy_fini(&p);
 	else
@@ -73,6 +107,18 @@ int v1_network_get(void *ctx, struct http_req *req, struct http_res *res, struct
 	return r;
 }
 
+/* Whoever does not speak of the proxy, perhaps since he knows of none, does not mean that there is to be none. */
+static int keep_proxy(const struct api *api, const char *id, struct policy *p, struct err *e)
+{
+	struct policy now = POLICY_NULL;
+	int r = hub_network(api->hub, id, &now, e);
+
+	if (r >= 0)
+		policy_copy_proxy(p, now.proxy);
+	policy_fini(&now);
+	return r < 0 ? r : 0;
+}
+
 /* All of it anew: what is not named is not allowed, and not denied. */
 int v1_network_put(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
@@ -81,12 +127,14 @@ int v1_network_put(void *ctx, struct http_req *req, struct http_res *res, struct
 	struct json_writer w = { .b = &res->body };
 	struct policy p = POLICY_NULL;
 	struct hub_info i;
-	int r = v1_body(req, "internet:b allow:as deny:as", &j, e);
+	int r = v1_body(req, "internet:b allow:as deny:as proxy:os", &j, e);
 
 	if (r == 0)
 		r = hub_find(api->hub, http_segment(req, 0), &i, e);
 	if (r == 0)
 		r = v1_read_network(api, j, &p, e);
+	if (r == 0 && !json_get(j, "proxy"))
+		r = keep_proxy(api, i.id, &p, e);
 	if (r == 0)
 		r = hub_set_network(api->hub, i.id, &p, e);
 	policy_fini(&p);

@@ -210,7 +210,7 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	int r = v1_body(req,
 			"template:s name:s id:s timeout_ms:u on_timeout:s metadata:os memory_b:u workspace_b:u "
 			"cpu_milli:u pids:u from:s no_wait:b keep:s secrets:as "
-			"internet:b allow:as deny:as",
+			"internet:b allow:as deny:as proxy:os",
 			&j, e);
 
 	if (r == 0)
@@ -240,7 +240,8 @@ int v1_sandbox_create(void *ctx, struct http_req *req, struct http_res *res, str
 	buf_init(&meta, HUB_META_MAX);
 	r = read_meta(j, &meta, e);
 	what.meta = buf_span(&meta);
-	if (r == 0 && (json_get(j, "internet") || json_get(j, "allow") || json_get(j, "deny"))) {
+	if (r == 0 &&
+	    (json_get(j, "internet") || json_get(j, "allow") || json_get(j, "deny") || json_get(j, "proxy"))) {
 		r = v1_read_network(api, j, &network, e);
 		what.network = &network;
 	}
