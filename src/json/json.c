@@ -27,6 +27,7 @@ static const struct json *out(const json_t *j)
 int json_parse(struct span text, struct json **ret, struct err *e)
 {
 	const char *p = text.p;
+	char *near;
 	json_error_t why;
 	json_t *j;
 	size_t i;
@@ -41,6 +42,9 @@ int json_parse(struct span text, struct json **ret, struct err *e)
 	}
 	j = json_loadb(text.len ? p : "", text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (!j) {
+		near = strstr(why.text, " near "); /* what it quotes may be a secret */
+		if (near)
+			*near = '\0';
 		err_set(e, -EINVAL, "bad-json", "line %d: %s", why.line, why.text);
 		explicit_bzero(&why, sizeof(why)); /* it quotes */
 		return -EINVAL;

@@ -42,6 +42,8 @@ Test(json, wrong_requests_are_named)
 	json_free(&j);
 	cr_assert_eq(json_parse(span_str("{\"a\":"), &j, &e), -EINVAL);
 	cr_assert_eq(json_parse(span_str(""), &j, &e), -EINVAL);
+	cr_assert_eq(json_parse(span_str("{\"password\":\"word\" x}"), &j, &e), -EINVAL);
+	cr_assert_not(strstr(e.text, "word"), "no answer quotes what may be a secret: %s", e.text);
 	char deep[200];
 	memset(deep, '[', sizeof(deep));
 	cr_assert_eq(json_parse(SPAN(deep, sizeof(deep)), &j, &e), -EINVAL);
