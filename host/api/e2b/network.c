@@ -139,6 +139,18 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, con
 	policy_fini(&p);
 }
 
+/* It never has rules and a proxy: those go before this comes, unless it is clear that this cannot come. */
+static int drop_rules(struct e2b *e2b, const char *id, struct err *e)
+{
+	struct policy now = POLICY_NULL;
+	int has = hub_network(e2b->hub, id, &now, e);
+
+	policy_fini(&now);
+	if (has == 0)
+		return err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s has no network", id);
+	return has < 0 ? has : hub_set_egress(e2b->hub, id, SPAN_NULL, e);
+}
+
 /* All of it anew: lists that are not there are empty. */
 int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
@@ -160,10 +172,8 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 	egress.given = i.secrets;
 	if (r == 0)
 		r = e2b_read_network(e2b, j, j, &p, &egress, e);
-	/* It never has both, and there is no moment in which what it has now is gone and what it will have not there.
-	 */
 	if (r == 0 && p.proxy)
-		r = hub_set_egress(e2b->hub, i.id, SPAN_NULL, e);
+		r = drop_rules(e2b, i.id, e);
 	if (r == 0)
 		r = hub_set_network(e2b->hub, i.id, &p, e);
 	if (r == 0 && !p.proxy)
