@@ -20,6 +20,7 @@
 struct entry {
 	bool used;
 	struct policy policy;
+	uint64_t since;	    /* has another value for each proxy */
 	struct heard heard; /* names that it was told, as long as it has a proxy */
 };
 
@@ -29,6 +30,7 @@ struct network {
 	struct names *names;
 	struct proxy *proxy;
 	struct lock lock;
+	uint64_t changes; /* of proxies */
 	struct entry *entries; /* conf.ranges; guarded by lock */
 };
 
@@ -102,6 +104,7 @@ static int way(void *ctx, uint32_t range, const struct priv_prefix *to, uint16_t
 	lock_take(&n->lock);
 	if (x->used && x->policy.proxy) {
 		ret->proxy = *x->policy.proxy;
+		ret->since = x->since;
 		ret->to = (struct socks_to){ .address = *to, .port = port };
 		name = heard_find(&x->heard, to);
 		if (name && policy_hands_name(&x->policy, name))
@@ -110,6 +113,18 @@ static int way(void *ctx, uint32_t range, const struct priv_prefix *to, uint16_t
 	}
 	lock_drop(&n->lock);
 	return r;
+}
+
+static bool holds(void *ctx, uint32_t range, uint64_t since, const char *name)
+{
+	struct network *n = ctx;
+	const struct entry *x = &n->entries[range];
+	bool may;
+
+	lock_take(&n->lock);
+	may = x->used && x->policy.proxy && x->since == since && (!name || policy_hands_name(&x->policy, name));
+	lock_drop(&n->lock);
+	return may;
 }
 
 /* The filter says the same, and knows the host's own addresses besides. */
@@ -139,6 +154,7 @@ static int start_proxy(struct network *n, struct err *e)
 				       .home = priv_net_home,
 				       .meant = proxy_meant,
 				       .way = way,
+				       .holds = holds,
 				       .hides = no_proxy_there,
 				       .sockets = sockets,
 				       .ctx = n };
@@ -220,22 +236,25 @@ static void put(struct network *n, uint32_t range, const struct policy *p)
 {
 	struct policy copy = POLICY_NULL, old;
 	struct heard forgotten = HEARD_NULL;
-	bool cut;
+	struct entry *x = &n->entries[range];
+	bool had;
 
 	if (p)
 		policy_copy(&copy, p);
 	lock_take(&n->lock);
-	old = n->entries[range].policy;
-	n->entries[range].policy = copy;
-	n->entries[range].used = p != NULL;
-	cut = old.proxy && !policy_same_proxy(old.proxy, copy.proxy);
-	if (!p || !p->proxy) { /* of whoever had the range, or of no use */
-		forgotten = n->entries[range].heard;
-		n->entries[range].heard = HEARD_NULL;
+	old = x->policy;
+	had = old.proxy;
+	x->policy = copy;
+	x->used = p != NULL;
+	if (!policy_same_proxy(old.proxy, copy.proxy))
+		x->since = ++n->changes;
+	if (!copy.proxy) { /* of whoever had the range, or of no use */
+		forgotten = x->heard;
+		x->heard = HEARD_NULL;
 	}
 	lock_drop(&n->lock);
-	if (cut)
-		proxy_cut(n->proxy, range);
+	if (had)
+		proxy_look_again(n->proxy);
 	heard_fini(&forgotten);
 	policy_fini(&old);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Until the proxy has connected: its name, its addresses one after the other, its words. One deadline for all of it.
- * Nothing is read from the sandbox meanwhile; one that leaves takes the dialling along.
+ * Nothing is read from the sandbox meanwhile: an end of what it sends is passed on later, a reset ends it.
  */
 #include "host/net/proxy-inside.h"
 
@@ -90,7 +90,6 @@ static void on_connected(void *ctx, int fd, unsigned events)
 {
 	struct hop *h = ctx;
 	int code = 0;
-	const int on = 1;
 	socklen_t len = sizeof(code);
 
 	(void)events;
@@ -98,8 +97,6 @@ static void on_connected(void *ctx, int fd, unsigned events)
 		next_address(h);
 		return;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	loop_unwatch(&h->watch[PROXY]);
 	loop_rearm(h->timer, h->until);
 	h->next = h->n_at; /* who answers is the one */
@@ -127,6 +124,7 @@ static bool connect_to(struct hop *h, const struct priv_prefix *at)
 {
 	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(h->way->proxy.port) };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = in4.sin_port };
+	const int unsent = UNSENT_B;
 	int fd, r;
 
 	if (h->of->conf.hides(h->of->conf.ctx, at))
@@ -135,6 +133,8 @@ static bool connect_to(struct hop *h, const struct priv_prefix *at)
 	if (fd < 0)
 		return false;
 	h->fd[PROXY] = fd;
+	hop_prepare(fd);
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	memcpy(&in4.sin_addr, at->addr, 4);
 	memcpy(&in6.sin6_addr, at->addr, 16);
 	r = at->family == AF_INET ? connect(fd, (struct sockaddr *)&in4, sizeof(in4))

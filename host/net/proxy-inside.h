@@ -16,7 +16,9 @@ enum {
 	HOPS_EACH = 256, /* of one sandbox */
 	DIAL_MS = 60000,
 	ADDRESS_MS = 10000, /* for one address of the proxy's, when it has others */
-	PASS_B = 64 * 1024
+	PASS_B = 64 * 1024,
+	NEAR_B = 256 * 1024, /* what the kernel holds of a connection to a sandbox, each way: the way is short */
+	UNSENT_B = 128 * 1024 /* and of one to a proxy, besides what is on its way */
 };
 
 struct stock {
@@ -33,8 +35,7 @@ struct proxy {
 	struct stock stock[2]; /* sockets of IPv4 and IPv6 that are not used yet */
 	struct list hops;
 	unsigned n_hops;
-	uint16_t *each;	 /* by range */
-	uint32_t *epoch; /* by range, atomic: a connection of an earlier one is cut */
+	uint16_t *each; /* by range */
 	int spare;
 };
 
@@ -44,7 +45,9 @@ enum { SANDBOX, PROXY }; /* ends of a hop */
 struct hop {
 	struct list node;
 	struct proxy *of;
-	uint32_t range, epoch;
+	uint32_t range;
+	uint64_t since; /* of its way */
+	char *name;	/* asked for by it; NULL: by address, which the filter judges packet by packet */
 	int fd[2];
 	struct loop_watch
 		*watch[2]; /* NULL of one that is passed on: it is closed both ways, something may be left in it */
@@ -62,8 +65,11 @@ struct hop {
 	bool shut[2];  /* nothing more goes to it */
 };
 
-/* proxy.c: both ends are closed, the sandbox's with a reset unless all was delivered. */
+/* proxy.c: both ends are closed, with a reset unless both directions have come to their ends. */
 void hop_end(struct hop *h);
+/* Of a socket to a proxy, or of a listener, from which those of sandboxes have it: a reset when it is closed, and who
+ * is gone without a word is noticed. */
+void hop_prepare(int fd);
 /* proxy-dial.c: @h->way is set. It may end at once. */
 void hop_dial(struct hop *h);
 /* The way is not needed any more. */

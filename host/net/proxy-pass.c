@@ -38,19 +38,10 @@ static bool pump_out(struct hop *h, int to)
 	if (!buf_len(b))
 		buf_fini(b); /* most connections are idle most of the time */
 	if (!buf_len(b) && h->ended[!to] && !h->shut[to]) {
-		h->shut[to] = true;
-		return shutdown(h->fd[to], SHUT_WR) == 0;
+		h->shut[to] = shutdown(h->fd[to], SHUT_WR) == 0;
+		return h->shut[to];
 	}
 	return n >= 0 || errno == EAGAIN || errno == EINTR;
-}
-
-static void reset(struct hop *h)
-{
-	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-	setsockopt(h->fd[PROXY], SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	h->shut[SANDBOX] = false;
-	hop_end(h);
 }
 
 /* One that is closed both ways is read to its end whenever there is room, it tells nothing any more. Return: false when
@@ -79,11 +70,7 @@ static void turn(struct hop *h)
 {
 	int i;
 
-	if (!pump(h)) {
-		reset(h);
-		return;
-	}
-	if (h->shut[SANDBOX] && h->shut[PROXY]) {
+	if (!pump(h) || (h->shut[SANDBOX] && h->shut[PROXY])) {
 		hop_end(h);
 		return;
 	}
@@ -102,12 +89,12 @@ static void on_ready(struct hop *h, int i, unsigned events)
 	if (events & LOOP_HANGUP) {
 		loop_unwatch(&h->watch[i]);
 		if (getsockopt(h->fd[i], SOL_SOCKET, SO_ERROR, &code, &len) < 0 || code != 0) {
-			reset(h);
+			hop_end(h);
 			return;
 		}
 	}
 	if (events & LOOP_READ && !h->ended[i] && !pump_in(h, i)) {
-		reset(h);
+		hop_end(h);
 		return;
 	}
 	turn(h);
@@ -132,5 +119,5 @@ void hop_pass(struct hop *h)
 	buf_init(&h->out[PROXY], PASS_B);
 	if (loop_watch(loop, h->fd[SANDBOX], LOOP_READ, on_sandbox, h, &h->watch[SANDBOX]) < 0 ||
 	    loop_watch(loop, h->fd[PROXY], LOOP_READ, on_proxy, h, &h->watch[PROXY]) < 0)
-		reset(h);
+		hop_end(h);
 }

@@ -52,12 +52,13 @@ void hop_end(struct hop *h)
 {
 	struct proxy *p = h->of;
 	const struct linger deliver = { .l_onoff = 0 };
+	bool whole = h->shut[SANDBOX] && h->shut[PROXY];
 	int i;
 
-	if (h->shut[SANDBOX] && h->shut[PROXY])
-		setsockopt(h->fd[SANDBOX], SOL_SOCKET, SO_LINGER, &deliver, sizeof(deliver));
 	for (i = 0; i < 2; i++) {
 		loop_unwatch(&h->watch[i]);
+		if (whole)
+			setsockopt(h->fd[i], SOL_SOCKET, SO_LINGER, &deliver, sizeof(deliver));
 		fd_close(&h->fd[i]);
 		buf_fini(&h->out[i]);
 	}
@@ -65,11 +66,11 @@ void hop_end(struct hop *h)
 	list_remove(&h->node);
 	p->n_hops--;
 	p->each[h->range]--;
+	free(h->name);
 	free(h);
 }
 
-/* A sandbox that does not answer any more is known by that: what the filter refuses is not told to this end. */
-static void prepare(int fd)
+void hop_prepare(int fd)
 {
 	const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
 	const int on = 1, idle = KEEP_IDLE_S, each = KEEP_EACH_S, tries = KEEP_TRIES;
@@ -94,23 +95,20 @@ static void begin(struct proxy *p, int *fd, const struct priv_prefix *from)
 	struct priv_prefix to;
 	struct hop *h;
 	uint16_t port;
-	uint32_t range, epoch;
-	int r;
+	uint32_t range;
 
-	prepare(*fd); /* from here on closing it is a reset */
 	if (p->conf.home(from, &range) < 0 || range >= p->conf.ranges || !has_room(p, range) ||
 	    p->conf.meant(*fd, &to, &port) < 0)
 		return;
-	epoch = __atomic_load_n(&p->epoch[range], __ATOMIC_ACQUIRE); /* first: what is asked for may change meanwhile */
-	r = p->conf.way(p->conf.ctx, range, &to, port, way);
-	if (r < 0) {
+	if (p->conf.way(p->conf.ctx, range, &to, port, way) < 0) {
 		log_debug("proxy", "a connection of a sandbox without a proxy", "range=%u", range);
 		return;
 	}
 	h = NEW(struct hop);
 	h->of = p;
 	h->range = range;
-	h->epoch = epoch;
+	h->since = way->since;
+	h->name = way->to.name[0] ? must_strdup(way->to.name) : NULL;
 	h->fd[SANDBOX] = fd_take(fd);
 	h->fd[PROXY] = -1;
 	h->way = take(&way);
@@ -142,11 +140,11 @@ static void on_listen(void *ctx, int listener, unsigned events)
 			return;
 		}
 		take_address(&sa, &from);
-		begin(p, &fd, &from);
+		begin(p, &fd, &from); /* it is reset unless it is taken */
 	}
 }
 
-static void cut(void *ctx)
+static void look_again(void *ctx)
 {
 	struct proxy *p = ctx;
 	struct list *pos, *next;
@@ -154,17 +152,14 @@ static void cut(void *ctx)
 	list_each_safe(pos, next, &p->hops) {
 		struct hop *h = list_entry(pos, struct hop, node);
 
-		if (h->epoch == __atomic_load_n(&p->epoch[h->range], __ATOMIC_ACQUIRE))
-			continue;
-		h->shut[SANDBOX] = false; /* whatever was delivered */
-		hop_end(h);
+		if (!p->conf.holds(p->conf.ctx, h->range, h->since, h->name))
+			hop_end(h);
 	}
 }
 
-void proxy_cut(struct proxy *p, uint32_t range)
+void proxy_look_again(struct proxy *p)
 {
-	__atomic_add_fetch(&p->epoch[range], 1, __ATOMIC_ACQ_REL);
-	loop_post(p->loop, cut, p);
+	loop_post(p->loop, look_again, p);
 }
 
 /* --- the thread --------------------------------------------------------------------------------------------------- */
@@ -195,8 +190,17 @@ static void proxy_free(struct proxy **slot)
 	loop_free(&p->loop);
 	fd_close(&p->spare);
 	free(p->each);
-	free(p->epoch);
 	free(p);
+}
+
+static int listen_for(struct proxy *p, int fd, struct loop_watch **ret)
+{
+	const int near = NEAR_B;
+
+	hop_prepare(fd);
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &near, sizeof(near));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &near, sizeof(near));
+	return loop_watch(p->loop, fd, LOOP_READ, on_listen, p, ret);
 }
 
 int proxy_start(const struct proxy_conf *conf, struct proxy **ret, struct err *e)
@@ -209,14 +213,12 @@ int proxy_start(const struct proxy_conf *conf, struct proxy **ret, struct err *e
 	p->spare = -1;
 	list_init(&p->hops);
 	p->each = must_calloc(conf->ranges, sizeof(*p->each));
-	p->epoch = must_calloc(conf->ranges, sizeof(*p->epoch));
 	r = loop_new(&p->loop, e);
 	if (r == 0)
 		p->lookup = lookup_new(p->loop, &from);
 	for (i = 0; i < 2 && r == 0; i++)
 		if (conf->listen[i] >= 0)
-			r = err_sys(e, loop_watch(p->loop, conf->listen[i], LOOP_READ, on_listen, p, &p->listen[i]),
-				    "socket for proxies");
+			r = err_sys(e, listen_for(p, conf->listen[i], &p->listen[i]), "socket for proxies");
 	if (r == 0)
 		r = err_sys(e, -pthread_create(&p->thread, NULL, run, p), "thread for proxies");
 	if (r < 0) {

@@ -16,6 +16,7 @@ enum { PROXY_SOCKETS_MAX = PRIV_NET_SOCKETS_MAX };
 struct proxy_way {
 	struct policy_proxy proxy;
 	struct socks_to to;
+	uint64_t since; /* another one when the proxy is */
 };
 
 struct proxy_conf {
@@ -31,6 +32,8 @@ struct proxy_conf {
 	int (*meant)(int fd, struct priv_prefix *ret, uint16_t *ret_port);
 	/** way() - by which proxy, and what it is asked for. Return: 0; -ENOENT: this sandbox has none. */
 	int (*way)(void *ctx, uint32_t range, const struct priv_prefix *to, uint16_t port, struct proxy_way *ret);
+	/** holds() - may a connection stay that way() let go on, to @name unless that is NULL? */
+	bool (*holds)(void *ctx, uint32_t range, uint64_t since, const char *name);
 	/** hides() - may no proxy be at this address? */
 	bool (*hides)(void *ctx, const struct priv_prefix *p);
 	/** sockets() - for connections to proxies, up to PROXY_SOCKETS_MAX; yours. Return: how many, or -errno. */
@@ -41,9 +44,9 @@ struct proxy_conf {
 int proxy_start(const struct proxy_conf *conf, struct proxy **ret, struct err *e) MUST_CHECK;
 /** proxy_stop() - connections are reset; nobody is called any more when it returns. */
 void proxy_stop(struct proxy **slot);
-/** proxy_cut() - reset the connections of a sandbox: what holds for it has changed. Any thread; no lock of a leaf is
- * held. */
-void proxy_cut(struct proxy *p, uint32_t range);
+/** proxy_look_again() - what holds has changed: connections that may not stay are reset, soon. Any thread; no lock of a
+ * leaf is held. */
+void proxy_look_again(struct proxy *p);
 /** proxy_meant() - for proxy_conf: as the kernel's table of connections has it. */
 int proxy_meant(int fd, struct priv_prefix *ret, uint16_t *ret_port) MUST_CHECK;
 

@@ -248,7 +248,7 @@ int priv_net_names(struct priv *priv, uint32_t range, uint32_t life_s, const str
 		   struct err *e) MUST_CHECK;
 /** priv_net_sockets() - unconnected TCP sockets of the router's, @n of them: what they connect to is let pass as what
  * sandboxes connect to is, but for ranges that the operator has named, which are open to them. Return: 0 or -errno. */
-enum { PRIV_NET_SOCKETS_MAX = 4 };
+enum { PRIV_NET_SOCKETS_MAX = 8 }; /* IO_FDS_MAX */
 int priv_net_sockets(struct priv *priv, int family, int *fds, size_t n, struct err *e) MUST_CHECK;
 /** priv_net_home() - the range of the sandbox that has this address. Return: 0; -ENOENT. */
 int priv_net_home(const struct priv_prefix *address, uint32_t *ret_range) MUST_CHECK;

@@ -17,7 +17,7 @@ export E2B_API_KEY E2B_API_URL=http://127.0.0.1:7070 E2B_SANDBOX_URL=http://127.
 # Of the versions that know egressProxy.
 nsenter -t "$INTERNET" -n -- python3 "$SRC/tests/lib/socks.py" "$TOP/socks-ready" "$TOP/asked" 93.184.216.35 1080 me word >>"$TOP/world.log" 2>&1 &
 WORLD+=("$!")
-wait_for 20 "a proxy" test -s "$TOP/socks-ready"
+wait_for 60 "a proxy" test -s "$TOP/socks-ready"
 knows() { grep -q egressProxy "$clients/node_modules/e2b-$1/dist/index.mjs"; }
 for v in ${BERTH_CLIENTS:-2.51 ${BERTH_LONG:+2.10 2.18 2.45}}; do
 	socks=

@@ -32,7 +32,7 @@ new_net() {
 	unshare --net -- sh -c 'echo >"$1"; exec sleep 3600' sh "$TOP/net-ready" &
 	NET=$!
 	WORLD+=("$NET")
-	wait_for 10 "a network namespace" test -e "$TOP/net-ready"
+	wait_for 60 "a network namespace" test -e "$TOP/net-ready"
 	rm "$TOP/net-ready"
 	in_net "$NET" ip link set lo up
 }
@@ -43,7 +43,7 @@ serve() {
 	shift
 	nsenter -t "$pid" -n -- python3 "$SRC/tests/lib/world.py" "$TOP/world-ready" "$@" >>"$TOP/world.log" 2>&1 &
 	WORLD+=("$!")
-	wait_for 20 "servers" test -e "$TOP/world-ready"
+	wait_for 60 "servers" test -e "$TOP/world-ready"
 	rm "$TOP/world-ready"
 }
 

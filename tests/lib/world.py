@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers of a fake internet: world.py READY ADDRESS... [dns=ADDRESS]. Each ADDRESS tells itself over HTTP at port 80 and
-echoes datagrams at port 7777 (and at /who the address of whoever asks); the name server has the zone below. READY is made when all listen."""
+at /who the address of whoever asks, and echoes datagrams at port 7777; the name server has the zone below. READY is made
+when all listen."""
 import http.server
 import os
 import socket
@@ -39,7 +40,7 @@ class Web(http.server.BaseHTTPRequestHandler):
             while self.connection.recv(1):
                 self.wfile.write(b".\n")
             return
-        if self.path == "/who":  # who connects
+        if self.path.rstrip("/") == "/who":  # who connects
             body = (self.client_address[0] + "\n").encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

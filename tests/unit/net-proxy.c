@@ -10,12 +10,14 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 20000, RANGES = 3 };
+enum { WAIT_MS = 60000, RANGES = 3, EACH = 256 };
 
 /* --- what is said ------------------------------------------------------------------------------------------------- */
 
@@ -232,7 +234,8 @@ struct rig {
 	int listen; /* the proxy that this is */
 	struct sockaddr_in at; /* where connections of sandboxes arrive */
 	struct proxy_way way;
-	bool hides;
+	bool hides, names_hold;
+	uint32_t ended; /* a range */
 };
 
 static struct rig rig;
@@ -254,8 +257,15 @@ static int way(void *ctx, uint32_t range, const struct priv_prefix *to, uint16_t
 {
 	(void)ctx;
 	*ret = rig.way;
-	ret->to = (struct socks_to){ .address = *to, .port = port };
+	ret->to.address = *to;
+	ret->to.port = port;
 	return range == 1 ? -ENOENT : 0;
+}
+
+static bool holds(void *ctx, uint32_t range, uint64_t since, const char *name)
+{
+	(void)ctx;
+	return range != rig.ended && since == rig.way.since && (!name || rig.names_hold);
 }
 
 static bool hides(void *ctx, const struct priv_prefix *p)
@@ -285,19 +295,25 @@ static int listener(struct sockaddr_in *at)
 	return fd;
 }
 
-static void begin(unsigned dial_ms)
+static void begin_with(unsigned dial_ms, uint16_t port)
 {
 	struct proxy_conf c = { .listen = { -1, -1 }, .ranges = RANGES, .dns = "127.0.0.77", .dial_ms = dial_ms,
-				.home = home, .meant = meant, .way = way, .hides = hides, .sockets = sockets };
+				.port = port, .home = home, .meant = meant, .way = way, .holds = holds,
+				.hides = hides, .sockets = sockets };
 	struct sockaddr_in at;
 	struct err e = ERR_NULL;
 
-	rig = (struct rig){ .listen = listener(&at) };
+	rig = (struct rig){ .listen = listener(&at), .ended = RANGES };
 	rig.way.proxy = proxy_of("me", "abc");
 	rig.way.proxy.port = ntohs(at.sin_port);
 	c.listen[0] = listener(&rig.at);
 	cr_assert_eq(fd_nonblock(c.listen[0], true), 0);
 	cr_assert_eq(proxy_start(&c, &rig.proxy, &e), 0, "%s", e.text);
+}
+
+static void begin(void)
+{
+	begin_with(0, 0);
 }
 
 static void end(void)
@@ -354,15 +370,48 @@ static void is_reset(int fd)
 	close(fd);
 }
 
+/* Then it ends with a reset. */
+static void is_reset_late(int fd)
+{
+	char c;
+	ssize_t n;
+
+	while ((n = recv(fd, &c, 1, 0)) > 0)
+		;
+	cr_assert_eq(n, -1);
+	cr_assert_eq(errno, ECONNRESET, "%s", strerror(errno));
+	close(fd);
+}
+
+static void reset(int fd)
+{
+	const struct linger now = { .l_onoff = 1 };
+
+	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+	close(fd);
+}
+
+/* One byte at a time. */
+static void say_slowly(int fd, const char *what, size_t len)
+{
+	const int on = 1;
+	size_t i;
+
+	cr_assert_eq(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
+	for (i = 0; i < len; i++)
+		say(fd, what + i, 1);
+}
+
 static int agree(void)
 {
 	int up = arrive();
 
 	hear(up, "\5\2\0\2", 4);
-	say(up, "\5\2", 2);
+	say_slowly(up, "\5\2", 2);
 	hear(up, "\1\2me\3abc", 8);
-	say(up, "\1\0", 2);
-	hear(up, "\5\1\0\1\135\270\330\42\0\120", 10);
+	say_slowly(up, "\1\0", 2);
+	hear(up, rig.way.to.name[0] ? "\5\1\0\3\1n\0\120" : "\5\1\0\1\135\270\330\42\0\120",
+	     rig.way.to.name[0] ? 8 : 10);
 	return up;
 }
 
@@ -370,7 +419,7 @@ Test(proxy, both_ways_and_halves)
 {
 	int me, up;
 
-	begin(0);
+	begin();
 	me = sandbox(1);
 	say(me, "early", 5);
 	up = agree();
@@ -389,17 +438,25 @@ Test(proxy, both_ways_and_halves)
 
 Test(proxy, a_reset_is_passed_on)
 {
-	const struct linger now = { .l_onoff = 1 };
 	int me, up;
 
-	begin(0);
+	begin();
+	me = sandbox(1);
+	up = agree();
+	say_slowly(up, "\5\0\0\1\0\0\0\0\0\0x", 11);
+	hear(me, "x", 1);
+	reset(up);
+	is_reset(me);
 	me = sandbox(1);
 	up = agree();
 	say(up, "\5\0\0\1\0\0\0\0\0\0x", 11);
 	hear(me, "x", 1);
-	cr_assert_eq(setsockopt(up, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
-	close(up);
-	is_reset(me);
+	reset(me);
+	is_reset(up);
+	me = sandbox(1); /* also of one that is not connected yet */
+	up = arrive();
+	reset(me);
+	is_reset_late(up);
 	end();
 }
 
@@ -411,7 +468,7 @@ Test(proxy, much_for_a_slow_reader)
 	ssize_t n;
 	int me, up, i;
 
-	begin(0);
+	begin();
 	me = sandbox(1);
 	up = agree();
 	say(up, "\5\0\0\1\0\0\0\0\0\0", 10);
@@ -443,7 +500,7 @@ Test(proxy, whatever_goes_wrong_is_a_reset)
 {
 	int me, up;
 
-	begin(0);
+	begin();
 	me = sandbox(1);
 	up = arrive();
 	say(up, "\4\0", 2); /* another version */
@@ -482,35 +539,123 @@ Test(proxy, one_that_hangs)
 {
 	int me, up;
 
-	begin(300);
+	begin_with(300, 0);
 	me = sandbox(1);
 	up = arrive();
-	say(up, "\5", 1);
+	(void)!send(up, "\5", 1, MSG_NOSIGNAL); /* its time may be over already */
 	is_reset(me);
-	cr_assert_leq(recv(up, &(char){ 0 }, 0, 0), 0);
-	close(up);
+	is_reset_late(up);
 	end();
 }
 
-Test(proxy, those_of_one_sandbox_are_cut)
+Test(proxy, one_sandbox_does_not_take_all)
 {
-	int me, other, up, theirs;
+	int me[EACH], up[EACH], i;
+	struct rlimit files;
 
-	begin(0);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = files.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+	if (files.rlim_max < 8 * EACH)
+		cr_skip_test("descriptors");
+	begin();
+	for (i = 0; i < EACH; i++) {
+		me[i] = sandbox(1);
+		up[i] = arrive();
+	}
+	is_reset(sandbox(1));
+	i = sandbox(3);
+	close(agree());
+	is_reset(i);
+	for (i = 0; i < EACH; i++) {
+		close(me[i]);
+		close(up[i]);
+	}
+	end();
+}
+
+/* An answer to @q, of @len bytes, with one address. */
+static void answer(int fd, const struct sockaddr_in *to, const uint8_t *q, size_t len, uint8_t id, uint8_t last)
+{
+	const uint8_t record[] = { 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, last };
+	uint8_t m[512];
+
+	memcpy(m, q, len);
+	m[1] ^= id;
+	m[2] |= 0x80;
+	m[7] = 1;
+	memcpy(m + len, record, sizeof(record));
+	cr_assert_eq(sendto(fd, m, len + sizeof(record), 0, (const struct sockaddr *)to, sizeof(*to)),
+		     (ssize_t)(len + sizeof(record)));
+}
+
+Test(proxy, by_a_name)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = { htonl(0x7f00004d) } }, from;
+	int dns = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), me, up;
+	struct timeval wait = { .tv_sec = WAIT_MS / 1000 };
+	socklen_t size = sizeof(at);
+	uint8_t q[512];
+	ssize_t len;
+
+	cr_assert_eq(bind(dns, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(getsockname(dns, (struct sockaddr *)&at, &size), 0);
+	cr_assert_eq(setsockopt(dns, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)), 0);
+	begin_with(0, ntohs(at.sin_port));
+	snprintf(rig.way.proxy.host, sizeof(rig.way.proxy.host), "socks.example");
+	me = sandbox(1);
+	size = sizeof(from);
+	len = recvfrom(dns, q, 256, 0, (struct sockaddr *)&from, &size);
+	cr_assert_gt(len, 12);
+	answer(dns, &from, q, (size_t)len, 1, 9); /* somebody guesses */
+	answer(dns, &from, q, (size_t)len, 0, 1);
+	up = agree();
+	say(up, "\5\0\0\1\0\0\0\0\0\0x", 11);
+	hear(me, "x", 1);
+	close(me);
+	close(up);
+	me = sandbox(3); /* it is known */
+	up = agree();
+	say(up, "\5\0\0\1\0\0\0\0\0\0x", 11);
+	hear(me, "x", 1);
+	cr_assert_eq(recv(dns, q, sizeof(q), MSG_DONTWAIT), -1);
+	close(me);
+	close(up);
+	close(dns);
+	end();
+}
+
+Test(proxy, what_holds_no_more_is_cut)
+{
+	int me, named, other, up, its, theirs;
+
+	begin();
 	me = sandbox(1);
 	up = agree();
 	say(up, "\5\0\0\1\0\0\0\0\0\0x", 11);
 	hear(me, "x", 1);
+	snprintf(rig.way.to.name, sizeof(rig.way.to.name), "n");
+	named = sandbox(1);
+	its = agree();
+	say(its, "\5\0\0\1\0\0\0\0\0\0x", 11);
+	hear(named, "x", 1);
+	rig.way.to.name[0] = '\0';
 	other = sandbox(3);
 	theirs = agree();
 	say(theirs, "\5\0\0\1\0\0\0\0\0\0", 10);
-	proxy_cut(rig.proxy, 0);
+	proxy_look_again(rig.proxy); /* that name is not handed on any more */
+	is_reset(named);
+	is_reset(its);
+	say(me, "on", 2);
+	hear(up, "on", 2);
+	rig.ended = 0;
+	proxy_look_again(rig.proxy);
 	is_reset(me);
+	is_reset(up);
 	say(other, "on", 2);
 	hear(theirs, "on", 2);
 	proxy_stop(&rig.proxy);
 	is_reset(other); /* the end of all is no orderly one */
-	close(up);
-	close(theirs);
+	is_reset(theirs);
 	close(rig.listen);
 }

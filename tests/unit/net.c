@@ -130,11 +130,15 @@ Test(net, homes_of_ranges)
 	uint32_t range, got;
 
 	for (range = 0; range < 4096; range++) {
-		p = net_plan_home(range, AF_INET);
+		p = net_plan_home(range, range % 2 ? AF_INET : AF_INET6);
 		cr_assert_eq(priv_net_home(&p, &got), 0);
 		cr_assert_eq(got, range);
 		cr_assert(priv_net_fenced(&p));
 	}
+	p = prefix("fd62:6572:7468:1::1");
+	cr_assert_eq(priv_net_home(&p, &got), -ENOENT);
+	p = prefix("fd62:6572:7468:2::1000");
+	cr_assert_eq(priv_net_home(&p, &got), -ENOENT);
 	p = prefix("198.19.15.255");
 	cr_assert_eq(priv_net_home(&p, &got), -ENOENT);
 	p = prefix("198.18.16.1");
