@@ -27,9 +27,9 @@ Test(digest, of_many_is_that_of_each)
 			data[k] = SPAN(at[k], lane_lens[i]);
 		}
 		for (n = 1; n <= DIGEST_MANY; n++) {
-			digest_many("a word of sixteen" + 1, data, n, ret);
+			digest_many(&"a word of sixteen"[1], data, n, ret);
 			for (k = 0; k < n; k++) {
-				one = digest_of("a word of sixteen" + 1, data[k]);
+				one = digest_of(&"a word of sixteen"[1], data[k]);
 				cr_assert(digest_eq(&one, &ret[k]), "%zu bytes, %zu of %zu", lane_lens[i], k, n);
 			}
 		}
