@@ -9,6 +9,7 @@ make_world
 URL=http://127.0.0.1:7072
 WORD=pass-$RANDOM$RANDOM$RANDOM
 ASKED=$TOP/asked
+key=
 HOST=93.184.216.1 # whom servers see when nobody is between
 VIA=93.184.216.35
 
@@ -31,9 +32,9 @@ expect() {
 	printf '%s\n' "$@" >"$TOP/wanted"
 	diff "$TOP/wanted" "$TOP/got" >"$TOP/diff" || fail "in $id: $(cat "$TOP/diff")"
 }
-asked() { # LINE...: what proxies were asked since the last time
-	printf '%s\n' "$@" >"$TOP/wanted"
-	diff "$TOP/wanted" "$ASKED" >"$TOP/diff" || fail "asked of proxies: $(cat "$TOP/diff")"
+asked() { # LINE...: what proxies were asked since the last time, in whatever order
+	printf '%s\n' "$@" | sort >"$TOP/wanted"
+	sort "$ASKED" | diff "$TOP/wanted" - >"$TOP/diff" || fail "asked of proxies: $(cat "$TOP/diff")"
 	: >"$ASKED"
 }
 asked_by() { # USER: the one question since the last time
@@ -61,13 +62,12 @@ line_to() {
 }
 start() {
 	start_daemon --set daemon.log-level=debug --set network.dns=93.184.216.99 --set network.private=10.20.0.0/29 --set api.listen=127.0.0.1:7072 "$@"
-	[ -n "${key:-}" ] || key=$(berth key create proxied)
+	[ -n "$key" ] || key=$(berth key create proxied)
 }
 runs() { [ "$(berth info "$id" --json | field state)" = running ]; }
 
 try_mode() {
 	export NETWORK=$1
-	key=
 	: >"$ASKED"
 	start
 	socks "$INTERNET" "$VIA" 1080
@@ -210,7 +210,7 @@ END
 	wait_for 60 "the sandbox to be adopted" runs
 	tries
 	wait_for 60 "tries of another daemon" more "$VIA" "$(grep -c "$VIA" "$TOP/tries")"
-	equal "what went another way" "$(grep -vxF -e none -e "$VIA" "$TOP/tries")" ""
+	equal "what went another way" "$(grep -vxF -e none -e "$VIA" "$TOP/tries" || :)" ""
 	berth run "$id" -- pkill -f tries.py
 
 	say "$1: it stays"
