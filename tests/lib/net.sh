@@ -82,9 +82,10 @@ make_world() {
 
 # Processes of pasta in this world.
 pastas() {
-	local dir
+	local dir name
 	for dir in /proc/[0-9]*; do
-		case $(cat "$dir/comm" 2>/dev/null) in
+		{ read -r name <"$dir/comm"; } 2>/dev/null || continue
+		case $name in
 		passt* | pasta*) [ "$(readlink "$dir/ns/net")" = "$(readlink /proc/$$/ns/net)" ] && echo "${dir#/proc/}" ;;
 		esac
 	done
