@@ -599,7 +599,7 @@ def bench_memory():
         b.end()
 
 
-NEED_TREE = ("untar", "walk", "programs", "watched")
+NEED_TREE = ("untar", "walk", "programs", "image", "watched")
 PARTS = dict(exec=bench_exec, create=bench_create, ls=bench_ls, visible=bench_visible, compile=bench_compile,
              untar=bench_untar, memory=bench_memory, walk=bench_walk, big=bench_big)
 
@@ -630,12 +630,13 @@ if __name__ == "__main__":
     import e2b
     import engine
     import grow
+    import image
     import life
     import more
     import neighbour
     import past
     PARTS.update({name: lambda part=part: part(box, peer) for name, part in
-                  {**durable.PARTS, **e2b.PARTS, **engine.PARTS, **grow.PARTS, **life.PARTS, **more.PARTS, **neighbour.PARTS, **past.PARTS}.items()})
+                  {**durable.PARTS, **e2b.PARTS, **engine.PARTS, **grow.PARTS, **image.PARTS, **life.PARTS, **more.PARTS, **neighbour.PARTS, **past.PARTS}.items()})
     wanted = [p for p in PARTS if p in sys.argv[1:] or len(sys.argv) == 1 and not p.startswith("grow_")]
     os.environ.setdefault("BERTH_AGENT", os.environ.get("BENCH_BERTH", "") + "/berth-agent")
     api = Api()
