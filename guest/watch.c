@@ -33,7 +33,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 
-enum { SOON_MS = 1, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
+enum { SOON_NS = 300000, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
        TRIM_AFTER = 4096, TRIM_MS = 2000, DEPTH_MAX = 2048 };
 
 struct watch {
@@ -542,7 +542,7 @@ static void on_readable(void *ctx, int fd, unsigned events)
 	(void)fd, (void)events;
 	loop_rewatch(w->readable, 0);
 	/* One change is told soon; of many a few milliseconds are looked at together. */
-	loop_rearm(w->lazy, clock_after_ms(clock_now() - w->looked_at > CALM_MS * CLOCK_MS ? SOON_MS : LAZY_MS));
+	loop_rearm(w->lazy, clock_now() + (clock_now() - w->looked_at > CALM_MS * CLOCK_MS ? SOON_NS : LAZY_MS * CLOCK_MS));
 }
 
 static void on_recheck(void *ctx)

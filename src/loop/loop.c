@@ -45,6 +45,7 @@ struct mail {
 
 struct loop {
 	int epfd, mailfd;
+	bool is_old; /* no epoll_pwait2 */
 	pthread_t thread;
 	int stop;    /* atomic */
 	int running; /* atomic */
@@ -340,15 +341,26 @@ static unsigned from_epoll(uint32_t ev)
 	       (ev & (EPOLLHUP | EPOLLERR) ? LOOP_HANGUP : 0U);
 }
 
+/* Until the first timer, to the nanosecond; the kernels before 5.11 know milliseconds. */
+static int wait_until(struct loop *l, struct epoll_event ev[BATCH], uint64_t until)
+{
+	uint64_t now = clock_now(), left = until > now ? until - now : 0;
+	struct timespec at = { .tv_sec = (time_t)(left / CLOCK_S), .tv_nsec = (long)(left % CLOCK_S) };
+	int n = -1;
+
+	if (!l->is_old)
+		n = epoll_pwait2(l->epfd, ev, BATCH, until == CLOCK_NEVER ? NULL : &at, NULL);
+	l->is_old |= n < 0 && errno == ENOSYS;
+	return l->is_old ? epoll_wait(l->epfd, ev, BATCH, clock_left_ms(until)) : n;
+}
+
 int loop_once(struct loop *l, int timeout_ms)
 {
 	struct epoll_event ev[BATCH];
-	int wait, n, i;
+	uint64_t until = timeout_ms < 0 ? CLOCK_NEVER : clock_after_ms((uint64_t)timeout_ms);
+	int n, i;
 
-	wait = l->heap.len ? clock_left_ms(l->heap.v[0]->at) : -1;
-	if (timeout_ms >= 0 && (wait < 0 || wait > timeout_ms))
-		wait = timeout_ms;
-	n = epoll_wait(l->epfd, ev, BATCH, wait);
+	n = wait_until(l, ev, l->heap.len ? MIN(until, l->heap.v[0]->at) : until);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (i = 0; i < n; i++) {
