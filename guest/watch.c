@@ -33,8 +33,8 @@
 #include <fcntl.h>
 #include <malloc.h>
 
-enum { SOON_NS = 300000, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096, TURN = 512,
-       TRIM_AFTER = 4096, TRIM_MS = 2000, DEPTH_MAX = 2048 };
+enum { SOON_NS = 300000, LAZY_MS = 8, CALM_MS = 20, RECHECK_MS = 25, RECENT_NS = 20000000, RECENT_MAX = 4096 };
+enum { TURN = 512, TRIM_AFTER = 4096, TRIM_MS = 2000, DEPTH_MAX = 2048 };
 
 struct watch {
 	struct loop *loop;		    /* borrowed, like the next four */
@@ -538,11 +538,12 @@ static void on_turn(void *ctx)
 static void on_readable(void *ctx, int fd, unsigned events)
 {
 	struct watch *w = ctx;
+	uint64_t now = clock_now();
 
 	(void)fd, (void)events;
 	loop_rewatch(w->readable, 0);
 	/* One change is told soon; of many a few milliseconds are looked at together. */
-	loop_rearm(w->lazy, clock_now() + (clock_now() - w->looked_at > CALM_MS * CLOCK_MS ? SOON_NS : LAZY_MS * CLOCK_MS));
+	loop_rearm(w->lazy, now + (now - w->looked_at > CALM_MS * CLOCK_MS ? SOON_NS : LAZY_MS * CLOCK_MS));
 }
 
 static void on_recheck(void *ctx)

@@ -80,6 +80,8 @@ static bool hides(void *ctx, uint32_t range, const struct priv_prefix *p)
 
 /* --- those with a proxy ------------------------------------------------------------------------------------------- */
 
+enum { TOLD_MAX = 16 }; /* addresses of one answer: nobody needs more, and each is looked for in a list */
+
 static void told(void *ctx, uint32_t range, const char *name, uint32_t life_s, const struct priv_prefix *v,
 		 size_t count)
 {
@@ -89,7 +91,7 @@ static void told(void *ctx, uint32_t range, const char *name, uint32_t life_s, c
 	size_t i;
 
 	lock_take(&n->lock);
-	for (i = 0; i < count && x->used && x->policy.proxy; i++)
+	for (i = 0; i < MIN(count, (size_t)TOLD_MAX) && x->used && x->policy.proxy; i++)
 		heard_add(&x->heard, &v[i], name, until);
 	lock_drop(&n->lock);
 }

@@ -45,8 +45,10 @@ static bool send_out(struct hop *h)
 
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		return false;
-	if (n > 0)
+	if (n > 0) {
+		explicit_bzero((void *)(uintptr_t)s.p, (size_t)n); /* the password, once it is told */
 		buf_consume(b, (size_t)n);
+	}
 	if (!buf_len(b))
 		buf_fini(b);
 	loop_rewatch(h->watch[PROXY], buf_len(b) ? LOOP_READ | LOOP_WRITE : LOOP_READ);
@@ -124,7 +126,7 @@ static bool connect_to(struct hop *h, const struct priv_prefix *at)
 {
 	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(h->way->proxy.port) };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = in4.sin_port };
-	const int unsent = UNSENT_B;
+	const int unsent = UNSENT_B, far = FAR_B;
 	int fd, r;
 
 	if (h->of->conf.hides(h->of->conf.ctx, at))
@@ -135,6 +137,7 @@ static bool connect_to(struct hop *h, const struct priv_prefix *at)
 	h->fd[PROXY] = fd;
 	hop_prepare(fd);
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &far, sizeof(far));
 	memcpy(&in4.sin_addr, at->addr, 4);
 	memcpy(&in6.sin6_addr, at->addr, 16);
 	r = at->family == AF_INET ? connect(fd, (struct sockaddr *)&in4, sizeof(in4))

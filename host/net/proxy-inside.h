@@ -18,7 +18,8 @@ enum {
 	ADDRESS_MS = 10000, /* for one address of the proxy's, when it has others */
 	PASS_B = 64 * 1024,
 	NEAR_B = 256 * 1024, /* what the kernel holds of a connection to a sandbox, each way: the way is short */
-	UNSENT_B = 128 * 1024 /* and of one to a proxy, besides what is on its way */
+	FAR_B = 1024 * 1024,  /* of one to a proxy, what has come and nobody has taken */
+	UNSENT_B = 128 * 1024 /* and what is to go, besides what is on its way */
 };
 
 struct stock {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 #include <unistd.h>
 
 enum { ORIGINAL_DST = 80 }; /* of both families, linux/netfilter_ipv4.h */
-enum { ROUND = 32, KEEP_IDLE_S = 60, KEEP_EACH_S = 15, KEEP_TRIES = 4 };
+enum { ROUND = 32, KEEP_IDLE_S = 60, KEEP_EACH_S = 15, KEEP_TRIES = 4, LAST_MS = 60000 };
 
 static uint16_t take_address(const struct sockaddr_storage *sa, struct priv_prefix *ret)
 {
@@ -52,13 +53,16 @@ void hop_end(struct hop *h)
 {
 	struct proxy *p = h->of;
 	const struct linger deliver = { .l_onoff = 0 };
+	const unsigned last_ms = LAST_MS;
 	bool whole = h->shut[SANDBOX] && h->shut[PROXY];
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		loop_unwatch(&h->watch[i]);
-		if (whole)
+		if (whole) { /* what is on its way still goes there, but nobody counts it any more */
+			setsockopt(h->fd[i], IPPROTO_TCP, TCP_USER_TIMEOUT, &last_ms, sizeof(last_ms));
 			setsockopt(h->fd[i], SOL_SOCKET, SO_LINGER, &deliver, sizeof(deliver));
+		}
 		fd_close(&h->fd[i]);
 		buf_fini(&h->out[i]);
 	}
@@ -210,7 +214,7 @@ int proxy_start(const struct proxy_conf *conf, struct proxy **ret, struct err *e
 	int r, i;
 
 	p->conf = *conf;
-	p->spare = -1;
+	p->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	list_init(&p->hops);
 	p->each = must_calloc(conf->ranges, sizeof(*p->each));
 	r = loop_new(&p->loop, e);

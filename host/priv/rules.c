@@ -314,7 +314,8 @@ static uint32_t mark_of(const struct priv_net_policy *p)
 #define MIX(v) (h = (h ^ (uint32_t)(v)) * 16777619U)
 	MIX(p->range);
 	MIX(p->open);
-	MIX(p->proxied);
+	if (p->proxied) /* else as a daemon that knew of no proxies had it */
+		MIX(p->proxied);
 	MIX(p->tag);
 	MIX(p->n_allow);
 	for (i = 0; i < p->n_allow + p->n_deny; i++) {

@@ -226,6 +226,7 @@ int record_load(struct ws *ws, struct sandbox *s)
 		*space = '\0';
 		take_line(s, line, space + 1);
 	}
+	explicit_bzero(all, value.len); /* the proxy's password is a line of it */
 	snprintf(s->info.id, sizeof(s->info.id), "%s", ws_id(ws));
 	return 0;
 }

@@ -85,7 +85,6 @@ int quota_check(struct ws *ws, uint64_t stored, uint64_t handed, struct err *e)
 		return 0;
 	if (!__atomic_load_n(&ws->quota.collects, __ATOMIC_RELAXED) ||
 	    is_over(ws, __atomic_load_n(&ws->quota.held_b, __ATOMIC_RELAXED))) {
-		__atomic_store_n(&ws->quota.is_over, true, __ATOMIC_RELAXED);
 		return err_set(e, -EDQUOT, "quota-exceeded",
 			       "quota-exceeded: with its snapshots it makes the store keep %d times its size",
 			       WS_STORED_TIMES);
@@ -100,7 +99,7 @@ bool quota_is_met(const struct ws *ws)
 	struct gc_held held;
 
 	if (!__atomic_load_n(&ws->quota.is_over, __ATOMIC_RELAXED))
-		return false;
+		return false; /* nothing has halted, or not for that */
 	store_gc_held(ws->conf.store, ws->id, &held);
 	return held.collects && !is_over(ws, held.bytes);
 }

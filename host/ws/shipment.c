@@ -5,6 +5,7 @@
  * visible in its transaction, after store_settle(): content is durable before an inode names it.
  */
 #include "base/clock.h"
+#include "base/str.h"
 #include "host/ws/state.h"
 #include "wire/wire.h"
 
@@ -126,12 +127,15 @@ static int check_quota(struct ws *ws, struct err *e)
 	const struct content_writer *w[] = { ws->ship.writer, ws->aside.writer };
 	uint64_t stored = 0, handed = 0;
 	size_t i;
+	int r;
 
 	for (i = 0; i < ARRAY_LEN(w); i++) {
 		stored += w[i] ? content_writer_new_b(w[i]) : 0;
 		handed += w[i] ? content_writer_handed_b(w[i]) : 0;
 	}
-	return quota_check(ws, stored, handed, e);
+	r = quota_check(ws, stored, handed, e);
+	__atomic_store_n(&ws->quota.is_over, r < 0 && str_eq(e->slug, "quota-exceeded"), __ATOMIC_RELAXED);
+	return r;
 }
 
 void ship_count(struct ws_pass *p)

@@ -167,7 +167,7 @@ struct ws {
 		uint64_t held_b; /* atomic: what it held in that run */
 		uint64_t given_b; /* atomic: what counts no more of what was handed over; meta "given" */
 		bool collects;	  /* atomic: somebody does */
-		bool is_over;	  /* atomic: replication halted for what it holds */
+		bool is_over;	  /* atomic: when replication halted, then for what it held */
 		/* The strand's: what was handed over, ever, whether or not the store had it; meta "handed". */
 		uint64_t handed_b, handed_known, given_known;
 	} quota;

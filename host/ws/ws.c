@@ -671,12 +671,19 @@ void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt)
 /* Snapshots were removed, or much was: what could not be stored is told again. */
 static void go_on(struct ws *ws, struct link *link)
 {
-	log_info("ws", "replication goes on", "id=%s", ws->id);
+	bool halted;
+
 	lock_take(&ws->lock);
-	__atomic_store_n(&ws->quota.is_over, false, __ATOMIC_RELAXED);
-	ws->stats.halted = false;
-	ws->stats.why[0] = '\0';
+	halted = ws->stats.halted;
+	if (halted) {
+		__atomic_store_n(&ws->quota.is_over, false, __ATOMIC_RELAXED);
+		ws->stats.halted = false;
+		ws->stats.why[0] = '\0';
+	}
 	lock_drop(&ws->lock);
+	if (!halted)
+		return; /* it is about to be */
+	log_info("ws", "replication goes on", "id=%s", ws->id);
 	link_restart(link, 0, "it holds less than its quota again");
 }
 

@@ -40,7 +40,7 @@ struct buf {
 	size_t cap;   /* bytes allocated */
 	size_t limit; /* most bytes it may hold unread; 0 means 1 MiB */
 	bool failed;  /* sticky: an append was refused */
-	bool wipes;   /* what is left behind, when it grows, moves or goes, is zeroed */
+	bool wipes;   /* what was not consumed is zeroed where it lay, when it grows, moves or goes */
 };
 
 enum { BUF_LIMIT_DEFAULT = 1024 * 1024 };

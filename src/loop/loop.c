@@ -350,7 +350,7 @@ static int wait_until(struct loop *l, struct epoll_event ev[BATCH], uint64_t unt
 
 	if (!l->is_old)
 		n = epoll_pwait2(l->epfd, ev, BATCH, until == CLOCK_NEVER ? NULL : &at, NULL);
-	l->is_old |= n < 0 && errno == ENOSYS;
+	l->is_old |= n < 0 && (errno == ENOSYS || errno == EPERM); /* a filter that does not know it says the latter */
 	return l->is_old ? epoll_wait(l->epfd, ev, BATCH, clock_left_ms(until)) : n;
 }
 

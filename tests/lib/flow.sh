@@ -44,7 +44,7 @@ cp "$SRC"/templates/services/*.json "$TOP/services" 2>/dev/null || :
 TESTING=$(basename "$0" .sh)
 
 say() { printf '%s: %s\n' "$TESTING" "$*"; }
-fail() { say "FAILED: $*" >&2; exit 1; }
+fail() { SAID=1; say "FAILED: $*" >&2; exit 1; }
 skip() { trap - EXIT; rm -rf "$TOP"; echo "$*"; exit 77; }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds; a status of 99 says that it never will.
@@ -302,6 +302,7 @@ cleanup() {
 	local status=$? until left=
 	trap - EXIT ERR
 	set +e
+	[ "$status" = 0 ] || [ -n "$SAID" ] || say "FAILED: $STOPPED" >&2
 	if [ -n "$DAEMON" ] && kill -0 "$DAEMON" 2>/dev/null; then
 		end_sandboxes
 		kill "$DAEMON" 2>/dev/null
@@ -334,7 +335,8 @@ cleanup() {
 }
 trap cleanup EXIT
 set -E
-trap 'say "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR # where nobody said why
+SAID='' STOPPED=''
+trap 'STOPPED="line $LINENO: $BASH_COMMAND"' ERR # for an end of which nobody says why
 trap 'exit 130' INT TERM HUP
 make_wrapper
 export BERTH_BUILD MNT TOP STATE PYTHONPATH=$SRC/tests/lib PYTHONDONTWRITEBYTECODE=1

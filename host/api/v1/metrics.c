@@ -84,7 +84,7 @@ static void put_sandboxes(struct buf *b, struct hub *hub)
 		buf_printf(b, "berth_sandboxes{state=\"%s\"} %u\n", sandbox_state_name((enum sandbox_state)i),
 			   s.by_state[i]);
 	one(b, "replication_queued_bytes", "gauge", "Bytes that agents sent and that are not applied yet.", s.queued_b);
-	one(b, "replication_halted", "gauge", "Workspaces whose replication was stopped for good.", s.halted);
+	one(b, "replication_halted", "gauge", "Workspaces whose replication has halted.", s.halted);
 	one(b, "replication_shipped_bytes", "gauge", "Bytes of contents that the agents of present sandboxes sent.",
 	    s.shipped_b);
 	one(b, "replication_records", "gauge", "Changes that the agents of present sandboxes told.", s.records);
