@@ -111,4 +111,51 @@ def bench_past(box, _peer):
     one(type(box), api, 100_000)
 
 
-PARTS = dict(past=bench_past)
+def stored(part=""):
+    """KiB of the disk that the store takes, or a part of it."""
+    return int(sh("du", "-sk", os.environ["STATE"] + "/store" + part).split()[0])
+
+
+def bench_share(box, _peer):
+    """A workspace with the packages of a program, twenty forks of it, and the same packages brought again by another sandbox."""
+    from berthtest import Api
+    from engine import npm_tree
+    api = Api()
+    note("what twenty forks take in the store")
+    if not npm_tree(f"{TOP}/share"):
+        return
+    sh("sh", "-c", f"cd {TOP}/share/app && npm ci --offline --no-audit --no-fund --ignore-scripts --cache {TOP}/share/cache")
+    sh("tar", "-C", f"{TOP}/share/app", "-cf", f"{TOP}/share.tar", "node_modules")
+    api.good("POST", f"/v1/sandboxes/{box.id}/sync")
+
+    def brought():
+        b = type(box)(workspace_b=3 * GIB)
+        with open(f"{TOP}/share.tar", "rb") as packages:
+            sh("berth", "run", b.id, "--", "tar", "-x", stdin=packages)
+        b.sync()
+        api.good("POST", f"/v1/sandboxes/{b.id}/kill", {"grace_ms": 0})
+        sh("berth", "gc")
+        return b
+
+    before = stored()
+    first = brought()
+    one = stored() - before
+    files = int(sh("sh", "-c", f"find {first.mnt} -type f | wc -l"))
+    forks = [f["id"] for f in api.good("POST", f"/v1/sandboxes/{first.id}/fork", {"count": 20})]
+    all_20 = stored() - before
+    mount = os.path.dirname(first.mnt)
+    sh("find", *(f"{mount}/{f}" for f in forks), "-type", "f")
+    walked = stored() - before
+    contents = stored("/content")
+    second = brought()
+    contents = stored("/content") - contents
+    report("forks_20_stored", "<= 1.1", "MiB", [all_20 / 1024], "one", [one / 1024], words=f"node_modules of {files} files; the disk's blocks")
+    report("forks_20_walked_stored", "-", "MiB", [walked / 1024], "one", [one / 1024], words="after a find over all of each")
+    report("brought_again_stored", "-", "MiB", [(stored() - before - walked) / 1024], "the first time", [one / 1024], words=f"the same packages by another sandbox; {contents / 1024:.1f} MiB of it contents")
+    for each in [*forks, first.id, second.id]:
+        api.good("DELETE", f"/v1/sandboxes/{each}")
+    shutil.rmtree(f"{TOP}/share")
+    os.unlink(f"{TOP}/share.tar")
+
+
+PARTS = dict(past=bench_past, share=bench_share)
