@@ -95,7 +95,7 @@ int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, str
 }
 
 /* It is held meanwhile: who ended it would make its range another's. */
-int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy *p, struct err *e)
+int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, bool keep_proxy, struct err *e)
 {
 	struct policy old = POLICY_NULL, now = POLICY_NULL;
 	struct sandbox *s;
@@ -103,6 +103,8 @@ int hub_set_network(struct hub *hub, const char *id_or_name, const struct policy
 
 	if (r < 0)
 		return r;
+	if (keep_proxy)
+		policy_copy_proxy(p, s->network.proxy);
 	if (s->info.state >= SANDBOX_STOPPING)
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
 	else if (p->proxy && s->info.has_egress)

@@ -175,7 +175,7 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 	if (r == 0 && p.proxy)
 		r = drop_rules(e2b, i.id, e);
 	if (r == 0)
-		r = hub_set_network(e2b->hub, i.id, &p, e);
+		r = hub_set_network(e2b->hub, i.id, &p, false, e);
 	if (r == 0 && !p.proxy)
 		r = hub_set_egress(e2b->hub, i.id, buf_span(&egress.text), e);
 	buf_fini(&egress.text);

@@ -107,18 +107,6 @@ int v1_network_get(void *ctx, struct http_req *req, struct http_res *res, struct
 	return r;
 }
 
-/* Whoever does not speak of the proxy, perhaps since he knows of none, does not mean that there is to be none. */
-static int keep_proxy(const struct api *api, const char *id, struct policy *p, struct err *e)
-{
-	struct policy now = POLICY_NULL;
-	int r = hub_network(api->hub, id, &now, e);
-
-	if (r >= 0)
-		policy_copy_proxy(p, now.proxy);
-	policy_fini(&now);
-	return r < 0 ? r : 0;
-}
-
 /* All of it anew: what is not named is not allowed, and not denied. */
 int v1_network_put(void *ctx, struct http_req *req, struct http_res *res, struct err *e)
 {
@@ -133,10 +121,9 @@ int v1_network_put(void *ctx, struct http_req *req, struct http_res *res, struct
 		r = hub_find(api->hub, http_segment(req, 0), &i, e);
 	if (r == 0)
 		r = v1_read_network(api, j, &p, e);
-	if (r == 0 && !json_get(j, "proxy"))
-		r = keep_proxy(api, i.id, &p, e);
+	/* Who does not speak of the proxy, perhaps since he knows of none, does not mean that there is to be none. */
 	if (r == 0)
-		r = hub_set_network(api->hub, i.id, &p, e);
+		r = hub_set_network(api->hub, i.id, &p, !json_get(j, "proxy"), e);
 	policy_fini(&p);
 	if (r == 0)
 		r = v1_put_network(&w, api, i.id, e);
