@@ -457,7 +457,7 @@ int agent_new(struct loop *loop, const struct agent_options *o, struct agent **r
 		console_kernel(&a->console, loop);
 	(void)!getrandom(&a->boot, sizeof(a->boot), GRND_NONBLOCK);
 	a->watch = watch_new(loop, o->tree, o->source, &watch_events, a);
-	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), on_progress, a);
+	a->ship = ship_new(loop, o->tree, watch_dirs(a->watch), watch_told(a->watch), on_progress, a);
 	files_init(&a->files, o->tree);
 	procs_init(&a->procs, loop, a->watch, o->workspace);
 	a->procs.tell = control_command;

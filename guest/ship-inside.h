@@ -38,9 +38,10 @@ struct under_way {
 };
 
 struct ship {
-	struct loop *loop;	 /* borrowed, like the next three */
+	struct loop *loop;	 /* borrowed, like the next four */
 	const struct tree *tree;
 	struct dirs *dirs;
+	const uint64_t *told;
 	struct conn *conn;
 	ship_progress_fn *progress;
 	void *ctx;

@@ -124,7 +124,7 @@ static bool send_head(struct ship *s, uint64_t base, const struct node *n)
 	uint8_t room[256];
 	struct buf b = { .p = room, .cap = sizeof(room), .limit = sizeof(room) };
 	struct msg_NODE rec = node_wire(n);
-	struct msg_SHIP m = { .ship = ++s->ships, .base = base };
+	struct msg_SHIP m = { .ship = ++s->ships, .base = base, .behind = *s->told };
 
 	if (msg_encode(&b, MSG_NODE, &rec) < 0)
 		return false;
@@ -628,14 +628,16 @@ void ship_attach(struct ship *s, struct conn *conn, unsigned generation)
 	ship_go_on(s);
 }
 
-struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, ship_progress_fn *progress,
-		      void *ctx)
+struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, const uint64_t *told,
+		      ship_progress_fn *progress, void *ctx)
 {
 	struct ship *s = NEW(struct ship);
 	uint64_t seed = 0;
 
 	(void)!getrandom(&seed, sizeof(seed), GRND_NONBLOCK);
-	*s = (struct ship){ .loop = loop, .tree = tree, .dirs = dirs, .progress = progress, .ctx = ctx };
+	*s = (struct ship){
+		.loop = loop, .tree = tree, .dirs = dirs, .told = told, .progress = progress, .ctx = ctx,
+	};
 	s->now = s->aside = nothing;
 	list_init(&s->queue);
 	list_init(&s->sent);

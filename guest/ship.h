@@ -12,9 +12,10 @@ struct ship;
 
 typedef void ship_progress_fn(void *ctx);
 
-/** ship_new() - @progress is called when something was settled. @dirs is borrowed. */
-struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, ship_progress_fn *progress,
-		      void *ctx);
+/** ship_new() - @progress is called when something was settled. @dirs is borrowed, and so is @told: the number of the
+ * newest batch of changes that was told. */
+struct ship *ship_new(struct loop *loop, const struct tree *tree, struct dirs *dirs, const uint64_t *told,
+		      ship_progress_fn *progress, void *ctx);
 void ship_free(struct ship **slot);
 /** ship_attach() - a connection to ship on, to a host that speaks @generation; what was not acknowledged on the last
  * one is queued again. */

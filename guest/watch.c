@@ -726,6 +726,11 @@ uint64_t watch_acked(const struct watch *w)
 	return w->tell.acked;
 }
 
+const uint64_t *watch_told(const struct watch *w)
+{
+	return &w->tell.seq;
+}
+
 bool watch_on(const struct watch *w)
 {
 	return w->ever;

@@ -46,6 +46,8 @@ size_t watch_dirty(const struct watch *w);
 void watch_trim(struct watch *w);
 /** watch_acked() - batches that hosts have acknowledged: it goes up while things come along. */
 uint64_t watch_acked(const struct watch *w);
+/** watch_told() - where the number of the newest batch that was told is; lives as long as @w. */
+const uint64_t *watch_told(const struct watch *w);
 /** watch_on() - true when a host has asked for changes in the agent's life: then barriers wait. */
 bool watch_on(const struct watch *w);
 

@@ -30,6 +30,7 @@ struct ws_frame {
 	size_t len;
 	pool_job_fn *fn;
 	void *ctx;
+	uint64_t seq; /* of changes: their number; of a shipment: that of the changes it was sent behind; 0: none */
 	uint8_t bytes[];
 };
 
@@ -113,6 +114,9 @@ struct ws {
 	struct link *link;
 	struct list queue; /* ws_frame */
 	size_t queue_b;
+	struct list early; /* ws_frame; what came of contents before the changes it was sent behind */
+	size_t early_b;
+	uint64_t changes_came; /* the newest number on this connection */
 	bool is_scheduled, is_paused, is_ready, is_quiet, is_refusing;
 	bool is_past; /* a view of a snapshot: nothing in it changes; const once it is shown */
 	bool is_told; /* a scan was committed; the kernel may not know yet */
@@ -235,10 +239,15 @@ void pull_tick(struct ws *ws);
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
  * answer of the agent must not be overtaken. */
 void ws_run_behind(struct ws *ws, pool_job_fn *fn, void *ctx);
+/* What the agent tells: queued; of contents: kept until the changes are there that the agent sent before them. ws.lock
+ * is held. */
+void queue_put(struct ws *ws, struct ws_frame *f);
 /* Frames up to the next thing that is to be done between them; ws.lock is held. Return: that, or NULL. */
 struct ws_frame *queue_take(struct ws *ws, struct list *frames);
-/* What was told is dropped, what is to be done is done. */
+/* What was told is dropped, what is to be done is done. queue_reset(): all that waits, when its connection is gone;
+ * ws.lock is held. */
 void queue_clear(struct ws *ws, struct list *queue);
+void queue_reset(struct ws *ws);
 
 /* apply.c: one CHANGES message into the pass. Return: 0; -EBADMSG with words; -errno (the transaction is spoiled). */
 int apply_changes(struct ws_pass *p, const struct msg_CHANGES *m, struct err *e);

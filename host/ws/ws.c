@@ -61,6 +61,7 @@ int ws_open(const struct ws_conf *conf, const char *id, bool create, struct ws *
 	lock_init(&ws->lock, "ws", LOCK_WS);
 	lock_cond_init(&ws->cond);
 	list_init(&ws->queue);
+	list_init(&ws->early);
 	list_init(&ws->waiters);
 	counts_read(ws);
 	kept_load(ws);
@@ -104,7 +105,7 @@ void ws_unref(struct ws **slot)
 	strand_free(&ws->acks);
 	link_close(&ws->link);
 	loop_sync(ws->conf.loop);
-	queue_clear(ws, &ws->queue);
+	queue_reset(ws);
 	ship_reset(ws);
 	suspects_free(ws);
 	late_fini(ws);
@@ -550,8 +551,7 @@ static void on_frame(void *ctx, unsigned type, struct span payload)
 	memcpy(f->bytes, payload.p, payload.len);
 	list_init(&f->node);
 	lock_take(&ws->lock);
-	list_append(&ws->queue, &f->node);
-	ws->queue_b += payload.len + sizeof(*f);
+	queue_put(ws, f);
 	/* A command of its own is not worth a commit at once: its changes may come in a moment, or its end. */
 	if (type == MSG_COMMANDS && ws->lazy && ws->queue_b < WS_QUEUE_LOW)
 		loop_rearm(ws->lazy, clock_after_ms(COMMANDS_MS));
@@ -636,8 +636,7 @@ static void on_down(void *ctx, const char *why)
 	ws->stats.is_up = false;
 	if (!ws->stats.halted && !ws_in_trouble(ws))
 		snprintf(ws->stats.why, sizeof(ws->stats.why), "%s", why);
-	queue_clear(ws, &ws->queue);
-	ws->queue_b = 0;
+	queue_reset(ws);
 	ws->is_paused = false;
 	lock_drop(&ws->lock);
 }

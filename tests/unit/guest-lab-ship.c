@@ -58,6 +58,8 @@ static void ship_end(struct host *h, const struct msg_SHIP_END *m)
 	if (!m->ok)
 		return;
 	i = map_get_u64(&h->inodes, now->node.fid);
+	/* Its name was told, or the agent says in which batch it comes. */
+	cr_assert(i || h->keep || now->ship.behind > h->seq);
 	if (!i)
 		i = inode_put(h, &now->node);
 	free(i->data);

@@ -270,9 +270,10 @@ static inline void lab_send_ship(struct lab *l, enum msg_type type, const void *
 	(void)!frame_send(l->ship, type, m, clock_after_ms(LAB_MS));
 }
 
-static inline void lab_ship_begin(struct lab *l, uint64_t ship, uint64_t base, const struct msg_NODE *node)
+static inline void lab_ship_behind(struct lab *l, uint64_t ship, uint64_t base, const struct msg_NODE *node,
+				   uint64_t behind)
 {
-	struct msg_SHIP m = { .ship = ship, .base = base };
+	struct msg_SHIP m = { .ship = ship, .base = base, .behind = behind };
 	struct msg_list nodes;
 
 	msg_list_init(&nodes, FRAME_MAX);
@@ -280,6 +281,11 @@ static inline void lab_ship_begin(struct lab *l, uint64_t ship, uint64_t base, c
 	m.node = msg_list_span(&nodes);
 	lab_send_ship(l, MSG_SHIP, &m);
 	msg_list_fini(&nodes);
+}
+
+static inline void lab_ship_begin(struct lab *l, uint64_t ship, uint64_t base, const struct msg_NODE *node)
+{
+	lab_ship_behind(l, ship, base, node, 0);
 }
 
 static inline void lab_ship_data(struct lab *l, uint64_t offset, struct span data)

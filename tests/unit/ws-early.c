@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contents that come before the names that the agent sent before them. */
+#include "ws-lab.h"
+
+enum { PIECE = 256 * 1024, PIECES = 40, A_MOMENT_US = 50000 };
+
+static struct lab l;
+
+static void begin(void)
+{
+	lab_make(&l);
+	lab_start(&l);
+}
+
+static void end(void)
+{
+	lab_fsck(&l);
+	lab_free(&l);
+}
+
+TestSuite(ws_early, .init = begin, .fini = end, .timeout = 60);
+
+/* Return: how many of its bytes a file has here; -ENODATA: its content has not come. */
+static ssize_t bytes_of(uint64_t fid, void *to, size_t size)
+{
+	struct node n;
+
+	cr_assert_eq(ws_getattr(l.ws, fid, &n), 0);
+	return n.flags & NODE_PENDING ? -ENODATA : ws_read(l.ws, &n.content, 0, to, size);
+}
+
+static bool acked(uint64_t ship)
+{
+	struct msg_SHIP_ACK ack;
+
+	lab_expect(l.ship, &l.ship_in, MSG_SHIP_ACK, &ack);
+	cr_assert_eq(ack.ship, ship);
+	return ack.ok;
+}
+
+static void send_hello(uint64_t ship, uint64_t fid, uint64_t behind)
+{
+	struct msg_NODE n = lab_node(fid, S_IFREG | 0644, 5, 6);
+
+	lab_ship_behind(&l, ship, 0, &n, behind);
+	lab_ship_data(&l, 0, SPAN("hello", 5));
+	lab_ship_end(&l, true, false);
+}
+
+Test(ws_early, a_content_waits_for_its_name)
+{
+	char got[8];
+
+	send_hello(1, 12, l.seq + 2);
+	send_hello(2, 13, 0); /* what comes behind it does not overtake it */
+	lab_file(&l, "g", 13, 5, 6);
+	lab_batch(&l, 0);
+	usleep(A_MOMENT_US);
+	cr_assert_eq(bytes_of(13, got, sizeof(got)), -ENODATA);
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	cr_assert(acked(1));
+	cr_assert(acked(2));
+	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
+	cr_assert_eq(bytes_of(13, got, sizeof(got)), 5);
+}
+
+Test(ws_early, what_is_there_is_not_waited_for)
+{
+	char got[8];
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	send_hello(1, 12, l.seq);
+	cr_assert(acked(1));
+	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
+}
+
+/* An agent that names what never comes: no more of it is kept here than its credit is worth. */
+Test(ws_early, a_batch_that_never_comes)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, (uint64_t)PIECES * PIECE, 6);
+	static uint8_t piece[PIECE];
+	unsigned i;
+
+	lab_file(&l, "f", 12, n.size, 6);
+	lab_batch(&l, 0);
+	lab_ship_behind(&l, 1, 0, &n, UINT64_MAX);
+	for (i = 0; i < PIECES; i++)
+		lab_ship_data(&l, (uint64_t)i * PIECE, SPAN(piece, sizeof(piece)));
+	lab_ship_end(&l, true, false);
+	cr_assert(acked(1));
+}
+
+/* What waited is gone with its connection, and the next one begins anew. */
+Test(ws_early, a_connection_that_breaks)
+{
+	char got[8];
+
+	send_hello(1, 12, l.seq + 1);
+	usleep(A_MOMENT_US);
+	lab_hangup(&l);
+	lab_accept(&l, 1);
+	lab_ok(&l, l.replicate);
+	send_hello(2, 12, l.seq); /* told on the connection before: the scan comes behind it */
+	usleep(A_MOMENT_US);
+	lab_root(&l);
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
+	cr_assert(acked(2));
+	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
+}
