@@ -17,7 +17,7 @@ compared: names, kinds, modes, times, links, targets, attributes, bytes, holes. 
 --alone: nothing gets a second name. --keep: with rules of what is kept; the guest's side is what they keep.
 --in ID: one round in a sandbox that is there. --scenes FILES, --flood EVENTS: one round of that (equal_guest.py).
 --fault: both sides are taken to differ when two names begin with "fault"; an operation in each round makes one. Tries the shrinking.
-What fails is written into BERTH_PLANS (/var/tmp), before and after it was shrunk (BERTH_SHRINK seconds at most, 300); "play" plays such a
+What fails is written into BERTH_PLANS (/var/tmp), before and after it was shrunk (BERTH_SHRINK seconds at most, 60); "play" plays such a
 file again, BERTH_TRIES times (1, with a host or deaths 3), and shrinks it further."""
 import itertools
 import json
@@ -338,7 +338,7 @@ def write_plan(plan, name):
 
 def shrunk(plan, mount, please):
     """Say the smallest part that still differs."""
-    until_when = time.monotonic() + float(os.environ.get("BERTH_SHRINK", "300"))
+    until_when = time.monotonic() + float(os.environ.get("BERTH_SHRINK", "60"))
     played = 0
 
     def fails(trial):
@@ -398,6 +398,7 @@ def played(plan, mount, please):
     print(f"seed {plan['seed']}: differs in round {found[1]} (inside / outside):", *found[0], sep="\n", flush=True)
     print("the plan:", write_plan(plan, f"equal-{plan['seed']}.json"), flush=True)
     shrunk(plan, mount, please)
+    print(f"seed {plan['seed']}: differed in round {found[1]} of {len(plan['rounds'])}:", *found[0][:4], sep="\n", flush=True)
     return 1
 
 
