@@ -51,7 +51,8 @@ void tell_flush(struct tell *t, unsigned flags)
 	if (!t->on || (!t->batch.n && !flags))
 		return;
 	m = (struct msg_CHANGES){ .seq = ++t->seq, .flags = t->flags | flags, .records = msg_list_span(&t->batch) };
-	(void)!conn_send(t->control, MSG_CHANGES, &m);
+	if (conn_send(t->control, MSG_CHANGES, &m) < 0)
+		conn_finish(t->control); /* what is lost comes with the next connection's scan */
 	msg_list_fini(&t->batch);
 	t->flags = 0;
 }

@@ -75,7 +75,10 @@ static void settle_content(struct ws_pass *p, const struct node *old, struct nod
 		return;
 	}
 	if (old && !(old->flags & NODE_PENDING) && !content_is_elsewhere(&n->content)) {
-		if (old->content_ctime_ns == n->ctime_ns && old->size == n->size)
+		/* The same ctime does not say the same bytes: a file gets its times before its bytes, and may have been
+		 * fetched between, or written from here. What is written is shipped again, unless it is kept as a
+		 * name. */
+		if (old->content_ctime_ns == n->ctime_ns && old->size == n->size && !(written && (how & APPLY_NAMES)))
 			return;
 		if (!written && !scan && old->size == n->size && old->mtime_ns == n->mtime_ns) {
 			n->content_ctime_ns = n->ctime_ns;
@@ -138,7 +141,8 @@ int apply_node(struct ws_pass *p, const struct msg_NODE *told, unsigned how, str
 		story_did(p, n.fid, STORY_NEW);
 	else
 		story_attr(p, &old, &n, how & (APPLY_WRITTEN | APPLY_SCAN));
-	if (r == STORE_E_NONE || !same_attr(&old, &n) || old.content_ctime_ns != n.content_ctime_ns) {
+	if (r == STORE_E_NONE || !same_attr(&old, &n) || old.content_ctime_ns != n.content_ctime_ns ||
+	    !content_eq(&old.content, &n.content)) {
 		node_put(p->txn, &n);
 		if (r == 0 && !same_attr(&old, &n))
 			changes_add(&p->changes, 0, SPAN_NULL, n.fid, false, n.size == 0 && old.size != 0);

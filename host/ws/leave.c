@@ -65,6 +65,9 @@ void ws_stop(struct ws *ws)
 	tell_held(ws);
 	loop_post(ws->conf.loop, tick_stop, ws);
 	loop_sync(ws->conf.loop);
+	lock_take(&ws->lock);
+	queue_drop_early(ws);
+	lock_drop(&ws->lock);
 	waiters_wake(ws, NULL, 0, true, -EPIPE);
 	gone_forget(ws);
 	(void)!wsdb_sync(ws->db, NULL); /* who needs to know has asked before: ws_sync() */

@@ -165,6 +165,7 @@ static int live_attr(struct ws_pass *p, struct op *op)
 	if (S_ISREG(n.mode) && n.size == 0) {
 		n.content = (struct content){ .size = 0 };
 		n.content_ctime_ns = n.ctime_ns;
+		n.content_ship = 0; /* no difference may be laid over it */
 	} else if (S_ISREG(n.mode) && content_is_elsewhere(&old.content) && !(old.flags & NODE_PENDING)) {
 		n.content = content_elsewhere(n.size);
 		n.content_ctime_ns = n.ctime_ns;

@@ -13,7 +13,7 @@
 #include "host/ws/state.h"
 #include "wire/wire.h"
 
-enum { EARLY_MAX = 8 * 1024 * 1024 };
+enum { EARLY_MAX = WIRE_SHIP_WINDOW + 1024 * 1024, HEAD_MAX = 1024 };
 
 static size_t size_of(const struct ws_frame *f)
 {
@@ -26,23 +26,26 @@ static void append(struct ws *ws, struct ws_frame *f)
 	ws->queue_b += size_of(f);
 }
 
+/* On the loop, which serves all: no more is looked at than the number. What is malformed is found where it is worked
+ * on. */
 static uint64_t seq_of(const struct ws_frame *f)
 {
-	struct msg_CHANGES changes;
-	struct msg_SHIP ship;
 	struct span payload = SPAN(f->bytes, f->len);
+	struct msg_SHIP ship;
+	uint64_t seq;
 
-	/* What is malformed is found where it is worked on. */
-	if (f->type == MSG_CHANGES && msg_decode(MSG_CHANGES, payload, &changes, NULL) == 0)
-		return changes.seq;
-	if (f->type == MSG_SHIP && msg_decode(MSG_SHIP, payload, &ship, NULL) == 0)
+	if (f->type == MSG_CHANGES)
+		return msg_number(payload, &seq) == 0 ? seq : 0;
+	if (f->type == MSG_SHIP && f->len <= HEAD_MAX && msg_decode(MSG_SHIP, payload, &ship, NULL) == 0)
 		return ship.behind;
 	return 0;
 }
 
+/* What is going to be thrown away need not wait. */
 static bool is_early(const struct ws *ws, const struct ws_frame *f)
 {
-	return f->type == MSG_SHIP && f->seq > ws->changes_came && ws->early_b <= EARLY_MAX;
+	return f->type == MSG_SHIP && f->seq > ws->changes_came && ws->early_b <= EARLY_MAX &&
+	       ws->mode == WS_LIVE && !ws->stats.halted;
 }
 
 static void let_through(struct ws *ws)
@@ -58,11 +61,15 @@ static void let_through(struct ws *ws)
 	}
 }
 
+void queue_number(struct ws_frame *f)
+{
+	f->seq = seq_of(f);
+}
+
 void queue_put(struct ws *ws, struct ws_frame *f)
 {
 	bool is_change = f->type == MSG_CHANGES || f->type == MSG_COMMANDS;
 
-	f->seq = seq_of(f);
 	if (is_change)
 		append(ws, f);
 	if (f->type == MSG_CHANGES)
@@ -74,11 +81,17 @@ void queue_put(struct ws *ws, struct ws_frame *f)
 	let_through(ws);
 }
 
+void queue_drop_early(struct ws *ws)
+{
+	queue_clear(ws, &ws->early);
+	ws->early_b = 0;
+}
+
 void queue_reset(struct ws *ws)
 {
 	queue_clear(ws, &ws->queue);
-	queue_clear(ws, &ws->early);
-	ws->queue_b = ws->early_b = 0;
+	ws->queue_b = 0;
+	queue_drop_early(ws);
 	ws->changes_came = 0;
 }
 

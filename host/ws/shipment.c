@@ -297,12 +297,14 @@ static int ship_put(struct ws_pass *p, const struct ws_shipped *s)
 	if (s->node.ctime_ns >= n.ctime_ns) {
 		n.size = s->node.size;
 		n.blocks = s->node.blocks;
+		n.flags &= ~(uint32_t)NODE_PENDING;
+	}
+	if (s->node.ctime_ns > n.ctime_ns) { /* else what was told is as new at least, where a clock is coarse */
 		n.mtime_ns = s->node.mtime_ns;
 		n.ctime_ns = s->node.ctime_ns;
 		n.mode = s->node.mode;
 		n.uid = s->node.uid;
 		n.gid = s->node.gid;
-		n.flags &= ~(uint32_t)NODE_PENDING;
 	}
 	/* What was pending may have been written from here without being laid over: its pages are not what comes now.
 	 */

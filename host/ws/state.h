@@ -239,9 +239,11 @@ void pull_tick(struct ws *ws);
 /* queue.c: run @fn(@ctx) on the work strand, behind what the agent has told by now and before what it tells later: an
  * answer of the agent must not be overtaken. */
 void ws_run_behind(struct ws *ws, pool_job_fn *fn, void *ctx);
-/* What the agent tells: queued; of contents: kept until the changes are there that the agent sent before them. ws.lock
- * is held. */
+/* What the agent tells: queued; of contents: kept until the changes are there that the agent sent before them.
+ * queue_number() first; then ws.lock is held. queue_drop_early(): no changes come any more; ws.lock is held. */
+void queue_number(struct ws_frame *f);
 void queue_put(struct ws *ws, struct ws_frame *f);
+void queue_drop_early(struct ws *ws);
 /* Frames up to the next thing that is to be done between them; ws.lock is held. Return: that, or NULL. */
 struct ws_frame *queue_take(struct ws *ws, struct list *frames);
 /* What was told is dropped, what is to be done is done. queue_reset(): all that waits, when its connection is gone;

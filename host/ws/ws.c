@@ -195,7 +195,7 @@ void ws_stat(struct ws *ws, struct ws_stats *ret)
 {
 	lock_take(&ws->lock);
 	*ret = ws->stats;
-	ret->queued_b = ws->queue_b;
+	ret->queued_b = ws->queue_b + ws->early_b;
 	ret->held_b = ws->calm.held_b;
 	ret->batches = __atomic_load_n(&ws->counts.batches, __ATOMIC_RELAXED);
 	ret->records = __atomic_load_n(&ws->counts.records, __ATOMIC_RELAXED);
@@ -550,6 +550,7 @@ static void on_frame(void *ctx, unsigned type, struct span payload)
 	*f = (struct ws_frame){ .type = type, .len = payload.len };
 	memcpy(f->bytes, payload.p, payload.len);
 	list_init(&f->node);
+	queue_number(f);
 	lock_take(&ws->lock);
 	queue_put(ws, f);
 	/* A command of its own is not worth a commit at once: its changes may come in a moment, or its end. */

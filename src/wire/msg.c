@@ -342,6 +342,29 @@ static struct span span_after(struct span s, size_t used)
 	return SPAN((const char *)s.p + used, s.len - used);
 }
 
+/* How long the head of an array of at least one value is; 0: it is none. */
+static size_t array_head(struct span in)
+{
+	uint8_t first = in.len ? *(const uint8_t *)in.p : 0;
+
+	if (first > 0x90 && first <= 0x9f)
+		return 1;
+	return first == 0xdc ? 3 : first == 0xdd ? 5 : 0;
+}
+
+int msg_number(struct span payload, uint64_t *ret)
+{
+	struct reader r = { .field = NULL };
+	size_t head = array_head(payload), used;
+	struct value v;
+
+	if (!head || head >= payload.len || !parse_value(&r, span_after(payload, head), &v, &used) ||
+	    v.kind != VALUE_UINT)
+		return -EBADMSG;
+	*ret = v.num;
+	return 0;
+}
+
 static bool strv_check(struct span list, uint64_t max)
 {
 	uint64_t n = 0;

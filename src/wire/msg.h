@@ -75,6 +75,8 @@ int msg_encode(struct buf *b, enum msg_type type, const void *m) MUST_CHECK;
  * Return: 0; -EBADMSG with a slug "bad-message" and what is wrong.
  */
 int msg_decode(enum msg_type type, struct span payload, void *ret, struct err *e) MUST_CHECK;
+/** msg_number() - the first field of a payload, an unsigned one, without a look at the rest. Return: 0; -EBADMSG. */
+int msg_number(struct span payload, uint64_t *ret) MUST_CHECK;
 
 /* A list under construction, for a STRV or RECS field: put its span() into the struct before msg_encode(). */
 struct msg_list {

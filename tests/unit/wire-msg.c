@@ -188,3 +188,28 @@ Test(msg, dump_is_safe_and_hides_the_token)
 	buf_fini(&line);
 	buf_fini(&b);
 }
+
+Test(msg, the_first_number_alone)
+{
+	static const uint64_t numbers[] = { 0, 127, 128, 255, 65535, 65536, UINT32_MAX, UINT64_MAX };
+	static const struct span bad[] = { SPAN("", 0), SPAN("\x90", 1), SPAN("\x91", 1), SPAN("\xdc\x00", 2),
+					   SPAN("\xdc\x00\x01", 3), SPAN("\x91\xff", 2), SPAN("\x91\xa1x", 3),
+					   SPAN("\x91\xcf\x01", 3), SPAN("\x05", 1) };
+	uint64_t got;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(numbers); i++) {
+		struct msg_CHANGES m = { .seq = numbers[i] };
+		struct buf b;
+
+		buf_init(&b, 4096);
+		cr_assert_eq(msg_encode(&b, MSG_CHANGES, &m), 0);
+		cr_assert_eq(msg_number(buf_span(&b), &got), 0);
+		cr_assert_eq(got, numbers[i]);
+		buf_fini(&b);
+	}
+	for (i = 0; i < ARRAY_LEN(bad); i++)
+		cr_assert_eq(msg_number(bad[i], &got), -EBADMSG, "%zu", i);
+	cr_assert_eq(msg_number(SPAN("\xdd\x00\x00\x00\x01\x07", 6), &got), 0);
+	cr_assert_eq(got, 7);
+}

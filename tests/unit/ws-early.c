@@ -9,6 +9,7 @@ static struct lab l;
 static void begin(void)
 {
 	lab_make(&l);
+	cr_assert_eq(ws_set_keep(l.ws, "[names]\n*.bin\n", NULL), 0);
 	lab_start(&l);
 }
 
@@ -109,4 +110,61 @@ Test(ws_early, a_connection_that_breaks)
 	lab_batch(&l, WIRE_CHG_SCAN | WIRE_CHG_SCAN_END);
 	cr_assert(acked(2));
 	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
+}
+
+/* Of a file that is kept as a name: the content that was fetched is not what it has now. */
+Test(ws_early, a_name_that_was_written_at_the_same_time)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct node is;
+
+	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+	lab_batch(&l, 0);
+	send_hello(1, 12, l.seq);
+	cr_assert(acked(1));
+	cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
+	cr_assert_not(content_is_elsewhere(&is.content));
+	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+	lab_batch(&l, 0);
+	cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
+	cr_assert(content_is_elsewhere(&is.content));
+}
+
+/* A stop with something that waits: nothing of it stays. */
+Test(ws_early, a_stop)
+{
+	struct ws_stats s;
+
+	send_hello(1, 12, l.seq + 1);
+	do {
+		usleep(1000);
+		ws_stat(l.ws, &s);
+	} while (!s.queued_b);
+	ws_stop(l.ws);
+	ws_stat(l.ws, &s);
+	cr_assert_eq(s.queued_b, 0);
+}
+
+/* Emptied from here, then filled inside: what the agent takes for the same as before is not here any more. */
+Test(ws_early, a_difference_over_nothing)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 0, 7), more = lab_node(12, S_IFREG | 0644, 8, 8);
+	struct ws_attr attr = { .which = WIRE_ATTR_SIZE, .size = 0 };
+	struct ws_wait *w = ws_wait_new();
+	struct msg_FS_ATTR asked;
+
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+	send_hello(1, 12, l.seq);
+	cr_assert(acked(1));
+	ws_setattr(l.ws, 12, &attr, ws_wait_done, w);
+	lab_expect(l.control, &l.control_in, MSG_FS_ATTR, &asked);
+	lab_answer_node(&l, asked.call, &n);
+	cr_assert_eq(ws_wait_end(&w, NULL), 0);
+	lab_file(&l, "f", 12, 8, 8);
+	lab_batch(&l, 0);
+	lab_ship_behind(&l, 2, 1, &more, l.seq);
+	lab_ship_data(&l, 5, SPAN("you", 3));
+	lab_ship_end(&l, true, false);
+	cr_assert_not(acked(2));
 }
