@@ -229,9 +229,11 @@ struct digest;
 int hub_derive(struct hub *hub, const char *id_or_name, const char *word, struct digest *ret, struct err *e) MUST_CHECK;
 /** hub_network() - what it may reach; policy_fini(). Return: 1; 0: it has no network; no-such-sandbox. */
 int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, struct err *e) MUST_CHECK;
-/** hub_set_network() - from now on, also of connections that are there. @keep_proxy: the proxy of @p becomes the one
- * that there is. Return: 0; no-such-sandbox; -EAGAIN slug "not-running"; -EOPNOTSUPP slug "no-network". */
-int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, bool keep_proxy, struct err *e)
+enum { HUB_KEEP_PROXY = 1, HUB_DROP_RULES = 2 };
+/** hub_set_network() - from now on, also of connections that are there. @how: HUB_KEEP_PROXY: the proxy of @p becomes
+ * the one that there is; HUB_DROP_RULES: when it gets a proxy, its rules of requests end, else they forbid one. Return:
+ * 0; no-such-sandbox; -EAGAIN slug "not-running"; -EOPNOTSUPP slug "no-network"; -EINVAL "proxy-and-rules". */
+int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, unsigned how, struct err *e)
 	MUST_CHECK;
 /** hub_egress() - append the rules of what is put on its requests; nothing where it has none. Return: 0;
  * no-such-sandbox. */

@@ -95,19 +95,20 @@ int hub_network(struct hub *hub, const char *id_or_name, struct policy *ret, str
 }
 
 /* It is held meanwhile: who ended it would make its range another's. */
-int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, bool keep_proxy, struct err *e)
+int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, unsigned how, struct err *e)
 {
 	struct policy old = POLICY_NULL, now = POLICY_NULL;
 	struct sandbox *s;
+	bool drop = false;
 	int r = past_hold(hub, id_or_name, &s, e);
 
 	if (r < 0)
 		return r;
-	if (keep_proxy)
+	if (how & HUB_KEEP_PROXY)
 		policy_copy_proxy(p, s->network.proxy);
 	if (s->info.state >= SANDBOX_STOPPING)
 		r = err_set(e, -EAGAIN, "not-running", "sandbox %s does not run", s->info.id);
-	else if (p->proxy && s->info.has_egress)
+	else if (p->proxy && s->info.has_egress && !(how & HUB_DROP_RULES))
 		r = network_no_rules(e);
 	else if (!s->has_network && wants_something(p))
 		r = err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s was made without a network", s->info.id);
@@ -119,7 +120,12 @@ int hub_set_network(struct hub *hub, const char *id_or_name, struct policy *p, b
 		old = s->network;
 		s->network = now;
 		lock_drop(&hub->lock);
+		drop = p->proxy && s->info.has_egress;
+		if (drop)
+			egress_forget(s);
 		r = record_save(s, e);
+		if (r == 0 && drop && s->info.state == SANDBOX_RUNNING)
+			r = broker_offer_others(s, e);
 		if (r == 0 && s->info.has_egress)
 			r = egress_tell(hub, s->info.id, e);
 		hub_tell(s, "network", p->internet && p->proxy ? "internet on, through a proxy"

@@ -318,6 +318,7 @@ struct berth_network {
 	char mode[8]; /* veth, pasta, none; only told */
 	bool internet;
 	char **allow, **deny;
+	char proxy[320]; /* where its TCP goes, "host:port"; "": directly. Only told: a change leaves it as it is */
 };
 
 /** berth_network() - berth_network_free(@ret). */

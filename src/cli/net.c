@@ -48,6 +48,8 @@ static int show(struct berth *b, const char *id, struct berth_error *e)
 	printf("%-9s %s\n%-9s %s\n", "network", n.mode, "internet", n.internet ? "on" : "off");
 	print_list("allow", n.allow);
 	print_list("deny", n.deny);
+	if (n.proxy[0])
+		printf("%-9s %s\n", "proxy", n.proxy);
 	berth_network_free(&n);
 	return CLI_OK;
 }

@@ -31,6 +31,7 @@ static void network_from(const struct json *j, struct berth_network *ret)
 	snprintf(ret->mode, sizeof(ret->mode), "%s", json_get_str(j, "mode", "none"));
 	ret->allow = texts(json_get(j, "allow"));
 	ret->deny = texts(json_get(j, "deny"));
+	snprintf(ret->proxy, sizeof(ret->proxy), "%s", json_get_str(json_get(j, "proxy"), "address", ""));
 }
 
 void berth_network_free(struct berth_network *n)

@@ -126,6 +126,7 @@ END
 
 	say "$1: credentials"
 	through "$id" 1081 "" ', "username": "me", "password": "'"$WORD"'"'
+	equal "as the command line shows it" "$(berth net "$id" | grep proxy)" "proxy     $VIA:1081"
 	expect "$id" "who 93.184.216.34: $VIA"
 	asked_by me
 	equal "what is told of it" "$(ask "$URL/v1/sandboxes/$id/network") $(grep -c '"proxy":{"address":"'"$VIA"':1081","username":"me"}' "$TOP/answer")" "200 1"

@@ -6,6 +6,7 @@
 #include "host/api/e2b/e2b.h"
 
 #include "base/str.h"
+#include "host/api/policy.h"
 #include "host/net/network.h"
 
 #include <errno.h>
@@ -94,24 +95,6 @@ int e2b_read_network(struct e2b *e2b, const struct json *j, const struct json *n
 	return r;
 }
 
-static void put_entry(void *ctx, const char *entry)
-{
-	jw_str(ctx, span_str(entry));
-}
-
-/* Without its password. */
-static void put_proxy(struct json_writer *w, const struct policy_proxy *x)
-{
-	AUTO(str_free) char *address = policy_proxy_address(x);
-
-	jw_key(w, "egressProxy");
-	jw_open(w, '{');
-	jw_kstr(w, "address", address);
-	if (x->user[0])
-		jw_kstr(w, "username", x->user);
-	jw_close(w, '}');
-}
-
 void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, const struct json *memory)
 {
 	struct policy p = POLICY_NULL;
@@ -123,32 +106,19 @@ void e2b_put_network(struct e2b *e2b, struct json_writer *w, const char *id, con
 	jw_open(w, '{');
 	jw_key(w, "allowOut");
 	jw_open(w, '[');
-	policy_each(&p.allow, put_entry, w);
+	policy_put_entries(w, &p.allow);
 	jw_close(w, ']');
 	jw_key(w, "denyOut");
 	jw_open(w, '[');
 	if (!p.internet)
 		jw_str(w, span_str(EVERYTHING));
-	policy_each(&p.deny, put_entry, w);
+	policy_put_entries(w, &p.deny);
 	jw_close(w, ']');
-	if (p.proxy)
-		put_proxy(w, p.proxy);
+	policy_put_proxy(w, "egressProxy", p.proxy);
 	e2b_put_rules(e2b, w, id);
 	e2b_put_ingress(w, memory);
 	jw_close(w, '}');
 	policy_fini(&p);
-}
-
-/* It never has rules and a proxy: those go before this comes, unless it is clear that this cannot come. */
-static int drop_rules(struct e2b *e2b, const char *id, struct err *e)
-{
-	struct policy now = POLICY_NULL;
-	int has = hub_network(e2b->hub, id, &now, e);
-
-	policy_fini(&now);
-	if (has == 0)
-		return err_set(e, -EOPNOTSUPP, "no-network", "sandbox %s has no network", id);
-	return has < 0 ? has : hub_set_egress(e2b->hub, id, SPAN_NULL, e);
 }
 
 /* All of it anew: lists that are not there are empty. */
@@ -172,10 +142,8 @@ int e2b_network(void *ctx, struct http_req *req, struct http_res *res, struct er
 	egress.given = i.secrets;
 	if (r == 0)
 		r = e2b_read_network(e2b, j, j, &p, &egress, e);
-	if (r == 0 && p.proxy)
-		r = drop_rules(e2b, i.id, e);
 	if (r == 0)
-		r = hub_set_network(e2b->hub, i.id, &p, false, e);
+		r = hub_set_network(e2b->hub, i.id, &p, HUB_DROP_RULES, e);
 	if (r == 0 && !p.proxy)
 		r = hub_set_egress(e2b->hub, i.id, buf_span(&egress.text), e);
 	buf_fini(&egress.text);

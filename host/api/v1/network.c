@@ -3,35 +3,18 @@
 #include "host/api/v1/v1.h"
 
 #include "base/str.h"
+#include "host/api/policy.h"
 #include "host/net/network.h"
 #include "json/json.h"
 
 #include <errno.h>
 
-static void put_entry(void *ctx, const char *entry)
-{
-	jw_str(ctx, span_str(entry));
-}
-
 static void put_list(struct json_writer *w, const char *key, const struct policy_list *l)
 {
 	jw_key(w, key);
 	jw_open(w, '[');
-	policy_each(l, put_entry, w);
+	policy_put_entries(w, l);
 	jw_close(w, ']');
-}
-
-/* Without its password. */
-static void put_proxy(struct json_writer *w, const struct policy_proxy *x)
-{
-	AUTO(str_free) char *address = policy_proxy_address(x);
-
-	jw_key(w, "proxy");
-	jw_open(w, '{');
-	jw_kstr(w, "address", address);
-	if (x->user[0])
-		jw_kstr(w, "username", x->user);
-	jw_close(w, '}');
 }
 
 int v1_put_network(struct json_writer *w, const struct api *api, const char *id, struct err *e)
@@ -48,8 +31,7 @@ int v1_put_network(struct json_writer *w, const struct api *api, const char *id,
 	jw_bool(w, p.internet);
 	put_list(w, "allow", &p.allow);
 	put_list(w, "deny", &p.deny);
-	if (p.proxy)
-		put_proxy(w, p.proxy);
+	policy_put_proxy(w, "proxy", p.proxy);
 	jw_close(w, '}');
 	policy_fini(&p);
 	return 0;
@@ -123,7 +105,7 @@ int v1_network_put(void *ctx, struct http_req *req, struct http_res *res, struct
 		r = v1_read_network(api, j, &p, e);
 	/* Who does not speak of the proxy, perhaps since he knows of none, does not mean that there is to be none. */
 	if (r == 0)
-		r = hub_set_network(api->hub, i.id, &p, !json_get(j, "proxy"), e);
+		r = hub_set_network(api->hub, i.id, &p, json_get(j, "proxy") ? 0 : HUB_KEEP_PROXY, e);
 	policy_fini(&p);
 	if (r == 0)
 		r = v1_put_network(&w, api, i.id, e);
