@@ -57,7 +57,7 @@ say "the back: $back, $(status_of "$back" CapEff), $(sockets_of "$back" | wc -l)
 
 # What runs in a sandbox is nobody here: an id of its range, no capability over the host.
 berth run "$id" --detach -- sleep 1000 >/dev/null
-inside() { pgrep -f '^sleep 1000$' | while read -r p; do stat -c %u "/proc/$p"; done | awk -v f="$IDS_FIRST" '$1 >= f'; }
+inside() { pgrep -f '^sleep 1000$' | while read -r p; do stat -c %u "/proc/$p"; done | awk -v f="$IDS_FIRST" '$1 >= f && $1 < f + 16 * 65536'; }
 wait_for 10 "the sleep" inside
 [ -n "$(inside)" ] || fail "no process of the sandbox has an id of its range"
 say "done"

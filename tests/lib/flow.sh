@@ -32,8 +32,8 @@ STATE=$TOP/s
 MNT=$STATE/mnt
 LOG=$TOP/log
 DAEMON=
-# Tests may run beside other daemons: ids of its own, 16 ranges.
-IDS_FIRST=$((65536 * (1024 + 16 * ($$ % 3000))))
+# Tests may run beside other daemons: ids of its own, 16 ranges; and beside another lane of ./check.
+IDS_FIRST=$((65536 * (1024 + 16 * ($$ % 1500 * 2 + ${BERTH_LANE:-0} % 2))))
 IDS_COUNT=16
 export BERTH_URL=unix:$STATE/run/api.sock
 export BERTHD_NETWORK_MODE=none
@@ -207,7 +207,7 @@ need_template() {
 		# Other trees of this machine may have templates of their own: only what is old goes.
 		find "$BERTH_CACHE" -mindepth 1 -maxdepth 1 -name "${name}[-.]*" -mtime +14 -exec rm -rf {} +
 		cp -a "$STATE/templates/$name" "$BERTH_CACHE/$name.$$"
-		mv "$BERTH_CACHE/$name.$$" "$dir"
+		mv -T "$BERTH_CACHE/$name.$$" "$dir" 2>/dev/null || rm -rf "${BERTH_CACHE:?}/$name.$$" # another was first
 		return
 	fi
 	cp -al "$dir" "$STATE/templates/$name" 2>/dev/null || {
