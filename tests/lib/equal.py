@@ -217,24 +217,13 @@ def end(api, plan, box):
     until(lambda: api.good("GET", f"/v1/sandboxes/{box}")["state"] not in ("running", "stopping"), 60, "the death of an agent is not seen")
 
 
-def only_bytes(inside, outside):
-    """Do they differ in nothing but the bytes of files with the same times and sizes? For a moment they may (docs/workspace.md)."""
-    return set(inside) == set(outside) and all(
-        a == outside[path] or (a[0][0] == "-" and a[:3] == outside[path][:3] and a[4:] == outside[path][4:]) for path, a in inside.items())
-
-
 def compared(api, box, mnt, plan):
     """Return: what is inside; what differs, None."""
     inside, outside = sides(api, box, mnt, plan)
     if inside == outside:
         return inside, None
     found = differences(inside, outside)
-    if only_bytes(inside, outside):
-        api.good("POST", f"/v1/sandboxes/{box}/sync")
     again = sides(api, box, mnt, plan)
-    if only_bytes(inside, outside) and again[0] == again[1]:
-        print(f"seed {plan['seed']}: bytes of a moment before, until they were shipped:", *found, sep="\n", flush=True)
-        return again[0], None
     return inside, found + ["a moment later they are equal" if again[0] == again[1] else "and so a moment later"]
 
 

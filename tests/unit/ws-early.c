@@ -77,7 +77,7 @@ Test(ws_early, what_is_there_is_not_waited_for)
 	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
 }
 
-/* An agent that names what never comes: no more of it is kept here than its credit is worth. */
+/* An agent that names what never comes: when more has come than its credit is worth, it is let through as it is. */
 Test(ws_early, a_batch_that_never_comes)
 {
 	struct msg_NODE n = lab_node(12, S_IFREG | 0644, (uint64_t)PIECES * PIECE, 6);
