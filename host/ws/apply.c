@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { DEPTH_MAX = 2048, HALT_MIN = 100 };
+enum { DEPTH_MAX = 2048, HALT_MIN = 100, AGAIN_MAX = 16 * 1024 * 1024 };
 
 void changes_add(ws_changes *list, uint64_t parent, struct span name, uint64_t fid, bool entry_new, bool data)
 {
@@ -61,6 +61,17 @@ static bool same_attr(const struct node *a, const struct node *b)
 	       a->ctime_ns == b->ctime_ns && a->flags == b->flags;
 }
 
+/*
+ * The content that is here was read when the file had the times and the size that are told. That does not say the same
+ * bytes: a file gets its times before its bytes, and may have been read between, or written from here. What is told as
+ * written is shipped again; what is kept as a name only when it is asked for, so it is, up to AGAIN_MAX. Until that has
+ * come what is here stays: it is most likely the same, and the last that there is when the sandbox dies.
+ */
+static bool is_same_version(const struct node *old, const struct node *n)
+{
+	return old->content_ctime_ns == n->ctime_ns && old->size == n->size;
+}
+
 /* Whether the content that the store has is still the inode's, by the table of docs/workspace.md. */
 static void settle_content(struct ws_pass *p, const struct node *old, struct node *n, unsigned how)
 {
@@ -74,12 +85,15 @@ static void settle_content(struct ws_pass *p, const struct node *old, struct nod
 		n->content_ship = 0;
 		return;
 	}
-	if (old && !(old->flags & NODE_PENDING) && !content_is_elsewhere(&n->content)) {
-		/* The same ctime does not say the same bytes: a file gets its times before its bytes, and may have been
-		 * fetched between, or written from here. What is written is shipped again, unless it is kept as a
-		 * name. */
-		if (old->content_ctime_ns == n->ctime_ns && old->size == n->size && !(written && (how & APPLY_NAMES)))
+	if (old && !content_is_elsewhere(&n->content) && is_same_version(old, n)) {
+		if (!(old->flags & NODE_PENDING) && !(written && (how & APPLY_NAMES)))
 			return;
+		if ((how & APPLY_NAMES) && n->size <= AGAIN_MAX) {
+			n->flags |= NODE_PENDING;
+			vec_push(&p->fetch, n->fid);
+			return;
+		}
+	} else if (old && !(old->flags & NODE_PENDING) && !content_is_elsewhere(&n->content)) {
 		if (!written && !scan && old->size == n->size && old->mtime_ns == n->mtime_ns) {
 			n->content_ctime_ns = n->ctime_ns;
 			return;

@@ -141,7 +141,8 @@ static int missing_look(struct ws *ws, missing_list *list)
 		const struct missing *m = &list->v[list->len - 1];
 
 		r = node_get(t, m->fid, &n);
-		if (r == 0 && (n.flags & NODE_PENDING) && n.content_ctime_ns < m->ctime_ns)
+		if (r == 0 && (n.flags & NODE_PENDING) &&
+		    (n.content_ctime_ns < m->ctime_ns || n.ctime_ns == m->ctime_ns))
 			break;
 		list->len -= r >= 0;
 	}

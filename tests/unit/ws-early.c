@@ -2,7 +2,7 @@
 /* Contents that come before the names that the agent sent before them. */
 #include "ws-lab.h"
 
-enum { PIECE = 256 * 1024, PIECES = 40, A_MOMENT_US = 50000 };
+enum { PIECE = 256 * 1024, PIECES = 40, A_MOMENT_US = 50000, LARGE = 17 * 1024 * 1024 };
 
 static struct lab l;
 
@@ -112,15 +112,49 @@ Test(ws_early, a_connection_that_breaks)
 	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
 }
 
-/* Of a file that is kept as a name: the content that was fetched is not what it has now. */
+/* Of a file that is kept as a name: the content that was fetched may not be what it has now. It stays, and is asked for
+ * again; an end waits for that, and who dies before keeps it. */
 Test(ws_early, a_name_that_was_written_at_the_same_time)
 {
 	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct msg_FETCH fetch;
+	struct digest tree;
 	struct node is;
+	unsigned i;
+	char got[8];
 
 	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
 	lab_batch(&l, 0);
 	send_hello(1, 12, l.seq);
+	cr_assert(acked(1));
+	for (i = 0; i < 2; i++) {
+		lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+		lab_tell(&l, 0);
+		lab_expect(l.control, &l.control_in, MSG_FETCH, &fetch);
+		cr_assert_eq(fetch.fid, 12);
+		lab_acked(&l);
+		cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
+		cr_assert_eq(is.flags, NODE_PENDING);
+		cr_assert_eq(ws_read(l.ws, &is.content, 0, got, sizeof(got)), 5);
+	}
+	cr_assert_eq(tree_seal(ws_db(l.ws), 0, &tree, NULL), -EAGAIN);
+	send_hello(2, 12, l.seq);
+	cr_assert(acked(2));
+	cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
+	cr_assert_eq(is.flags, 0);
+	cr_assert_eq(tree_seal(ws_db(l.ws), 0, &tree, NULL), 0);
+}
+
+/* A large one is not asked for by anybody but who opens it. */
+Test(ws_early, a_large_name_that_was_written_at_the_same_time)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, (uint64_t)LARGE, 6);
+	struct node is;
+
+	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+	lab_batch(&l, 0);
+	lab_ship_behind(&l, 1, 0, &n, l.seq); /* all of it is a hole */
+	lab_ship_end(&l, true, false);
 	cr_assert(acked(1));
 	cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
 	cr_assert_not(content_is_elsewhere(&is.content));
@@ -128,6 +162,8 @@ Test(ws_early, a_name_that_was_written_at_the_same_time)
 	lab_batch(&l, 0);
 	cr_assert_eq(ws_getattr(l.ws, 12, &is), 0);
 	cr_assert(content_is_elsewhere(&is.content));
+	cr_assert_eq(is.flags, 0);
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_FETCH), 0);
 }
 
 /* A stop with something that waits: nothing of it stays. */
