@@ -181,7 +181,7 @@ static int exec_first(struct peer *p, const struct frame *f, struct err *e)
 	struct proc *proc;
 	int r;
 
-	if (a->paused_at)
+	if (a->is_paused)
 		return err_set(e, -EBUSY, "paused", "the sandbox is paused");
 	if (f->type == MSG_SECRET)
 		return secret_first(p, f, e);
@@ -228,8 +228,9 @@ void agent_pause(struct agent *a)
 	struct list *pos, *tmp;
 	struct err e;
 
-	if (!a->paused_at)
-		a->paused_at = clock_now();
+	a->is_paused = true;
+	if (!a->frozen_at)
+		a->frozen_at = clock_now();
 	a->procs.paused = true;
 	err_set(&e, -EBUSY, "paused", "the sandbox is paused");
 	list_each_safe(pos, tmp, &a->peers) {
@@ -240,12 +241,20 @@ void agent_pause(struct agent *a)
 	}
 }
 
-/* A host is back. Processes stood still, and so did the time that they have. */
-static void go_on(struct agent *a)
+/* Processes stood still, and so did the time that they have. */
+void agent_thawed(struct agent *a)
 {
-	if (a->paused_at)
-		procs_extend(&a->procs, clock_now() - a->paused_at);
-	a->paused_at = 0;
+	if (a->frozen_at)
+		procs_extend(&a->procs, clock_now() - a->frozen_at);
+	a->frozen_at = 0;
+}
+
+/* A host is back. It looks at the workspace before it lets the workload go on; one of before does not say when. */
+static void go_on(struct agent *a, unsigned generation)
+{
+	a->is_paused = false;
+	if (generation < wire_since(MSG_THAWED))
+		agent_thawed(a);
 }
 
 /* --- HELLO ------------------------------------------------------------------------------------------------------- */
@@ -301,7 +310,7 @@ static int hello(struct peer *p, const struct frame *f, struct err *e)
 	p->generation = (unsigned)MIN(m.generation, (uint64_t)agent_newest());
 	hello_reply(p, &m);
 	if (p->kind == WIRE_CONTROL) {
-		go_on(a);
+		go_on(a, p->generation);
 		replace(&a->control, p);
 		files_attach(&a->files, p->conn);
 	} else if (p->kind == WIRE_SHIP) {

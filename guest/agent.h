@@ -42,7 +42,8 @@ struct agent {
 	struct variables variables;
 	struct list syncs;
 	struct loop_timer *sync_soon;
-	uint64_t paused_at; /* clock_now() of a PAUSE; 0: not paused */
+	bool is_paused;	    /* from a PAUSE to the next control connection */
+	uint64_t frozen_at; /* clock_now() of a PAUSE whose end was not told yet; 0: there is none */
 };
 
 /** agent_new() - everything but the loop's run. @o is copied, its source and listener are the agent's. Return: 0,
@@ -60,8 +61,11 @@ bool agent_speaks(const struct agent *a, unsigned type);
 
 /** agent_is_inside() - it is the agent of a sandbox of its own, whose /run, /etc and loopback are not the host's. */
 bool agent_is_inside(const struct agent *a);
-/** agent_pause() - hang up on all streams, start nothing until a host comes back. */
+/** agent_pause() - hang up on all streams, start nothing until a host comes back; nobody runs out of time until
+ * agent_thawed(). */
 void agent_pause(struct agent *a);
+/** agent_thawed() - the workload goes on: give it the time back. */
+void agent_thawed(struct agent *a);
 
 /* control.c */
 /** control_frame() - a message of the control connection. Return: 0; -errno ends the connection. */

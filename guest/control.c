@@ -238,6 +238,13 @@ static int on_pause(struct agent *a, const void *msg, struct err *e)
 	return 0;
 }
 
+static int on_thawed(struct agent *a, const void *msg, struct err *e)
+{
+	(void)msg, (void)e;
+	agent_thawed(a);
+	return 0;
+}
+
 static int on_listen(struct agent *a, const void *msg, struct err *e)
 {
 	const struct msg_LISTEN *m = msg;
@@ -357,6 +364,7 @@ static const struct {
 	{ MSG_FETCH, on_fetch },
 	{ MSG_SYNC, on_sync },
 	{ MSG_PAUSE, on_pause },
+	{ MSG_THAWED, on_thawed },
 	{ MSG_LISTEN, on_listen },
 	{ MSG_LISTEN_AT, on_listen_at },
 	{ MSG_VARIABLES, on_variables },

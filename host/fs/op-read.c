@@ -212,6 +212,8 @@ int fs_handle_new(struct fs *fs, struct fs_inode *i, uint64_t ino, struct fuse_f
 		r = ws_getattr(i->ws, i->fid, &n);
 		if (r == 0 && memcmp(&n.content, c, sizeof(n.content)) == 0)
 			r = -EIO;
+		if (r == 0 && content_is_elsewhere(&n.content))
+			r = -ESTALE; /* the kernel opens once more, and that one waits for it */
 		if (r == -ENOENT)
 			r = -ESTALE;
 		if (r < 0)

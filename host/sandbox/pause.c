@@ -62,8 +62,10 @@ static int gone(struct sandbox *s, struct err *e)
 static int go_on(struct sandbox *s, struct err *e)
 {
 	struct box_started box = { .pidfd = -1 };
-	int r = freeze(s, PRIV_FREEZE_WORK, e); /* the agent first: it may have to make room */
+	int r;
 
+	ws_refuse_changes(s->ws, true); /* also when an earlier daemon paused it */
+	r = freeze(s, PRIV_FREEZE_WORK, e); /* the agent first: it may have to make room */
 	if (r == 0)
 		r = s->hub->conf.kind->find(&s->hub->box_env, s->info.id, &box, e);
 	fd_close(&box.pidfd);

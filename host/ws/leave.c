@@ -22,6 +22,22 @@ void ws_refuse_changes(struct ws *ws, bool on)
 	lock_take(&ws->lock);
 	ws->is_refusing = on;
 	lock_drop(&ws->lock);
+	if (!on)
+		thawed_tell(ws);
+}
+
+/* It does no harm where nothing was frozen. */
+void thawed_tell(struct ws *ws)
+{
+	struct msg_THAWED m = { 0 };
+	struct link *link = ws_link(ws);
+	bool frozen;
+
+	lock_take(&ws->lock);
+	frozen = ws->is_refusing;
+	lock_drop(&ws->lock);
+	if (link && !frozen && link_speaks(link, MSG_THAWED))
+		link_send(link, MSG_THAWED, &m);
 }
 
 /* Leave the agent, for good or not. Return: false when it was left already. */

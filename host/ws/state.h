@@ -202,10 +202,12 @@ struct ws {
 
 /* What is queued is worked on soon. ws.lock is held. */
 void ws_schedule(struct ws *ws);
-/* A live or stopped workspace could not go on: remember why, dial anew later. */
+/* leave.c: tell the agent that nothing is frozen, unless changes are refused. */
+void thawed_tell(struct ws *ws);
 /* An agent that began again may have come up with another disk: what is on that is not this workspace. The first that
  * is named is the one. On the strand. Return: 0; -EIO with slug "replication-halted"; -errno. */
 int ws_same_disk(struct ws *ws, uint64_t disk, struct err *e);
+/* A live or stopped workspace could not go on: remember why, dial anew later. */
 void ws_trouble(struct ws *ws, const char *slug, const char *why, bool halt);
 
 /* late.c: contents that the pass names are in the store; and the pass is. Durable when they return, or soon

@@ -626,6 +626,7 @@ static void on_up(void *ctx, uint64_t boot, uint64_t disk)
 	if (!ws->stats.halted && !ws_in_trouble(ws))
 		ws->stats.why[0] = '\0';
 	lock_drop(&ws->lock);
+	thawed_tell(ws);
 	strand_run(ws->work, begin, j);
 }
 

@@ -137,7 +137,8 @@ void ws_stop(struct ws *ws);
  * earlier daemon ended). Blocking. */
 void ws_pause(struct ws *ws);
 /** ws_refuse_changes() - whether changes from the host are refused (EBUSY): while a sandbox is being paused or ended,
- * so that none comes behind the sync, or goes into the store before it is written down that the store is right now. */
+ * so that none comes behind the sync, or goes into the store before it is written down that the store is right now.
+ * When they are taken again the agent hears that nothing is frozen (THAWED). */
 void ws_refuse_changes(struct ws *ws, bool on);
 struct link *ws_link(struct ws *ws); /* borrowed while live, NULL when stopped */
 

@@ -4,7 +4,7 @@
 
 /* Numbers that both ends of the wire share, beside the messages of msg.def. */
 
-enum { WIRE_GENERATION = 6, WIRE_TOKEN_LEN = 32 };
+enum { WIRE_GENERATION = 7, WIRE_TOKEN_LEN = 32 };
 
 enum wire_kind { WIRE_CONTROL = 1, WIRE_EXEC = 2, WIRE_SHIP = 3, WIRE_TUNNEL = 4, WIRE_FILL = 5, WIRE_PLACE = 6 };
 /* of PLACE_DO */
@@ -52,6 +52,8 @@ enum {
 /** wire_since() - the generation that a message came with: it is sent to no peer that speaks an older one. */
 static inline unsigned wire_since(unsigned type)
 {
+	if (type == 0x29)
+		return 7;
 	if (type == 0x27 || type == 0x28)
 		return 6;
 	if (type == 0x1b || type == 0x26)

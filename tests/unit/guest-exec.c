@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -162,6 +163,84 @@ Test(exec, timeout_kills_the_whole_session)
 	cr_assert(lab_start(&l, "inotify"));
 	expect_run(RUN(&l, NULL, SPEC(.timeout_ms = 100), "sh", "-c", "sh -c 'sleep 1000 & wait' & wait"),
 		   WIRE_TIMED_OUT, 9, "");
+	lab_stop(&l);
+}
+
+/* Return: the process that wrote its number into the file "pid". */
+static pid_t who_runs(const struct lab *l)
+{
+	char room[32] = "";
+	ssize_t n = 0;
+	int fd;
+
+	while (n <= 0 || !strchr(room, '\n')) {
+		usleep(1000);
+		fd = open(lab_path(l, "pid"), O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : read(fd, room, sizeof(room) - 1);
+		if (fd >= 0)
+			close(fd);
+	}
+	return atoi(room);
+}
+
+static void pause_it(struct wire *control)
+{
+	union {
+		struct msg_OK ok;
+		char room[512];
+	} got;
+	unsigned type;
+
+	wire_send(control, MSG_PAUSE, &(struct msg_PAUSE){ .call = 1 });
+	do {
+		type = wire_next(control, &got);
+		cr_assert_neq(type, 0);
+	} while (type != MSG_OK); /* it may tell of commands, too */
+	wire_close(control);
+}
+
+/* Who is frozen has no time: from the PAUSE until the host says that it has thawed it, not only until it is back. */
+Test(exec, no_time_passes_between_pause_and_thaw, .timeout = 120)
+{
+	const char *const argv[] = { "sh", "-c", "echo $$ >pid; exec sleep 1000", NULL };
+	struct wire w, control;
+	struct lab l;
+	pid_t pid;
+
+	cr_assert(lab_start(&l, "inotify"));
+	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
+	exec_send(&l, &w, SPEC(.id = "limited", .timeout_ms = 2000), argv);
+	pid = who_runs(&l);
+	pause_it(&control);
+	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
+	usleep(2500000); /* the limit itself is what would pass here */
+	cr_assert_eq(kill(pid, 0), 0);
+	wire_send(&control, MSG_THAWED, &(struct msg_THAWED){ 0 });
+	while (kill(pid, 0) == 0)
+		usleep(1000);
+	wire_close(&control);
+	wire_close(&w);
+	lab_stop(&l);
+}
+
+Test(exec, time_goes_on_with_a_host_that_does_not_say_when, .timeout = 120)
+{
+	const char *const argv[] = { "sh", "-c", "echo $$ >pid; exec sleep 1000", NULL };
+	struct wire w, control;
+	struct lab l;
+	pid_t pid;
+
+	lab_generation = wire_since(MSG_THAWED) - 1;
+	cr_assert(lab_start(&l, "inotify"));
+	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
+	exec_send(&l, &w, SPEC(.id = "limited", .timeout_ms = 500), argv);
+	pid = who_runs(&l);
+	pause_it(&control);
+	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
+	while (kill(pid, 0) == 0)
+		usleep(1000);
+	wire_close(&control);
+	wire_close(&w);
 	lab_stop(&l);
 }
 

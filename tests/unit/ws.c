@@ -704,3 +704,29 @@ Test(ws, an_answer_is_applied_before_what_is_told_behind_it)
 	cr_assert_arr_eq(got, "Jello", 5);
 	lab_fsck(&l);
 }
+
+static void accepted(unsigned generation)
+{
+	lab_hangup(&l);
+	l.generation = generation;
+	lab_greet(&l, &l.control, &l.control_in, WIRE_CONTROL, 1);
+	lab_greet(&l, &l.ship, &l.ship_in, WIRE_SHIP, 1);
+}
+
+/* With each connection, and when changes are taken again; not while the workload may be frozen, nor an old one. */
+Test(ws, an_agent_hears_that_nothing_is_frozen)
+{
+	struct msg_THAWED m;
+
+	ws_refuse_changes(l.ws, true);
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_THAWED), 0);
+	accepted(0);
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_THAWED), 0);
+	ws_refuse_changes(l.ws, false);
+	lab_expect(l.control, &l.control_in, MSG_THAWED, &m);
+	accepted(0);
+	lab_expect(l.control, &l.control_in, MSG_THAWED, &m);
+	accepted(wire_since(MSG_THAWED) - 1);
+	ws_refuse_changes(l.ws, false);
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_THAWED), 0);
+}
