@@ -183,65 +183,63 @@ static pid_t who_runs(const struct lab *l)
 	return atoi(room);
 }
 
-static void pause_it(struct wire *control)
+/* A command with a limit, paused, with a new control connection behind it. Return: its process. */
+static pid_t limited_and_paused(struct lab *l, struct wire *w, struct wire *control, unsigned limit_ms)
 {
+	const char *const argv[] = { "sh", "-c", "echo $$ >pid; exec sleep 1000", NULL };
 	union {
 		struct msg_OK ok;
 		char room[512];
 	} got;
 	unsigned type;
+	pid_t pid;
 
+	cr_assert(lab_start(l, "inotify"));
+	cr_assert(wire_dial(l, control, WIRE_CONTROL, l->token));
+	exec_send(l, w, SPEC(.id = "limited", .timeout_ms = limit_ms), argv);
+	pid = who_runs(l);
 	wire_send(control, MSG_PAUSE, &(struct msg_PAUSE){ .call = 1 });
 	do {
 		type = wire_next(control, &got);
 		cr_assert_neq(type, 0);
 	} while (type != MSG_OK); /* it may tell of commands, too */
 	wire_close(control);
+	cr_assert(wire_dial(l, control, WIRE_CONTROL, l->token));
+	return pid;
+}
+
+/* Its time is over. */
+static void ends(struct lab *l, struct wire *w, struct wire *control, pid_t pid)
+{
+	while (kill(pid, 0) == 0)
+		usleep(1000);
+	wire_close(control);
+	wire_close(w);
+	lab_stop(l);
 }
 
 /* Who is frozen has no time: from the PAUSE until the host says that it has thawed it, not only until it is back. */
 Test(exec, no_time_passes_between_pause_and_thaw, .timeout = 120)
 {
-	const char *const argv[] = { "sh", "-c", "echo $$ >pid; exec sleep 1000", NULL };
 	struct wire w, control;
 	struct lab l;
-	pid_t pid;
+	pid_t pid = limited_and_paused(&l, &w, &control, 2000);
 
-	cr_assert(lab_start(&l, "inotify"));
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
-	exec_send(&l, &w, SPEC(.id = "limited", .timeout_ms = 2000), argv);
-	pid = who_runs(&l);
-	pause_it(&control);
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
 	usleep(2500000); /* the limit itself is what would pass here */
 	cr_assert_eq(kill(pid, 0), 0);
 	wire_send(&control, MSG_THAWED, &(struct msg_THAWED){ 0 });
-	while (kill(pid, 0) == 0)
-		usleep(1000);
-	wire_close(&control);
-	wire_close(&w);
-	lab_stop(&l);
+	ends(&l, &w, &control, pid);
 }
 
 Test(exec, time_goes_on_with_a_host_that_does_not_say_when, .timeout = 120)
 {
-	const char *const argv[] = { "sh", "-c", "echo $$ >pid; exec sleep 1000", NULL };
 	struct wire w, control;
 	struct lab l;
 	pid_t pid;
 
 	lab_generation = wire_since(MSG_THAWED) - 1;
-	cr_assert(lab_start(&l, "inotify"));
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
-	exec_send(&l, &w, SPEC(.id = "limited", .timeout_ms = 500), argv);
-	pid = who_runs(&l);
-	pause_it(&control);
-	cr_assert(wire_dial(&l, &control, WIRE_CONTROL, l.token));
-	while (kill(pid, 0) == 0)
-		usleep(1000);
-	wire_close(&control);
-	wire_close(&w);
-	lab_stop(&l);
+	pid = limited_and_paused(&l, &w, &control, 500);
+	ends(&l, &w, &control, pid);
 }
 
 Test(exec, ten_megabytes_with_little_credit)
