@@ -76,6 +76,10 @@ static int guest_side(struct net *n, uint32_t range, uint32_t gid, struct nl *nl
 		r = nl_route(nl, "eth0", &all4, &gate4, e);
 	if (r == 0 && n->v6)
 		r = nl_route(nl, "eth0", &all6, &gate6, e);
+	/* The link has an address of its own some time later, which the kernel would prefer for its neighbour. Of
+	 * that one the router takes nothing, where it refuses, so that nobody waits. */
+	if (r == 0 && n->v6)
+		r = nl_route_from(nl, "eth0", &gate6, &home6, e);
 	return r;
 }
 

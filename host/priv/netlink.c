@@ -234,8 +234,8 @@ int nl_address(struct nl *nl, const char *name, const struct priv_prefix *p, str
 	return r < 0 && r != -EEXIST ? err_sys(e, r, "address of link %s", name) : 0;
 }
 
-int nl_route(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *via,
-	     struct err *e)
+static int route(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *via,
+		 const struct priv_prefix *from, struct err *e)
 {
 	struct rtmsg *m;
 	uint32_t index = nl_ifindex(nl, name);
@@ -254,9 +254,23 @@ int nl_route(struct nl *nl, const char *name, const struct priv_prefix *to, cons
 		put(&a, RTA_DST, to->addr, size_of(to));
 	if (via)
 		put(&a, RTA_GATEWAY, via->addr, size_of(via));
+	if (from)
+		put(&a, RTA_PREFSRC, from->addr, size_of(from));
 	put(&a, RTA_OIF, &index, sizeof(index));
 	r = ask(nl, &a, NULL, NULL);
 	return r < 0 && r != -EEXIST ? err_sys(e, r, "route through %s", name) : 0;
+}
+
+int nl_route(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *via,
+	     struct err *e)
+{
+	return route(nl, name, to, via, NULL, e);
+}
+
+int nl_route_from(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *from,
+		  struct err *e)
+{
+	return route(nl, name, to, NULL, from, e);
 }
 
 /* --- looking ------------------------------------------------------------------------------------------------------ */

@@ -34,6 +34,9 @@ int nl_address(struct nl *nl, const char *name, const struct priv_prefix *p, str
  */
 int nl_route(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *via,
 	     struct err *e) MUST_CHECK;
+/** nl_route_from() - directly to @to, from the address @from of @name where a program names none. */
+int nl_route_from(struct nl *nl, const char *name, const struct priv_prefix *to, const struct priv_prefix *from,
+		  struct err *e) MUST_CHECK;
 /** nl_links() - call @fn for each link. Return: 0 or -errno. */
 int nl_links(struct nl *nl, void (*fn)(void *ctx, const char *name), void *ctx) MUST_CHECK;
 /** nl_addresses() - call @fn for each address of any link. Return: 0 or -errno. */

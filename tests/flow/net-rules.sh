@@ -40,7 +40,7 @@ try_mode() {
 		"tcp 2a01:4f8::34: 2a01:4f8::34" "udp 2a01:4f8::34: 2a01:4f8::34 hello" \
 		"dnstcp 198.19.0.1 many.test: code 0 records 61" "dns 198.19.0.1 none.test: code 3 records 0"
 	say "$1: the fence"
-	expect "$id" "tcp 10.20.0.2: refused" "udp 10.20.0.2: unreachable" "tcp 169.254.169.254: refused" \
+	expect "$id" "settled eth0: yes" "tcp 10.20.0.2: refused" "udp 10.20.0.2: unreachable" "tcp 169.254.169.254: refused" \
 		"tcp 93.184.216.1: refused" "tcp 10.20.0.1: refused" "tcp 198.18.0.1: refused" "tcp 198.19.0.1: refused" \
 		"tcp 198.19.16.1: refused" "tcp fd00:ec2::254: refused" "tcp fe80::1%eth0: refused" \
 		"tcp ::ffff:10.20.0.2: refused" "tcp 64:ff9b::a14:2: refused" "tcp 2002:a14:2::1: refused" \

@@ -6,6 +6,7 @@
 	half HOST           as tcp, with an end of the request
 	udp HOST            what an echo server tells
 	name NAME           addresses, sorted, or noname
+	settled LINK        yes, once its addresses of IPv6 are known to be nobody else's
 	spoof SOURCE HOST   the same from another address
 	raw x               which family of raw sockets can be had
 	dns SERVER NAME     the answer's code and number of records, asked over UDP; dnstcp: over TCP
@@ -14,6 +15,7 @@ import errno
 import socket
 import struct
 import sys
+import time
 
 WAIT = 8
 
@@ -60,6 +62,18 @@ def udp(host):
         s.connect(at)
         s.send(b"hello")
         return s.recv(100).decode()
+
+
+def settled(link):
+    """Before this the kernel chooses none of them for what a program sends."""
+    until = time.monotonic() + WAIT
+    while time.monotonic() < until:
+        with open("/proc/net/if_inet6", encoding="ascii") as f:
+            mine = [int(x[4], 16) for x in map(str.split, f) if x[5] == link]
+        if len(mine) > 1 and not any(x & 0x40 for x in mine):  # IFA_F_TENTATIVE
+            return "yes"
+        time.sleep(0.05)
+    return "no"
 
 
 def spoof(source, host):
