@@ -314,7 +314,7 @@ static void told(void *ctx, int result, const struct node *unused)
 	else if (was_performed(c, &n))
 		answer(c, 0, &n);
 	else if (c->kind == CHANGE_WRITE && c->append)
-		ws_open_content(c->ws, c->fid, clock_after_ms(c->fs->conf.open_ms), append_again, c);
+		ws_held_content(c->ws, c->fid, clock_after_ms(c->fs->conf.open_ms), append_again, c);
 	else
 		perform(c);
 }

@@ -85,6 +85,10 @@ static void settle_content(struct ws_pass *p, const struct node *old, struct nod
 		n->content_ship = 0;
 		return;
 	}
+	/* What the host wrote itself is told as written, too. */
+	if (old && written &&
+	    !(is_same_version(old, n) && !(old->flags & NODE_PENDING) && !old->content_ship && !(how & APPLY_NAMES)))
+		unsure_note(p, old, how & APPLY_NAMES);
 	if (old && !content_is_elsewhere(&n->content) && is_same_version(old, n)) {
 		if (!(old->flags & NODE_PENDING) && !(written && (how & APPLY_NAMES)))
 			return;
@@ -431,6 +435,7 @@ void apply_orphans(struct ws_pass *p)
 		}
 		if (!held_keep(p, &n)) {
 			gone_note(p->ws, &n);
+			unsure_forget(p->ws, at);
 			node_del(p->txn, at);
 		}
 	}

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-enum { RENEWED_MAX = 64 };
+enum { RENEWED_MAX = 64, UNSURE_MS = 5000 };
 
 uint64_t ws_root(struct ws *ws)
 {
@@ -230,8 +230,8 @@ static void waiter_wait(struct ws *ws, struct ws_waiter *w, struct link *link)
 	AUTO(str_free) char *path = w->path ? must_strdup(w->path) : NULL;
 	struct msg_FETCH m = { .fid = w->fid, .path = path ? span_str(path) : SPAN_NULL };
 	uint64_t fid = w->fid;
+	bool live, room, to_be_sure = w->seq;
 	struct node n;
-	bool live, room;
 
 	lock_take(&ws->lock);
 	live = ws->mode == WS_LIVE;
@@ -245,7 +245,7 @@ static void waiter_wait(struct ws *ws, struct ws_waiter *w, struct link *link)
 		waiter_answer(w, live ? -EAGAIN : -EPIPE, NULL);
 		return;
 	}
-	if (ws_getattr(ws, fid, &n) == 0 && !is_missing(&n)) {
+	if (ws_getattr(ws, fid, &n) == 0 && !is_missing(&n) && !(to_be_sure && unsure_seq(ws, fid))) {
 		waiters_wake(ws, &fid, 1, false, 0);
 		return;
 	}
@@ -265,21 +265,24 @@ void waiter_again(struct ws *ws, struct ws_waiter *w, bool gone)
 	int r = txn_read(ws->db, &t, NULL);
 
 	list_init(&w->node);
+	w->seq = w->seq && unsure_seq(ws, w->fid) ? w->seq : 0;
 	if (r == 0)
 		r = none(node_get(t, w->fid, &n), -ENOENT);
-	if (r == 0 && !w->path && is_missing(&n) && link)
+	if (r == 0 && !w->path && (is_missing(&n) || w->seq) && link)
 		(void)!node_path(t, w->fid, &w->path);
 	txn_abort(&t);
 	if (r == -ENOENT && !w->path && gone_get(ws, w->fid, &n)) {
 		r = 0;
 	} else if (r == -ENOENT || (r == 0 && gone && is_missing(&n))) {
 		r = w->path && w->renewed++ < RENEWED_MAX ? ws_resolve(ws, w->path, &n) : -ESTALE;
-		if (r == 0)
+		if (r == 0) {
 			w->fid = n.fid;
+			w->seq = unsure_seq(ws, n.fid);
+		}
 		if (r == -ENOENT || r == -ENOTDIR)
 			r = -ESTALE;
 	}
-	if (r < 0 || !is_missing(&n) || !link) {
+	if (r < 0 || !(is_missing(&n) || w->seq) || !link) {
 		r = as_held(ws, r, &n);
 		if (r == 0 && w->renewed)
 			r = -ESTALE;
@@ -291,12 +294,35 @@ void waiter_again(struct ws *ws, struct ws_waiter *w, bool gone)
 	waiter_wait(ws, w, link);
 }
 
-void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+bool waiter_content(struct ws *ws, struct ws_waiter *w)
+{
+	struct node n;
+
+	w->seq = 0;
+	if (ws_getattr(ws, w->fid, &n) < 0 || is_missing(&n))
+		return false;
+	waiter_answer(w, w->renewed ? -ESTALE : 0, w->renewed ? NULL : &n);
+	return true;
+}
+
+static void await_content(struct ws *ws, uint64_t fid, uint64_t until, bool is_holder, ws_done_fn *fn, void *ctx)
 {
 	struct ws_waiter *w = NEW(struct ws_waiter);
 
-	*w = (struct ws_waiter){ .fid = fid, .until = until, .fn = fn, .ctx = ctx };
+	*w = (struct ws_waiter){ .fid = fid, .until = until, .is_holder = is_holder, .fn = fn, .ctx = ctx };
+	w->seq = unsure_seq(ws, fid);
+	w->patience = clock_after_ms(UNSURE_MS);
 	waiter_again(ws, w, false);
+}
+
+void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+{
+	await_content(ws, fid, until, false, fn, ctx);
+}
+
+void ws_held_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx)
+{
+	await_content(ws, fid, until, true, fn, ctx);
 }
 
 bool ws_is_told(struct ws *ws)

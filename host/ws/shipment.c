@@ -34,6 +34,7 @@ void ship_reset(struct ws *ws)
 {
 	ship_drop(ws, &ws->ship);
 	ship_drop(ws, &ws->aside);
+	unsure_reset(ws);
 	lock_take(&ws->lock);
 	ws->calm.owed = 0; /* a new connection begins with all its credit */
 	ws->small_b = 0;
@@ -187,6 +188,7 @@ static int ship_begin(struct ws_pass *p, const struct msg_SHIP *m, struct err *e
 		return err_set(e, -EBADMSG, "bad-message", "a shipment out of order or of no inode");
 	ws->ship.is_open = true;
 	ws->ship.ship = m->ship;
+	ws->ship.behind = m->behind;
 	node_from_msg(&told, &ws->ship.node);
 	r = node_get(p->txn, told.fid, &n);
 	if (r < 0)
@@ -230,7 +232,12 @@ static int ship_data(struct ws_pass *p, const struct msg_SHIP_DATA *m, struct er
 static int ship_end(struct ws_pass *p, const struct msg_SHIP_END *m, struct err *e)
 {
 	struct ws *ws = p->ws;
-	struct ws_shipped done = { .ship = ws->ship.ship, .node = ws->ship.node, .is_known = !ws->ship.is_bad };
+	struct ws_shipped done = {
+		.ship = ws->ship.ship,
+		.behind = ws->ship.behind,
+		.node = ws->ship.node,
+		.is_known = !ws->ship.is_bad,
+	};
 	int r = 0;
 
 	if (!ws->ship.is_open)

@@ -42,13 +42,16 @@ struct ws_waiter {
 	uint64_t fid, until;
 	ws_done_fn *fn;
 	void *ctx;
+	bool is_holder;	  /* does not wait for the kernel, which may wait for it */
+	uint64_t seq;	  /* waits for a shipment behind this batch, until @patience; 0: for any (unsure.c) */
+	uint64_t patience;
 	char *path;	  /* by which the first inode was known; NULL: none is waited for */
 	unsigned renewed; /* so many inodes of that name went while it was waited for them */
 };
 
 /* A shipment that is complete but not committed. */
 struct ws_shipped {
-	uint64_t ship;
+	uint64_t ship, behind;
 	bool is_known; /* false: refused, to be shipped whole */
 	struct node node;
 	struct content content;
@@ -84,6 +87,7 @@ struct ws_pass {
 	struct story *story; /* what is told of it, NULL: nothing yet */
 	VEC(struct ws_ended) ended;
 	uint8_t by;	 /* enum journal_by */
+	uint64_t seq;	 /* of the batch that is applied, 0: what is done is no batch's */
 	uint64_t ack;	 /* highest batch applied, 0: none */
 	uint64_t handed_b, given_b; /* what metas "handed" and "given" say then */
 	bool scan_done, want_scan, has_changes;
@@ -181,11 +185,12 @@ struct ws {
 	bool is_first; /* no scan of this connection has ended yet: who knows what disk it is */
 	struct ws_ship {
 		bool is_open, is_bad;
-		uint64_t ship;
+		uint64_t ship, behind;
 		struct node node;
 		struct content_writer *writer;
 		struct ws_scan *scan; /* leaks.c; NULL: nothing was looked for in it */
 	} ship, aside; /* aside: one that rests while others come */
+	struct map unsure; /* unsure.c; ws.lock */
 	struct {
 		bool is_loaded, is_changed, in_list;
 		VEC(struct ws_command) v;
@@ -375,6 +380,19 @@ void ws_announce(struct ws *ws, struct ws_change *v, size_t n);
 void ws_retract(struct ws *ws, const struct ws_change *v, size_t n);
 /* Tell the listener and then run @then(@ctx), on the notify strand. Takes the list. */
 void ws_tell(struct ws *ws, ws_changes *list, pool_job_fn *then, void *ctx);
+/* unsure.c: the batch of this pass tells a file as written whose content, or the one that is on its way, may have been
+ * read before; kept as a name or not. */
+void unsure_note(struct ws_pass *p, const struct node *old, bool is_name);
+/* The number behind which a shipment has to be sent to be sure; 0: what is here is. */
+uint64_t unsure_seq(struct ws *ws, uint64_t fid);
+/* It is committed. */
+void unsure_shipped(struct ws *ws, const struct ws_shipped *s);
+void unsure_forget(struct ws *ws, uint64_t fid);
+void unsure_reset(struct ws *ws);
+/* after.c: a pass is committed. Takes its changes, and what is to be acknowledged and answered. */
+void after_pass(struct ws_pass *p);
+/* Who waits to be sure gets what is here. Return: whether there was something. */
+bool waiter_content(struct ws *ws, struct ws_waiter *w);
 /* Answer those who wait for these inodes (all of them when @all), with @result. */
 void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result);
 void waiter_free(struct ws_waiter *w);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The object. Frames of the agent arrive on the loop, are copied to a bounded queue, and one job on the work strand
- * takes all that is queued as one pass: one transaction, one commit, then the kernel is told on the notify strand, then
- * the agent gets its acknowledgements and waiters their answers.
+ * takes all that is queued as one pass: one transaction, one commit, then what after.c does.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -16,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { COMMANDS_MS = 50, ACKS_B = 16384 };
+enum { COMMANDS_MS = 50 };
 enum { TROUBLE_MS = 1000, TROUBLE_STEPS = 5, TROUBLE_SHOWN_S = 60 };
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
@@ -261,105 +260,7 @@ void ws_retell(struct ws *ws, struct ws_change *changes, size_t n)
 	ws_tell(ws, &list, NULL, NULL);
 }
 
-void waiters_wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, int result)
-{
-	bool expired = result == -ETIMEDOUT;
-	struct list *pos, *tmp, mine;
-	uint64_t now = clock_now();
-	size_t i;
-
-	list_init(&mine);
-	lock_take(&ws->lock);
-	list_each_safe(pos, tmp, &ws->waiters) {
-		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
-		bool hit = all || (expired && w->until <= now);
-
-		for (i = 0; !hit && i < n; i++)
-			hit = fids[i] == w->fid;
-		if (hit) {
-			list_remove(pos);
-			ws->waiting--;
-			list_append(&mine, pos);
-		}
-	}
-	lock_drop(&ws->lock);
-	while ((pos = list_shift(&mine))) {
-		struct ws_waiter *w = list_entry(pos, struct ws_waiter, node);
-
-		if ((result == 0 || result == -ENOENT) && w->fid) {
-			waiter_again(ws, w, result < 0);
-			continue;
-		}
-		w->fn(w->ctx, result, NULL);
-		waiter_free(w);
-	}
-}
-
 /* --- a pass ------------------------------------------------------------------------------------------------------- */
-
-struct after {
-	struct ws *ws;
-	uint64_t ack;
-	ws_ships ships;
-	ws_fids gone;
-	bool scan_done, is_soon, is_void;
-	uint64_t commit;
-};
-
-static void pass_after(void *ctx);
-
-/* It is acknowledged when it is durable, and neither the passes behind it nor what the kernel is told wait for that. */
-static void pass_durable(void *ctx)
-{
-	struct after *a = ctx;
-
-	a->is_void = late_await(a->ws, a->commit) < 0;
-	a->is_soon = false;
-	pass_after(a);
-}
-
-/* The kernel shows the new state: acknowledge, wake. On the notify strand, or on the one of acks. */
-static void pass_after(void *ctx)
-{
-	struct after *a = ctx;
-	struct ws *ws = a->ws;
-	struct link *link = ws_link(ws);
-	struct buf acks;
-	size_t i;
-
-	if (a->is_soon) {
-		strand_run(ws->acks, pass_durable, a);
-		return;
-	}
-	if (a->is_void) /* the connection is made anew: late.c */
-		link = NULL;
-	if (link && a->ack) {
-		struct msg_CHANGES_ACK ack = { .seq = a->ack };
-
-		link_send(link, MSG_CHANGES_ACK, &ack);
-	}
-	buf_init(&acks, ACKS_B + FRAME_HEADER + FRAME_MAX);
-	for (i = 0; i < a->ships.len; i++) {
-		struct msg_SHIP_ACK ack = { .ship = a->ships.v[i].ship, .ok = a->ships.v[i].is_known };
-		uint64_t fid = a->ships.v[i].node.fid;
-
-		(void)!frame_put(&acks, MSG_SHIP_ACK, &ack);
-		if (link && (i + 1 == a->ships.len || buf_len(&acks) >= ACKS_B))
-			link_send_ships(link, &acks);
-		waiters_wake(ws, &fid, 1, false, 0);
-	}
-	buf_fini(&acks);
-	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
-	vec_fini(&a->gone);
-	if (a->scan_done) {
-		lock_take(&ws->lock);
-		ws->is_ready = true;
-		pthread_cond_broadcast(&ws->cond);
-		lock_drop(&ws->lock);
-	}
-	vec_fini(&a->ships);
-	free(a);
-}
 
 static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e)
 {
@@ -375,7 +276,12 @@ static int pass_frame(struct ws_pass *p, const struct ws_frame *f, struct err *e
 	r = msg_decode(MSG_CHANGES, payload, &m, e);
 	if (r == 0 && (m.flags & WIRE_CHG_SCAN))
 		p->by = JOURNAL_BY_SCAN;
-	return r < 0 ? r : apply_changes(p, &m, e);
+	if (r < 0)
+		return r;
+	p->seq = m.seq;
+	r = apply_changes(p, &m, e);
+	p->seq = 0;
+	return r;
 }
 
 static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
@@ -450,17 +356,6 @@ static void resume(void *ctx)
 		link_pause(link, false);
 }
 
-/* Everything of before is committed: who waits for that must not wait for the kernel, which may wait for them. */
-static void told(struct ws *ws)
-{
-	const uint64_t nobody = 0;
-
-	lock_take(&ws->lock);
-	ws->is_told = true;
-	lock_drop(&ws->lock);
-	waiters_wake(ws, &nobody, 1, false, 0);
-}
-
 static void drain(void *ctx)
 {
 	struct ws *ws = ctx;
@@ -487,23 +382,9 @@ static void drain(void *ctx)
 		ws_trouble(ws, e.slug, e.text,
 			   str_eq(e.slug, "replication-halted") || str_eq(e.slug, "quota-exceeded"));
 	} else if (p.ack || p.ships.len || p.gone.len || p.scan_done) {
-		struct after *a = NEW(struct after);
-
-		*a = (struct after){ .ws = ws, .ack = p.ack, .scan_done = p.scan_done };
-		a->is_soon = p.is_soon;
-		a->commit = p.commit;
-		a->ships.v = p.ships.v;
-		a->ships.len = p.ships.len;
-		p.ships.v = NULL;
-		a->gone.v = p.gone.v;
-		a->gone.len = p.gone.len;
-		p.gone.v = NULL;
-		if (p.scan_done)
-			told(ws);
-		pull_pass(&p); /* before anybody can ask for a sync, which would wait for these */
 		if (p.want_scan) /* before it is acknowledged: whoever waits for that waits for the scan, too */
 			want_scan(ws);
-		ws_tell(ws, &p.changes, pass_after, a);
+		after_pass(&p);
 	}
 	if (paused)
 		loop_post(ws->conf.loop, resume, ws);

@@ -203,6 +203,9 @@ void ws_settle(struct ws *ws, ws_done_fn *fn, void *ctx);
  * one that went just now the last content is yielded. One that is elsewhere is fetched; it cannot be when nobody lives
  * there (-ENODATA) or while it is paused (-EBUSY). */
 void ws_open_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
+/** ws_held_content() - the same for whoever holds what the kernel locks (the pages of a write): does not wait until the
+ * kernel knows of the content, which may be never before the answer. */
+void ws_held_content(struct ws *ws, uint64_t fid, uint64_t until, ws_done_fn *fn, void *ctx);
 
 /** ws_when_told() - answer when the store has all that the agent had to tell when we came: of a stopped workspace, or
  * after the first scan, at once and from the caller's thread; of one that was just adopted, later, also when it fails.

@@ -112,6 +112,170 @@ Test(ws_early, a_connection_that_breaks)
 	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
 }
 
+static void send_bytes(uint64_t ship, const char *bytes, uint64_t behind)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 5, 6);
+
+	lab_ship_behind(&l, ship, 0, &n, behind);
+	lab_ship_data(&l, 0, SPAN(bytes, 5));
+	lab_ship_end(&l, true, false);
+	cr_assert(acked(ship));
+}
+
+/* The same times once more, and perhaps other bytes. */
+static void written(void)
+{
+	lab_file(&l, "f", 12, 5, 6);
+	lab_batch(&l, 0);
+}
+
+static void asked_for(void)
+{
+	struct msg_FETCH fetch;
+
+	lab_expect(l.control, &l.control_in, MSG_FETCH, &fetch);
+	cr_assert_eq(fetch.fid, 12);
+}
+
+struct opened {
+	int result; /* 1: not yet */
+	struct node n;
+};
+
+static void on_opened(void *ctx, int result, const struct node *n)
+{
+	struct opened *o = ctx;
+
+	if (n)
+		o->n = *n;
+	__atomic_store_n(&o->result, result, __ATOMIC_RELEASE);
+}
+
+static bool is_open(struct opened *o)
+{
+	return __atomic_load_n(&o->result, __ATOMIC_ACQUIRE) != 1;
+}
+
+static void opens(struct opened *o)
+{
+	o->result = 1;
+	ws_open_content(l.ws, 12, clock_after_ms(LAB_MS), on_opened, o);
+}
+
+static void yields(struct opened *o, const char *bytes)
+{
+	uint64_t until = clock_after_ms(LAB_MS);
+	char got[8];
+
+	while (!is_open(o) && clock_now() < until)
+		usleep(1000);
+	cr_assert_eq(__atomic_load_n(&o->result, __ATOMIC_ACQUIRE), 0);
+	cr_assert_eq(ws_read(l.ws, &o->n.content, 0, got, sizeof(got)), 5);
+	cr_assert_arr_eq(got, bytes, 5);
+}
+
+/* A file gets its times before its bytes, and may be shipped between: who opens it waits for the next shipment. For all
+ * else the content is there: nothing is pending. */
+Test(ws_early, the_same_time_and_other_bytes)
+{
+	struct opened o;
+	char got[8];
+
+	written();
+	send_bytes(1, "hello", l.seq);
+	opens(&o);
+	cr_assert(is_open(&o));
+	written();
+	cr_assert_eq(bytes_of(12, got, sizeof(got)), 5);
+	opens(&o);
+	asked_for();
+	cr_assert_not(is_open(&o));
+	send_bytes(2, "world", l.seq);
+	yields(&o, "world");
+	opens(&o);
+	cr_assert(is_open(&o));
+}
+
+/* One that was sent before that was told does not do; one that was sent behind it does, whatever was told since. */
+Test(ws_early, a_shipment_from_before)
+{
+	struct opened o;
+	uint64_t seq;
+
+	written();
+	written();
+	seq = l.seq;
+	send_bytes(1, "hello", seq - 1);
+	opens(&o);
+	asked_for();
+	written();
+	send_bytes(2, "hallo", seq - 1);
+	cr_assert_not(is_open(&o));
+	send_bytes(3, "world", seq);
+	yields(&o, "world");
+	opens(&o);
+	asked_for();
+	send_bytes(4, "later", 0); /* an agent of before does not say */
+	yields(&o, "later");
+}
+
+/* Nobody ships it: what is here is better than nothing. So it is when the sandbox ends. */
+Test(ws_early, what_is_here_will_do_after_a_while)
+{
+	struct opened o, later;
+
+	written();
+	send_bytes(1, "hello", l.seq);
+	written();
+	opens(&o);
+	yields(&o, "hello");
+	opens(&later);
+	cr_assert_not(is_open(&later));
+	ws_stop(l.ws);
+	yields(&later, "hello");
+}
+
+/* What was written from here is what the agent tells of. */
+Test(ws_early, what_the_host_wrote)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 5, 7);
+	struct ws_wait *w = ws_wait_new();
+	struct msg_FS_WRITE asked;
+	struct opened o;
+
+	written();
+	send_bytes(1, "hello", l.seq);
+	ws_write(l.ws, 12, 0, SPAN("world", 5), 0, ws_wait_done, w);
+	lab_expect(l.control, &l.control_in, MSG_FS_WRITE, &asked);
+	lab_answer_node(&l, asked.call, &n);
+	cr_assert_eq(ws_wait_end(&w, NULL), 0);
+	lab_file(&l, "f", 12, 5, 7);
+	lab_batch(&l, 0);
+	opens(&o);
+	cr_assert(is_open(&o));
+	yields(&o, "world");
+}
+
+/* Of a name whose content was asked for, and that was written meanwhile. */
+Test(ws_early, a_name_that_was_written_while_its_content_was_on_its_way)
+{
+	struct msg_NODE n = lab_node(12, S_IFREG | 0644, 5, 6);
+	struct opened o, late;
+
+	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+	lab_batch(&l, 0);
+	opens(&o);
+	asked_for();
+	lab_add(&l, WIRE_ENT_NAMES | WIRE_ENT_WRITTEN, LAB_ROOT, "f.bin", &n);
+	lab_batch(&l, 0);
+	send_bytes(1, "hello", l.seq - 1);
+	yields(&o, "hello"); /* it was opened before that was told */
+	opens(&late);
+	asked_for();
+	send_bytes(2, "world", l.seq);
+	yields(&late, "world");
+}
+
 /* Of a file that is kept as a name: the content that was fetched may not be what it has now. It stays, and is asked for
  * again; an end waits for that, and who dies before keeps it. */
 Test(ws_early, a_name_that_was_written_at_the_same_time)
