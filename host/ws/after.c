@@ -133,34 +133,11 @@ static void acknowledge_early(struct after *a)
 	strand_run(a->ws->acks, ack_early, early);
 }
 
-static void pass_after(void *ctx);
-
-/* It is acknowledged when it is durable, and neither the passes behind it nor what the kernel is told wait for that. */
-static void pass_durable(void *ctx)
+static void pass_acknowledge(struct after *a)
 {
-	struct after *a = ctx;
-
-	a->is_void = late_await(a->ws, a->commit) < 0;
-	a->is_soon = false;
-	pass_after(a);
-}
-
-/* The kernel shows the new state: acknowledge, wake. On the notify strand, or on the one of acks. */
-static void pass_after(void *ctx)
-{
-	struct after *a = ctx;
 	struct ws *ws = a->ws;
-	size_t i;
 
-	if (a->is_soon) {
-		strand_run(ws->acks, pass_durable, a);
-		return;
-	}
 	acknowledge(a);
-	for (i = 0; i < a->ships.len; i++)
-		waiters_wake(ws, &a->ships.v[i].node.fid, 1, false, 0);
-	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
-	vec_fini(&a->gone);
 	if (a->scan_done) {
 		lock_take(&ws->lock);
 		ws->is_ready = true;
@@ -169,6 +146,32 @@ static void pass_after(void *ctx)
 	}
 	vec_fini(&a->ships);
 	free(a);
+}
+
+/* It is acknowledged when it is durable, and neither the passes behind it nor what the kernel is told wait for that. */
+static void pass_durable(void *ctx)
+{
+	struct after *a = ctx;
+
+	a->is_void = late_await(a->ws, a->commit) < 0;
+	pass_acknowledge(a);
+}
+
+/* On the notify strand: the kernel shows the new state. */
+static void pass_shown(void *ctx)
+{
+	struct after *a = ctx;
+	struct ws *ws = a->ws;
+	size_t i;
+
+	for (i = 0; i < a->ships.len; i++)
+		waiters_wake(ws, &a->ships.v[i].node.fid, 1, false, 0);
+	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
+	vec_fini(&a->gone);
+	if (a->is_soon)
+		strand_run(ws->acks, pass_durable, a);
+	else
+		pass_acknowledge(a);
 }
 
 /* Everything of before is committed: who waits for that must not wait for the kernel, which may wait for them. */
@@ -205,5 +208,5 @@ void after_pass(struct ws_pass *p)
 		wake(ws, &a->ships.v[i].node.fid, 1, false, true, 0);
 	wake(ws, a->gone.v, a->gone.len, false, true, -ENOENT);
 	pull_pass(p); /* before anybody can ask for a sync, which would wait for these */
-	ws_tell(ws, &p->changes, pass_after, a);
+	ws_tell(ws, &p->changes, pass_shown, a);
 }

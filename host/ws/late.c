@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-enum { ACK_EVERY_NS = 20000000 };
+enum { ACK_EVERY_NS = 20000000, HOST_WRITES_NS = 200000000 };
 
 int pass_settle(struct ws_pass *p, struct err *e)
 {
@@ -84,18 +84,20 @@ int pass_commit(struct ws_pass *p, struct err *e)
 	return 0;
 }
 
-/* A sync makes everything durable that is committed; the next one can wait until there is more than one pass. Only who
- * comes soon after another waits: a stream of acknowledgements, while the host writes. */
+/* A sync makes everything durable that is committed, and while it lasts more comes for the next one. While the host
+ * writes there is no hurry, since nobody waits for the echoes: who comes soon after another waits. */
 int late_await(struct ws *ws, uint64_t commit)
 {
 	const struct timespec nap = { .tv_nsec = (long)ACK_EVERY_NS };
+	uint64_t now_ns = clock_now();
 	struct wsdb_late now;
 
 	wsdb_late(ws->db, &now);
 	/* Read beside the strand: the one of before costs a sync. */
 	if (now.durable >= commit && now.voided == __atomic_load_n(&ws->late.voided, __ATOMIC_RELAXED))
 		return 0;
-	if (clock_now() < ws->late.acked_at + ACK_EVERY_NS)
+	if (now_ns < ws->late.acked_at + ACK_EVERY_NS &&
+	    now_ns < __atomic_load_n(&ws->late.host_at, __ATOMIC_RELAXED) + HOST_WRITES_NS)
 		nanosleep(&nap, NULL);
 	ws->late.acked_at = clock_now();
 	return wsdb_sync(ws->db, NULL);

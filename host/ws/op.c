@@ -329,6 +329,8 @@ static void op_run(void *ctx)
 
 	p.is_shown = op->is_shown;
 	p.is_soon = op->is_own;
+	if (op->is_own)
+		__atomic_store_n(&op->ws->late.host_at, clock_now(), __ATOMIC_RELAXED);
 	quota_begin(op->ws);
 	if (r == 0)
 		r = txn_write(op->ws->db, &p.txn, NULL);

@@ -149,6 +149,7 @@ struct ws {
 		ws_changes old, young;
 		uint64_t upto, voided;
 		uint64_t acked_at; /* the acks strand's own */
+		uint64_t host_at;  /* when the host last wrote; atomic */
 	} late;
 	struct { /* known.c: inodes that the kernel is told of once more; @any is atomic */
 		ws_changes list;

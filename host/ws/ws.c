@@ -291,8 +291,9 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	int r;
 
 	quota_begin(p->ws);
-	/* While the host writes, echoes come between its changes, which must not wait for the disk. */
-	p->is_soon = wsdb_is_lagging(p->ws->db);
+	/* What is told is seen before it is durable, and acknowledged behind that. A first scan is too much for it:
+	 * what is not durable yet takes room. But while the host writes, echoes come between, which must not wait. */
+	p->is_soon = p->ws->is_told || wsdb_is_lagging(p->ws->db);
 	r = txn_write(p->ws->db, &p->txn, e);
 	list_each(pos, frames) {
 		if (r == 0)

@@ -2,7 +2,7 @@
 /* A kernel that takes what it is told only when a change through the mount was answered, whose pages it holds. */
 #include "ws-lab.h"
 
-enum { A_MOMENT_MS = 50, SCAN = WIRE_CHG_SCAN, SCAN_END = WIRE_CHG_SCAN | WIRE_CHG_SCAN_END };
+enum { MANY = 20, A_MOMENT_MS = 50, SCAN = WIRE_CHG_SCAN, SCAN_END = WIRE_CHG_SCAN | WIRE_CHG_SCAN_END };
 
 static struct lab l;
 
@@ -115,6 +115,27 @@ Test(ws_after, later_changes_wait_for_the_kernel)
 	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_CHANGES_ACK), 0);
 	stuck(false);
 	lab_acked(&l);
+}
+
+/* It is seen at once, and durable when it is acknowledged. */
+Test(ws_after, what_is_acknowledged_is_durable)
+{
+	struct wsdb_late before, now;
+	struct node n;
+	uint64_t i;
+
+	lab_start(&l);
+	for (i = 0; i < MANY; i++) {
+		wsdb_late(ws_db(l.ws), &before);
+		lab_file(&l, "f", 12 + i, 0, 6);
+		lab_tell(&l, 0);
+		while (ws_resolve(l.ws, "f", &n) != 0 || n.fid != 12 + i)
+			usleep(10);
+		lab_acked(&l);
+		wsdb_late(ws_db(l.ws), &now);
+		cr_assert_gt(now.commits, before.commits, "it was not soon");
+		cr_assert_eq(now.durable, now.commits);
+	}
 }
 
 static void answered(void *ctx, int result, const struct node *n)
