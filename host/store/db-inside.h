@@ -33,6 +33,7 @@ struct db {
 	struct lock commit_lock;
 	bool is_lagging;
 	uint64_t commits, synced; /* commits while it lags; how many of them are durable */
+	uint64_t soon_at;	  /* when the last one was that need not be durable at once */
 };
 
 struct db_txn {

@@ -9,6 +9,7 @@
  * commits, or looks which state is the newest), then lock. conf.first is called below sync_lock: it syncs another
  * environment.
  */
+#include "base/clock.h"
 #include "host/store/db-inside.h"
 #include "host/store/pace.h"
 
@@ -236,6 +237,16 @@ bool db_is_lagging(struct db *db)
 	return is;
 }
 
+bool db_is_quiet(struct db *db, uint64_t since)
+{
+	bool is;
+
+	lock_take(&db->commit_lock);
+	is = db->is_lagging && db->soon_at < since;
+	lock_drop(&db->commit_lock);
+	return is;
+}
+
 /* So many commits are durable, unless they have become void since it was so often that some did. */
 static int sync_upto(struct db *db, uint64_t upto, uint64_t voided)
 {
@@ -303,6 +314,8 @@ static int commit(struct db_txn **slot, bool soon)
 		t->cursors[i] = NULL;
 	}
 	soon = take_commit_lock(db, soon);
+	if (soon)
+		db->soon_at = clock_now();
 	lags = db->is_lagging;
 	if (!lags) { /* what it names may be that of others who need not wait */
 		lock_drop(&db->commit_lock);

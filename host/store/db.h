@@ -54,6 +54,8 @@ int db_sync(struct db *db) MUST_CHECK;
 uint64_t db_commits(struct db *db, uint64_t *ret_durable);
 uint64_t db_lag(struct db *db);
 bool db_is_lagging(struct db *db);
+/** db_is_quiet() - does it lag, and nothing was committed "soon" since? */
+bool db_is_quiet(struct db *db, uint64_t since);
 /** db_calm() - db_sync(), and from now on commits are synced one by one until the next db_commit_soon(). */
 int db_calm(struct db *db) MUST_CHECK;
 /** db_give_up() - what is not durable is void, as if a sync had failed. db_went_back() - how often that was so. */

@@ -77,8 +77,9 @@ void wsdb_unmap(struct wsdb *ws);
 /** wsdb_mapped() - those that are mapped, or were closed and nobody was told that they are durable, at most @room:
  * opened for the caller. Return: how many. */
 size_t wsdb_mapped(struct store *store, struct wsdb **to, size_t room);
-/** wsdb_settle() - as wsdb_sync(), for nobody. @calm: as db_calm(). Return: 0 or -errno. */
-int wsdb_settle(struct wsdb *ws, bool calm) MUST_CHECK;
+/** wsdb_settle() - as wsdb_sync(), for nobody; as db_calm() where nothing was committed "soon" since @quiet_since.
+ * Return: 0 or -errno. */
+int wsdb_settle(struct wsdb *ws, uint64_t quiet_since) MUST_CHECK;
 /** wsdb_begins() - a write transaction begins: when all that is there is durable, no contents that are named are void.
  */
 void wsdb_begins(struct wsdb *ws, struct db *db);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is committed "soon" (txn_commit_soon(), store_settle_soon()) is durable after LATE_MS, or when there is much of
- * it, or when somebody asks. One thread does it for all workspaces. CALM_MS after the last one, environments are
+ * it, or when somebody asks. One thread does it for all workspaces. CALM_MS after its last one, an environment is
  * calmed: from then on a commit costs its own two syncs and no file beside it has to be looked at.
  */
 #include "base/clock.h"
@@ -22,12 +22,13 @@ struct late {
 
 static int settle_all(struct store *store, bool calm)
 {
+	uint64_t now = clock_now(), quiet_since = now - MIN(now, (uint64_t)CALM_MS * CLOCK_MS);
 	struct wsdb *all[MAPPED_MOST];
 	size_t i, n = wsdb_mapped(store, all, MAPPED_MOST);
 	int r = 0, q;
 
 	for (i = 0; i < n; i++) {
-		q = wsdb_settle(all[i], calm);
+		q = wsdb_settle(all[i], calm ? CLOCK_NEVER : quiet_since);
 		r = r ? r : q;
 		wsdb_close(&all[i]);
 	}

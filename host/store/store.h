@@ -232,6 +232,8 @@ int txn_commit_soon(struct txn **txn, struct err *e) MUST_CHECK;
 /** wsdb_sync() - all that was committed to it is durable. No locks may be held. Return: 0; -EIO: what was not durable
  * is void, and it is as it was when it was durable last (each time that happens one who asks is told). */
 int wsdb_sync(struct wsdb *db, struct err *e) MUST_CHECK;
+/** wsdb_flush() - the same for who looks at wsdb_late() for what has become void: somebody else is told. */
+int wsdb_flush(struct wsdb *db, struct err *e) MUST_CHECK;
 /* Of commits "soon" since it was mapped: how many there were, how many are durable; and how often some became void. */
 struct wsdb_late {
 	uint64_t commits, durable, voided;

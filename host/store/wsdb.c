@@ -408,7 +408,7 @@ void wsdb_look(struct wsdb *ws, struct db *db)
 	lock_drop(&ws->store->tell_lock);
 }
 
-int wsdb_sync(struct wsdb *ws, struct err *e)
+static int sync_env(struct wsdb *ws, bool tells, struct err *e)
 {
 	struct db *db;
 	int r = wsdb_map(ws, &db, e);
@@ -416,11 +416,21 @@ int wsdb_sync(struct wsdb *ws, struct err *e)
 	if (r)
 		return r;
 	r = db_sync(db);
-	if (was_void(ws, db))
+	if (tells && was_void(ws, db))
 		r = -EIO;
 	wsdb_look(ws, db);
 	wsdb_unmap(ws);
 	return r ? err_sys(e, r, "make workspace %s durable; what was not is void", ws->id) : 0;
+}
+
+int wsdb_sync(struct wsdb *ws, struct err *e)
+{
+	return sync_env(ws, true, e);
+}
+
+int wsdb_flush(struct wsdb *ws, struct err *e)
+{
+	return sync_env(ws, false, e);
 }
 
 bool wsdb_is_lagging(struct wsdb *ws)
@@ -447,7 +457,7 @@ void wsdb_late(struct wsdb *ws, struct wsdb_late *ret)
 	wsdb_unmap(ws);
 }
 
-int wsdb_settle(struct wsdb *ws, bool calm)
+int wsdb_settle(struct wsdb *ws, uint64_t quiet_since)
 {
 	struct db *db;
 	int r = 0;
@@ -456,7 +466,7 @@ int wsdb_settle(struct wsdb *ws, bool calm)
 	ws->untold = false;
 	lock_drop(&ws->lock);
 	if (map_fast(ws, &db)) {
-		r = calm ? db_calm(db) : db_sync(db);
+		r = db_is_quiet(db, quiet_since) ? db_calm(db) : db_sync(db);
 		wsdb_look(ws, db);
 		wsdb_unmap(ws);
 	}

@@ -61,15 +61,19 @@ struct after {
 	ws_fids gone;
 	bool scan_done, is_soon, is_void;
 	bool is_acked; /* the shipments are already */
-	uint64_t commit;
+	uint64_t commit, voided;
 };
 
 static void acknowledge(const struct after *a)
 {
-	struct link *link = a->is_void ? NULL : ws_link(a->ws); /* void: the connection is made anew, late.c */
+	struct link *link = ws_link(a->ws);
 	struct buf acks;
 	size_t i;
 
+	if (a->is_void && link)
+		link_restart(link, 0, "what was told is not durable");
+	if (a->is_void)
+		link = NULL;
 	if (link && a->ack) {
 		struct msg_CHANGES_ACK ack = { .seq = a->ack };
 
@@ -90,7 +94,7 @@ static void ack_early(void *ctx)
 {
 	struct after *a = ctx;
 
-	a->is_void = a->is_soon && late_await(a->ws, a->commit) < 0;
+	a->is_void = a->is_soon && late_await(a->ws, a->commit, a->voided) < 0;
 	acknowledge(a);
 	vec_fini(&a->ships);
 	free(a);
@@ -122,7 +126,8 @@ static void acknowledge_early(struct after *a)
 	if (a->ws->is_told && !(a->ships.len && has_holder(a->ws))) /* only this strand says that it is told */
 		return;
 	early = NEW(struct after);
-	*early = (struct after){ .ws = a->ws, .is_soon = a->is_soon, .commit = a->commit };
+	*early = (struct after){ .ws = a->ws, .is_soon = a->is_soon, .commit = a->commit,
+				 .voided = a->voided };
 	if (!a->ws->is_told) {
 		early->ack = a->ack;
 		a->ack = 0;
@@ -153,7 +158,7 @@ static void pass_durable(void *ctx)
 {
 	struct after *a = ctx;
 
-	a->is_void = late_await(a->ws, a->commit) < 0;
+	a->is_void = late_await(a->ws, a->commit, a->voided) < 0;
 	pass_acknowledge(a);
 }
 
@@ -192,7 +197,7 @@ void after_pass(struct ws_pass *p)
 	size_t i;
 
 	*a = (struct after){ .ws = ws, .ack = p->ack, .scan_done = p->scan_done, .is_soon = p->is_soon,
-			     .commit = p->commit };
+			     .commit = p->commit, .voided = p->voided };
 	a->ships.v = p->ships.v;
 	a->ships.len = p->ships.len;
 	p->ships.v = NULL;

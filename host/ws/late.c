@@ -10,7 +10,9 @@
 
 #include <errno.h>
 
-enum { ACK_EVERY_NS = 20000000, HOST_WRITES_NS = 200000000 };
+enum { ACK_EVERY_NS = 20000000, HOST_WRITES_NS = 200000000, LISTED_MAX = 65536 };
+
+static const char void_words[] = "the store could not be made durable; the last changes are void";
 
 int pass_settle(struct ws_pass *p, struct err *e)
 {
@@ -67,6 +69,12 @@ static bool look_late(struct ws *ws)
 	return is_void;
 }
 
+bool late_has_room(const struct ws *ws)
+{
+	return ws->late.old.len + ws->late.young.len < LISTED_MAX;
+}
+
+/* What was told before is void: it is told again, and what was told behind it must not be acknowledged over it. */
 int pass_commit(struct ws_pass *p, struct err *e)
 {
 	struct wsdb_late now;
@@ -74,7 +82,9 @@ int pass_commit(struct ws_pass *p, struct err *e)
 
 	if (!p->is_soon)
 		return txn_commit(&p->txn, e);
-	look_late(p->ws);
+	if (look_late(p->ws) && p->by != JOURNAL_BY_HOST)
+		return err_set(e, -EIO, "eio", void_words);
+	p->voided = p->ws->late.voided;
 	r = txn_commit_soon(&p->txn, e);
 	if (r < 0)
 		return r;
@@ -85,22 +95,27 @@ int pass_commit(struct ws_pass *p, struct err *e)
 }
 
 /* A sync makes everything durable that is committed, and while it lasts more comes for the next one. While the host
- * writes there is no hurry, since nobody waits for the echoes: who comes soon after another waits. */
-int late_await(struct ws *ws, uint64_t commit)
+ * writes there is no hurry, since nobody waits for the echoes: who comes soon after another waits. An environment that
+ * was closed meanwhile counts from 0 again; it was durable then. */
+int late_await(struct ws *ws, uint64_t commit, uint64_t voided)
 {
 	const struct timespec nap = { .tv_nsec = (long)ACK_EVERY_NS };
 	uint64_t now_ns = clock_now();
 	struct wsdb_late now;
+	int r;
 
 	wsdb_late(ws->db, &now);
-	/* Read beside the strand: the one of before costs a sync. */
-	if (now.durable >= commit && now.voided == __atomic_load_n(&ws->late.voided, __ATOMIC_RELAXED))
+	if (now.voided > voided)
+		return -EIO;
+	if (now.durable >= commit)
 		return 0;
 	if (now_ns < ws->late.acked_at + ACK_EVERY_NS &&
 	    now_ns < __atomic_load_n(&ws->late.host_at, __ATOMIC_RELAXED) + HOST_WRITES_NS)
 		nanosleep(&nap, NULL);
 	ws->late.acked_at = clock_now();
-	return wsdb_sync(ws->db, NULL);
+	r = wsdb_flush(ws->db, NULL);
+	wsdb_late(ws->db, &now);
+	return r == 0 && now.voided > voided ? -EIO : r;
 }
 
 static void void_told(void *ctx)
@@ -108,7 +123,9 @@ static void void_told(void *ctx)
 	struct ws *ws = ctx;
 
 	look_late(ws);
-	ws_trouble(ws, "eio", "the store could not be made durable; the last changes are void", false);
+	ws->is_broken = true; /* until the agent tells all of it again */
+	commands_forget(ws);
+	ws_trouble(ws, "eio", void_words, false);
 }
 
 void late_void(void *ctx)

@@ -93,7 +93,7 @@ struct ws_pass {
 	bool scan_done, want_scan, has_changes;
 	bool is_shown; /* the kernel has the bytes of this change already */
 	bool is_soon;  /* what is made of it need not be durable yet: pass_settle(), pass_commit() */
-	uint64_t commit; /* then: its number, for late_await() */
+	uint64_t commit, voided; /* then: its number, and how often something had become void, for late_await() */
 };
 
 struct ws {
@@ -228,8 +228,10 @@ void known_settled(void *ctx);
 void known_fini(struct ws *ws);
 /* A reference that is not the last one is given up: also on a strand. Return: whether it was so. */
 bool ws_unref_more(struct ws **slot);
-/* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void. */
-int late_await(struct ws *ws, uint64_t commit);
+/* Is there room for more that is not durable? It is listed. */
+bool late_has_room(const struct ws *ws);
+/* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void; -errno: who knows. */
+int late_await(struct ws *ws, uint64_t commit, uint64_t voided);
 
 /* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each
  * time. */

@@ -81,7 +81,11 @@ void unsure_forget(struct ws *ws, uint64_t fid)
 
 void unsure_reset(struct ws *ws)
 {
+	struct list *pos;
+
 	lock_take(&ws->lock);
 	map_fini(&ws->unsure);
+	list_each(pos, &ws->waiters)
+		list_entry(pos, struct ws_waiter, node)->patience = 0; /* what they wait for may never come */
 	lock_drop(&ws->lock);
 }

@@ -293,7 +293,7 @@ static int pass_run(struct ws_pass *p, struct list *frames, struct err *e)
 	quota_begin(p->ws);
 	/* What is told is seen before it is durable, and acknowledged behind that. A first scan is too much for it:
 	 * what is not durable yet takes room. But while the host writes, echoes come between, which must not wait. */
-	p->is_soon = p->ws->is_told || wsdb_is_lagging(p->ws->db);
+	p->is_soon = late_has_room(p->ws) && (p->ws->is_told || wsdb_is_lagging(p->ws->db));
 	r = txn_write(p->ws->db, &p->txn, e);
 	list_each(pos, frames) {
 		if (r == 0)

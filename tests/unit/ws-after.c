@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A kernel that takes what it is told only when a change through the mount was answered, whose pages it holds. */
+#include "host/store/inside.h"
 #include "ws-lab.h"
 
 enum { MANY = 20, A_MOMENT_MS = 50, SCAN = WIRE_CHG_SCAN, SCAN_END = WIRE_CHG_SCAN | WIRE_CHG_SCAN_END };
@@ -136,6 +137,56 @@ Test(ws_after, what_is_acknowledged_is_durable)
 		cr_assert_gt(now.commits, before.commits, "it was not soon");
 		cr_assert_eq(now.durable, now.commits);
 	}
+}
+
+/* As when a sync fails. */
+static void give_up(void)
+{
+	struct db *db;
+
+	cr_assert_eq(wsdb_map(ws_db(l.ws), &db, NULL), 0);
+	db_give_up(db);
+	cr_assert_eq(db_went_back(db), 1);
+	wsdb_unmap(ws_db(l.ws));
+}
+
+static void is_seen(const char *name)
+{
+	struct node n;
+
+	while (ws_resolve(l.ws, name, &n) != 0)
+		usleep(10);
+}
+
+/* Two share a sync that fails: neither is acknowledged, also when the next sync succeeds; the agent tells both again.
+ * And whoever asks for a sync hears of it all the same. */
+Test(ws_after, what_became_void_is_not_acknowledged)
+{
+	struct node n;
+
+	lab_start(&l);
+	stuck(true);
+	lab_file(&l, "f", 12, 0, 6);
+	lab_tell(&l, 0);
+	is_seen("f");
+	lab_file(&l, "g", 13, 0, 6);
+	lab_tell(&l, 0);
+	is_seen("g");
+	give_up();
+	stuck(false);
+	cr_assert_eq(lab_count(l.control, &l.control_in, MSG_CHANGES_ACK), 0);
+	cr_assert_eq(wsdb_sync(ws_db(l.ws), NULL), -EIO);
+	cr_assert_eq(wsdb_sync(ws_db(l.ws), NULL), 0);
+	cr_assert_eq(ws_resolve(l.ws, "f", &n), -ENOENT);
+	lab_hangup(&l);
+	lab_accept(&l, 1);
+	lab_ok(&l, l.replicate);
+	lab_root(&l);
+	lab_file(&l, "f", 12, 0, 6);
+	lab_file(&l, "g", 13, 0, 6);
+	lab_batch(&l, SCAN_END);
+	cr_assert_eq(ws_resolve(l.ws, "f", &n), 0);
+	cr_assert_eq(ws_resolve(l.ws, "g", &n), 0);
 }
 
 static void answered(void *ctx, int result, const struct node *n)
