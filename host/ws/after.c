@@ -11,7 +11,7 @@
 
 #include <errno.h>
 
-enum { ACKS_B = 16384 };
+enum { ACKS_B = 16384, AGAIN_MS = 1000 };
 
 static void wake(struct ws *ws, const uint64_t *fids, size_t n, bool all, bool holders, int result)
 {
@@ -59,21 +59,22 @@ struct after {
 	uint64_t ack;
 	ws_ships ships;
 	ws_fids gone;
-	bool scan_done, is_soon, is_void;
+	bool scan_done, is_soon;
 	bool is_acked; /* the shipments are already */
 	uint64_t commit, voided;
 };
 
 static void acknowledge(const struct after *a)
 {
+	int r = a->is_soon ? late_await(a->ws, a->commit, a->voided) : 0;
 	struct link *link = ws_link(a->ws);
 	struct buf acks;
 	size_t i;
 
-	if (a->is_void && link)
-		link_restart(link, 0, "what was told is not durable");
-	if (a->is_void)
-		link = NULL;
+	if (r < 0 && r != -EIO && link)
+		link_restart(link, AGAIN_MS, "it is not known whether what was told is durable");
+	if (r < 0)
+		return;
 	if (link && a->ack) {
 		struct msg_CHANGES_ACK ack = { .seq = a->ack };
 
@@ -94,7 +95,6 @@ static void ack_early(void *ctx)
 {
 	struct after *a = ctx;
 
-	a->is_void = a->is_soon && late_await(a->ws, a->commit, a->voided) < 0;
 	acknowledge(a);
 	vec_fini(&a->ships);
 	free(a);
@@ -118,12 +118,12 @@ static bool has_holder(struct ws *ws)
  * wait for the kernel then, which may wait for such a change (it holds its pages, or the directory). That the first
  * scan was told is what everybody else waits for, behind the kernel.
  */
-static void acknowledge_early(struct after *a)
+static void acknowledge_early(struct after *a, bool holders)
 {
 	struct after *early;
 	size_t i;
 
-	if (a->ws->is_told && !(a->ships.len && has_holder(a->ws))) /* only this strand says that it is told */
+	if (a->ws->is_told && !(a->ships.len && holders)) /* only this strand says that it is told */
 		return;
 	early = NEW(struct after);
 	*early = (struct after){ .ws = a->ws, .is_soon = a->is_soon, .commit = a->commit,
@@ -138,8 +138,9 @@ static void acknowledge_early(struct after *a)
 	strand_run(a->ws->acks, ack_early, early);
 }
 
-static void pass_acknowledge(struct after *a)
+static void pass_acknowledge(void *ctx)
 {
+	struct after *a = ctx;
 	struct ws *ws = a->ws;
 
 	acknowledge(a);
@@ -153,16 +154,8 @@ static void pass_acknowledge(struct after *a)
 	free(a);
 }
 
-/* It is acknowledged when it is durable, and neither the passes behind it nor what the kernel is told wait for that. */
-static void pass_durable(void *ctx)
-{
-	struct after *a = ctx;
-
-	a->is_void = late_await(a->ws, a->commit, a->voided) < 0;
-	pass_acknowledge(a);
-}
-
-/* On the notify strand: the kernel shows the new state. */
+/* On the notify strand: the kernel shows the new state. It is acknowledged when it is durable, and neither the passes
+ * behind it nor what the kernel is told wait for that. */
 static void pass_shown(void *ctx)
 {
 	struct after *a = ctx;
@@ -174,7 +167,7 @@ static void pass_shown(void *ctx)
 	waiters_wake(ws, a->gone.v, a->gone.len, false, -ENOENT);
 	vec_fini(&a->gone);
 	if (a->is_soon)
-		strand_run(ws->acks, pass_durable, a);
+		strand_run(ws->acks, pass_acknowledge, a);
 	else
 		pass_acknowledge(a);
 }
@@ -194,6 +187,7 @@ void after_pass(struct ws_pass *p)
 {
 	struct ws *ws = p->ws;
 	struct after *a = NEW(struct after);
+	bool holders;
 	size_t i;
 
 	*a = (struct after){ .ws = ws, .ack = p->ack, .scan_done = p->scan_done, .is_soon = p->is_soon,
@@ -206,12 +200,14 @@ void after_pass(struct ws_pass *p)
 	p->gone.v = NULL;
 	for (i = 0; i < a->ships.len; i++)
 		unsure_shipped(ws, &a->ships.v[i]);
-	acknowledge_early(a);
+	holders = has_holder(ws);
+	acknowledge_early(a, holders);
 	if (p->scan_done)
 		told(ws);
-	for (i = 0; i < a->ships.len; i++)
+	for (i = 0; holders && i < a->ships.len; i++)
 		wake(ws, &a->ships.v[i].node.fid, 1, false, true, 0);
-	wake(ws, a->gone.v, a->gone.len, false, true, -ENOENT);
+	if (holders)
+		wake(ws, a->gone.v, a->gone.len, false, true, -ENOENT);
 	pull_pass(p); /* before anybody can ask for a sync, which would wait for these */
 	ws_tell(ws, &p->changes, pass_shown, a);
 }

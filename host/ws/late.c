@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changes that are not durable yet (docs/decisions/009): those from the mount, and what the agent tells meanwhile. When
- * their sync fails they are void, and the kernel shows what is not any more: so they are listed until they are durable.
+ * Changes that are not durable yet (docs/decisions/009): those from the mount, and what the agent tells. When their
+ * sync fails they are void, and the kernel shows what is not any more: so they are listed until they are durable.
  * Nothing is listed for long: a commit that is not durable after so many waits for the disk (host/store/node.c).
  */
 #include "host/ws/state.h"
@@ -53,9 +53,10 @@ static bool look_late(struct ws *ws)
 	bool is_void;
 
 	wsdb_late(ws->db, &now);
-	is_void = now.voided != ws->late.voided;
+	is_void = now.voided > ws->late.voided; /* an environment that was closed and opened again counts from 0 */
 	__atomic_store_n(&ws->late.voided, now.voided, __ATOMIC_RELAXED);
 	if (is_void) {
+		ws->is_broken = true; /* until the agent tells all of it again */
 		tell(ws, &ws->late.old);
 		tell(ws, &ws->late.young);
 	} else if (now.commits == now.durable) {
@@ -80,10 +81,10 @@ int pass_commit(struct ws_pass *p, struct err *e)
 	struct wsdb_late now;
 	int r;
 
-	if (!p->is_soon)
-		return txn_commit(&p->txn, e);
 	if (look_late(p->ws) && p->by != JOURNAL_BY_HOST)
 		return err_set(e, -EIO, "eio", void_words);
+	if (!p->is_soon)
+		return txn_commit(&p->txn, e);
 	p->voided = p->ws->late.voided;
 	r = txn_commit_soon(&p->txn, e);
 	if (r < 0)
@@ -115,7 +116,9 @@ int late_await(struct ws *ws, uint64_t commit, uint64_t voided)
 	ws->late.acked_at = clock_now();
 	r = wsdb_flush(ws->db, NULL);
 	wsdb_late(ws->db, &now);
-	return r == 0 && now.voided > voided ? -EIO : r;
+	if (now.voided > voided)
+		return -EIO;
+	return r == -EIO ? -EAGAIN : r;
 }
 
 static void void_told(void *ctx)
@@ -123,7 +126,7 @@ static void void_told(void *ctx)
 	struct ws *ws = ctx;
 
 	look_late(ws);
-	ws->is_broken = true; /* until the agent tells all of it again */
+	ws->is_broken = true;
 	commands_forget(ws);
 	ws_trouble(ws, "eio", void_words, false);
 }

@@ -2,7 +2,8 @@
 /*
  * Contents as they arrive. One shipment is open at a time, and one may rest; its bytes go to a content writer, whose
  * chunks travel to the store's writer thread while more come in. What is complete is collected in the pass and becomes
- * visible in its transaction, after store_settle(): content is durable before an inode names it.
+ * visible in its transaction, after pass_settle(): content is in the store before an inode names it, and durable
+ * before that is.
  */
 #include "base/clock.h"
 #include "base/str.h"

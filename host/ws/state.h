@@ -230,7 +230,8 @@ void known_fini(struct ws *ws);
 bool ws_unref_more(struct ws **slot);
 /* Is there room for more that is not durable? It is listed. */
 bool late_has_room(const struct ws *ws);
-/* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void; -errno: who knows. */
+/* On the acks strand: until that commit is durable. Return: 0; -EIO: it is void, and the connection is made anew for
+ * that; other -errno: who knows, and nobody does. */
 int late_await(struct ws *ws, uint64_t commit, uint64_t voided);
 
 /* Something went wrong a short while ago; ws.lock is held. The reason is shown as long, and dials wait longer each

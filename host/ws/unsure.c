@@ -74,6 +74,8 @@ void unsure_shipped(struct ws *ws, const struct ws_shipped *s)
 
 void unsure_forget(struct ws *ws, uint64_t fid)
 {
+	if (!ws->unsure.len) /* only this strand changes it */
+		return;
 	lock_take(&ws->lock);
 	remove_locked(ws, fid);
 	lock_drop(&ws->lock);
